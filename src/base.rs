@@ -1,18 +1,19 @@
 //! Floor 0: what every other floor stands on. Clock, randomness, secrets, findings, error chains,
-//! tasks, accept loops, files, authorities, headers, bodies, budgets, lingering, JSON, DNS,
+//! tasks, locks, accept loops, files, authorities, headers, bodies, budgets, lingering, JSON, DNS,
 //! networks and shells.
 
 pub mod accept;
 pub mod authority;
+pub mod backoff;
 pub mod body;
 pub mod budget;
 pub mod clock;
 pub mod diagnostic;
 pub mod digest;
+pub mod disk;
 pub mod dns;
 pub mod error_chain;
 pub mod evicting_limiter;
-pub mod file;
 pub mod headers;
 pub mod hex;
 pub mod interner;
@@ -26,4 +27,6 @@ pub mod random;
 pub mod secret;
 pub mod shell;
 pub mod similarity;
+pub mod sync;
 pub mod task;
+pub mod text;

@@ -389,8 +389,7 @@ fn build_tenant_deps(
     let pool = Pool::new(AddressRules::of(context), Arc::clone(&clock), Arc::clone(&metrics));
     let answers = Budget::from_mib(settings.limits.backend_memory_mib);
     let contexts = Budget::from_mib(settings.limits.context_memory_mib);
-    let watched = Arc::clone(&contexts);
-    metrics.register_budget("contexts", contexts.limit(), Box::new(move || watched.held()));
+    metrics.register_budget("contexts", Arc::clone(&contexts));
     let pool = pool.map_err(Error::Backend)?.with_response_budget(answers).with_context_budget(contexts);
     Ok(TenantDeps {
         pool,
@@ -441,8 +440,7 @@ fn start_audit(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Arc<Metric
     };
     let file = settings.state.join("audit.jsonl");
     let keeping = AuditFileConfig { path: file.clone(), max_bytes: bytes, max_files: settings.audit_files };
-    let clock = Arc::clone(clock);
-    match Audit::start(keeping, Arc::new(move || clock.now()), Arc::clone(metrics)) {
+    match Audit::start(keeping, Arc::clone(clock), Arc::clone(metrics)) {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
             tracing::error!(file = %file.display(), %error, "serving without an audit: nothing of who calls is written down");
             Ok(Audit::disabled())

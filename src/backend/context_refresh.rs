@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::client::{ClientInner, RefreshScheduler};
 use super::{BackendClient, CallContext, Error};
+use crate::base::backoff::Backoff;
 use crate::base::budget::{Budget, Consumer, Exhausted, Reservation};
 use crate::base::clock::Clock;
 use crate::base::random;
@@ -31,8 +32,7 @@ const FAST_TIME: Duration = Duration::from_secs(3);
 const SLOW: u64 = 64;
 /// The timeout of one fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+const PAUSES: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(600));
 
 /// The scheduler of background fetches. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -325,7 +325,7 @@ impl Drop for FetchSlot {
 /// Returns the pause after `failures` failures: doubling from 5 s to 10 minutes, less up to a fifth
 /// at random, so that tenants of one backend do not retry in step.
 fn pause_after(failures: u32, [chance]: [u8; 1]) -> Duration {
-    let whole = (FIRST_PAUSE * (1 << failures.min(8))).min(LONGEST_PAUSE);
+    let whole = PAUSES.pause_after(failures);
     whole - whole.mul_f64(f64::from(chance) / 256.0 / 5.0)
 }
 
@@ -358,6 +358,6 @@ mod tests {
         let longest: Vec<u64> = (0..9).map(|n| pause_after(n, [0]).as_secs()).collect();
         assert_eq!(longest, [5, 10, 20, 40, 80, 160, 320, 600, 600]);
         assert!(pause_after(0, [255]) >= Duration::from_secs(4));
-        assert!(pause_after(u32::MAX, [9]) <= LONGEST_PAUSE);
+        assert!(pause_after(u32::MAX, [9]) <= Duration::from_secs(600));
     }
 }

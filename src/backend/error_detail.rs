@@ -2,6 +2,7 @@
 //! secrets.
 
 use crate::base::json::{JsonDocument, JsonKind, JsonLimits, JsonNode, JsonString};
+use crate::base::text::{beginning, clip};
 use crate::spec::CallSpec;
 
 const LONGEST: usize = 200;
@@ -58,10 +59,10 @@ fn one_line(text: &str) -> String {
 }
 
 fn shorten(text: &str) -> String {
-    if text.chars().count() <= LONGEST {
-        return text.to_owned();
+    match beginning(text, LONGEST) {
+        Some(start) => clip(start, LONGEST - 1),
+        None => text.to_owned(),
     }
-    text.chars().take(LONGEST - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::backoff::Backoff;
 use super::clock::Clock;
 use super::log_limiter::LogLimiter;
 
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 /// The shortest interval between two log lines about failing to accept.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -63,9 +63,9 @@ impl<F: Fn()> Acceptor<F> {
                 "connections cannot be accepted and wait in the kernel; if too many files are open, lower limits.connections or raise the limit of open files (LimitNOFILE, ulimit -n)"
             );
         }
-        let pause = SHORTEST_PAUSE * 2_u32.pow(self.failures.min(4));
+        let pause = PAUSES.pause_after(self.failures);
         self.failures = self.failures.saturating_add(1);
-        pause.min(LONGEST_PAUSE)
+        pause
     }
 }
 

@@ -7,13 +7,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::net::client_network;
+use super::sync::lock;
 
 /// The number of connections examined to find one to close, which bounds the cost of making room.
 const LOOKS: usize = 64;
@@ -103,24 +104,17 @@ impl<O: Evictable> EvictingLimiter<O> {
     ) -> Option<EvictablePermit<O>> {
         let party = client_network(address);
         let seat = Arc::new(PermitState { party, occupant, taken_away: CancellationToken::new() });
-        self.crowd().enter(&seat, self.per_party)?;
+        lock(&self.crowd).enter(&seat, self.per_party)?;
         Some(EvictablePermit { seat, places: Arc::clone(self), _permit: permit })
     }
 
     /// Asks one connection to close. Returns whether there was a candidate.
     fn make_room(&self) -> bool {
-        let chosen = self.crowd().choose();
+        let chosen = lock(&self.crowd).choose();
         if let Some(seat) = &chosen {
             seat.taken_away.cancel();
         }
         chosen.is_some()
-    }
-}
-
-impl<O> EvictingLimiter<O> {
-    fn crowd(&self) -> MutexGuard<'_, PermitTable<O>> {
-        // No code panics while holding this lock.
-        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -208,7 +202,7 @@ impl<O> EvictablePermit<O> {
 
 impl<O> Drop for EvictablePermit<O> {
     fn drop(&mut self) {
-        self.places.crowd().leave(self.seat.party);
+        lock(&self.places.crowd).leave(self.seat.party);
     }
 }
 
@@ -256,7 +250,7 @@ mod tests {
         drop(one);
         assert!(enter(&places, "2001:db8::3").await.is_some());
         drop(two);
-        assert!(places.crowd().parties.is_empty());
+        assert!(lock(&places.crowd).parties.is_empty());
         assert_eq!(places.permits.available_permits(), 10);
     }
 
@@ -302,6 +296,6 @@ mod tests {
         for _ in 0..10_000 {
             enter(&places, "192.0.2.1").await.expect("a place");
         }
-        assert!(places.crowd().unknown.capacity() < 100, "{}", places.crowd().unknown.capacity());
+        assert!(lock(&places.crowd).unknown.capacity() < 100, "{}", lock(&places.crowd).unknown.capacity());
     }
 }

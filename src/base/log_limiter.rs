@@ -1,8 +1,10 @@
 //! Rate limiting of repetitive log lines. Each logged line can state how many were suppressed;
 //! metrics stay exact.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use super::sync::lock;
 
 /// The rate limit of one log line.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ impl LogLimiter {
     /// else counts one more as suppressed and returns `None`.
     pub fn check(&self, now: Instant) -> Option<u64> {
         // No code panics while holding this lock.
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.told);
         if told.last.is_some_and(|last| now.saturating_duration_since(last) < self.every) {
             told.unsaid += 1;
             return None;

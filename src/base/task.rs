@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -15,11 +15,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use super::backoff::Backoff;
 use super::panic::{Panicked, catch_panic};
+use super::sync::lock;
 
 /// The pause before a supervised task is restarted; it doubles with each further panic.
+const PAUSES: Backoff = Backoff::new(FIRST_PAUSE, Duration::from_secs(60));
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The tasks of one gateway and the two signals that end them.
 ///
@@ -54,7 +56,7 @@ impl PanicCounts {
 
     /// Returns all tasks that ever panicked.
     pub fn by_task(&self) -> Vec<(&'static str, TaskHealth)> {
-        self.lock().iter().map(|(task, health)| (*task, *health)).collect()
+        lock(&self.0).iter().map(|(task, health)| (*task, *health)).collect()
     }
 
     fn set_down(&self, task: &'static str, is_down: bool) {
@@ -62,11 +64,7 @@ impl PanicCounts {
     }
 
     fn update(&self, task: &'static str, change: impl FnOnce(&mut TaskHealth)) {
-        change(self.lock().entry(task).or_default());
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, TaskHealth>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        change(lock(&self.0).entry(task).or_default());
     }
 }
 
@@ -107,15 +105,16 @@ impl Tasks {
     {
         let (panics, soft) = (self.panics.clone(), self.soft.clone());
         async move {
-            let mut pause = FIRST_PAUSE;
+            let mut restarts = 0_u32;
             while catch_panic(start()).await == Err(Panicked) {
                 panics.record(name);
                 panics.set_down(name, true);
-                if soft.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                if soft.run_until_cancelled(tokio::time::sleep(PAUSES.pause_after(restarts))).await.is_none()
+                {
                     return;
                 }
                 panics.set_down(name, false);
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                restarts = restarts.saturating_add(1);
             }
         }
     }

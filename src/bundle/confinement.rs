@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::{EntryFiles, LoadContext};
-use crate::base::file::{self, Error};
+use crate::base::disk;
 use crate::spec::TenantName;
 
 pub(super) const VARIABLE_PREFIX: &str = "TENANT_";
@@ -59,20 +59,20 @@ impl Confinement {
     }
 
     /// Reads one of the tenant's files.
-    pub(super) fn read(&self, path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
+    pub(super) fn read(&self, path: &Path, cap: u64) -> Result<Vec<u8>, disk::Error> {
         match &self.folder {
             Some(_) => self.read_referenced(path, cap),
-            None => file::read(path, cap),
+            None => disk::read(path, cap),
         }
     }
 
     /// Reads a file that one of the tenant's files refers to.
-    pub(super) fn read_referenced(&self, path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
+    pub(super) fn read_referenced(&self, path: &Path, cap: u64) -> Result<Vec<u8>, disk::Error> {
         // It counts as one of the tenant's files, and so may be a link.
         if self.is_its_own(path) {
-            return file::read(path, cap);
+            return disk::read(path, cap);
         }
-        file::read_below(path, self.folder.iter().chain(&self.roots).map(PathBuf::as_path), cap)
+        disk::read_below(path, self.folder.iter().chain(&self.roots).map(PathBuf::as_path), cap)
     }
 
     /// Describes where an operator may put the tenant's secrets, as an instruction.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::confinement::secret_of;
 use super::{EntryFiles, archive, lookalike};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
-use crate::base::file as disk;
+use crate::base::disk;
 use crate::base::similarity;
 
 const EXTENSIONS: &[&str] = &["zip", "yaml", "yml", "env"];

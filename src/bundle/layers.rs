@@ -17,7 +17,7 @@ use super::tree::{ConfigNode, MAX_BYTES, SyntaxError};
 use super::yaml;
 use super::{BoxedDiagnostic, EntryFiles, dotenv, fields};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
-use crate::base::file as disk;
+use crate::base::disk;
 
 const OUTSIDE_HELP: &str = "a link in a tenant's folder must stay in it, so that nobody takes another's files; put the file itself there, or allow its folder in the settings (secret_root)";
 /// The limit on reported names that are given twice.

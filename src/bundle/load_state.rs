@@ -8,7 +8,7 @@ use super::named::Named;
 use super::snapshot::SourceReader;
 use super::{EntryFiles, LoadContext};
 use crate::base::digest::Hasher;
-use crate::base::file as disk;
+use crate::base::disk;
 
 /// The state of loading one entry.
 pub(super) struct LoadState<'a> {

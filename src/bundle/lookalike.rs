@@ -15,7 +15,7 @@ use super::tree::{ConfigNode, MAX_BYTES};
 use super::yaml;
 use super::{EntryFiles, dotenv, fields};
 use crate::base::diagnostic::{Diagnostic, Location};
-use crate::base::file as disk;
+use crate::base::disk;
 use crate::spec::TenantName;
 
 /// The extensions of a tenant's configurations.

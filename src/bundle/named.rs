@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::base::file::Stamp;
+use crate::base::disk::Stamp;
 
 /// A file with a secret that a document names, and its presence before it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use super::named::Named;
 use super::source_text::DocumentOrigin;
 use super::tree::{ConfigNode, ValueStyle};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
-use crate::base::file as disk;
+use crate::base::disk;
 use crate::base::secret::Secret;
 
 const MAX_SECRET: u64 = 64 << 10;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::EntryFiles;
 use super::confinement::Confinement;
 use crate::base::diagnostic::Report;
-use crate::base::file as disk;
+use crate::base::disk;
 
 pub use diff::{DiffLine, DocumentDiff};
 

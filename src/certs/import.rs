@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::server_certificate::{PemContents, ServerCertificate};
 use super::{Error, key_files};
-use crate::base::file as disk;
+use crate::base::disk;
 
 /// An imported certificate.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use super::local_ca::{LEAF_LIFETIME, LOOPBACK_NAMES, LocalCa};
 use super::server_certificate::ServerCertificate;
 use super::{Error, LOCAL_CA_FILE, key_files};
 use crate::base::clock::Clock;
-use crate::base::file as disk;
+use crate::base::disk;
 use crate::spec::HostName;
 
 const CA_KEY_FILE: &str = "local-ca.key";

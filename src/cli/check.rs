@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::args::Format;
 use super::{output, render};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
-use crate::base::file::why;
+use crate::base::disk::why;
 use crate::bundle::{self, EntryFiles, LoadContext};
 use crate::identity;
 use crate::spec::{Reach, TenantName, TenantSpec};

@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::runtime::{self, Runtime};
 
 use super::{Exit, configuration};
-use crate::base::clock::{Clock, SystemClock};
+use crate::base::clock::SystemClock;
 use crate::base::diagnostic::Report;
 use crate::gateway::{Addresses, Drained, Gateway};
 use crate::settings::Settings;
@@ -26,7 +26,7 @@ pub(super) fn run_announced(
     warnings: &Report,
     on_ready: impl FnOnce(&Addresses),
 ) -> anyhow::Result<Exit> {
-    log::init(settings.log, || SystemClock.monotonic()).context("the log cannot be started")?;
+    log::init(settings.log, SystemClock::shared()).context("the log cannot be started")?;
     warnings.iter().for_each(|warning| tracing::warn!(code = warning.code, "{warning}"));
     let served = serve(settings, on_ready);
     let exit = match served {

@@ -9,7 +9,7 @@ use anyhow::Context;
 use super::admin_client::{self, AdminClient};
 use super::args::{StoreAction, StoreArgs, StoreLocationArgs};
 use super::{Exit, configuration, output};
-use crate::base::file as disk;
+use crate::base::disk;
 use crate::settings::{Flags, SettingKey, Settings};
 use crate::store::{self, Error, Store};
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use super::Error;
-use crate::base::file as disk;
+use crate::base::disk;
 use crate::certs::LOCAL_CA_FILE;
 use crate::settings::{Settings, TlsMode};
 

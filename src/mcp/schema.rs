@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::base::digest::Digest;
 use crate::base::interner::Interner;
 use crate::base::similarity;
+use crate::base::text::clip;
 
 const MAX_SCHEMA_BYTES: usize = 64 << 10;
 const MAX_SCHEMA_DEPTH: usize = 32;
@@ -233,13 +234,6 @@ fn patterns(value: &Value) -> usize {
             })
             .sum(),
         _ => 0,
-    }
-}
-
-fn clip(message: &str, chars: usize) -> String {
-    match message.char_indices().nth(chars) {
-        Some((end, _)) => format!("{}…", &message[..end]),
-        None => message.to_owned(),
     }
 }
 

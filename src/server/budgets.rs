@@ -141,8 +141,7 @@ impl Lingerer {
 impl MeteredBudget {
     fn new(name: &'static str, setting: &'static str, mib: usize, metrics: Arc<Metrics>) -> Self {
         let budget = Budget::from_mib(mib);
-        let watched = Arc::clone(&budget);
-        metrics.register_budget(name, budget.limit(), Box::new(move || watched.held()));
+        metrics.register_budget(name, Arc::clone(&budget));
         Self { budget, name, setting, metrics, log_limiter: LogLimiter::new(Duration::from_secs(60)) }
     }
 

@@ -12,7 +12,7 @@ use super::key::find_closest;
 use super::source::{SettingOrigin, SettingValue};
 use super::{Limits, SettingKey};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
-use crate::base::file as disk;
+use crate::base::disk;
 
 /// The maximum file size. A real configuration is a page or two; a larger file is a wrong path.
 const LARGEST_BYTES: u64 = 256 * 1024;

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::database::folder_lock;
 use super::migration::legacy;
 use super::{DATABASE, Error, KeySource, Store, WAL, schema};
-use crate::base::file as disk;
+use crate::base::disk;
 
 /// What [`check`] found intact: the schema's version, and how many items of each kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]

@@ -19,7 +19,7 @@ use self::master_key::MasterKey;
 pub use self::seal::SealContext;
 use self::seal::SealedValue;
 use crate::base::secret::Secret;
-use crate::base::{file as disk, random};
+use crate::base::{disk, random};
 
 const MASTER_KEY_FILE: &str = "master.key";
 /// Enough for many keys, in bytes; a larger file is the wrong file.

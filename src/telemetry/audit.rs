@@ -22,6 +22,7 @@ use serde::Serialize;
 use self::rotating_file::RotatingFile;
 use self::shares::{AdmitDecision, AuditShares, OmittedLines};
 use super::metrics::Metrics;
+use crate::base::clock::Clock;
 
 /// A second of calls at a busy gateway; about 3 MB.
 const QUEUE: usize = 8192;
@@ -147,9 +148,6 @@ impl<'a> AuditRecord<'a> {
     }
 }
 
-/// Reads the wall clock. A function, since the clock belongs to a higher floor.
-pub type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
 /// The handle with which lines are written. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Audit(Option<Arc<AuditQueue>>);
@@ -162,7 +160,7 @@ impl std::fmt::Debug for Audit {
 
 struct AuditQueue {
     lines: SyncSender<WriterMessage>,
-    now: WallClock,
+    clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     shares: Arc<AuditShares>,
 }
@@ -198,27 +196,31 @@ impl Audit {
     ///
     /// # Errors
     /// The file cannot be opened, or no thread can be started.
-    pub fn start(keeping: AuditFileConfig, now: WallClock, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+    pub fn start(
+        keeping: AuditFileConfig,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
         let file = RotatingFile::open(keeping)?;
         let (lines, queue) = sync_channel(QUEUE);
         let shares = Arc::new(AuditShares::default());
         let writer = AuditWriter {
             file,
             failing: false,
-            now: Arc::clone(&now),
+            clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
             shares: Arc::clone(&shares),
         };
         let thread = std::thread::Builder::new().name("audit".into());
         // The thread ends with the last handle; `flush` waits for its lines.
         let _detached = thread.spawn(move || writer.run(&queue))?;
-        Ok(Self(Some(Arc::new(AuditQueue { lines, now, metrics, shares }))))
+        Ok(Self(Some(Arc::new(AuditQueue { lines, clock, metrics, shares }))))
     }
 
     /// Writes a line, or counts it if it exceeds the tenant's share.
     pub fn record(&self, entry: &AuditRecord<'_>) {
         let Some(queue) = &self.0 else { return };
-        let at = (queue.now)();
+        let at = queue.clock.now();
         let line = AuditLine { at, entry, left_out: None, since: None }.written();
         match queue.shares.admit(entry, line.len(), at) {
             AdmitDecision::Write => {
@@ -258,7 +260,7 @@ struct AuditWriter {
     file: RotatingFile,
     /// The last line could not be written.
     failing: bool,
-    now: WallClock,
+    clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     shares: Arc<AuditShares>,
 }
@@ -274,7 +276,7 @@ impl AuditWriter {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.say_counts(),
             }
-            if self.shares.due_in_ms((self.now)()) == Some(0) {
+            if self.shares.due_in_ms(self.clock.now()) == Some(0) {
                 self.say_counts();
             }
         }
@@ -282,7 +284,7 @@ impl AuditWriter {
 
     /// Waits for the next message, or until the counts are due.
     fn next(&self, queue: &Receiver<WriterMessage>) -> Result<WriterMessage, RecvTimeoutError> {
-        match self.shares.due_in_ms((self.now)()) {
+        match self.shares.due_in_ms(self.clock.now()) {
             None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(wait) => queue.recv_timeout(Duration::from_millis(wait)),
         }
@@ -313,7 +315,7 @@ impl AuditWriter {
     }
 
     fn say_counts(&mut self) {
-        let at = (self.now)();
+        let at = self.clock.now();
         for (tenant, counted) in self.shares.take_counts() {
             for OmittedLines { event, outcome, actor: by, lines, since } in &counted {
                 let who = by.as_ref().map(shares::OwnedActor::as_actor).unwrap_or_default();

@@ -12,8 +12,8 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::panic::PanicHookInfo;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::Directive;
@@ -24,6 +24,7 @@ pub(super) use self::rate_limit::omitted_counter;
 use self::writer::LogQueue;
 pub(super) use self::writer::lost_counter;
 use super::printable::{is_harmful, printable, printable_json};
+use crate::base::clock::Clock;
 
 /// How long the last lines may take to be written when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -42,9 +43,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// Reads the monotonic clock. A function, since the clock belongs to a higher floor.
-pub type MonotonicNow = fn() -> Instant;
-
 /// Installs the process's subscriber. `TENANTD_LOG_FILTER` (or else `RUST_LOG`) is the filter; the
 /// default is `info`.
 ///
@@ -52,7 +50,7 @@ pub type MonotonicNow = fn() -> Instant;
 ///
 /// # Errors
 /// No thread can be started, or no file descriptor is left.
-pub fn init(format: LogFormat, now: MonotonicNow) -> io::Result<()> {
+pub fn init(format: LogFormat, clock: Arc<dyn Clock>) -> io::Result<()> {
     let colour =
         std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
     if QUEUE.get().is_some() {
@@ -68,11 +66,11 @@ pub fn init(format: LogFormat, now: MonotonicNow) -> io::Result<()> {
     let _already_there = match format {
         LogFormat::Text => {
             let builder = builder.with_ansi(colour).with_target(false);
-            builder.map_event_format(|text| RateLimitedFormat::new(text, format, now)).try_init()
+            builder.map_event_format(|text| RateLimitedFormat::new(text, format, clock)).try_init()
         }
         LogFormat::Json => {
             let builder = builder.json().flatten_event(true).with_current_span(false);
-            builder.map_event_format(|json| RateLimitedFormat::new(json, format, now)).try_init()
+            builder.map_event_format(|json| RateLimitedFormat::new(json, format, clock)).try_init()
         }
     };
     std::panic::set_hook(Box::new(report_panic));

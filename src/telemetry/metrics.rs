@@ -7,6 +7,7 @@
 
 mod budgets;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use self::budgets::BudgetMetrics;
-pub use self::budgets::HeldBytes;
 use super::log;
+use crate::base::budget::Budget;
 
 /// The outcome of a tool call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -306,9 +307,9 @@ impl Metrics {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
     }
 
-    /// Exposes a budget of `limit` bytes from now on; `held` returns what it holds.
-    pub fn register_budget(&self, budget: &'static str, limit: u64, held: HeldBytes) {
-        self.budgets.add(budget, limit, held);
+    /// Exposes a budget that counts bytes from now on.
+    pub fn register_budget(&self, name: &'static str, budget: Arc<Budget>) {
+        self.budgets.add(name, budget);
     }
 
     /// Counts a refusal of a budget. `reason` is the limit that was reached: `all`, `tenant`,

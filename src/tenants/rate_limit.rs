@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::base::net::client_network;
+use crate::base::sync::lock;
 
 /// The period of an allowance, and the time in which an empty bucket refills.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -67,7 +68,7 @@ impl RateBuckets {
     /// # Errors
     /// Returns the time to wait if the allowance is used up.
     pub fn acquire(&self, caller: CallerKey, per_minute: u32, now: Instant) -> Result<(), Duration> {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = lock(&self.buckets);
         let generations = buckets.get_or_insert_with(|| Box::new(BucketGenerations::new(now)));
         acquire_one(generations.bucket_mut(caller, now), per_minute, now)
     }

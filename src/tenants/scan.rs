@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::base::file;
+use crate::base::disk;
 use crate::bundle::{self, EntryFiles, Named, Presence};
 
 /// A scan that is due.
@@ -25,7 +25,7 @@ pub(super) struct ScanRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FileStamp {
     pub(super) path: PathBuf,
-    stamp: file::Stamp,
+    stamp: disk::Stamp,
 }
 
 /// The paths of the files that an entry's files name.
@@ -90,7 +90,7 @@ impl Signature {
     /// loading it reports why.
     pub(super) fn read(entry: &EntryFiles, named: NamedFiles) -> Self {
         let stamp =
-            |path: &PathBuf| Some(FileStamp { path: path.clone(), stamp: file::Stamp::of(path).ok()? });
+            |path: &PathBuf| Some(FileStamp { path: path.clone(), stamp: disk::Stamp::of(path).ok()? });
         let files = entry.files.iter().chain(&entry.lookalikes).filter_map(stamp).collect();
         Self { files, presences: named.iter().map(|path| Presence::at(path)).collect(), named }
     }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::published_entry::PublishedEntry;
 use super::registry::Registry;
 use super::status::TenantStatus;
-use crate::base::file as disk;
+use crate::base::disk;
 use crate::base::task::Tasks;
 
 /// The number of status files in one batch.

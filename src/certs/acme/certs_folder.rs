@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::Digest;
-use crate::base::file as disk;
+use crate::base::disk;
 use crate::base::process_lock::{self, ProcessLock};
 use crate::certs::schedule::RenewalState;
 use crate::certs::server_certificate::ServerCertificate;

@@ -4,7 +4,7 @@
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use crate::base::file as disk;
+use crate::base::disk;
 use crate::certs::Error;
 use crate::settings;
 

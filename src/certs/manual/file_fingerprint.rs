@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::base::file::Stamp;
+use crate::base::disk::Stamp;
 use crate::certs::key_files;
 use crate::certs::self_signed::OWN_FILES;
 

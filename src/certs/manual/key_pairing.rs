@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::base::file as disk;
+use crate::base::disk;
 use crate::certs::server_certificate::{PemContents, ServerCertificate};
 use crate::certs::x509_info::X509Info;
 use crate::certs::{Error, key_files};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use super::dataset::{Dataset, INVENTORY, SALES, SUPPORT};
-use crate::base::file as disk;
+use crate::base::disk;
 use crate::bundle::sample;
 
 /// The demo's folder. A second run reuses it, so that clients that trust the local CA still do.

@@ -11,7 +11,7 @@ use super::super::admin_client::{Error, file_path, tenant_path};
 use super::super::admin_request::{Answer, client, print_answer, send};
 use super::super::args::{AdminArgs, TenantsAction};
 use super::super::{Exit, output, render};
-use crate::base::file as disk;
+use crate::base::disk;
 use crate::telemetry::printable::printable;
 
 /// The largest file to send; the gateway accepts no larger one.

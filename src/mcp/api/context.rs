@@ -6,12 +6,13 @@
 //! ([`DerivedContext`]) and kept as long as the document is.
 
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use super::result::ToolAnswer;
 use crate::backend::{self, SemanticContext};
 use crate::base::budget::Reservation;
 use crate::base::json::{JsonDocument, JsonKind, JsonNode, JsonString};
+use crate::base::sync::lock;
 use crate::mcp::payload::Payload;
 
 /// The maximum size of a digest, which is part of every conversation.
@@ -102,7 +103,7 @@ impl DerivedContext {
     }
 
     fn full_result(&self) -> MutexGuard<'_, Option<FullResult>> {
-        self.derived().whole.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.derived().whole)
     }
 
     fn derived(&self) -> &Derived {

@@ -11,6 +11,7 @@ use std::fmt::Write;
 
 use super::rows::{self, RowPath};
 use crate::base::json::{JsonKind, JsonNode, JsonString};
+use crate::base::text::{beginning, clip};
 
 const MAX_ROWS: usize = 100;
 const MAX_COLUMNS: usize = 16;
@@ -126,7 +127,7 @@ impl TextPage {
             self.paragraph(&format!(
                 "Not shown here: {} more columns ({}).",
                 columns.len() - MAX_COLUMNS,
-                clipped(&left, MIN_CELL_CHARS).map_or_else(|| left.clone(), |start| format!("{start}…"))
+                clip(&left, MIN_CELL_CHARS)
             ));
         }
     }
@@ -330,7 +331,7 @@ fn push_name(text: &mut String, name: JsonString<'_>) {
 }
 
 fn push_short(text: &mut String, cell: &str, longest: usize) -> bool {
-    let start = clipped(cell, longest);
+    let start = beginning(cell, longest);
     push_escaped(text, start.unwrap_or(cell));
     text.push_str(if start.is_some() { "…" } else { "" });
     start.is_some()
@@ -348,15 +349,6 @@ fn push_escaped(text: &mut String, cell: &str) {
         }
         text.push(c);
     }
-}
-
-/// The beginning of a text that is too long for a cell.
-fn clipped(text: &str, longest: usize) -> Option<&str> {
-    // No text has more characters than bytes.
-    if text.len() <= longest {
-        return None;
-    }
-    text.char_indices().nth(longest).map(|(end, _)| &text[..end])
 }
 
 /// Writes any value on one line: `name: orders; attributes: id, region`. Stops when the text has

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Connection;
 use super::timeouts::TimeoutStream;
 use super::write_batching::batch_writes;
+use crate::base::sync::lock;
 
 /// Serves the stream until either side closes it.
 pub(super) async fn serve<S>(connection: Arc<Connection>, stream: TimeoutStream<S>)
@@ -63,7 +64,7 @@ pub(super) struct StreamTasks(Arc<Mutex<Vec<StreamTask>>>);
 impl StreamTasks {
     /// Adds a stream, which runs once the connection is polled.
     pub(super) fn push(&self, stream: impl Future<Output = ()> + Send + 'static) {
-        self.lock().push(Box::pin(stream));
+        lock(&self.0).push(Box::pin(stream));
     }
 
     /// Runs the queued streams, and those that are added while it is polled.
@@ -83,16 +84,11 @@ impl StreamTasks {
     }
 
     fn take(&self) -> Vec<StreamTask> {
-        std::mem::take(&mut *self.lock())
+        std::mem::take(&mut *lock(&self.0))
     }
 
     fn is_empty(&self) -> bool {
-        self.lock().is_empty()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<StreamTask>> {
-        // No code panics while holding this lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).is_empty()
     }
 }
 

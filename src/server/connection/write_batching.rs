@@ -7,10 +7,12 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::base::sync::lock;
 
 /// The maximum size of a TLS record.
 const ROOM: usize = 16 << 10;
@@ -33,11 +35,6 @@ struct WriteBatch<S> {
 pub(super) fn batch_writes<S>(stream: S) -> (BatchedStream<S>, BatchFlusher<S>) {
     let inner = Arc::new(Mutex::new(WriteBatch { stream, waiting: Vec::new(), written: 0 }));
     (BatchedStream(Arc::clone(&inner)), BatchFlusher(inner))
-}
-
-/// No holder of this lock panics.
-fn lock<S>(inner: &Mutex<WriteBatch<S>>) -> MutexGuard<'_, WriteBatch<S>> {
-    inner.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S: AsyncWrite + Unpin> WriteBatch<S> {

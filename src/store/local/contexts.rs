@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::digest::Digest;
-use crate::base::file as disk;
+use crate::base::disk;
 use crate::base::json::{JsonDocument, JsonLimits};
 use crate::spec::TenantName;
 use crate::store::keyring::{Keyring, SealContext};

@@ -5,12 +5,13 @@
 //! Lines that exceed a share are counted by actor and outcome, and a line states the count. Only
 //! the times of the single events are lost.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use dashmap::DashMap;
 use jiff::Timestamp;
 
 use super::{Actor, AuditEvent, AuditRecord};
+use crate::base::sync::lock;
 
 /// For identified callers, per tenant: a burst of some 6,000 calls, and 90 calls a second
 /// permanently.
@@ -162,11 +163,6 @@ impl AuditShares {
 /// shown none, whatever identity it claims.
 fn is_known(entry: &AuditRecord<'_>) -> bool {
     entry.event != AuditEvent::Refusal && entry.who != Actor::default()
-}
-
-/// No holder of these locks panics.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl TenantShare {

@@ -1,12 +1,13 @@
 use std::path::Path;
 
 use super::*;
+use crate::base::clock::{ManualClock, SystemClock};
 
 fn start(folder: &Path, bytes: u64, files: u32) -> (Audit, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
     let keeping = AuditFileConfig { path: folder.join("audit.jsonl"), max_bytes: bytes, max_files: files };
-    let now = Arc::new(|| Timestamp::UNIX_EPOCH);
-    (Audit::start(keeping, now, Arc::clone(&metrics)).expect("opened"), metrics)
+    let clock = Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH));
+    (Audit::start(keeping, clock, Arc::clone(&metrics)).expect("opened"), metrics)
 }
 
 fn flush(audit: &Audit) {
@@ -76,7 +77,7 @@ fn what_cannot_be_written_is_counted() {
 #[test]
 fn a_file_that_cannot_be_opened_is_told_at_the_start() {
     let keeping = AuditFileConfig { path: "/nowhere/at/all/audit.jsonl".into(), max_bytes: 1, max_files: 1 };
-    assert!(Audit::start(keeping, Arc::new(|| Timestamp::UNIX_EPOCH), Arc::new(Metrics::new())).is_err());
+    assert!(Audit::start(keeping, SystemClock::shared(), Arc::new(Metrics::new())).is_err());
 }
 
 #[test]

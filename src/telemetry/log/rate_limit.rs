@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
@@ -19,7 +19,9 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::{LogFormat, MonotonicNow};
+use super::LogFormat;
+use crate::base::clock::Clock;
+use crate::base::sync::lock;
 
 /// The limit of one kind about one tenant: a burst of lines, then one line per period.
 const OF_A_TENANT: LineRate = LineRate { at_once: 30, each: Duration::from_secs(1) };
@@ -50,13 +52,13 @@ struct LineRate {
 pub(super) struct RateLimitedFormat<F> {
     format: F,
     shape: LogFormat,
-    now: MonotonicNow,
+    clock: Arc<dyn Clock>,
     lines: Mutex<LineBuckets>,
 }
 
 impl<F> RateLimitedFormat<F> {
-    pub(super) fn new(format: F, shape: LogFormat, now: MonotonicNow) -> Self {
-        Self { format, shape, now, lines: Mutex::default() }
+    pub(super) fn new(format: F, shape: LogFormat, clock: Arc<dyn Clock>) -> Self {
+        Self { format, shape, clock, lines: Mutex::default() }
     }
 
     fn judge(&self, event: &Event<'_>) -> LineDecision {
@@ -67,8 +69,8 @@ impl<F> RateLimitedFormat<F> {
         let mut tenant = TenantHasher(DefaultHasher::new());
         event.record(&mut tenant);
         // No holder of this lock panics.
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.judge(about.callsite(), tenant.0.finish(), (self.now)())
+        let mut lines = lock(&self.lines);
+        lines.judge(about.callsite(), tenant.0.finish(), self.clock.monotonic())
     }
 }
 
@@ -216,11 +218,11 @@ impl LineBucket {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::Arc;
 
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
+    use crate::base::clock::{ManualClock, SystemClock};
 
     #[derive(Clone, Default)]
     struct CapturedLog(Arc<Mutex<Vec<u8>>>);
@@ -244,16 +246,6 @@ mod tests {
         }
     }
 
-    /// The time of the tests, in seconds since `START`; advancing it at every reading would be too
-    /// fast to observe anything.
-    static SECONDS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    static START: LazyLock<Instant> =
-        LazyLock::new(|| crate::base::clock::Clock::monotonic(&crate::base::clock::SystemClock));
-
-    fn now() -> Instant {
-        *START + Duration::from_secs(SECONDS.load(std::sync::atomic::Ordering::Relaxed))
-    }
-
     fn warn(tenant: &str) {
         tracing::warn!(target: "tenantd::mcp::call", tenant, "tool call failed");
     }
@@ -261,13 +253,15 @@ mod tests {
     #[test]
     fn a_flood_about_one_tenant_is_a_few_lines_and_hides_nothing_of_others() {
         let written = CapturedLog::default();
+        let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+        let shared = Arc::clone(&clock) as Arc<dyn Clock>;
         let builder = tracing_subscriber::fmt().json().flatten_event(true).with_writer(written.clone());
         let subscriber =
-            builder.map_event_format(|json| RateLimitedFormat::new(json, LogFormat::Json, now)).finish();
+            builder.map_event_format(|json| RateLimitedFormat::new(json, LogFormat::Json, shared)).finish();
         tracing::subscriber::with_default(subscriber, || {
             (0..1_000).for_each(|_| warn("a"));
             warn("b");
-            SECONDS.store(2, std::sync::atomic::Ordering::Relaxed);
+            clock.advance(Duration::from_secs(2));
             warn("a");
             for number in 0..100 {
                 tracing::info!(target: "tenantd::tenants::announce", number, "tenant loaded");
@@ -303,11 +297,12 @@ mod tests {
     fn however_many_tenants_there_are_little_is_remembered() {
         let mut lines = LineBuckets::default();
         let kind = || tracing::callsite::Identifier(&CALLSITE);
+        let now = SystemClock.monotonic();
         for tenant in 0..100_000 {
-            lines.judge(kind(), tenant, now());
+            lines.judge(kind(), tenant, now);
         }
         assert!(lines.of_tenants.len() <= KEPT);
-        let more = (0..2_000).filter(|n| lines.judge(kind(), 100_000 + n, now()) != LineDecision::Omit);
+        let more = (0..2_000).filter(|n| lines.judge(kind(), 100_000 + n, now) != LineDecision::Omit);
         assert_eq!(more.count(), 0, "all of this kind have had theirs");
     }
 

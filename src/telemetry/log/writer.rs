@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 
+use crate::base::sync::lock;
+
 /// The size of the buffer, in bytes: seconds of a busy gateway's log.
 const WAITING_BYTES: usize = 4 << 20;
 /// A buffer that grew beyond this size is shrunk again.
@@ -131,7 +133,7 @@ impl LogQueue {
 impl QueueShared {
     fn lock(&self) -> MutexGuard<'_, QueueState> {
         // No holder of this lock panics.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

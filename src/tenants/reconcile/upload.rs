@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::ReconcilerHandle;
 use crate::base::diagnostic::Report;
-use crate::base::file as disk;
+use crate::base::disk;
 use crate::bundle::{self, Draft, LoadContext};
 use crate::tenants::status::TenantStatus;
 
