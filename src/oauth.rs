@@ -1,7 +1,6 @@
 //! Floor 3: authentication of callers. The bearer check, and an authorization server for each
 //! tenant (OAuth 2.1, RFC 8414, RFC 9728) in front of Microsoft Entra ID.
 
-mod access_token;
 mod authorization_request;
 mod authorization_response;
 pub mod authorization_server;
@@ -25,7 +24,6 @@ pub mod response;
 mod revocations;
 mod scope;
 mod sealed;
-pub mod signing_keys;
 #[cfg(test)]
 mod testkit;
-mod verified_cache;
+pub mod tokens;

@@ -11,7 +11,7 @@ use super::response::{self, Refusal, problem};
 use super::{Admin, backup, clients, signing_keys};
 use crate::base::body::Body;
 use crate::base::diagnostic::Report;
-use crate::oauth::signing_keys::KeyRotation;
+use crate::oauth::tokens::signing_keys::KeyRotation;
 use crate::store;
 use crate::telemetry::audit::{AuditEvent, AuditRecord};
 use crate::tenants::reconcile::{Command, CommandError, UploadError};

@@ -8,7 +8,7 @@ use super::Admin;
 use super::response::{self, no_tenant, problem};
 use crate::base::body::Body;
 use crate::oauth::issuer::Issuer;
-use crate::oauth::signing_keys::KeyRotation;
+use crate::oauth::tokens::signing_keys::KeyRotation;
 
 /// Lists the keys that a tenant publishes.
 pub(super) async fn list(admin: &Admin, tenant: &str) -> Response<Body> {

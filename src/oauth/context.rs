@@ -14,7 +14,7 @@ use super::error::Unavailable;
 use super::incarnations::IncarnationTable;
 use super::replay::ReplayCache;
 use super::revocations::Revocations;
-use super::verified_cache::VerifiedTokenCache;
+use super::tokens::verified_cache::VerifiedTokenCache;
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
 use crate::spec::TenantName;

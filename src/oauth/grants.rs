@@ -17,12 +17,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::access_token::{self, ACCESS_TOKEN_LIFETIME, AccessToken, ResourceOwner};
 use super::context::AuthContext;
 use super::credential_fingerprint::CredentialFingerprints;
 use super::error::Unavailable;
 use super::issuer::Issuer;
 use super::revocations::GrantRevocationToken;
+use super::tokens::access_token::{self, ACCESS_TOKEN_LIFETIME, AccessToken, ResourceOwner};
 use crate::base::digest::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;

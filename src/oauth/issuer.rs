@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::access_token::{
-    self, ACCESS_TOKEN_LIFETIME, AccessToken, AccessTokenClaims, IssuedToken, MAX_CLOCK_SKEW, TokenSubject,
-};
 use super::context::AuthContext;
 use super::error::Unavailable;
 use super::incarnations::TenantIncarnation;
-use super::signing_keys::{KeyRotation, PublishedKey, SigningKeyCache, SigningKeySet};
+use super::tokens::access_token::{
+    self, ACCESS_TOKEN_LIFETIME, AccessToken, AccessTokenClaims, IssuedToken, MAX_CLOCK_SKEW, TokenSubject,
+};
+use super::tokens::signing_keys::{KeyRotation, PublishedKey, SigningKeyCache, SigningKeySet};
 use crate::base::random;
 use crate::base::secret::Secret;
 use crate::spec::{PublicUrl, ResourceSpelling, TenantName};
@@ -35,17 +35,17 @@ impl Issuer {
     /// Creates the issuer of a tenant. Its keys are loaded when first needed.
     pub(super) fn new(
         tenant: TenantName,
-        lived: TenantIncarnation,
+        incarnation: TenantIncarnation,
         url: PublicUrl,
-        ledger: &Arc<AuthContext>,
+        context: &Arc<AuthContext>,
     ) -> Arc<Self> {
         let resource = url.resource_url(ResourceSpelling::Connector).into();
         Arc::new(Self {
             tenant,
-            incarnation: lived,
+            incarnation,
             url,
             resource,
-            context: Arc::clone(ledger),
+            context: Arc::clone(context),
             keys: SigningKeyCache::default(),
         })
     }
@@ -72,7 +72,7 @@ impl Issuer {
 
     /// Returns the tenant's keys; loads or creates them if necessary.
     pub(super) async fn load_keys(&self) -> Result<Arc<SigningKeySet>, Unavailable> {
-        self.keys.load(&self.context, self.current_incarnation()).await
+        self.keys.load(&self.context.store, self.current_incarnation(), self.context.now()).await
     }
 
     /// Creates a new signing key and returns the published keys.
@@ -80,9 +80,10 @@ impl Issuer {
     /// # Errors
     /// Fails if the store cannot be written.
     pub async fn rotate_keys(&self, how: KeyRotation) -> Result<Vec<PublishedKey>, Unavailable> {
-        let set = self.keys.rotate(&self.context, self.current_incarnation(), how).await?;
+        let (store, now) = (&self.context.store, self.context.now());
+        let set = self.keys.rotate(store, self.current_incarnation(), now, how).await?;
         tracing::info!(tenant = self.tenant.as_str(), ?how, "a new signing key was made");
-        Ok(set.published_keys(self.context.now()))
+        Ok(set.published_keys(now))
     }
 
     /// Returns the published keys.

@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{AdmittedCaller, CallRevocation, Denial, Principal};
 use crate::identity::{self, Account, Brand};
-use crate::oauth::access_token::{AccessToken, AccessTokenError};
 use crate::oauth::grants::{GrantRejection, Grants};
 use crate::oauth::scope::MCP_SCOPE;
+use crate::oauth::tokens::access_token::{AccessToken, AccessTokenError};
 use crate::spec::{AccessRules, LoginSpec, ResourceSpelling};
 use crate::store::GrantId;
 

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::error::Error;
 use crate::base::body::Body;
-use crate::oauth::access_token::{AccessToken, AccessTokenError};
 use crate::oauth::authorization_server::{AuthServer, RequestMeta};
 use crate::oauth::client::ClientOrigin;
 use crate::oauth::client_auth::{AuthenticatedClient, ClientAuthError, ClientForm};
 use crate::oauth::response;
+use crate::oauth::tokens::access_token::{AccessToken, AccessTokenError};
 
 /// Answers a request to `{prefix}/introspect`.
 pub(super) async fn handle(

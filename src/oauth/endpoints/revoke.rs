@@ -6,11 +6,11 @@ use serde_json::json;
 
 use super::error::Error;
 use crate::base::body::Body;
-use crate::oauth::access_token::AccessTokenError;
 use crate::oauth::authorization_server::{AuthServer, RequestMeta};
 use crate::oauth::client_auth::{ClientAuthError, ClientForm};
 use crate::oauth::error::Unavailable;
 use crate::oauth::response;
+use crate::oauth::tokens::access_token::AccessTokenError;
 use crate::store::GrantId;
 use crate::telemetry::audit::{AuditEvent, AuditRecord};
 

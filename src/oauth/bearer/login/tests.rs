@@ -1,10 +1,10 @@
 use http::StatusCode;
 
 use super::*;
-use crate::oauth::access_token::TokenSubject;
 use crate::oauth::testkit::{
     MACHINE, MACHINE_SECRET, TestAuthServer, TestGateway, ada, form_request, with_basic_auth,
 };
+use crate::oauth::tokens::access_token::TokenSubject;
 
 fn login_check(server: &TestAuthServer) -> LoginCheck {
     LoginCheck::from(Arc::clone(&server.grants))

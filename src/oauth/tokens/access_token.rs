@@ -11,25 +11,25 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::error::Unavailable;
 use crate::base::digest::Digest;
 use crate::base::secret::Secret;
 use crate::identity::{Account, ProviderApp};
+use crate::oauth::error::Unavailable;
 use crate::store::GrantId;
 
 /// The lifetime of a token. With minutes instead, ChatGPT refreshes before every call.
-pub(super) const ACCESS_TOKEN_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
+pub(in crate::oauth) const ACCESS_TOKEN_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
 /// The `typ` of the header (RFC 9068 section 2.1).
 const JWT_TYPE: &str = "at+jwt";
 const ALGORITHM: &str = "ES256";
 /// The allowed difference between the clocks of replicas.
-pub(super) const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
+pub(in crate::oauth) const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 /// The `gty` of a token that has no person.
 const CLIENT_CREDENTIALS: &str = "client_credentials";
 
 /// The party that a token is issued for.
 #[derive(Debug)]
-pub(super) enum TokenSubject<'a> {
+pub(in crate::oauth) enum TokenSubject<'a> {
     Person {
         account: &'a Account,
         grant: GrantId,
@@ -44,56 +44,56 @@ pub(super) enum TokenSubject<'a> {
 
 /// An issued token.
 #[derive(Debug)]
-pub(super) struct IssuedToken {
-    pub(super) text: Secret,
-    pub(super) jti: String,
+pub(in crate::oauth) struct IssuedToken {
+    pub(in crate::oauth) text: Secret,
+    pub(in crate::oauth) jti: String,
 }
 
 /// A token whose signature was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct AccessToken {
-    pub(super) kid: String,
+pub(in crate::oauth) struct AccessToken {
+    pub(in crate::oauth) kid: String,
     /// A machine's token has an id of its own here, so that it can be revoked like a grant.
-    pub(super) grant_id: GrantId,
-    pub(super) client_digest: Digest,
-    pub(super) issued_at: Timestamp,
-    pub(super) expires_at: Timestamp,
-    pub(super) claims: AccessTokenClaims,
+    pub(in crate::oauth) grant_id: GrantId,
+    pub(in crate::oauth) client_digest: Digest,
+    pub(in crate::oauth) issued_at: Timestamp,
+    pub(in crate::oauth) expires_at: Timestamp,
+    pub(in crate::oauth) claims: AccessTokenClaims,
     /// The person of the grant; `None` for a machine's token.
-    pub(super) resource_owner: Option<ResourceOwner>,
+    pub(in crate::oauth) resource_owner: Option<ResourceOwner>,
 }
 
 /// The person of a token, and where that person logged in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ResourceOwner {
-    pub(super) account: Arc<Account>,
-    pub(super) provider_app: Arc<ProviderApp>,
+pub(in crate::oauth) struct ResourceOwner {
+    pub(in crate::oauth) account: Arc<Account>,
+    pub(in crate::oauth) provider_app: Arc<ProviderApp>,
 }
 
 /// The claims of a token (RFC 9068 section 2.2; `gid`, `gty`, `by`, `tid` and `oid` are ours).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct AccessTokenClaims {
-    pub(super) iss: Box<str>,
-    pub(super) aud: Box<str>,
-    pub(super) sub: Arc<str>,
-    pub(super) client_id: Arc<str>,
-    pub(super) scope: Box<str>,
-    pub(super) exp: i64,
-    pub(super) iat: i64,
-    pub(super) nbf: i64,
-    pub(super) jti: Box<str>,
-    pub(super) gid: Box<str>,
+pub(in crate::oauth) struct AccessTokenClaims {
+    pub(in crate::oauth) iss: Box<str>,
+    pub(in crate::oauth) aud: Box<str>,
+    pub(in crate::oauth) sub: Arc<str>,
+    pub(in crate::oauth) client_id: Arc<str>,
+    pub(in crate::oauth) scope: Box<str>,
+    pub(in crate::oauth) exp: i64,
+    pub(in crate::oauth) iat: i64,
+    pub(in crate::oauth) nbf: i64,
+    pub(in crate::oauth) jti: Box<str>,
+    pub(in crate::oauth) gid: Box<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) gty: Option<Box<str>>,
+    pub(in crate::oauth) gty: Option<Box<str>>,
     /// For machines, the mark of the secret or key that the token was issued for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) by: Option<Box<str>>,
+    pub(in crate::oauth) by: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) tid: Option<Arc<str>>,
+    pub(in crate::oauth) tid: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) oid: Option<Arc<str>>,
+    pub(in crate::oauth) oid: Option<Arc<str>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) roles: Vec<Arc<str>>,
+    pub(in crate::oauth) roles: Vec<Arc<str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,7 +108,7 @@ struct JwsHeader<'a> {
 
 /// Why a token is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AccessTokenError {
+pub(in crate::oauth) enum AccessTokenError {
     /// The token is not a currently valid one of this tenant.
     Invalid,
     Unavailable,
@@ -123,7 +123,7 @@ impl From<Unavailable> for AccessTokenError {
 impl AccessTokenClaims {
     /// Sets the claims of the bearer: of a person, a subject that does not reveal the account; of a
     /// machine client, its id.
-    pub(super) fn set_subject(&mut self, bearer: &TokenSubject<'_>) {
+    pub(in crate::oauth) fn set_subject(&mut self, bearer: &TokenSubject<'_>) {
         match bearer {
             TokenSubject::Machine { roles, mark } => {
                 self.gty = Some(CLIENT_CREDENTIALS.into());
@@ -141,7 +141,7 @@ impl AccessTokenClaims {
     }
 
     /// Returns the signing input: header and claims (RFC 7515 section 5.1).
-    pub(super) fn signing_input(&self, kid: &str) -> String {
+    pub(in crate::oauth) fn signing_input(&self, kid: &str) -> String {
         let header = JwsHeader { typ: JWT_TYPE, alg: ALGORITHM, kid, crit: None };
         format!("{}.{}", encode_part(&header), encode_part(self))
     }
@@ -150,7 +150,10 @@ impl AccessTokenClaims {
 impl AccessToken {
     /// Parses a token whose signature `verify` accepts, given the key's id, the signed bytes and
     /// the signature. The caller checks issuer, audience and dates, and adds the person.
-    pub(super) fn parse(token: &[u8], verify: impl FnOnce(&str, &[u8], &[u8]) -> bool) -> Option<Self> {
+    pub(in crate::oauth) fn parse(
+        token: &[u8],
+        verify: impl FnOnce(&str, &[u8], &[u8]) -> bool,
+    ) -> Option<Self> {
         let (message, signature) = split_last_part(token)?;
         let (header, claims) = split_last_part(message)?;
         let header = decode_part(header)?;
@@ -176,7 +179,7 @@ impl AccessToken {
     }
 
     #[cfg(test)]
-    pub(super) fn example() -> Self {
+    pub(in crate::oauth) fn example() -> Self {
         let claims = serde_json::json!({
             "iss": "i", "aud": "a", "sub": "s", "client_id": "c", "scope": "mcp:use", "exp": 2, "iat": 1, "nbf": 1,
             "jti": "j", "gid": "0".repeat(32),
@@ -185,7 +188,7 @@ impl AccessToken {
     }
 
     /// Whether the token is a machine client's.
-    pub(super) fn is_client_credentials(&self) -> bool {
+    pub(in crate::oauth) fn is_client_credentials(&self) -> bool {
         self.claims.gty.as_deref() == Some(CLIENT_CREDENTIALS)
     }
 }

@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::testkit::{TestAuthServer, TestGateway, ada};
 use super::*;
-use crate::oauth::signing_keys::KeyRotation;
+use crate::oauth::testkit::{TestAuthServer, TestGateway, ada};
+use crate::oauth::tokens::signing_keys::KeyRotation;
 
 async fn issue_token(server: &TestAuthServer) -> (String, GrantId) {
     let (account, grant) = (ada(), GrantId::random());
@@ -190,7 +190,7 @@ async fn a_signed_token_of_other_names_is_refused() {
 async fn a_new_key_is_published_a_day_ahead_and_in_an_emergency_old_tokens_end() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let states = |published: Vec<crate::oauth::signing_keys::PublishedKey>| {
+    let states = |published: Vec<crate::oauth::tokens::signing_keys::PublishedKey>| {
         published.iter().map(|key| key.state).collect::<Vec<_>>().join(" ")
     };
     let (old, _) = issue_token(&server).await;

@@ -15,7 +15,7 @@ const MAX_PER_GENERATION: usize = 1024;
 
 /// The cache. The most recently used generation is kept whenever the other one is dropped.
 #[derive(Debug)]
-pub(super) struct VerifiedTokenCache([Mutex<TokenCacheShard>; SHARDS]);
+pub(in crate::oauth) struct VerifiedTokenCache([Mutex<TokenCacheShard>; SHARDS]);
 
 #[derive(Debug, Default)]
 struct TokenCacheShard {
@@ -30,7 +30,7 @@ impl Default for VerifiedTokenCache {
 }
 
 impl VerifiedTokenCache {
-    pub(super) fn get(&self, digest: &Digest) -> Option<Arc<AccessToken>> {
+    pub(in crate::oauth) fn get(&self, digest: &Digest) -> Option<Arc<AccessToken>> {
         let mut shard = self.shard(digest);
         if let Some(token) = shard.young.get(digest) {
             return Some(Arc::clone(token));
@@ -40,7 +40,7 @@ impl VerifiedTokenCache {
         Some(token)
     }
 
-    pub(super) fn insert(&self, digest: Digest, token: Arc<AccessToken>) {
+    pub(in crate::oauth) fn insert(&self, digest: Digest, token: Arc<AccessToken>) {
         self.shard(&digest).insert(digest, token);
     }
 

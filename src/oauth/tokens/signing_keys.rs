@@ -21,10 +21,10 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use super::access_token;
-use super::context::AuthContext;
-use super::error::Unavailable;
+use super::access_token::ACCESS_TOKEN_LIFETIME;
 use crate::base::digest::Digest;
+use crate::oauth::error::Unavailable;
+use crate::store::auth::AuthStore;
 use crate::store::{Incarnation, SigningKey};
 
 /// How long a key is published before it signs.
@@ -34,17 +34,17 @@ const SKEW: SignedDuration = SignedDuration::from_mins(2);
 
 /// The keys of one tenant, loaded on first use.
 #[derive(Debug, Default)]
-pub(super) struct SigningKeyCache {
+pub(in crate::oauth) struct SigningKeyCache {
     set: ArcSwapOption<SigningKeySet>,
     loading: Mutex<()>,
 }
 
 /// The keys in the store.
 #[derive(Debug)]
-pub(super) struct SigningKeySet {
+pub(in crate::oauth) struct SigningKeySet {
     /// In the order in which they sign.
     keys: Vec<LoadedSigningKey>,
-    pub(super) jwks: Bytes,
+    pub(in crate::oauth) jwks: Bytes,
 }
 
 /// The public description of a key.
@@ -76,12 +76,12 @@ struct LoadedSigningKey {
 
 impl SigningKeyCache {
     /// Returns the keys; loads or creates them if necessary.
-    pub(super) async fn load(
+    pub(in crate::oauth) async fn load(
         &self,
-        ledger: &AuthContext,
+        store: &AuthStore,
         life: &Incarnation,
+        now: Timestamp,
     ) -> Result<Arc<SigningKeySet>, Unavailable> {
-        let now = ledger.now();
         let at_hand = || self.set.load_full().filter(|set| !set.has_retired_keys(now));
         if let Some(set) = at_hand() {
             return Ok(set);
@@ -89,45 +89,45 @@ impl SigningKeyCache {
         let _one_at_a_time = self.loading.lock().await;
         match at_hand() {
             Some(set) => Ok(set),
-            None => self.load_from_store(ledger, life, now).await,
+            None => self.load_from_store(store, life, now).await,
         }
     }
 
     /// Creates a new key and returns the keys.
-    pub(super) async fn rotate(
+    pub(in crate::oauth) async fn rotate(
         &self,
-        ledger: &AuthContext,
+        store: &AuthStore,
         life: &Incarnation,
+        now: Timestamp,
         how: KeyRotation,
     ) -> Result<Arc<SigningKeySet>, Unavailable> {
         let _one_at_a_time = self.loading.lock().await;
-        let now = ledger.now();
-        let known = ledger.store.load_signing_keys(life).await.map_err(Unavailable::from_store)?;
+        let known = store.load_signing_keys(life).await.map_err(Unavailable::from_store)?;
         let (signs_from, is_replaced): (_, fn(&SigningKey, Timestamp) -> bool) = match how {
             // Replaces a next key that has not signed yet, so that there is at most one.
             KeyRotation::Gentle => (now + PUBLISH_AHEAD, |key, now| key.signs_from > now),
             KeyRotation::Emergency => (now, |_, _| true),
         };
         let gone = known.into_iter().filter(|key| is_replaced(key, now)).map(|key| key.kid).collect();
-        let keys = ledger.store.replace_signing_keys(life, Some(generate(signs_from)), gone).await;
+        let keys = store.replace_signing_keys(life, Some(generate(signs_from)), gone).await;
         self.cache_keys(keys.map_err(Unavailable::from_store)?)
     }
 
     async fn load_from_store(
         &self,
-        ledger: &AuthContext,
+        store: &AuthStore,
         life: &Incarnation,
         now: Timestamp,
     ) -> Result<Arc<SigningKeySet>, Unavailable> {
-        let mut keys = ledger.store.load_signing_keys(life).await.map_err(Unavailable::from_store)?;
+        let mut keys = store.load_signing_keys(life).await.map_err(Unavailable::from_store)?;
         if keys.is_empty() {
-            let first = ledger.store.insert_first_signing_key(life, generate(now)).await;
+            let first = store.insert_first_signing_key(life, generate(now)).await;
             keys = first.map_err(Unavailable::from_store)?;
         }
         let retired = count_retired(keys.iter().map(|key| key.signs_from), now);
         let gone: Vec<_> = keys.drain(..retired).map(|key| key.kid).collect();
         if !gone.is_empty() {
-            let left = ledger.store.replace_signing_keys(life, None, gone).await;
+            let left = store.replace_signing_keys(life, None, gone).await;
             keys = left.map_err(Unavailable::from_store)?;
         }
         self.cache_keys(keys)
@@ -149,7 +149,7 @@ impl SigningKeyCache {
 impl SigningKeySet {
     /// Signs a message with the current key, and returns message and signature as a JWS. `message`
     /// creates the signing input from the key's id.
-    pub(super) fn sign(&self, now: Timestamp, message: impl FnOnce(&str) -> String) -> String {
+    pub(in crate::oauth) fn sign(&self, now: Timestamp, message: impl FnOnce(&str) -> String) -> String {
         let key = &self.keys[signing_index(self.keys.iter().map(|key| key.signs_from), now)];
         let mut text = message(&key.kid);
         let signature = key.pair.sign(&SystemRandom::new(), text.as_bytes());
@@ -160,14 +160,14 @@ impl SigningKeySet {
     }
 
     /// Whether the key with this id made the signature.
-    pub(super) fn verify(&self, kid: &str, message: &[u8], signature: &[u8]) -> bool {
+    pub(in crate::oauth) fn verify(&self, kid: &str, message: &[u8], signature: &[u8]) -> bool {
         let Some(key) = self.keys.iter().find(|key| key.kid == kid) else { return false };
         let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.pair.public_key());
         public.verify(message, signature).is_ok()
     }
 
     /// Whether a key with this id is still in use.
-    pub(super) fn contains(&self, kid: &str) -> bool {
+    pub(in crate::oauth) fn contains(&self, kid: &str) -> bool {
         self.keys.iter().any(|key| key.kid == kid)
     }
 
@@ -175,7 +175,7 @@ impl SigningKeySet {
         count_retired(self.keys.iter().map(|key| key.signs_from), now) > 0
     }
 
-    pub(super) fn published_keys(&self, now: Timestamp) -> Vec<PublishedKey> {
+    pub(in crate::oauth) fn published_keys(&self, now: Timestamp) -> Vec<PublishedKey> {
         let signs = signing_index(self.keys.iter().map(|key| key.signs_from), now);
         let state = |place: usize| match place.cmp(&signs) {
             std::cmp::Ordering::Less => "verifying",
@@ -199,7 +199,7 @@ fn signing_index(beginnings: impl Iterator<Item = Timestamp>, now: Timestamp) ->
 
 /// Returns how many of the oldest keys are obsolete: their last token has expired.
 fn count_retired(beginnings: impl Iterator<Item = Timestamp>, now: Timestamp) -> usize {
-    let gone = |from: &Timestamp| *from + access_token::ACCESS_TOKEN_LIFETIME + SKEW <= now;
+    let gone = |from: &Timestamp| *from + ACCESS_TOKEN_LIFETIME + SKEW <= now;
     beginnings.skip(1).take_while(gone).count()
 }
 
