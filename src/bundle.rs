@@ -58,7 +58,7 @@ use snapshot::SourceReader;
 /// descriptors or memory.
 const OUT_OF_RESOURCES: &str = "out-of-resources";
 const OUT_OF_RESOURCES_HELP: &str =
-    "it is tried again; raise the limit of open files (ulimit -n, LimitNOFILE=)";
+    "the gateway tries again; raise the limit of open files (ulimit -n, LimitNOFILE=)";
 
 /// An error on its way to the report.
 type BoxedDiagnostic = Box<Diagnostic>;

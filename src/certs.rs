@@ -235,7 +235,7 @@ impl Certificates {
         let asked = RenewalRequest { name: name.to_owned(), is_dry_run: rehearsal, reply };
         if self.mode != TlsMode::Acme || self.renewal_requests.send(asked).await.is_err() {
             return Err(
-                "certificates are automatic with `--tls acme` only, and this gateway runs without it, so no CA is asked for any".into()
+                "this gateway runs without `--tls acme`, so it obtains no certificates from a CA".into()
             );
         }
         answer.await.unwrap_or_else(|_| Err("the gateway is shutting down".into()))
@@ -285,7 +285,7 @@ impl Certificates {
             match table {
                 Some(Ok(table)) => self.publish(table),
                 Some(Err(error)) => {
-                    tracing::error!(%error, "no table of certificates could be made; the last one stays")
+                    tracing::error!(%error, "the certificate table could not be built; the last one stays")
                 }
                 None => {}
             }

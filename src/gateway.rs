@@ -48,7 +48,8 @@ pub enum Error {
     #[error("{}", describe_bind_error(.0))]
     Listen(BindError),
     #[error(
-        "the listener for plain HTTP cannot be bound: {0}; choose another address with --listen-http, or do without with --listen-http off"
+        "the listener for plain HTTP cannot be bound: {0}; choose another address with --listen-http, or \
+         turn it off with --listen-http off"
     )]
     ListenHttp(BindError),
     #[error(
@@ -57,21 +58,23 @@ pub enum Error {
     Admin { address: SocketAddr, cause: io::Error },
     #[error(transparent)]
     Certificates(#[from] certs::Error),
-    #[error("the client for tenants' backends cannot be made: {0}")]
+    #[error("the client for tenants' backends cannot be created: {0}")]
     Backend(crate::backend::Error),
-    #[error("{what} {} cannot be made: {cause}", path.display())]
+    #[error("{what} {} cannot be created: {cause}", path.display())]
     Folder { what: &'static str, path: PathBuf, cause: io::Error },
-    #[error("the tenants folder {} is a file; give the folder that it is in with --tenants", .0.display())]
+    #[error("the tenants folder {} is a file; give the folder that contains it with --tenants", .0.display())]
     TenantsIsFile(PathBuf),
     #[error(
-        "the tenants folder {} is itself an unpacked export; give the folder above it with --tenants, so that it is one of the tenants", .0.display()
+        "the tenants folder {} is itself an unpacked export; give its parent folder with --tenants, so that \
+         the export is one of the tenants", .0.display()
     )]
     TenantsIsExport(PathBuf),
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
     AuthStore(#[from] store::auth::Error),
-    #[error("the audit file {} cannot be opened: {cause}; mend that, or do without with TENANTD_AUDIT=off", path.display())]
+    #[error("the audit file {} cannot be opened: {cause}; fix that, or turn the audit off with \
+             TENANTD_AUDIT=off", path.display())]
     Audit { path: PathBuf, cause: io::Error },
     #[error("signals cannot be listened for: {0}")]
     Signals(io::Error),
@@ -275,7 +278,7 @@ impl ShutdownSignal<'_> {
     /// Waits for a signal to finish; rescans the tenants folder on each SIGHUP before that.
     async fn wait(&mut self) {
         while self.signals.next().await == SignalAction::Reload {
-            tracing::info!("asked to look at the tenants folder");
+            tracing::info!("SIGHUP: scanning the tenants folder");
             self.reconciler.request_scan();
         }
     }
@@ -287,7 +290,7 @@ async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, settin
     let patience = Duration::from_secs(settings.limits.drain_seconds);
     tracing::info!(
         patience_s = patience.as_secs(),
-        "draining: no new connections; calls under way may finish"
+        "draining: no new connections; calls in progress can finish"
     );
     let end_streams = async {
         tokio::time::sleep(patience / 3).await;
@@ -325,11 +328,12 @@ fn create_tenants_folder(path: &PathBuf) -> Result<(), Error> {
     made.map_err(|cause| Error::Folder { what: "the tenants folder", path: path.clone(), cause })?;
     let folder = path.display();
     match likely {
-        None => tracing::warn!(%folder, "the tenants folder was not there and has been made; it is empty"),
+        None => tracing::warn!(%folder, "the tenants folder did not exist and was created; it is empty"),
         Some(likely) => tracing::warn!(
             %folder, meant = %likely.display(),
-            "the tenants folder was not there and has been made; it is empty, and beside it lies one of almost that name \
-             with tenants in it: if that is meant, correct --tenants (or `tenants:`, TENANTD_TENANTS) and restart"
+            "the tenants folder did not exist and was created; it is empty, but a folder with a similar name \
+             beside it contains tenants: to use that one, correct --tenants (or `tenants:`, TENANTD_TENANTS) \
+             and restart"
         ),
     }
     Ok(())
@@ -349,7 +353,8 @@ async fn open_store(
     match opening.await.expect("opening the store does not panic") {
         Ok(store) => Ok(store),
         Err(error) if error.is_uncreatable() => {
-            tracing::error!(%error, "serving without a state folder: last good revisions, pauses, rollbacks and who holds which name and path will not survive a restart");
+            tracing::error!(%error, "serving without a state folder: last good revisions, pauses, rollbacks \
+                                     and the holders of names and paths will not survive a restart");
             Ok((None, Vec::new()))
         }
         Err(error) => Err(error.into()),
@@ -442,7 +447,7 @@ fn start_audit(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Arc<Metric
     let keeping = AuditFileConfig { path: file.clone(), max_bytes: bytes, max_files: settings.audit_files };
     match Audit::start(keeping, Arc::clone(clock), Arc::clone(metrics)) {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-            tracing::error!(file = %file.display(), %error, "serving without an audit: nothing of who calls is written down");
+            tracing::error!(file = %file.display(), %error, "serving without an audit: nobody's calls are recorded");
             Ok(Audit::disabled())
         }
         started => started.map_err(|cause| Error::Audit { path: file, cause }),
@@ -454,11 +459,13 @@ fn describe_bind_error(error: &BindError) -> String {
     let address = error.address;
     match error.source.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "Port {} already in use ({address}); stop what listens there, or choose another with --listen",
+            "Port {} already in use ({address}); stop the program that uses it, or choose another with \
+             --listen",
             address.port()
         ),
         io::ErrorKind::PermissionDenied => format!(
-            "port {} may not be used by this user ({address}); choose one above 1023 with --listen, or give the process CAP_NET_BIND_SERVICE",
+            "this user may not use port {} ({address}); choose one above 1023 with --listen, or give the \
+             process CAP_NET_BIND_SERVICE",
             address.port()
         ),
         _ => error.to_string(),

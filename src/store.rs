@@ -55,17 +55,21 @@ const KEY_CHECK: SealContext<'_> = SealContext { purpose: "witness", tenant: "",
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "the state folder {} is in use by another tenantd, process {pid}; stop that one, or give this one a folder of its own with --state",
+        "the state folder {} is in use by another tenantd, process {pid}; stop that one, or give this one \
+         another folder with --state",
         folder.display()
     )]
     InUse { folder: PathBuf, pid: String },
     #[error(
-        "{} was written by a newer tenantd (schema {found}; this one knows up to {known}); run that version, or restore a backup made by this one with \"tenantd store restore\"",
+        "{} was written by a newer tenantd (schema {found}; this version supports up to {known}); run that \
+         version, or restore a backup of this version with \"tenantd store restore\"",
         file.display()
     )]
     NewerSchema { file: PathBuf, found: i64, known: i64 },
     #[error(
-        "{} is damaged ({what}); restore a backup with \"tenantd store restore PATH\". To begin anew instead, move the file and its -wal away: pauses, rollbacks and last good revisions are forgotten then",
+        "{} is damaged ({what}); restore a backup with \"tenantd store restore PATH\". To start with an \
+         empty store instead, move the file and its -wal away: pauses, rollbacks and last good revisions are \
+         then lost",
         file.display()
     )]
     Damaged { file: PathBuf, what: String },
@@ -75,7 +79,7 @@ pub enum Error {
     File { verb: &'static str, path: PathBuf, cause: io::Error },
     #[error("{} cannot be used: {cause}", file.display())]
     Database { file: PathBuf, cause: Box<dyn std::error::Error + Send + Sync> },
-    #[error("a value in the store cannot be opened: it was sealed with another key, or changed")]
+    #[error("a value in the store cannot be decrypted: it was encrypted with another key, or changed")]
     CannotUnseal,
     /// A call of an asynchronous function did not come to its end.
     #[error("the gateway is shutting down")]
@@ -127,7 +131,10 @@ impl Store {
         let store = Self::from_parts(Database::new(connection, file, lock), keys);
         store.ensure_key_check()?;
         if store.database.is_writable() && store.reseal_entries().is_err() {
-            tracing::warn!("entries cannot be sealed with the new master key; keep the line of the old one");
+            tracing::warn!(
+                "entries cannot be encrypted with the new master key; keep the line of the old \
+                            key"
+            );
         }
         Ok(store)
     }
@@ -236,7 +243,8 @@ impl Store {
         match schema::save_key_check(&self.database.connection(), &sealed) {
             // The old witness opens as long as its key is kept; the next start tries again.
             Err(error) if has_witness => {
-                tracing::warn!(%error, "the store's key check could not be sealed with the new master key; keep the old one");
+                tracing::warn!(%error, "the store's key check could not be encrypted with the new master \
+                                        key; keep the old key");
                 Ok(())
             }
             written => written.map_err(self.database.error()),
@@ -272,7 +280,7 @@ fn create_folder(folder: &Path) -> Result<(), Error> {
     // If the folder cannot be closed (a volume that another user owns), the files in it are closed
     // all the same.
     if open_to_others && fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).is_err() {
-        tracing::debug!(folder = %folder.display(), "the state folder is open to other users");
+        tracing::debug!(folder = %folder.display(), "other users can read the state folder");
     }
     Ok(())
 }

@@ -71,7 +71,7 @@ async fn read_tenant(admin: &Admin, rest: &str, query: Option<&str>) -> Response
 fn not_found() -> Response<Body> {
     problem(
         StatusCode::NOT_FOUND,
-        "there is /healthz, /readyz, /metrics, /api/gateway, /api/tenants, /api/certs and /",
+        "the paths are /healthz, /readyz, /metrics, /api/gateway, /api/tenants, /api/certs and /",
     )
 }
 

@@ -12,7 +12,7 @@ use crate::store::{self, Store};
 /// away.
 pub(super) async fn back_up(store: Option<&Store>) -> Response<Body> {
     let Some(store) = store else {
-        let detail = "this gateway runs without a store: there is nothing to copy";
+        let detail = "this gateway runs without a store, so there is nothing to copy";
         return problem(StatusCode::CONFLICT, detail);
     };
     match store.backup_beside().await {

@@ -77,6 +77,6 @@ fn auth_server(tenant: Option<&Arc<Tenant>>) -> Option<&AuthServer> {
 fn without_login() -> Response<Body> {
     problem(
         StatusCode::NOT_FOUND,
-        "no tenant with a login of this name is served; /api/tenants lists them all",
+        "no tenant with login and this name is served; /api/tenants lists all tenants",
     )
 }

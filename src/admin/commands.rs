@@ -69,7 +69,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     if !ends.peer.ip().to_canonical().is_loopback() {
-        let detail = "changes are taken from the gateway's own machine only; run tenantd there";
+        let detail = "the gateway accepts changes from its own machine only; run tenantd there";
         return problem(StatusCode::FORBIDDEN, detail);
     }
     let (head, body) = request.into_parts();
@@ -93,7 +93,7 @@ where
         (&Method::POST, ["api", "tenants", _, "rollback"]) => {
             match parameter("revision").and_then(|number| number.parse().ok()) {
                 Some(number) => ("rollback", execute(admin, name, Command::RollBack(number)).await),
-                None => return problem(StatusCode::BAD_REQUEST, "say which revision: ?revision=NUMBER"),
+                None => return problem(StatusCode::BAD_REQUEST, "give the revision: ?revision=NUMBER"),
             }
         }
         (&Method::POST, ["api", "tenants", _, "keys"]) => {
@@ -113,7 +113,7 @@ where
             ("add", upload(admin, name, body, replace).await)
         }
         _ => {
-            let detail = "use GET, or what docs/admin.md lists for changes";
+            let detail = "use GET, or a request that docs/admin.md lists for changes";
             return problem(StatusCode::METHOD_NOT_ALLOWED, detail);
         }
     };
@@ -158,7 +158,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let Some(bytes) = read_body(body, MAX_FILE_BYTES).await else {
-        return problem(StatusCode::PAYLOAD_TOO_LARGE, "the file is too large, or did not come whole");
+        return problem(StatusCode::PAYLOAD_TOO_LARGE, "the file is too large, or is incomplete");
     };
     let uploaded = admin.reconciler.upload(file_name.to_owned(), bytes.into(), replace).await;
     response::from_result(uploaded.map(|status| json!({ "tenant": status, "kept": true })))

@@ -56,7 +56,7 @@ fn is_probe<B>(request: &Request<B>) -> bool {
 }
 
 fn busy() -> Response<Body> {
-    let detail = "too many requests of others are being answered here; try again in a moment";
+    let detail = "too many other requests are in progress here; try again in a moment";
     let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, detail);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response

@@ -54,7 +54,7 @@ fn problem_document(status: StatusCode, detail: &str) -> serde_json::Value {
 
 /// Builds the 404 for a name that no tenant has.
 pub(super) fn no_tenant() -> Response<Body> {
-    problem(StatusCode::NOT_FOUND, "no tenant of this name; /api/tenants lists them")
+    problem(StatusCode::NOT_FOUND, "there is no tenant with this name; /api/tenants lists all of them")
 }
 
 /// Builds a response with a value as JSON.

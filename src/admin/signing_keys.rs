@@ -31,7 +31,7 @@ fn find_issuer(admin: &Admin, tenant: &str) -> Result<Arc<Issuer>, Box<Response<
     let entry = table.find_entry(tenant).ok_or_else(|| Box::new(no_tenant()))?;
     let login = entry.tenant.as_ref().and_then(|tenant| tenant.login.as_ref());
     login.map(|login| Arc::clone(login.issuer())).ok_or_else(|| {
-        let detail = "this tenant is not served with a login, so it signs nothing";
+        let detail = "this tenant is not served with login, so it has no signing keys";
         Box::new(problem(StatusCode::NOT_FOUND, detail))
     })
 }

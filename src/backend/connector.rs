@@ -51,9 +51,9 @@ pub(super) enum ConnectError {
     TimedOut,
     #[error("the URL names no host")]
     NoHost,
-    #[error("the proxy opened no way to the host")]
+    #[error("the proxy opened no connection to the host")]
     Proxy(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("the proxy wants a user name and a password, or others")]
+    #[error("the proxy requires a user name and a password, or other ones")]
     ProxyLogin,
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -338,8 +338,8 @@ pub(super) fn tls_config() -> ClientConfig {
         Err(error) => {
             tracing::warn!(
                 %error,
-                "this machine trusts no certificate authority, so no https backend can be reached; \
-                 install its CA certificates (Debian: ca-certificates) or set SSL_CERT_FILE"
+                "this machine trusts no certificate authority, so no https backend can be reached; install \
+                 CA certificates (Debian: ca-certificates) or set SSL_CERT_FILE"
             );
             builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
         }

@@ -23,7 +23,7 @@ pub enum Error {
     #[error("the search service did not answer in time")]
     TimedOut,
     /// The connection ended after the request was sent and before the response was complete.
-    #[error("the search service broke off before its answer was complete")]
+    #[error("the search service ended the connection before its answer was complete")]
     BrokenOff,
     #[error("the search service refused this server's API key")]
     KeyRefused,
@@ -39,7 +39,10 @@ pub enum Error {
     #[error("the search service gave an empty answer")]
     Empty,
     /// The coding is one of our constants, never the text of the header.
-    #[error("the search service gave an answer compressed with {coding}, though it was not asked to")]
+    #[error(
+        "the search service gave an answer compressed with {coding}, although the request did not allow \
+             it"
+    )]
     Compressed { coding: &'static str },
     /// The compressed data is damaged, incomplete, or not compressed at all.
     #[error("the search service gave an answer whose {coding} compression is damaged")]
@@ -60,27 +63,27 @@ pub enum Error {
     NotHttp,
     #[error("the proxy on the way to the search service opened no connection to it")]
     ProxyRefused,
-    #[error("the proxy on the way to the search service wants a user name and a password, or others")]
+    #[error("the proxy on the way to the search service requires a user name and a password, or other ones")]
     ProxyLogin,
     /// It speaks HTTP/2 only, which a tenant must wish for.
-    #[error("the search service speaks HTTP/2 only, which is not switched on for it")]
+    #[error("the search service speaks HTTP/2 only, which is not turned on for it")]
     OnlyHttp2,
     #[error("the question is too long to be part of a URL of at most {limit} characters")]
     UrlTooLong { limit: usize },
     /// Other responses occupy the memory for responses.
-    #[error("the answers under way take all the memory that {} may have", whose(*.0))]
+    #[error("the answers in progress use all the memory that is allowed for {}", whose(*.0))]
     BudgetExhausted(Exhausted),
     #[error("the search service sent a redirect to another host")]
     RedirectRefused,
     #[error("the search service's address is not allowed here")]
     AddressRefused,
-    #[error("too many calls of this tenant are under way")]
+    #[error("too many calls of this tenant are in progress")]
     Busy,
     /// The limit of the whole server: it has no connection to spare.
-    #[error("too many calls to search services are under way on this server")]
+    #[error("too many calls to search services are in progress on this server")]
     GatewayBusy,
     /// The breaker is open: recent calls all failed, and the service gets a pause.
-    #[error("the search service has failed several times in a row and is given a moment to recover")]
+    #[error("the search service has failed several times in a row and gets a pause to recover")]
     CircuitOpen { retry_after: Duration },
     /// The URL or a header produced by the template cannot be sent.
     #[error("the request to the search service cannot be made from this configuration")]
@@ -89,7 +92,7 @@ pub enum Error {
 
 /// The peer keeps sending data that is not a response.
 #[derive(Debug, thiserror::Error)]
-#[error("what arrives is no answer, and there is too much of it")]
+#[error("the peer sends too much data that is not an answer")]
 pub(super) struct UselessTraffic;
 
 impl Error {
@@ -134,66 +137,72 @@ impl Error {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::Unreachable => {
-                "Try again in a moment; if it goes on, the operator should check that the service runs and that \
-                 its URL is right."
+                "Try again in a moment; if the problem continues, the operator should check that the service \
+                 runs and that its URL is right."
             }
             Self::Untrusted => {
-                "The operator should renew the service's certificate, or add its authority to this machine's \
-                 trusted ones."
+                "The operator should renew the service's certificate, or add its authority to the trusted \
+                 ones of this machine."
             }
             Self::NoTls => {
                 "The operator should check the scheme and the port of the tenant's URLs, and that the service speaks \
                  TLS 1.2 or 1.3."
             }
             Self::TimedOut => {
-                "Try a narrower question; if it goes on, the operator should look at the service's load."
+                "Try a narrower question; if the problem continues, the operator should check the service's \
+                 load."
             }
             Self::BrokenOff => {
-                "Try again in a moment; if it goes on, the operator should look at the service's log."
+                "Try again in a moment; if the problem continues, the operator should check the service's \
+                 log."
             }
             Self::KeyRefused => {
                 "The operator should put the dataset's current API key into this tenant's configuration."
             }
             Self::RateLimited { .. } => "Wait a little before asking again.",
             Self::Refused { .. } => {
-                "Put the question differently; if every question is refused, the operator should check the \
+                "Ask the question differently; if every question is refused, the operator should check the \
                  tenant's URLs and connection."
             }
             Self::Failed { .. } => {
-                "Try again in a moment; if it goes on, the operator should look at the service's log."
+                "Try again in a moment; if the problem continues, the operator should check the service's \
+                 log."
             }
             Self::NotJson => {
                 "The operator should check that the tenant's URLs are those of the search API, not of a web page."
             }
             Self::Empty => {
-                "Try again in a moment; if it goes on, the operator should check that the tenant's URLs are those of \
-                 the search API."
+                "Try again in a moment; if the problem continues, the operator should check that the \
+                 tenant's URLs are those of the search API."
             }
             Self::Compressed { .. } | Self::Corrupt { .. } => {
-                "The operator should switch off compression of answers to requests without Accept-Encoding, at the \
-                 service or at the proxy in front of it."
+                "The operator should turn off compression of answers to requests without Accept-Encoding, at \
+                 the service or at the proxy in front of it."
             }
             Self::NotUtf8 => {
                 "The operator should have the service answer in UTF-8, as JSON has to be (RFC 8259), or say in \
                  Content-Type which charset it is."
             }
             Self::TooDeep => {
-                "Put the question differently; if it goes on, the operator should look at what the service answers."
+                "Ask the question differently; if the problem continues, the operator should check the \
+                 service's answers."
             }
             Self::TooLarge { .. } => "Ask for less, e.g. with a limit or a narrower question.",
             Self::HeadTooLarge => {
-                "The operator should look at what the service, or a proxy in front of it, puts into its answers."
+                "The operator should check which headers the service, or a proxy in front of it, adds to its \
+                 answers."
             }
             Self::TooFragmented => {
-                "The operator should have the service, or a proxy in front of it, send its answers in larger pieces."
+                "The operator should make the service, or a proxy in front of it, send its answers in larger \
+                 pieces."
             }
             Self::NotHttp => {
                 "The operator should check the scheme and the port of the tenant's URLs; a service that speaks \
                  HTTP/2 only needs `backend: {http2: true}` in the tenant's file."
             }
             Self::ProxyRefused => {
-                "The operator should check that the proxy of HTTPS_PROXY runs, knows this server and lets it connect \
-                 to the service; NO_PROXY names what is reached without it."
+                "The operator should check that the proxy of HTTPS_PROXY runs and allows this server to \
+                 connect to the service; NO_PROXY names hosts that are reached without it."
             }
             Self::ProxyLogin => {
                 "The operator should write them into the gateway's environment, as \
@@ -207,16 +216,16 @@ impl Error {
                 "Wait a moment, then ask again, or ask for less, e.g. with a limit or a narrower question."
             }
             Self::RedirectRefused => {
-                "The operator should put the address that the service redirects to into the tenant's \
-                 configuration; keys are never sent on to another host."
+                "The operator should write the address to which the service redirects into the tenant's \
+                 configuration; keys are never sent to another host."
             }
             Self::AddressRefused => {
                 "The operator should check the tenant's URLs; loopback and link-local services need \
-                 `--backend-allow`, and where `--backend-only` is set, it must name the service."
+                 `--backend-allow`, and if `--backend-only` is set, it must include the service."
             }
             Self::GatewayBusy => {
-                "Wait a moment before asking again; if it goes on, the operator should see which service is slow, and \
-                 raise the limit of open files."
+                "Wait a moment before asking again; if the problem continues, the operator should find the \
+                 slow service, and raise the limit of open files."
             }
             Self::Busy => "Wait for earlier calls to end, then ask again.",
             Self::CircuitOpen { .. } => "Wait a moment before asking again.",

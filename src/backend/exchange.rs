@@ -40,7 +40,7 @@ pub(super) async fn exchange(
         }
         outgoing.uri = redirect_target(&outgoing, &response)?;
     }
-    Err(Error::Refused { status: 302, detail: Some("it redirects again and again".into()) })
+    Err(Error::Refused { status: 302, detail: Some("it redirects too many times".into()) })
 }
 
 /// Sends one request, and resends it only if it certainly was not processed, since searches are
@@ -186,7 +186,7 @@ fn is_redirect(status: StatusCode) -> bool {
 fn redirect_target(from: &BackendRequest, response: &Response<ResponseBody>) -> Result<Uri, Error> {
     let status = response.status().as_u16();
     let target = location(&from.uri, response)
-        .ok_or_else(|| Error::Refused { status, detail: Some("it redirects to nowhere".into()) })?;
+        .ok_or_else(|| Error::Refused { status, detail: Some("it redirects without a target".into()) })?;
     let origin = Url::parse(&from.uri.to_string()).map_err(|_| Error::BadRequest)?.origin();
     if target.origin() != origin {
         return Err(Error::RedirectRefused);

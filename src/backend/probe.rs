@@ -99,13 +99,13 @@ impl<'a> ProbeOutcome<'a> {
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return plain() };
         match DnsResolver::global().lookup(unbracketed(host)).await {
             Err(LookupError::TimedOut) => (
-                format!("the name service does not say in time where {host} is"),
-                "look at this machine's name servers (/etc/resolv.conf)".to_owned(),
+                format!("the DNS lookup of {host} took too long"),
+                "check this machine's name servers (/etc/resolv.conf)".to_owned(),
             ),
             Err(LookupError::Failed(_)) => (
-                format!("the name service knows no address of {host}"),
-                "check how the host is spelled in the tenant's URL, and this machine's name servers \
-                 (/etc/resolv.conf); where only a proxy leads out, name it in HTTPS_PROXY"
+                format!("DNS has no address for {host}"),
+                "check the spelling of the host in the tenant's URL, and this machine's name servers \
+                 (/etc/resolv.conf); if connections need a proxy, set HTTPS_PROXY"
                     .to_owned(),
             ),
             Ok(addresses) => {
@@ -114,8 +114,8 @@ impl<'a> ProbeOutcome<'a> {
                 let secured = if url.scheme() == "https" { " and secured with TLS" } else { "" };
                 (
                     format!("no connection to {at} can be opened{secured}"),
-                    "check that the service runs, the host and port of the tenant's URL, and whether a firewall \
-                     stands between; where only a proxy leads out, name it in HTTPS_PROXY"
+                    "check that the service runs, the host and port of the tenant's URL, and firewalls on \
+                     the way; if connections need a proxy, set HTTPS_PROXY"
                         .to_owned(),
                 )
             }

@@ -66,19 +66,19 @@ pub struct Reservation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Exhausted {
     /// All parties together have used up the budget.
-    #[error("this server holds as much as it may")]
+    #[error("this server has reached its limit")]
     Budget,
     /// The tenant has used up its share.
-    #[error("this tenant holds as much as one tenant may")]
+    #[error("this tenant has reached the limit of one tenant")]
     Tenant,
     /// The source network has used up its share.
-    #[error("this address holds as much as one address may")]
+    #[error("this address has reached the limit of one address")]
     Network,
     /// The client has used up its share.
-    #[error("this client holds as much as one client may")]
+    #[error("this client has reached the limit of one client")]
     Client,
     /// The calls to one origin have used up its share.
-    #[error("calls to this origin hold as much as one origin may")]
+    #[error("calls to this origin have reached the limit of one origin")]
     Origin,
 }
 

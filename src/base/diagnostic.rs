@@ -179,8 +179,8 @@ impl Report {
 }
 
 fn more(severity: Severity) -> Diagnostic {
-    Diagnostic::new("more-findings", severity, "there is more than this; it is left out")
-        .help("mend what is named first")
+    Diagnostic::new("more-findings", severity, "there are more findings; they are not shown")
+        .help("fix the reported findings first")
 }
 
 impl From<Diagnostic> for Report {

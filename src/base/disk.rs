@@ -23,7 +23,7 @@ pub enum Error {
     TooLarge(u64),
     #[error("it is not UTF-8 text")]
     NotUtf8,
-    #[error("it lies outside of the folders that it may lie in")]
+    #[error("it is outside of the allowed folders")]
     OutsideRoots,
     #[error("it cannot be read: {}", why(.0))]
     Io(#[from] io::Error),

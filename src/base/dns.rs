@@ -246,7 +246,7 @@ impl Lookup {
     /// Calls the system's resolver on a new thread. The lookup fails if no thread can be started.
     fn take_off(self) {
         if let Err(error) = on_a_thread(move || self.fly()) {
-            tracing::debug!(%error, "no thread to look a name up with");
+            tracing::debug!(%error, "no thread is available for a DNS lookup");
         }
     }
 

@@ -42,7 +42,7 @@ pub enum JsonError {
     NotUtf8,
     #[error("it is nested too deeply")]
     TooDeep,
-    #[error("it holds too many values")]
+    #[error("it has too many values")]
     TooManyValues,
     #[error("it is too large")]
     TooLarge,

@@ -54,25 +54,25 @@ pub(super) struct Archive {
 pub(super) enum ArchiveError {
     #[error("the file is empty")]
     Empty,
-    #[error("this is not a zip file, or only a part of one")]
+    #[error("this is not a zip file, or it is incomplete")]
     NotZip,
-    #[error("the archive declares {0} entries; 10,000 are allowed")]
+    #[error("the archive has {0} entries; at most 10,000 are allowed")]
     TooManyEntries(u64),
-    #[error("the archive's directory does not agree with its contents ({0})")]
+    #[error("the archive's directory does not match its contents ({0})")]
     Inconsistent(String),
-    #[error("the archive has two entries of one name")]
+    #[error("the archive has two entries with the same name")]
     Duplicate,
-    #[error("the archive has entries that share the same bytes")]
+    #[error("the archive has entries that overlap")]
     Overlap,
     #[error("the archive is protected with a password")]
     Encrypted,
-    #[error("the archive holds a symbolic link")]
+    #[error("the archive contains a symbolic link")]
     Link,
     #[error("the configuration is larger than 256 KiB")]
     TooLarge,
     #[error("the configuration cannot be read: {0}")]
     Damaged(String),
-    #[error("the configuration is compressed with {0}, which is not read here")]
+    #[error("the configuration is compressed with {0}, which tenantd does not read")]
     Method(&'static str),
     #[error("the configuration is not UTF-8 text")]
     NotText,
@@ -98,10 +98,13 @@ impl ArchiveError {
         match self {
             Self::Empty | Self::NotZip => "the copy may have been interrupted; copy mcp_export.zip again",
             Self::Encrypted => "export it from the portal without a password",
-            Self::TooLarge => "a vendor export's configuration is a few KiB; export it again from the portal",
+            Self::TooLarge => {
+                "the configuration of a vendor export has a few KiB; export it again from the \
+                               portal"
+            }
             Self::NotText => "save the file as UTF-8",
             Self::Method(_) => {
-                "the portal's zips use Deflate: use mcp_export.zip as it was exported, or pack it again with Deflate"
+                "the portal uses Deflate: use mcp_export.zip as exported, or pack it again with Deflate"
             }
             _ => "use mcp_export.zip exactly as the portal exported it; don't pack it again",
         }
@@ -197,7 +200,7 @@ fn damaged_error(error: ZipError) -> ArchiveError {
 fn shorten(error: &ZipError) -> String {
     match error {
         ZipError::Io(_) => "the data ends early or its checksum is wrong".into(),
-        ZipError::InvalidArchive(_) => "a header is wrong".into(),
+        ZipError::InvalidArchive(_) => "a header is not valid".into(),
         _ => "it uses a feature of the format that is not supported".into(),
     }
 }

@@ -79,7 +79,7 @@ impl Confinement {
     pub(super) fn place_of_secrets(&self) -> String {
         match &self.beside {
             Some((_, stem)) => {
-                format!("call it {stem}.key or {stem}.secret and put it beside the tenant's files")
+                format!("name it {stem}.key or {stem}.secret and put it beside the tenant's files")
             }
             None => "put it in the tenant's own folder".to_owned(),
         }

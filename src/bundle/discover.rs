@@ -225,8 +225,10 @@ pub fn find_stray_files(folder: &Path) -> io::Result<Report> {
     for path in names.into_iter().take(MAX_LISTED) {
         let name = path.file_name().and_then(OsStr::to_str).filter(|name| lookalike::is_misnamed(name));
         let help = match name.map(lookalike::intended_name) {
-            Some(meant) => format!("rename it to {meant} if it is meant"),
-            None => "tenants are .zip, .yaml, .yml and .env files, and folders of them".to_owned(),
+            Some(meant) => format!("rename it to {meant} if it is part of a tenant"),
+            None => {
+                "a tenant consists of .zip, .yaml, .yml and .env files, or of a folder with them".to_owned()
+            }
         };
         report.push(
             Diagnostic::notice("stray-file", "this file belongs to no tenant; it is ignored")
@@ -305,7 +307,7 @@ impl EntryGroup {
         }
         if let (Some(zip), false) = (self.zips.first(), unpacked.is_empty()) {
             report.push(
-                Diagnostic::error("two-exports", "the folder holds a zip and an unpacked export")
+                Diagnostic::error("two-exports", "the folder contains a zip and an unpacked export")
                     .help("remove one of them")
                     .at(Location::file(zip)),
             );
@@ -322,7 +324,7 @@ impl EntryGroup {
             Err(error) => {
                 let (code, help) = match disk::is_resource_exhaustion(&error) {
                     true => (super::OUT_OF_RESOURCES, super::OUT_OF_RESOURCES_HELP),
-                    false => ("unreadable", "check that the gateway's user may read it"),
+                    false => ("unreadable", "check that the gateway's user can read it"),
                 };
                 let what = format!("the folder cannot be read: {}", disk::why(&error));
                 report.push(Diagnostic::error(code, what).help(help).at(Location::file(folder)));
@@ -405,14 +407,14 @@ fn list_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn empty_folder_error(folder: &Path) -> Diagnostic {
     Diagnostic::error("folder-empty", format!("No server.zip found at {}", folder.display()))
-        .help("put the export into the folder as server.zip, or a whole tenant as a .yaml")
+        .help("put the export into the folder as server.zip, or a complete tenant as a .yaml")
         .at(Location::file(folder))
 }
 
 fn folder_and_file_error(folder: &Path) -> Diagnostic {
     Diagnostic::error(
         "folder-and-file",
-        "a folder and a file have the same name; it is not clear which is the tenant",
+        "a folder and a file have the same name; it is not clear which of them is the tenant",
     )
     .help("move the files into the folder, or remove the folder")
     .at(Location::file(folder))
@@ -420,7 +422,7 @@ fn folder_and_file_error(folder: &Path) -> Diagnostic {
 
 fn duplicate_files_error(kind: &str, files: &[PathBuf]) -> Diagnostic {
     let names: Vec<_> = files.iter().filter_map(|file| file.file_name()?.to_str()).take(10).collect();
-    Diagnostic::error("several-files", format!("one tenant has several {kind} files: {}", names.join(", ")))
+    Diagnostic::error("several-files", format!("the tenant has several {kind} files: {}", names.join(", ")))
         .help("keep one of them")
         .at(Location::file(&files[1]))
 }

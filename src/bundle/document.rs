@@ -66,7 +66,7 @@ impl ConfigDocument {
 
     fn not_a_mapping_error(&self) -> Diagnostic {
         Diagnostic::error("not-a-mapping", format!("this is {}, not \"name: value\" lines", self.root.kind()))
-            .help("write one field a line, for instance search_url: https://…/nlp-search")
+            .help("write one field per line, for instance search_url: https://…/nlp-search")
             .at(self.source.location_at(self.root.at))
     }
 
@@ -86,14 +86,17 @@ impl ConfigDocument {
                 Some(FieldOwner::Guard) => {
                     self.is_access_uncertain = true;
                     report.push(
-                        Diagnostic::error("export-guards", format!("an export cannot say {}", key.text))
-                            .help("put it in the .yaml beside the zip, named like the zip")
+                        Diagnostic::error("export-guards", format!("an export cannot set {}", key.text))
+                            .help("write it into the .yaml beside the zip, with the same name as the zip")
                             .at(self.source.location_at(key.at)),
                     );
                 }
                 Some(FieldOwner::Operator) => report.push(
                     Diagnostic::notice("export-ignored", format!("{} is ignored in an export", key.text))
-                        .help("if it is meant, put it in the .yaml beside the zip, named like the zip")
+                        .help(
+                            "if you want it, write it into the .yaml beside the zip, with the same name as \
+                               the zip",
+                        )
                         .at(self.source.location_at(key.at)),
                 ),
                 None => {}

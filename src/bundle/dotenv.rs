@@ -20,7 +20,8 @@ const MAX_ERRORS: usize = 20;
 /// The limit on all values together, in bytes: each may contain earlier ones several times.
 const MAX_VALUES: usize = 2 * MAX_BYTES;
 
-const DOLLAR_HELP: &str = "a $ that is meant as it is stands in single quotes, or twice ($$); the gateway's own variables are out of reach";
+const DOLLAR_HELP: &str = "write a literal $ in single quotes or twice ($$); the gateway's own variables \
+                           cannot be used";
 
 /// The result of reading a `.env`.
 pub(super) struct ParsedEnv {
@@ -111,7 +112,7 @@ impl EnvReader {
         }
         self.size += text.len();
         if self.size > MAX_VALUES {
-            return Err("the values of this file become more than 512 KiB");
+            return Err("the values of this file have more than 512 KiB in total");
         }
         self.values.insert(name.to_owned(), text.clone());
         let column = rest[..offset].chars().count() + 1;
@@ -138,7 +139,7 @@ impl EnvReader {
                 help: if what.contains("variable") || what.contains("${") {
                     DOLLAR_HELP
                 } else {
-                    "write NAME=value, one a line; comments begin with #"
+                    "write one NAME=value per line; comments begin with #"
                 },
                 at,
             });
@@ -171,7 +172,7 @@ fn parse_statement(text: &str) -> Result<Option<EnvStatement<'_>>, &'static str>
     let (name, value) = trimmed.split_once(['=', ':']).ok_or("it has no \"=\"")?;
     let name = name.trim_end();
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-[]".contains(&byte)) {
-        return Err("its name is not made of letters, digits and _");
+        return Err("its name has other characters than letters, digits and _");
     }
     let behind = value;
     let value = value.trim_start_matches([' ', '\t']);
@@ -238,7 +239,7 @@ fn reject_swallowed(line: &str) -> Result<(), &'static str> {
     let name = line.split(['=', ':']).next().unwrap_or_default().trim();
     let name = name.strip_prefix("export ").unwrap_or(name).trim_start().to_ascii_lowercase();
     match line.contains(['=', ':']) && fields::lookup(fields::TENANT, &name).is_some() {
-        true => Err("a quote that begins before it seems not to be closed"),
+        true => Err("an earlier quote seems not to be closed"),
         false => Ok(()),
     }
 }
@@ -247,7 +248,7 @@ fn reject_text_after_value(after: &str) -> Result<(), &'static str> {
     match after.trim() {
         "" => Ok(()),
         rest if rest.starts_with('#') => Ok(()),
-        _ => Err("something follows the closing quote"),
+        _ => Err("there is text after the closing quote"),
     }
 }
 

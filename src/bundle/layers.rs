@@ -19,7 +19,9 @@ use super::{BoxedDiagnostic, EntryFiles, dotenv, fields};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::disk;
 
-const OUTSIDE_HELP: &str = "a link in a tenant's folder must stay in it, so that nobody takes another's files; put the file itself there, or allow its folder in the settings (secret_root)";
+const OUTSIDE_HELP: &str = "a link in a tenant's folder must not lead out of it, so that no tenant can use \
+                            another's files; put the file itself there, or allow its folder in the settings \
+                            (secret_root)";
 /// The limit on reported names that are given twice.
 const MAX_REPEATED: usize = 20;
 
@@ -158,8 +160,8 @@ impl LayerReader<'_, '_> {
         let read = dotenv::parse(&source.text);
         for (name, at) in read.repeated.into_iter().take(MAX_REPEATED) {
             self.report.push(
-                Diagnostic::warning("env-twice", format!("{name} is given a second time; this one counts"))
-                    .help("remove the line that is not meant")
+                Diagnostic::warning("env-twice", format!("{name} is set twice; this value counts"))
+                    .help("remove the wrong line")
                     .at(source.location_at(at)),
             );
         }
@@ -199,7 +201,8 @@ impl LayerReader<'_, '_> {
     /// Returns the configuration that the snapshot recorded for an archive.
     fn stored_config(&self, file: &Path) -> Result<(String, SourceText), BoxedDiagnostic> {
         let Some((dataset, entry, text)) = self.state.source.stored_config(file) else {
-            let refusal = Diagnostic::error("zip-incomplete", "this archive was not kept with this revision");
+            let refusal =
+                Diagnostic::error("zip-incomplete", "this archive is not stored with this revision");
             return Err(Box::new(refusal.at(Location::file(file))));
         };
         let source =
@@ -223,11 +226,11 @@ impl LayerReader<'_, '_> {
                 Diagnostic::warning(
                     "zip-outside",
                     format!(
-                        "the archive has entries that point outside of it ({}); they are left alone",
+                        "the archive has entries that point outside of it ({}); they are ignored",
                         archive.entries_outside
                     ),
                 )
-                .help("find out who made this zip: the vendor's has none")
+                .help("find out who made this zip: the vendor's zips have no such entries")
                 .at(whole.clone()),
             );
         }
@@ -304,12 +307,15 @@ impl LayerReader<'_, '_> {
             disk::Error::Io(_) => "unreadable",
         };
         let help = match error {
-            disk::Error::NotRegular => "folders, pipes and devices are not read; put a regular file here",
-            disk::Error::TooLarge(_) => "a vendor export is far smaller; use it as the portal exported it",
+            disk::Error::NotRegular => {
+                "tenantd does not read folders, pipes and devices here; use a regular \
+                                        file"
+            }
+            disk::Error::TooLarge(_) => "a vendor export is much smaller; use it as the portal exported it",
             disk::Error::NotUtf8 => "save it as UTF-8",
             disk::Error::OutsideRoots => OUTSIDE_HELP,
             disk::Error::Io(_) if error.is_transient() => super::OUT_OF_RESOURCES_HELP,
-            disk::Error::Io(_) => "check that the gateway's user may read it",
+            disk::Error::Io(_) => "check that the gateway's user can read it",
         };
         self.report.push(
             Diagnostic::error(code, format!("this file cannot be used: {error}"))
@@ -351,7 +357,9 @@ impl LayerReader<'_, '_> {
 fn name_guessed_warning(dataset: &str) -> Diagnostic {
     let shown: String = dataset.chars().filter(|c| !c.is_control()).take(60).collect();
     let message =
-        format!("the names in this zip are not UTF-8; that of the configuration is read as \"{shown}\"");
-    Diagnostic::warning("zip-names", message)
-        .help("if it reads wrongly, write dataset: in the .yaml beside the zip, or use the zip as the portal exported it")
+        format!("the names in this zip are not UTF-8; the configuration's name is read as \"{shown}\"");
+    Diagnostic::warning("zip-names", message).help(
+        "if that is wrong, write dataset: into the .yaml beside the zip, or use the zip as the portal \
+               exported it",
+    )
 }

@@ -186,30 +186,32 @@ impl Lookalike {
         let help = match intended_name(&name) {
             meant if is_misnamed(&name) => {
                 format!(
-                    "rename it to {meant} if it is meant (a desktop may hide the end of its name), or remove it"
+                    "rename it to {meant} if it is part of the tenant (a desktop may hide the end of its \
+                     name), or remove it"
                 )
             }
-            _ => "give it the name of the tenant's other files, up to the dot; or move it out of the folder"
+            _ => "give it the same name as the tenant's other files, up to the dot; or move it out of the \
+                  folder"
                 .to_owned(),
         };
         let found = match self.content {
             LookalikeContent::Guards if is_open => Diagnostic::error(
                 "overlay-misnamed",
-                "this file says who may call and is named almost like this tenant, but is not read as a part of it; \
-                 the tenant stays closed",
+                "this file says who may call and has almost the name of this tenant, but it is not part of \
+                 it; the tenant stays closed",
             ),
             LookalikeContent::Unread if is_open => Diagnostic::error(
                 "overlay-misnamed",
-                "this file is named almost like this tenant and cannot be read, so it may say who may call; \
-                 the tenant stays closed",
+                "this file has almost the name of this tenant and cannot be read, so it may say who may \
+                 call; the tenant stays closed",
             ),
             _ if is_misnamed(&name) => Diagnostic::warning(
                 "overlay-misnamed",
-                "this file is named almost like one of this tenant's; it is ignored",
+                "this file has almost the name of one of this tenant's files; it is ignored",
             ),
             LookalikeContent::Nothing => Diagnostic::warning(
                 "overlay-misnamed",
-                "this file is named almost like this tenant, but is not read as a part of it",
+                "this file has almost the name of this tenant, but it is not part of it",
             ),
             LookalikeContent::Guards | LookalikeContent::Unread | LookalikeContent::Tenant => return None,
         };

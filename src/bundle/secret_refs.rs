@@ -61,8 +61,8 @@ impl<'s, 'a> SecretResolver<'s, 'a> {
             (None, Some(node)) => (node, Some(SecretRef::File(node.text()?))),
             (Some(_), Some(node)) => {
                 report.push(
-                    Diagnostic::error("secret-twice", format!("both {name} and {file_name} are given"))
-                        .help("keep the one that is meant")
+                    Diagnostic::error("secret-twice", format!("both {name} and {file_name} are set"))
+                        .help("keep one of the two")
                         .at(document.source.location_at(node.at)),
                 );
                 return None;
@@ -117,12 +117,13 @@ impl<'s, 'a> SecretResolver<'s, 'a> {
     fn read_variable(&mut self, name: &str) -> Result<String, BoxedDiagnostic> {
         if !self.state.confinement.allows_variable(name) {
             let help = format!(
-                "its variables are {}…, since the settings confine tenants (confine_tenants)",
+                "this tenant can use only variables that begin with {}, because the settings confine tenants \
+                 (confine_tenants)",
                 self.state.confinement.variable_prefix()
             );
             return Err(boxed_error(
                 "variable-of-others",
-                format!("the variable {name} is not this tenant's"),
+                format!("this tenant may not use the variable {name}"),
                 &help,
             ));
         }
@@ -136,7 +137,8 @@ impl<'s, 'a> SecretResolver<'s, 'a> {
         if let Some(value) = &value {
             self.state.source.record_variable(name, value);
         }
-        let help = "set it in the environment of the gateway and restart it, or give the secret as a file";
+        let help = "set it in the environment of the gateway and restart the gateway, or write the secret \
+                    into a file";
         let unset = || boxed_error("variable-unset", format!("the variable {name} is not set"), help);
         value.map(|value| value.trim().to_owned()).ok_or_else(unset)
     }
@@ -186,7 +188,12 @@ fn unreadable_secret_error(error: &disk::Error, confinement: &Confinement) -> Bo
                 "{}, or allow its folder in the settings (secret_root)",
                 confinement.place_of_secrets()
             );
-            boxed_error("secret-file-outside", "the secret's file lies where no secrets may lie", &help)
+            boxed_error(
+                "secret-file-outside",
+                "the secret's file is in a folder that is not allowed for \
+                                                secrets",
+                &help,
+            )
         }
         _ if error.is_transient() => {
             boxed_error(super::OUT_OF_RESOURCES, error.to_string(), super::OUT_OF_RESOURCES_HELP)
@@ -202,12 +209,12 @@ fn unreadable_secret_error(error: &disk::Error, confinement: &Confinement) -> Bo
 
 fn unusable_secret_error(why: &str) -> BoxedDiagnostic {
     let message = format!("the secret's file cannot be used: {why}");
-    boxed_error("secret-file", message, "the file holds the secret and nothing else, as text")
+    boxed_error("secret-file", message, "the file must contain only the secret, as text")
 }
 
 fn missing_from_snapshot_error() -> BoxedDiagnostic {
-    let help = "put the file right; its own files count then";
-    boxed_error("secret-file", "the secret's file was not kept with this revision", help)
+    let help = "repair the file; then the tenant's own files count again";
+    boxed_error("secret-file", "the secret's file is not stored with this revision", help)
 }
 
 fn parse_reference(text: &str) -> Result<SecretRef<'_>, BoxedDiagnostic> {
@@ -217,18 +224,18 @@ fn parse_reference(text: &str) -> Result<SecretRef<'_>, BoxedDiagnostic> {
     let name = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
     let word = |name: &&str| name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
     let name = name.filter(word).filter(|name| name.starts_with(VARIABLE_PREFIX));
-    let help = "write ${TENANT_…} as the whole value; other variables of the gateway are out of reach. A secret that has ${ in it can be given as a file (…_file), or in single quotes in a .env";
-    let unknown =
-        || boxed_error("variable-form", "this is not the name of a variable that tenants may use", help);
+    let help = "write ${TENANT_…} as the complete value; other variables of the gateway cannot be used. If a \
+                secret contains ${, write it into a file (…_file), or in single quotes into a .env";
+    let unknown = || boxed_error("variable-form", "tenants may not use a variable of this name", help);
     name.map(SecretRef::Variable).ok_or_else(unknown)
 }
 
 fn export_reads_machine_error(name: &str) -> BoxedDiagnostic {
-    let message = format!("an export may not take {name} from this machine's files or variables");
+    let message = format!("an export may not read {name} from this machine's files or variables");
     boxed_error(
         "export-reads-machine",
         message,
-        "put this line in the .yaml beside the zip, named like the zip",
+        "write this line into the .yaml beside the zip, with the same name as the zip",
     )
 }
 

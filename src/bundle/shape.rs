@@ -88,15 +88,17 @@ impl ShapeChecker<'_> {
             ValueStyle::Normal | ValueStyle::Literal => return false,
             _ if is_never_read => return false,
             ValueStyle::Tagged => {
-                let what = format!("{name} has a tag (!…) of another tool, which means nothing here");
+                let what = format!("{name} has a tag (!…) of another tool, which has no meaning here");
                 Diagnostic::error("yaml-tag", what).help(
-                    "write the value itself, in quotes if it begins with !; a secret can also be given as a file (…_file) or as ${TENANT_…}",
+                    "write the value itself, in quotes if it begins with !; a secret can also be in a file \
+                     (…_file) or in a variable ${TENANT_…}",
                 )
             }
             ValueStyle::Valueless => {
-                let what = format!("{name} is empty: what begins with &, ! or # is no value");
+                let what = format!("{name} is empty: text that begins with &, ! or # is not a value in YAML");
                 Diagnostic::error("yaml-empty", what).help(
-                    "put the value in quotes; or remove what stands behind the colon, if it is to be empty",
+                    "put the value in quotes; or remove everything after the colon if the value should be \
+                     empty",
                 )
             }
         };
@@ -131,9 +133,9 @@ impl ShapeChecker<'_> {
             Ordering::Equal => self.report.push(
                 Diagnostic::error(
                     "more-findings",
-                    "there is more like this in the same file; it is left out",
+                    "there are more findings like this in the same file; they are not shown",
                 )
-                .help("mend what is named first")
+                .help("fix the reported findings first")
                 .at(self.source.location()),
             ),
             Ordering::Greater => {}
@@ -166,8 +168,8 @@ impl ShapeChecker<'_> {
         };
         let help = match nearest {
             Some(field) => format!("did you mean {}?", self.spell_name(field.name)),
-            None if strict => "remove it, or look the name up in the documentation".to_owned(),
-            None => "nothing to do, unless it was meant for this gateway".to_owned(),
+            None if strict => "remove it, or look up the name in the documentation".to_owned(),
+            None => "nothing to do, unless you want this gateway to use it".to_owned(),
         };
         self.add_finding(diagnostic.help(help), key.at);
     }

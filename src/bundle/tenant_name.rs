@@ -15,11 +15,12 @@ pub(super) fn resolve_name(
     if let Some(found) = gathered.layers.find(&["name"]) {
         let text = found.text()?;
         return TenantName::parse(text).or_else(|| {
-            let near =
-                TenantName::from_entry_id(text).map(|name| format!("; {name} would do")).unwrap_or_default();
+            let near = TenantName::from_entry_id(text)
+                .map(|name| format!("; {name} is possible"))
+                .unwrap_or_default();
             report.push(
-                Diagnostic::error("bad-name", "this is no name of a tenant")
-                    .help(format!("use small letters, digits and \"-\", at most 63 characters{near}"))
+                Diagnostic::error("bad-name", "this is not a valid name for a tenant")
+                    .help(format!("use lower-case letters, digits and \"-\", at most 63 characters{near}"))
                     .at(found.location()),
             );
             None
@@ -29,8 +30,8 @@ pub(super) fn resolve_name(
     let dataset = dataset.and_then(TenantName::from_entry_id).filter(|_| is_generic_export_name(&entry.id));
     let name = dataset.or_else(|| TenantName::from_entry_id(&entry.id));
     if name.is_none() {
-        let missing = Diagnostic::error("bad-name", "no name can be made of the file's name")
-            .help("rename the file, for instance to acme.zip, or say name: in a .yaml beside it");
+        let missing = Diagnostic::error("bad-name", "the file's name does not give a valid tenant name")
+            .help("rename the file, for instance to acme.zip, or write name: into a .yaml beside it");
         report.push(match gathered.layers.location() {
             Some(location) => missing.at(location),
             None => missing,

@@ -158,9 +158,11 @@ fn warn_of_unservable_requests(case: &mut Validation<'_, '_>, max_request: usize
         return;
     }
     let found = format!(
-        "requests may have {max_request} bytes, but the gateway never has room for one of more than {largest}: such are refused with 503"
+        "max_request is {max_request} bytes, but the gateway has no memory for a request of more than \
+         {largest} bytes and refuses it with 503"
     );
-    let help = "lower max_request, or raise limits.request_memory_mib of the gateway; it must be more than ten times as much";
+    let help = "lower max_request, or raise limits.request_memory_mib of the gateway to more than ten times \
+                max_request";
     let place = case.locate(&["limits", "max_request"]);
     case.add_finding(Diagnostic::warning("request-room", found).help(help), place);
 }

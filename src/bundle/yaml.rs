@@ -86,8 +86,10 @@ pub(super) fn find_hidden_line(text: &str) -> Option<SyntaxError> {
     let index = text.lines().flat_map(|line| line.split('\r')).position(hides)?;
     Some(SyntaxError {
         code: "yaml-line-end",
-        message: "a character in this comment ends a line for some programs, so what follows it may be meant to count".into(),
-        help: "remove the character, or write what follows it on a line of its own",
+        message: "some programs read a character in this comment as the end of the line, so the text after \
+                  it may be intended to count"
+            .into(),
+        help: "remove the character, or write the text after it on a new line",
         at: Position { line: index + 1, column: 1 },
     })
 }
@@ -100,7 +102,7 @@ fn syntax_error(error: &granit_parser::ScanError) -> SyntaxError {
     SyntaxError {
         code: "yaml-syntax",
         message: format!("this is not YAML: {}", error.info()),
-        help: "look at this line and the one before it for a missing quote, bracket, colon or space",
+        help: "check this line and the one before it for a missing quote, bracket, colon or space",
         at: position(error.marker()),
     }
 }
@@ -174,7 +176,7 @@ impl TreeBuilder<'_> {
             return Err(SyntaxError {
                 code: "yaml-documents",
                 message: "a second document begins here (\"---\")".into(),
-                help: "one file is one tenant: remove this line, or move what follows to a file of its own",
+                help: "one file is one tenant: remove this line, or move the rest into another file",
                 at,
             });
         }
@@ -185,11 +187,11 @@ impl TreeBuilder<'_> {
     fn count(&mut self, cost: NodeCost, at: Position) -> Result<(), SyntaxError> {
         self.total_cost = self.total_cost.beside(cost);
         let too_much = if self.total_cost.nodes > MAX_NODES {
-            "more than 10,000 values once its aliases are followed"
+            "more than 10,000 values after its aliases are resolved"
         } else if self.total_cost.text > MAX_TEXT {
-            "more than 512 KiB of text once its aliases are followed"
+            "more than 512 KiB of text after its aliases are resolved"
         } else if self.frames.len() + cost.depth > MAX_DEPTH + 1 {
-            "values nested more than 32 deep"
+            "values nested more than 32 levels deep"
         } else {
             return Ok(());
         };

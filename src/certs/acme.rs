@@ -137,7 +137,7 @@ impl AcmeManager {
         let obtainable = self.wanted_names.iter().filter(|name| issuable::is_issuable(name, cas));
         let ours: BTreeSet<String> = obtainable.cloned().collect();
         for gone in self.certificates.keys().filter(|name| !ours.contains(*name)) {
-            tracing::info!(name = gone, "a certificate is no longer wanted; it is not renewed any more");
+            tracing::info!(name = gone, "a certificate is no longer needed and is no longer renewed");
             self.deps.metrics.remove_certificate(gone);
         }
         self.certificates.retain(|name, _| ours.contains(name));
@@ -159,8 +159,8 @@ impl AcmeManager {
             if exposed {
                 tracing::error!(
                     name,
-                    "others on this machine could read the key of this certificate; it is closed to them now, and a \
-                     certificate with a new key is ordered"
+                    "other users of this machine could read the key of this certificate; it is protected \
+                     now, and a certificate with a new key is ordered"
                 );
                 memory.request_renewal(now);
             }
@@ -275,7 +275,7 @@ impl AcmeManager {
             }
         }
         if let Err(error) = self.certs_folder.persist_renewal_state(&name, &set.renewal) {
-            tracing::error!(name, %error, "what is known of a certificate cannot be kept");
+            tracing::error!(name, %error, "the renewal state of a certificate cannot be written");
         }
         changed
     }
@@ -299,14 +299,14 @@ impl AcmeManager {
         }
         let refusal = match (self.certificates.get_mut(&name), &self.unwritable_reason) {
             (None, _) => {
-                format!("no certificate is obtained for {name}; `tenantd certs list` names them all")
+                format!(
+                    "this gateway obtains no certificate for {name}; `tenantd certs list` lists all of \
+                         them"
+                )
             }
             (_, Some(why)) => why.clone(),
             (Some(set), None) if !set.renewal.is_order_allowed(now) => {
-                format!(
-                    "too many orders for {name} came to nothing; the next is at {}",
-                    set.next_step(now).at
-                )
+                format!("too many orders for {name} failed; the next one is at {}", set.next_step(now).at)
             }
             (Some(set), None) => {
                 set.renewal.request_renewal(now);

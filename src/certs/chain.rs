@@ -96,14 +96,14 @@ pub(super) fn problem(chain: &[CertificateDer<'static>], names: &[String]) -> Op
     if lacks_its_issuer(chain) {
         let issuer = chain.first().and_then(|leaf| X509Info::parse(leaf).ok()).map(|facts| facts.issuer);
         return Some(format!(
-            "it comes without the certificate of its issuer ({}), so that clients which do not have that one cannot verify it: \
-             put the issuer's certificate (CAs call it chain, intermediate or CA bundle) behind it, or into a file beside it. \
-             Nothing is missing if its clients trust this issuer itself",
+            "it comes without its issuer's certificate ({}), so clients that do not have that one cannot \
+             verify it: add the issuer's certificate (CAs call it chain, intermediate or CA bundle) after \
+             it, or in a file beside it. This is not needed if its clients trust this issuer itself",
             issuer.unwrap_or_default()
         ));
     }
     let broken = holds_at_all(&linked(chain.to_vec()), names).err()?;
-    Some(format!("{broken}; put the certificates of its issuers behind it as the CA handed them out"))
+    Some(format!("{broken}; add the certificates of its issuers after it, as the CA supplied them"))
 }
 
 /// Verifies a chain as of the latest `not_before` in it, since expiry is reported elsewhere.
@@ -138,10 +138,10 @@ pub(super) fn holds(
         .build()
         .map_err(|error| Error(error.to_string()))?;
     let server =
-        ServerName::try_from(name.to_owned()).map_err(|_| Error(format!("{name:?} is no server's name")))?;
+        ServerName::try_from(name.to_owned()).map_err(|_| Error(format!("{name:?} is not a server name")))?;
     let at = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(at.as_second()).unwrap_or(0)));
     let verified = verifier.verify_server_cert(leaf, rest, &server, &[], at);
-    verified.map(drop).map_err(|error| Error(format!("its chain does not hold: {error}")))
+    verified.map(drop).map_err(|error| Error(format!("its chain is not valid: {error}")))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub const ACME_TLS_ALPN: &[u8] = b"acme-tls/1";
 
 /// The response to an HTTP-01 request for an unknown token. `certs doctor` recognizes the gateway
 /// by it.
-pub const NO_CHALLENGE_TEXT: &str = "no such challenge is under way";
+pub const NO_CHALLENGE_TEXT: &str = "there is no such challenge in progress";
 
 /// The responses. A CA validates from several places and more than once, so each stays until its
 /// order is decided.
@@ -122,7 +122,8 @@ fn challenge_sni(name: &str) -> String {
 /// Builds the challenge certificate. It bypasses rustls' checks, which would refuse its critical
 /// extension: only CAs understand that.
 fn build_challenge_certificate(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, Error> {
-    let not_made = |error: rcgen::Error| Error(format!("a challenge's certificate cannot be made: {error}"));
+    let not_made =
+        |error: rcgen::Error| Error(format!("a challenge's certificate cannot be created: {error}"));
     let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(not_made)?;
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
     let key = KeyPair::generate().map_err(not_made)?;

@@ -72,9 +72,9 @@ async fn check_authorities(settings: &Settings, checks: &mut Vec<DoctorCheck>) {
         ));
         if let Some(staging) = &ca.staging {
             let found = match preflight::check_directory(&settings.acme, staging).await {
-                Ok(well) => CheckResult::Pass(format!("{well}, for names that could not be proved")),
+                Ok(well) => CheckResult::Pass(format!("{well}, for names that could not be validated")),
                 Err(trouble) => {
-                    CheckResult::Unclear(format!("staging, which is passed over then: {trouble}"))
+                    CheckResult::Unclear(format!("staging, which the gateway then skips: {trouble}"))
                 }
             };
             checks.push(DoctorCheck { subject: staging.clone(), result: found });
@@ -86,11 +86,14 @@ fn check_port_443(settings: &Settings) -> CheckResult {
     let ports: Vec<u16> = settings.listen.iter().map(|address| address.port()).collect();
     match ports.contains(&443) {
         true => CheckResult::Pass(
-            "listened on; CAs look at it first (tls-alpn-01), so nothing in front may end TLS".into(),
+            "the gateway listens on it; CAs try it first (tls-alpn-01), so nothing in front may terminate \
+             TLS"
+            .into(),
         ),
         // A container may publish its port under another number.
         false => CheckResult::Unclear(format!(
-            "not listened on (--listen has {ports:?}): CAs connect to 443, so forward it to this gateway, or rely on port 80"
+            "the gateway does not listen on it (--listen has {ports:?}): CAs connect to 443, so forward it \
+             to this gateway, or rely on port 80"
         )),
     }
 }
@@ -98,7 +101,9 @@ fn check_port_443(settings: &Settings) -> CheckResult {
 fn describe_port_80(settings: &Settings) -> String {
     match settings.listen_http.first() {
         Some(address) => format!("{address} answers challenges (http-01) and redirects to https"),
-        None => "not listened on; if CAs cannot get through to 443, add --listen-http 0.0.0.0:80".into(),
+        None => "the gateway does not listen on it; if CAs cannot reach port 443, add --listen-http \
+                 0.0.0.0:80"
+            .into(),
     }
 }
 
@@ -111,7 +116,7 @@ fn check_certificate(status: &CertificateStatus) -> DoctorCheck {
         (Some(trouble), _) => DoctorCheck::new(what, Err(format!("{said}: {trouble}"))),
         (None, CertificateState::Bootstrap) => DoctorCheck {
             subject: what,
-            result: CheckResult::Unclear(format!("{said}: no order has ended yet")),
+            result: CheckResult::Unclear(format!("{said}: no order has finished yet")),
         },
         (None, _) => DoctorCheck::new(what, Err(said)),
     }

@@ -40,18 +40,18 @@ pub fn import(
     let told = |error: Error| Error(format!("{}: {error}", certificate.display()));
     let parts = PemContents::parse(&pem).map_err(told)?;
     if parts.keys.is_empty() {
-        return Err(told(Error("it holds no private key; give its file with --key".into())));
+        return Err(told(Error("it contains no private key; give the key's file with --key".into())));
     }
     let material = ServerCertificate::from_pem(&pem).map_err(told)?;
     if material.not_after <= now {
-        return Err(told(Error(format!("it ended at {}: clients refuse it", material.not_after))));
+        return Err(told(Error(format!("it expired at {}: clients refuse it", material.not_after))));
     }
-    let name = material.names.first().ok_or_else(|| told(Error("it names no host".into())))?;
+    let name = material.names.first().ok_or_else(|| told(Error("it contains no host name".into())))?;
     let file = folder.join(format!("{}.pem", key_files::sanitize_name(name)));
     let write = key_files::ensure_private_folder(folder).and_then(|()| key_files::replace_file(&file, &pem));
     write.map_err(|error| Error(format!("{} cannot be written: {error}", file.display())))?;
     let warning = match () {
-        () if material.not_before > now => Some(format!("it begins at {} only", material.not_before)),
+        () if material.not_before > now => Some(format!("it is not valid before {}", material.not_before)),
         () => material.chain_problem(),
     };
     Ok(ImportedCertificate { file, names: material.names, not_after: material.not_after, warning })
@@ -90,14 +90,14 @@ mod tests {
         let refusal = import(&certs, &chain, None, now).expect_err("no key").to_string();
         assert!(refusal.contains("--key"), "{refusal}");
         let refusal = import(&certs, &chain, Some(&whole), now).expect_err("another key").to_string();
-        assert!(refusal.contains("not the certificate's"), "{refusal}");
+        assert!(refusal.contains("does not belong to the certificate"), "{refusal}");
         assert!(!certs.join("b.test.pem").exists());
 
         // The good one that lies there stays.
         let much_later = now + std::time::Duration::from_secs(400 * 86_400);
         let before = std::fs::read(&imported.file).expect("there");
         let refusal = import(&certs, &whole, None, much_later).expect_err("it has ended").to_string();
-        assert!(refusal.contains("ended"), "{refusal}");
+        assert!(refusal.contains("expired"), "{refusal}");
         assert_eq!(std::fs::read(&imported.file).expect("there"), before);
 
         // The key stands first.
@@ -105,6 +105,6 @@ mod tests {
         let (leaf, _issuer) = other.split_once(END).expect("a chain");
         let leaf = write("leaf.pem", &format!("{leaf}{END}\n"));
         let warned = import(&certs, &leaf, None, now).expect("taken").warning.expect("a warning");
-        assert!(warned.contains("without the certificate of its issuer"), "{warned}");
+        assert!(warned.contains("without its issuer's certificate"), "{warned}");
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn ensure_private_folder(folder: &Path) -> io::Result<()> {
     let mode = fs::metadata(folder)?.permissions().mode();
     if mode & OTHERS_ANY_ACCESS != 0 {
         fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))?;
-        tracing::info!(folder = %folder.display(), "closed the certs folder to other users");
+        tracing::info!(folder = %folder.display(), "protected the certs folder from other users");
     }
     Ok(())
 }
@@ -37,7 +37,8 @@ pub(super) fn restrict_to_owner(path: &Path) -> io::Result<()> {
     if is_readable_by_others(path) {
         tracing::warn!(
             file = %path.display(),
-            "other users of this machine could read this key; it is closed now, and deleting it makes a new one"
+            "other users of this machine could read this key; it is protected now; delete it to get a new \
+             one"
         );
         fs::set_permissions(path, Permissions::from_mode(FILE_MODE))?;
     }

@@ -70,7 +70,7 @@ impl LocalCa {
         let der = first_certificate(pem)?;
         let facts = X509Info::parse(&der)?;
         if !facts.is_ca {
-            return Err(Error("it is no CA certificate".into()));
+            return Err(Error("it is not a CA certificate".into()));
         }
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|_| Error("it cannot be read".into()))?;
         Ok(Self { pem: pem.to_owned(), issuer, not_after: facts.not_after })
@@ -119,7 +119,7 @@ fn to_san(name: &str) -> Result<SanType, Error> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(SanType::IpAddress(address));
     }
-    let unfit = |_| Error(format!("{name:?} cannot stand in a certificate"));
+    let unfit = |_| Error(format!("{name:?} is not allowed in a certificate"));
     Ok(SanType::DnsName(name.try_into().map_err(unfit)?))
 }
 
@@ -138,7 +138,7 @@ fn distinguished_name(common_name: &str) -> DistinguishedName {
 }
 
 fn generation_error(error: rcgen::Error) -> Error {
-    Error(format!("a certificate cannot be made: {error}"))
+    Error(format!("a certificate cannot be created: {error}"))
 }
 
 fn set_validity(params: &mut CertificateParams, from: Timestamp, until: Timestamp) {

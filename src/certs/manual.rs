@@ -75,14 +75,14 @@ impl ManualCertificates {
             let kept = self.served.contains_key(path);
             tracing::warn!(
                 file = %path.display(), %error, kept,
-                "a certificate file cannot be used{}", if kept { "; what it held before stays" } else { "" }
+                "a certificate file cannot be used{}", if kept { "; its previous certificate stays" } else { "" }
             );
         }
         let kept = broken.keys().filter_map(|path| Some((path.clone(), self.served.get(path)?.clone())));
         let next: BTreeMap<_, _> = kept.collect::<BTreeMap<_, _>>().into_iter().chain(good).collect();
         if next.is_empty() {
             if !self.served.is_empty() {
-                tracing::warn!(folder = %self.folder.display(), "no certificate is left; the last ones stay");
+                tracing::warn!(folder = %self.folder.display(), "no certificate file is left; the last certificates stay in use");
             }
             return None;
         }
@@ -107,7 +107,7 @@ impl ManualCertificates {
             .keys()
             .filter(|path| key_files::is_readable_by_others(path) && key_pairing::holds_key(path))
         {
-            tracing::warn!(file = %path.display(), "other users of this machine can read this key; `chmod 600` it");
+            tracing::warn!(file = %path.display(), "other users of this machine can read this key; run `chmod 600` on it");
         }
     }
 
@@ -122,7 +122,8 @@ impl ManualCertificates {
         for (path, material) in &self.served {
             let (file, until) = (path.display(), material.not_after);
             if until <= now {
-                tracing::warn!(%file, %until, "a certificate has expired; it is served, and clients refuse it");
+                tracing::warn!(%file, %until, "a certificate has expired; the gateway still serves it, and \
+                                               clients refuse it");
             } else if until < now + REMIND_BEFORE {
                 tracing::warn!(%file, %until, "a certificate expires soon; replace its file");
             } else if material.not_before > now {

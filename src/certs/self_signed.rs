@@ -119,7 +119,7 @@ impl SelfSigned {
         let path = self.folder.join(LOCAL_CA_FILE);
         match self.store_ca(&ca) {
             Ok(()) => {
-                tracing::info!(file = %path.display(), "made a local CA; clients trust it by this file")
+                tracing::info!(file = %path.display(), "created a local CA; clients trust it with this file")
             }
             Err(error) => self.log_unwritable_folder(&error),
         }
@@ -135,7 +135,7 @@ impl SelfSigned {
             (Some(certificate), Some(key)) => (certificate, key),
         };
         if let Err(error) = key_files::restrict_to_owner(&key) {
-            tracing::warn!(file = %key.display(), %error, "the local CA's key cannot be closed to other users");
+            tracing::warn!(file = %key.display(), %error, "the local CA's key cannot be protected from other users");
         }
         LocalCa::from_pem(&certificate_pem, &key_pem).map(Some)
     }
@@ -154,7 +154,7 @@ impl SelfSigned {
             return None;
         }
         if let Err(error) = key_files::restrict_to_owner(&path) {
-            tracing::warn!(file = %path.display(), %error, "the key cannot be closed to other users");
+            tracing::warn!(file = %path.display(), %error, "the key cannot be protected from other users");
         }
         let leaf = ServerCertificate::from_pem(pem.as_bytes());
         leaf.inspect_err(|error| self.set_aside(&[LEAF_FILE], &error.to_string())).ok().map(Arc::new)
@@ -165,7 +165,7 @@ impl SelfSigned {
             match key_files::set_aside(&path, self.clock.now()) {
                 Ok(aside) => tracing::warn!(
                     file = %path.display(), aside = %aside.display(), why,
-                    "a certificate file cannot be used; it was set aside and is made anew"
+                    "a certificate file cannot be used; it was renamed and is created again"
                 ),
                 Err(error) => self.log_unwritable_folder(&error),
             }
@@ -175,8 +175,8 @@ impl SelfSigned {
     fn log_unwritable_folder(&self, error: &io::Error) {
         tracing::warn!(
             folder = %self.folder.display(), %error,
-            "the certs folder cannot be written: certificates last until the next start only; \
-             make it a folder that this process owns, or give another with --certs"
+            "the certs folder cannot be written: certificates last only until the next start; give the \
+             folder to the user of this process, or give another folder with --certs"
         );
     }
 }

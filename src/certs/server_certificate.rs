@@ -31,7 +31,7 @@ impl ServerCertificate {
     /// Parses a key and its chain, leaf first, from one PEM text.
     pub(super) fn from_pem(pem: &[u8]) -> Result<Self, Error> {
         let parts = PemContents::parse(pem)?;
-        let key = parts.keys.into_iter().next().ok_or_else(|| Error("it holds no private key".into()))?;
+        let key = parts.keys.into_iter().next().ok_or_else(|| Error("it contains no private key".into()))?;
         Self::new(parts.chain, key)
     }
 
@@ -40,10 +40,12 @@ impl ServerCertificate {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, Error> {
-        let leaf = chain.first().ok_or_else(|| Error("it holds no certificate".into()))?;
+        let leaf = chain.first().ok_or_else(|| Error("it contains no certificate".into()))?;
         let facts = X509Info::parse(leaf)?;
         let key = CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => Error("the private key is not the certificate's".into()),
+            rustls::Error::InconsistentKeys(_) => {
+                Error("the private key does not belong to the certificate".into())
+            }
             other => Error(format!("the private key cannot be used: {other}")),
         })?;
         Ok(Self {
@@ -96,7 +98,7 @@ impl PemContents {
             return Err(encrypted());
         }
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&pem) {
-            let (kind, der) = section.map_err(|_| Error("it is not whole PEM".into()))?;
+            let (kind, der) = section.map_err(|_| Error("it is not complete PEM".into()))?;
             if let Some(certificate) = CertificateDer::from_pem(kind, der.clone()) {
                 parts.chain.push(certificate);
             } else if let Some(key) = PrivateKeyDer::from_pem(kind, der) {
@@ -125,8 +127,8 @@ impl PemContents {
         match begun == read {
             true => Ok(()),
             false => Err(Error(format!(
-                "{begun} certificates and keys begin in it and {read} can be read: each -----BEGIN …----- and -----END …----- \
-                 must be a line of its own"
+                "it contains {begun} certificates and keys, of which {read} can be read: each -----BEGIN \
+                 …----- and -----END …----- must be on its own line"
             ))),
         }
     }

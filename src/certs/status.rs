@@ -62,7 +62,7 @@ pub(super) fn from_certificates(
         next_attempt: None,
         failures: 0,
         trouble: (material.not_after <= now)
-            .then(|| "it has expired; clients refuse it: replace it".to_owned()),
+            .then(|| "it has expired and clients refuse it; replace it".to_owned()),
     };
     materials.iter().map(status).collect()
 }

@@ -323,7 +323,10 @@ fn a_key_that_is_not_the_certificates_is_refused() {
     bench.write("a.key", &bench.issue("a.example").0);
     assert!(bench.manual().next_table().is_none());
     let gathered = ServerCertificate::from_pem((bench.read("a.key") + &bench.read("a.crt")).as_bytes());
-    assert_eq!(gathered.expect_err("refused").to_string(), "the private key is not the certificate's");
+    assert_eq!(
+        gathered.expect_err("refused").to_string(),
+        "the private key does not belong to the certificate"
+    );
 }
 
 #[test]
@@ -341,7 +344,7 @@ fn a_broken_change_keeps_what_was_served() {
     assert_eq!(names_for(&table, Some("c.example")), ["c.example"]);
     fs::remove_file(bench.path("a.pem")).expect("removed");
     fs::remove_file(bench.path("b.pem")).expect("removed");
-    assert!(manual.next_table().is_none(), "the last ones stay");
+    assert!(manual.next_table().is_none(), "the last certificates stay in use");
 }
 
 #[test]

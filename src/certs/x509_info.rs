@@ -45,7 +45,7 @@ impl X509Info {
         let unreadable = |_| Error("its certificate cannot be read".into());
         let (_, certificate) = X509Certificate::from_der(der).map_err(unreadable)?;
         let moment =
-            |seconds| Timestamp::from_second(seconds).map_err(|_| Error("its dates are absurd".into()));
+            |seconds| Timestamp::from_second(seconds).map_err(|_| Error("its dates are not valid".into()));
         let names = certificate.subject_alternative_name().ok().flatten();
         Ok(Self {
             names: names.iter().flat_map(|san| &san.value.general_names).filter_map(name).collect(),

@@ -35,20 +35,20 @@ const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error(
-        "no gateway answers on {0} ({1}); start one with `tenantd serve`, or give its address as --admin"
+        "no gateway answers on {0} ({1}); start one with `tenantd serve`, or give its address with --admin"
     )]
     Unreachable(SocketAddr, std::io::Error),
     #[error("the gateway on {0} did not answer in time")]
     Timeout(SocketAddr),
-    #[error("the gateway on {0} has no tenant of that name; `tenantd tenants list` names them all")]
+    #[error("the gateway on {0} has no tenant with that name; `tenantd tenants list` lists all of them")]
     NotFound(SocketAddr),
     #[error("the gateway on {0} answered {1}")]
     Status(SocketAddr, StatusCode),
     #[error("{0}")]
     Rejected(String, Vec<Value>),
-    #[error("what answers on {0} is no admin listener of a gateway")]
+    #[error("the server on {0} is not the admin listener of a gateway")]
     NotAGateway(SocketAddr),
-    #[error("a question could not be put")]
+    #[error("the request could not be sent")]
     Runtime(#[source] std::io::Error),
 }
 

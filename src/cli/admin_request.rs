@@ -20,7 +20,7 @@ pub(super) type Answer = Result<Value, Error>;
 pub(super) fn client(admin: &AdminArgs) -> anyhow::Result<AdminClient> {
     let flags = Flags::new().with(SettingKey::ADMIN, &admin.admin);
     let settings = configuration::load_quietly(&flags, admin.config.as_deref())?;
-    let off = "the admin listener is off, so the gateway cannot be asked; give its address as --admin";
+    let off = "the admin listener is off in these settings; give its address with --admin";
     settings.admin.map(AdminClient::new).context(off)
 }
 

@@ -34,7 +34,7 @@ fn moment(text: &str) -> anyhow::Result<Timestamp> {
 
 fn check_future(expires: Option<Timestamp>, now: Timestamp) -> anyhow::Result<()> {
     let Some(at) = expires.filter(|at| *at <= now) else { return Ok(()) };
-    anyhow::bail!("`--expires` is {at}, which is past: nobody could use the key; write a time to come")
+    anyhow::bail!("`--expires` is {at}, which is in the past: nobody could use the key; write a future time")
 }
 
 fn check_label(label: &str) -> anyhow::Result<()> {
@@ -50,10 +50,10 @@ fn text(key: &str, label: &str, expires: Option<Timestamp>) -> anyhow::Result<St
     let label = serde_json::to_string(label)?;
     let expires = expires.map(|at| format!("    expires: {at}\n")).unwrap_or_default();
     Ok(format!(
-        "The key, which is shown this once; give it to its holder:\n\n  {key}\n\n\
-         The lines for the tenant's .yaml; they hold no secret:\n\n\
+        "The key, which is shown only this once; give it to the caller:\n\n  {key}\n\n\
+         The lines for the tenant's .yaml; they contain no secret:\n\n\
          api_keys:\n  - label: {label}\n    sha256: {digest}\n{expires}\n\
-         The holder sends it as `Authorization: Bearer <key>`.\n"
+         The caller sends it as `Authorization: Bearer <key>`.\n"
     ))
 }
 

@@ -30,38 +30,37 @@ pub enum Verb {
     /// Run the gateway.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<ServeArgs>),
-    /// Judge tenants' files without serving them.
+    /// Validate tenants' files without serving them.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
-    /// Ask a running gateway about its tenants, or change them.
+    /// Show or change the tenants of a running gateway.
     #[command(after_help = TENANTS_EXAMPLES)]
     Tenants(TenantsArgs),
-    /// Check, copy or bring back what is kept in the state folder.
+    /// Check, back up or restore the store in the state folder.
     #[command(after_help = STORE_EXAMPLES)]
     Store(StoreArgs),
-    /// See to the certificates.
+    /// Show, check, renew or import certificates.
     #[command(after_help = CERTS_EXAMPLES)]
     Certs(CertsArgs),
-    /// See or change the keys with which a tenant signs access tokens.
+    /// Show or change the keys with which a tenant signs access tokens.
     #[command(after_help = KEYS_EXAMPLES)]
     Keys(KeysArgs),
-    /// Enter applications at a tenant with a login that want a client id and secret, or shut them
-    /// out.
+    /// Add or remove applications that need a client id and secret at a tenant with login.
     #[command(after_help = CLIENTS_EXAMPLES)]
     Clients(ClientsArgs),
-    /// Make keys that callers of a tenant present.
+    /// Create API keys for callers of a tenant.
     #[command(after_help = APIKEY_EXAMPLES)]
     Apikey(ApikeyArgs),
-    /// Ask a running gateway whether it is well; for containers.
+    /// Ask a running gateway whether it is alive; for containers.
     #[command(after_help = HEALTH_EXAMPLES)]
     Healthcheck(HealthArgs),
     /// Run a gateway with two sample tenants on this machine.
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
-    /// Print the completions for a shell.
+    /// Print the shell completions.
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
-        /// The shell to print them for.
+        /// The shell.
         shell: Shell,
     },
 }
@@ -80,19 +79,19 @@ pub struct ServeArgs {
 /// The arguments of `tenantd check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Tenants' files or folders of them; the tenants folder if none is given.
+    /// Tenants' files or folders [default: the tenants folder of the settings].
     #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub paths: Vec<PathBuf>,
-    /// Also call each backend with a sample question, and say what it answered.
+    /// Also call each backend with a sample question, and report the result.
     #[arg(long)]
     pub live: bool,
-    /// How many seconds each call of --live may take.
+    /// The timeout in seconds of each call of --live.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
     /// Print only the tenants with errors.
     #[arg(long, short)]
     pub quiet: bool,
-    /// How findings are printed.
+    /// The output format of findings.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
     /// The settings that decide how tenants are validated.
@@ -116,21 +115,21 @@ pub enum TenantsAction {
         #[command(flatten)]
         question: QueryArgs,
     },
-    /// Show one tenant with everything that was found about its files.
+    /// Show one tenant with all findings about its files.
     Show {
         /// The tenant's name, or the stem of its files.
         name: String,
         #[command(flatten)]
         question: QueryArgs,
     },
-    /// List the kept revisions of a tenant.
+    /// List the stored revisions of a tenant.
     History {
         /// The tenant's name, or the stem of its files.
         name: String,
         #[command(flatten)]
         question: QueryArgs,
     },
-    /// Compare two kept revisions line by line, secrets blanked.
+    /// Compare two stored revisions line by line, with secrets blanked.
     Diff {
         /// The tenant's name, or the stem of its files.
         name: String,
@@ -141,11 +140,11 @@ pub enum TenantsAction {
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Put a kept revision in force until the tenant's files change.
+    /// Put a stored revision in force until the tenant's files change.
     Rollback {
         /// The tenant's name, or the stem of its files.
         name: String,
-        /// A number that `history` lists.
+        /// The number of the revision, from `history`.
         revision: u64,
         #[command(flatten)]
         admin: AdminArgs,
@@ -164,32 +163,32 @@ pub enum TenantsAction {
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Let a tenant have the name, path or host that another had when its files were refused.
+    /// Give a tenant the name, path or host that another tenant had when its files were refused.
     Accept {
         /// The stem of its files, or the tenant's name.
         name: String,
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Judge a file and put it into the tenants folder in one step.
+    /// Validate a file and put it into the tenants folder in one step.
     Add {
-        /// The file. Its name says which tenant it belongs to.
+        /// The file. Its name decides to which tenant it belongs.
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
-        /// Put it in the place of the file that is there.
+        /// Replace an existing file.
         #[arg(long)]
         replace: bool,
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Delete a tenant's files and all that is kept of it.
+    /// Delete a tenant's files and all its stored data.
     Remove {
         /// The tenant's name, or the stem of its files.
         name: String,
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Look at the whole tenants folder now.
+    /// Scan the whole tenants folder now.
     Reload {
         #[command(flatten)]
         admin: AdminArgs,
@@ -207,23 +206,24 @@ pub struct StoreArgs {
 /// The commands below `tenantd store`.
 #[derive(Debug, Subcommand)]
 pub enum StoreAction {
-    /// Check the whole file, and that the master key opens it. The gateway must be stopped.
+    /// Check the whole store, and that the master key decrypts it. The gateway must be stopped.
     Check {
         #[command(flatten)]
         place: StoreLocationArgs,
     },
-    /// Copy it into a new file. Works while the gateway runs. The master key is not in the copy.
+    /// Copy the store into a new file, also while the gateway runs. The copy does not contain the
+    /// master key.
     Backup {
-        /// The file to make.
+        /// The file to create.
         #[arg(value_hint = ValueHint::FilePath)]
         path: PathBuf,
-        /// The admin address of the gateway that uses it [default: 127.0.0.1:9900].
+        /// The admin address of the gateway that uses the store [default: 127.0.0.1:9900].
         #[arg(long, value_name = "ADDR")]
         admin: Option<String>,
         #[command(flatten)]
         place: StoreLocationArgs,
     },
-    /// Put a copy in its place; what was there is kept beside it. The gateway must be stopped.
+    /// Replace the store with a copy; the old store is kept beside it. The gateway must be stopped.
     Restore {
         /// The file that `backup` made.
         #[arg(value_hint = ValueHint::FilePath)]
@@ -239,7 +239,7 @@ pub struct StoreLocationArgs {
     /// The state folder [default: state].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state: Option<String>,
-    /// The master key's file [default: the one in the state folder].
+    /// The master key's file [default: master.key in the state folder].
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub master_key_file: Option<String>,
     /// The gateway's configuration file, to read these from.
@@ -265,12 +265,12 @@ pub enum KeysAction {
         #[command(flatten)]
         question: QueryArgs,
     },
-    /// Make a new signing key. It is published now and signs in a day, so that nobody notices.
+    /// Create a new signing key. It is published now and signs in one day, so that no user is
+    /// affected.
     Rotate {
         /// The tenant's name, or the stem of its files.
         tenant: String,
-        /// Sign with it now and throw the old ones away: every access token is refused from then
-        /// on.
+        /// Sign with it now and delete the old keys: every earlier access token is refused.
         #[arg(long)]
         emergency: bool,
         #[command(flatten)]
@@ -289,30 +289,30 @@ pub struct ClientsArgs {
 /// The commands below `tenantd clients`.
 #[derive(Debug, Subcommand)]
 pub enum ClientsAction {
-    /// Make a client id, and a secret unless it is public.
+    /// Create a client id, and a secret unless the client is public.
     Add {
         /// The tenant's name, or the stem of its files.
         tenant: String,
-        /// What people are shown.
+        /// The name that people see.
         #[arg(long)]
         name: String,
-        /// Where people may be sent back to, exactly as the application says it; repeatable.
+        /// A redirect URI, exactly as the application sends it; repeatable.
         #[arg(long, value_name = "URI", required = true)]
         redirect_uri: Vec<String>,
-        /// The application cannot keep a secret, as on people's computers.
+        /// The application cannot keep a secret, for instance on people's computers.
         #[arg(long)]
         public: bool,
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// List the clients that were entered.
+    /// List the clients that were added.
     List {
         /// The tenant's name, or the stem of its files.
         tenant: String,
         #[command(flatten)]
         question: QueryArgs,
     },
-    /// Remove one, or shut out one that registered itself; its logins end at once.
+    /// Remove a client, or block one that registered itself; its logins end at once.
     Remove {
         /// The tenant's name, or the stem of its files.
         tenant: String,
@@ -320,8 +320,8 @@ pub enum ClientsAction {
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Compare the vendors' documents in this program with what the vendors publish. Needs the
-    /// internet, no gateway.
+    /// Compare the vendors' documents in this program with the ones that the vendors publish. Needs
+    /// internet access, but no gateway.
     Refresh,
 }
 
@@ -336,40 +336,40 @@ pub struct CertsArgs {
 /// The commands below `tenantd certs`.
 #[derive(Debug, Subcommand)]
 pub enum CertsAction {
-    /// List all certificates with their state and end.
+    /// List all certificates with their state and expiry.
     List {
         #[command(flatten)]
         question: CertsQueryArgs,
     },
-    /// Show one certificate, and what keeps it from being obtained or renewed.
+    /// Show one certificate, and why it cannot be obtained or renewed.
     Show {
         /// The host name or address.
         name: String,
         #[command(flatten)]
         question: CertsQueryArgs,
     },
-    /// Renew an automatic certificate now, and wait for it.
+    /// Renew an automatic certificate now, and wait for the result.
     Renew {
         /// The host name or address.
         name: String,
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Try whether a certificate could be obtained; nothing is kept or served.
+    /// Test whether a certificate can be obtained; nothing is kept or served.
     Test {
         /// The host name or address.
         name: String,
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Look for everything that can keep a certificate from being obtained.
+    /// Check everything that can prevent a certificate.
     Doctor(Box<ServeArgs>),
     /// Check a certificate and its key, and put them into the certs folder for --tls manual.
     Import {
-        /// The certificate with its chain (PEM); it may hold the key, too.
+        /// The certificate with its chain (PEM); the file can also contain the key.
         #[arg(value_hint = ValueHint::FilePath)]
         certificate: PathBuf,
-        /// The key, if it is in a file of its own.
+        /// The key, if it is in a separate file.
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         key: Option<PathBuf>,
         /// The certs folder [default: certs].
@@ -392,13 +392,13 @@ pub struct ApikeyArgs {
 /// The commands below `tenantd apikey`.
 #[derive(Debug, Subcommand)]
 pub enum ApikeyAction {
-    /// Make a new key, printed once, and the lines that let it in.
+    /// Create a new key and the lines for the tenant's file. The key is printed only once.
     #[command(after_help = APIKEY_EXAMPLES)]
     New {
-        /// What logs call the holder.
+        /// The label of the key's holder in logs.
         #[arg(long, value_name = "TEXT", default_value = "caller")]
         label: String,
-        /// When it stops working: a date (2027-01-31) or a time (2027-01-31T12:00:00Z).
+        /// When the key expires: a date (2027-01-31) or a time (2027-01-31T12:00:00Z).
         #[arg(long, value_name = "WHEN")]
         expires: Option<String>,
     },
@@ -415,7 +415,7 @@ pub struct HealthArgs {
 /// What is asked of a running gateway to be read.
 #[derive(Debug, Args)]
 pub struct QueryArgs {
-    /// How it is printed.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
     /// The admin listener to connect to.
@@ -429,7 +429,7 @@ pub struct CertsQueryArgs {
     /// The output format and the gateway to ask.
     #[command(flatten)]
     pub query: QueryArgs,
-    /// Read this certs folder instead of asking a gateway; its own is read if none answers.
+    /// Read this certs folder instead of asking a gateway [default: the gateway's, if none answers].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub certs: Option<String>,
 }
@@ -473,21 +473,21 @@ pub enum Format {
 const TOP_EXAMPLES: &str = "\
 Examples:
   tenantd demo                                 see it work, with sample data
-  tenantd serve --host mcp.example.com         serve what lies in tenants.d
+  tenantd serve --host mcp.example.com         serve the tenants in tenants.d
   tenantd check tenants.d                      find out what is wrong with a file
-  tenantd tenants list                         see what is served
+  tenantd tenants list                         show the served tenants
 
-Exit codes: 0 all is well, 1 there are findings, 2 it could not run.";
+Exit codes: 0 success, 1 there are findings, 2 the command could not run.";
 
 const SERVE_EXAMPLES: &str = "\
-Each flag can also be given as a variable (--backend-allow: TENANTD_BACKEND_ALLOW, lists
-separated by commas) or in tenantd.yaml (backend_allow:). A flag wins over the variable, and
-that over the file. Only these two know open_tenants, secret_root, confine_tenants, extra_host,
-allowed_origin, hsts, audit, audit_files; only the file knows limits. TENANTD_LOG_FILTER
-says how much is logged (debug).
+Each flag can also be set as a variable (--backend-allow: TENANTD_BACKEND_ALLOW, lists with
+commas) or in tenantd.yaml (backend_allow:). A flag overrides the variable, and the variable
+overrides the file. Only variables and the file know open_tenants, secret_root,
+confine_tenants, extra_host, allowed_origin, hsts, audit and audit_files; only the file knows
+limits. TENANTD_LOG_FILTER sets how much is logged (debug).
 
 Examples:
-  tenantd serve --host mcp.example.com --accept-tos      with certificates of Let's Encrypt
+  tenantd serve --host mcp.example.com --accept-tos      with certificates from Let's Encrypt
   tenantd serve --host mcp.example.com
   tenantd serve --listen 127.0.0.1:8080 --tls off --public-base https://mcp.example.com
   tenantd serve --listen 0.0.0.0:443 --listen '[::]:443' --tls manual --certs /etc/tenantd/certs";
@@ -496,10 +496,11 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   tenantd check                                everything in tenants.d
   tenantd check acme.zip                       one export, with acme.yaml and acme.env beside it
-  tenantd check --live acme.zip                call its backend, too
+  tenantd check --live acme.zip                also calls its backend
   tenantd check tenants.d --format json        for programs
 
-Exit codes: 0 all would be served (and their backends answer), 1 some would not, 2 it could not run.";
+Exit codes: 0 all would be served (and their backends answer), 1 some would not, 2 the command could
+not run.";
 
 const TENANTS_EXAMPLES: &str = "\
 Examples:
@@ -517,39 +518,39 @@ Examples:
   tenantd store check --state /var/lib/tenantd
   tenantd store restore /var/backups/tenantd-2027-01-31.db --state /var/lib/tenantd
 
-A copy is of no use without the master key (state/master.key): keep that, too, and elsewhere.
+You cannot use a copy without the master key (state/master.key): back up the key, too, elsewhere.
 
-Exit codes: 0 all is well, 1 it is damaged, 2 it could not run.";
+Exit codes: 0 success, 1 the store is damaged, 2 the command could not run.";
 
 const KEYS_EXAMPLES: &str = "\
 Examples:
   tenantd keys show acme
   tenantd keys rotate acme
-  tenantd keys rotate acme --emergency         the key is in wrong hands
+  tenantd keys rotate acme --emergency         the key is in the wrong hands
 
-Exit codes: 0 all is well, 1 the gateway refused, 2 it could not run.";
+Exit codes: 0 success, 1 the gateway refused, 2 the command could not run.";
 
 const CLIENTS_EXAMPLES: &str = "\
 Examples:
   tenantd clients add acme --name \"Copilot Studio\" --redirect-uri https://global.consent.azure-apim.net/redirect/…
   tenantd clients list acme
   tenantd clients remove acme op_0123456789abcdef
-  tenantd clients refresh                      do the vendors still say what this program has?
+  tenantd clients refresh                      are the vendors' documents still the same?
 
-Most applications introduce themselves and need none of this.
+Most applications register themselves and need none of this.
 
-Exit codes: 0 done, 1 the gateway refused or something differs, 2 it could not run.";
+Exit codes: 0 success, 1 the gateway refused or something differs, 2 the command could not run.";
 
 const CERTS_EXAMPLES: &str = "\
 Examples:
   tenantd certs list
   tenantd certs show mcp.example.com
   tenantd certs renew mcp.example.com
-  tenantd certs test mcp.example.com           a rehearsal at the authority's staging, if it has one
-  tenantd certs doctor --config tenantd.yaml   what keeps a certificate from being obtained
+  tenantd certs test mcp.example.com           a test order at the authority's staging, if it has one
+  tenantd certs doctor --config tenantd.yaml   what prevents a certificate
   tenantd certs import fullchain.pem --key privkey.pem
 
-Exit codes: 0 all is well, 1 there are findings, 2 it could not run.";
+Exit codes: 0 success, 1 there are findings, 2 the command could not run.";
 
 const APIKEY_EXAMPLES: &str = "\
 Examples:
@@ -561,7 +562,7 @@ Examples:
   tenantd healthcheck
   HEALTHCHECK CMD [\"tenantd\", \"healthcheck\"]
 
-Exit codes: 0 it is well, 1 it is not or does not answer, 2 the settings cannot be read.";
+Exit codes: 0 alive, 1 no answer or an error, 2 the settings cannot be read.";
 
 const DEMO_EXAMPLES: &str = "\
 Examples:

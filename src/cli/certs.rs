@@ -46,7 +46,7 @@ fn statuses(question: &CertsQueryArgs) -> anyhow::Result<Vec<CertificateStatus>>
     match AdminClient::new(address).certificates() {
         Err(error @ admin_client::Error::Unreachable(..)) => {
             let folder = settings.certs.display();
-            output::print_error(format!("{error}. What follows is read from the certs folder, {folder}"));
+            output::print_error(format!("{error}. The following is read from the certs folder, {folder}"));
             Ok(stored())
         }
         answer => Ok(answer?),
@@ -63,7 +63,7 @@ fn show(name: &str, question: &CertsQueryArgs) -> anyhow::Result<Exit> {
     let statuses = statuses(question)?;
     let Some(status) = statuses.iter().find(|status| status.name.split(' ').any(|own| own == name)) else {
         output::print_error(format!(
-            "there is no certificate for {name}; `tenantd certs list` names them all"
+            "there is no certificate for {name}; `tenantd certs list` lists all of them"
         ));
         return Ok(Exit::Findings);
     };
@@ -74,7 +74,7 @@ fn show(name: &str, question: &CertsQueryArgs) -> anyhow::Result<Exit> {
 fn renew(name: &str, admin: &AdminArgs, is_dry_run: bool) -> anyhow::Result<Exit> {
     match client(admin)?.renew_certificate(name, is_dry_run) {
         Ok(()) if is_dry_run => output::print(&format!("A certificate for {name} can be obtained.\n"))?,
-        Ok(()) => output::print(&format!("A new certificate for {name} is served.\n"))?,
+        Ok(()) => output::print(&format!("The gateway serves a new certificate for {name}.\n"))?,
         Err(error @ admin_client::Error::Rejected(..)) => {
             output::print_error(error);
             return Ok(Exit::Findings);
@@ -94,7 +94,7 @@ fn import(folder: &Path, certificate: &Path, key: Option<&Path>) -> anyhow::Resu
     };
     let names = imported.names.join(" ");
     output::print(&format!(
-        "{} now holds the certificate for {names}, until {}.\nA gateway with --tls manual takes it up within seconds.\n",
+        "{} now contains the certificate for {names}, valid until {}.\nA gateway with --tls manual uses it within seconds.\n",
         imported.file.display(),
         imported.not_after
     ))?;
@@ -105,7 +105,7 @@ fn import(folder: &Path, certificate: &Path, key: Option<&Path>) -> anyhow::Resu
 
 fn table(statuses: &[CertificateStatus]) -> String {
     if statuses.is_empty() {
-        return "No certificates: the gateway has no name that one could be obtained for, or serves plain HTTP.\n".into();
+        return "No certificates: the gateway has no name for which a certificate can be obtained, or it serves plain HTTP.\n".into();
     }
     let time = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), to_the_second);
     let row = |status: &CertificateStatus| {

@@ -179,11 +179,14 @@ impl CheckReport {
 
 fn nothing_to_check(path: &Path) -> Diagnostic {
     let message = match path.is_dir() {
-        true => "the folder holds no tenant",
-        false => "this is no file of a tenant",
+        true => "the folder contains no tenant",
+        false => "this is not a file of a tenant",
     };
     Diagnostic::error("nothing-to-check", message)
-        .help("a tenant is an export (.zip), a .yaml with a .env beside it, or a folder of these")
+        .help(
+            "a tenant is an export (.zip), or a .yaml with or without a .env beside it, or a folder of \
+               these files",
+        )
         .at(Location::file(path))
 }
 
@@ -280,7 +283,7 @@ fn human(verdict: &CheckReport, errors_only: bool) -> String {
         let state = match (&tenant.connector, tenant.has_answered) {
             (None, _) => "refused".to_owned(),
             (Some(url), Some(false)) => {
-                format!("would be served, but its backend does not answer as it should: {url}")
+                format!("would be served, but its backend does not answer correctly: {url}")
             }
             (Some(url), _) => format!("ok, {url}"),
         };
@@ -296,7 +299,7 @@ fn human(verdict: &CheckReport, errors_only: bool) -> String {
     let refused = count(|tenant| tenant.connector.is_none());
     let unanswered = match count(|tenant| tenant.has_answered == Some(false)) {
         0 => String::new(),
-        count => format!(", {count} without an answer from the backend"),
+        count => format!(", {count} without a correct answer from the backend"),
     };
     out.push_str(&format!("\n{} checked, {refused} refused{unanswered}\n", verdict.tenants.len()));
     out
@@ -364,7 +367,7 @@ mod tests {
             [refused, ("acme", vec![]), ("meant", vec![]), ("off", vec![]), ("other", vec![])]
         );
         let told = human(&verdict, true);
-        assert!(told.contains("\"acme\" asks its callers") && told.contains("open: true"), "{told}");
+        assert!(told.contains("\"acme\" requires a credential") && told.contains("open: true"), "{told}");
         assert!(!told.contains("key-0001"), "{told}");
     }
 
@@ -424,8 +427,8 @@ mod tests {
             assert_eq!(verdict.outcome(), CheckOutcome::CouldNotRun);
             human(&verdict, true)
         };
-        assert!(said(folder.path()).contains("the folder holds no tenant"));
-        assert!(said(&folder.path().join("notes.txt")).contains("this is no file of a tenant"));
+        assert!(said(folder.path()).contains("the folder contains no tenant"));
+        assert!(said(&folder.path().join("notes.txt")).contains("this is not a file of a tenant"));
     }
 
     #[test]

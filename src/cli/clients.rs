@@ -25,7 +25,7 @@ pub(super) fn run(args: &ClientsArgs) -> anyhow::Result<Exit> {
             let removed = send(admin, Method::DELETE, &path(tenant, client_id), Bytes::new())?;
             print_answer(removed, |removed| {
                 let ended = removed["grants_ended"].as_u64().unwrap_or_default();
-                format!("{} is out; {ended} of its logins ended\n", printable(client_id))
+                format!("{} is removed; {ended} of its logins ended\n", printable(client_id))
             })
         }
         ClientsAction::Refresh => refresh(),
@@ -40,8 +40,8 @@ fn path(tenant: &str, id: &str) -> String {
 fn added(added: &Value) -> String {
     let id = added["client_id"].as_str().unwrap_or_default();
     let secret = match added["client_secret"].as_str() {
-        Some(secret) => format!("Client secret, which is shown this once:\n\n  {secret}\n"),
-        None => "It has no secret: the application proves itself by PKCE alone.\n".to_owned(),
+        Some(secret) => format!("Client secret, which is shown only this once:\n\n  {secret}\n"),
+        None => "It has no secret: the application uses PKCE only.\n".to_owned(),
     };
     format!("Client id:\n\n  {id}\n\n{secret}")
 }
@@ -55,8 +55,8 @@ fn table(listed: &Value) -> String {
     };
     let rows: Vec<_> = listed.as_array().into_iter().flatten().map(row).collect();
     match rows.is_empty() {
-        true => "No client was entered.\n".to_owned(),
-        false => output::table(&["CLIENT ID", "NAME", "PROVES ITSELF BY", "RETURNS TO"], &rows),
+        true => "No clients were added.\n".to_owned(),
+        false => output::table(&["CLIENT ID", "NAME", "AUTHENTICATION", "RETURNS TO"], &rows),
     }
 }
 
@@ -68,7 +68,7 @@ fn refresh() -> anyhow::Result<Exit> {
     let all_same = compared.iter().all(|(_, comparison)| matches!(comparison, DocumentComparison::Same));
     for (id, comparison) in compared {
         output::print(&match comparison {
-            DocumentComparison::Same => format!("{id}: as in this program\n"),
+            DocumentComparison::Same => format!("{id}: the same as in this program\n"),
             DocumentComparison::Unreadable(why) => format!("{id}: cannot be read: {}\n", printable(&why)),
             DocumentComparison::Differs { shipped, published } => {
                 format!("{id}: differs\n- {}\n+ {}\n", printable(&shipped), printable(&published))
@@ -88,8 +88,8 @@ mod tests {
             { "client_id": "op_1", "name": "Copilot", "public": false, "redirect_uris": ["https://a.example/cb", "https://b.example/cb"] },
         ]);
         insta::assert_snapshot!(table(&listed), @r"
-        CLIENT ID  NAME     PROVES ITSELF BY  RETURNS TO
-        op_1       Copilot  secret            https://a.example/cb https://b.example/cb
+        CLIENT ID  NAME     AUTHENTICATION  RETURNS TO
+        op_1       Copilot  secret          https://a.example/cb https://b.example/cb
         ");
         assert!(added(&json!({ "client_id": "op_1", "client_secret": "cs_x" })).contains("  cs_x\n"));
         assert!(added(&json!({ "client_id": "op_1", "client_secret": null })).contains("no secret"));

@@ -69,13 +69,13 @@ fn load_for_check_beside(
     let running = (!is_given_here).then(|| ask_gateway(&loaded.settings)).flatten();
     if let Some((address, info)) = running {
         output::print_error(format!(
-            "judged as by the gateway on {address}, whose URLs begin with {}",
+            "checked with the settings of the gateway on {address}, whose URLs begin with {}",
             info.public_base
         ));
         loaded = load_from(&with_gateway_info(flags, &info), environment, file.as_deref())?;
         info.tenant_rules.inspect(|rules| rules.apply_to(&mut loaded.settings));
     } else if !is_at_hand && let Some(file) = &file {
-        output::print_error(format!("judged by {}", file.display()));
+        output::print_error(format!("checked with the settings in {}", file.display()));
     }
     Ok(CheckSettings { is_host_unknown: !loaded.is_host_given, settings: loaded.settings })
 }
@@ -139,7 +139,7 @@ pub(super) fn key_source(settings: &Settings) -> anyhow::Result<KeySource> {
     let variable = std::env::var(MASTER_KEY).ok().filter(|text| !text.trim().is_empty()).map(Secret::new);
     match (variable, &settings.master_key_file) {
         (Some(_), Some(file)) => anyhow::bail!(
-            "the master key is given twice, in {MASTER_KEY} and as the file {}; keep one of the two",
+            "the master key is set twice, in {MASTER_KEY} and in the file {}; keep one of the two",
             file.display()
         ),
         (Some(key), None) => Ok(KeySource::Variable(key)),

@@ -64,11 +64,12 @@ fn port_is_free(address: SocketAddr) -> anyhow::Result<()> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
-            "Port {port} already in use; stop what uses it (another demo?), or choose another with --port {}",
+            "Port {port} already in use; stop the program that uses it (another demo?), or choose another \
+             with --port {}",
             port.checked_add(1).unwrap_or(8443)
         ),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            bail!("port {port} may be used by root only; choose one above 1023 with --port 8443")
+            bail!("only root can use port {port}; choose one above 1023 with --port 8443")
         }
         Err(error) => Err(error).with_context(|| format!("port {port} cannot be used")),
     }
@@ -79,7 +80,8 @@ fn port_is_free(address: SocketAddr) -> anyhow::Result<()> {
 fn folder_is_free(folder: &DemoFolder) -> anyhow::Result<()> {
     match store::is_free(&folder.state()) {
         Err(store::Error::InUse { pid, .. }) => bail!(
-            "the demo's folder {} is in use by another demo, process {pid}; stop that one, or give this one a folder of its own with --dir",
+            "the demo's folder {} is in use by another demo, process {pid}; stop that one, or give this one \
+             another folder with --dir",
             folder.root.display()
         ),
         _ => Ok(()),

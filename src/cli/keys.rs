@@ -19,9 +19,10 @@ pub(super) fn run(args: &KeysArgs) -> anyhow::Result<Exit> {
         KeysAction::Rotate { tenant, emergency, admin } => {
             let path = tenant_path(tenant, if *emergency { "/keys?emergency" } else { "/keys" });
             let said = match emergency {
-                false => "the new key is published now and signs in a day",
+                false => "the new key is published now and signs in one day",
                 true => {
-                    "the old keys are gone: all access tokens are refused from now on, refresh tokens go on"
+                    "the old keys are deleted: all access tokens are refused from now on, refresh tokens \
+                     stay valid"
                 }
             };
             print_answer(send(admin, Method::POST, &path, Bytes::new())?, |keys| {

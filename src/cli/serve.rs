@@ -49,8 +49,8 @@ fn serve(settings: Settings, on_ready: impl FnOnce(&Addresses)) -> anyhow::Resul
     let served = runtime.block_on(async {
         let gateway = Gateway::build(settings, configuration::tenant_variables(), key).await?;
         match gateway.run(on_ready).await? {
-            Drained::Completely => tracing::info!("everything under way was finished"),
-            Drained::Cut => tracing::warn!("some connections were cut at the end of the drain period"),
+            Drained::Completely => tracing::info!("all calls in progress finished"),
+            Drained::Cut => tracing::warn!("some connections were closed at the end of the drain period"),
         }
         Ok(())
     });

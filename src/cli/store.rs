@@ -38,10 +38,10 @@ fn check(settings: &Settings) -> anyhow::Result<Exit> {
         Ok(sound) => {
             let older = match sound.schema == sound.known {
                 true => String::new(),
-                false => format!(" (tenantd serve brings it up to {})", sound.known),
+                false => format!(" (tenantd serve upgrades it to {})", sound.known),
             };
             let text = format!(
-                "sound: schema {}{older}, {} entries, {} revisions, {} grants, {} signing keys, {} clients, all of which the master key opens\n",
+                "no errors: schema {}{older}, {} entries, {} revisions, {} grants, {} signing keys, {} clients; the master key decrypts all of them\n",
                 sound.schema, sound.entries, sound.revisions, sound.grants, sound.signing_keys, sound.clients
             );
             output::print(&text)?;
@@ -83,17 +83,17 @@ fn backup(settings: &Settings, first: BackupSource, path: &Path) -> anyhow::Resu
         },
         BackupSource::Folder { .. } if file.exists() => copy(settings, path)?,
         BackupSource::Folder { is_named: true } => {
-            anyhow::bail!("there is no store at {}; say where with --state", file.display())
+            anyhow::bail!("there is no store at {}; give its folder with --state", file.display())
         }
         BackupSource::Folder { is_named: false } => ask_gateway(settings, path).with_context(|| {
             format!(
-                "there is no store at {} (say where with --state), so a gateway was asked",
+                "there is no store at {} (give its folder with --state), so the command asked a gateway",
                 file.display()
             )
         })?,
     }
     output::print(&format!(
-        "copied to {}. The master key is not in it; without that key the copy is of no use.\n",
+        "copied to {}. The copy does not contain the master key; without that key you cannot use it.\n",
         path.display()
     ))?;
     Ok(Exit::Fine)
@@ -114,9 +114,10 @@ fn is_unreachable(error: &anyhow::Error) -> bool {
 
 /// Asks the gateway to copy its store, and moves the copy to `path`.
 fn ask_gateway(settings: &Settings, path: &Path) -> anyhow::Result<()> {
-    let off = "a gateway uses the state folder, and its admin listener is off; give its address as --admin, or stop it";
+    let off = "a gateway uses the state folder, and its admin listener is off in these settings; give its \
+               address with --admin, or stop the gateway";
     let copy = AdminClient::new(settings.admin.context(off)?).back_up()?;
-    let moved = take(&copy, path).with_context(|| format!("{} cannot be made", path.display()));
+    let moved = take(&copy, path).with_context(|| format!("{} cannot be created", path.display()));
     let removed = fs::remove_file(&copy);
     moved?;
     removed.with_context(|| format!("the gateway's own copy {} cannot be removed", copy.display()))
@@ -132,7 +133,8 @@ fn take(copy: &Path, path: &Path) -> io::Result<()> {
 
 fn restore(settings: &Settings, path: &Path) -> anyhow::Result<Exit> {
     let aside = store::restore(&settings.state, path)?;
-    let kept = aside.map(|aside| format!("; what was there is now {}", aside.display())).unwrap_or_default();
+    let kept =
+        aside.map(|aside| format!("; the replaced store is now {}", aside.display())).unwrap_or_default();
     output::print(&format!("restored{kept}\n"))?;
     Ok(Exit::Fine)
 }

@@ -11,7 +11,7 @@ use crate::base::similarity;
 use crate::telemetry::printable::printable;
 use crate::tenants::status::{TenantState, TenantStatus};
 
-const CLOSED: &str = "answers 503 until repaired: the refused change may be about who may call";
+const CLOSED: &str = "answers 503 until repaired: the refused change may affect who may call";
 
 /// Lists all tenants, shows one, or sends a command.
 pub(super) fn run(args: &TenantsArgs) -> anyhow::Result<Exit> {
@@ -48,7 +48,7 @@ fn meant(name: &str, tenants: &[TenantStatus]) -> Option<String> {
 /// The table of all tenants.
 pub(super) fn list(tenants: &[TenantStatus]) -> String {
     if tenants.is_empty() {
-        return "No tenants yet. Drop an export (<name>.zip) into the tenants folder.\n".into();
+        return "No tenants yet. Copy an export (<name>.zip) into the tenants folder.\n".into();
     }
     let row = |tenant: &TenantStatus| {
         let url = tenant.connector_url.clone().unwrap_or_else(|| "-".into());
@@ -71,8 +71,10 @@ fn show(tenant: &TenantStatus) -> String {
     let files = tenant.files.join(", ");
     let since = format!("{} since {}", word(tenant), tenant.since.strftime("%Y-%m-%dT%H:%M:%SZ"));
     let revision = tenant.revision.map(|number| match (tenant.rolled_back, tenant.paused) {
-        (true, _) => format!("{number}, rolled back to until the files change"),
-        (false, true) => format!("{number}, paused: `tenantd tenants resume {}` lets it go on", tenant.name),
+        (true, _) => format!("{number}, rolled back until the files change"),
+        (false, true) => {
+            format!("{number}, paused: `tenantd tenants resume {}` serves it again", tenant.name)
+        }
         (false, false) => number.to_string(),
     });
     let facts = [

@@ -71,8 +71,8 @@ fn own_public_address(settings: &Settings) -> Option<HostName> {
     let own = net::outbound_ipv4()?;
     if !net::is_global(own) {
         tracing::warn!(
-            %own, "no host is given and this machine has no address of its own on the internet, so there is nothing to get \
-             a certificate for: give its name or public address with --host"
+            %own, "no host is set and this machine has no public address, so there is no name for a \
+                   certificate: give its name or public address with --host"
         );
         return None;
     }

@@ -36,7 +36,8 @@ pub(super) fn connections(asked: usize, open_files: Option<u64>) -> usize {
             asked,
             connections = room,
             open_files,
-            "fewer connections are taken than limits.connections says, because of the limit of open files; raise it (LimitNOFILE, ulimit -n)"
+            "the gateway accepts fewer connections than limits.connections, because of the limit of open \
+             files; raise that limit (LimitNOFILE, ulimit -n)"
         );
     }
     asked.min(room)

@@ -22,6 +22,6 @@ pub(super) const BRAND: Brand = Brand {
     redirect_uris: "Entra (platform Web)",
     redirect_uri_error: "Microsoft says that the redirect URI does not match (AADSTS50011)",
     redirect_uri_place: "the app in Entra, platform Web",
-    groups_advice: "\"Groups assigned to the application\" in the app registration, or app roles instead of groups, \
-                    solve it.",
+    groups_advice: "\"Groups assigned to the application\" in the app registration, or app roles instead of \
+                    groups, solve this.",
 };

@@ -183,7 +183,7 @@ impl Error {
                 ?aadsts,
                 correlation_id,
                 trace_id,
-                "{service} no longer vouches for an account"
+                "{service} no longer renews the login of an account"
             ),
             LoginErrorKind::Misconfigured => tracing::error!(
                 tenant,

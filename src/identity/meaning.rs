@@ -43,7 +43,7 @@ pub(super) struct ErrorMeaning {
     pub(super) advice: &'static str,
 }
 
-pub(super) const ASK_OPERATOR: &str = "Tell whoever operates this server; your account is not at fault.";
+pub(super) const ASK_OPERATOR: &str = "Tell the operator of this server; your account is not the problem.";
 
 impl ErrorMeaning {
     pub(super) const DECLINED: Self = Self {
@@ -51,47 +51,49 @@ impl ErrorMeaning {
         class: "declined",
         blocks_all_logins: false,
         title: "The login was not completed",
-        sentence: "You did not let this application sign you in.",
-        advice: "If you did not mean that, go back to your application and connect again.",
+        sentence: "You did not allow this application to sign you in.",
+        advice: "If you did not intend that, go back to your application and connect again.",
     };
     pub(super) const NOT_LISTED: Self = Self {
         kind: LoginErrorKind::Refused,
         class: "not_named",
         blocks_all_logins: false,
         title: "Your account may not use this server",
-        sentence: "You signed in, but none of your roles and groups is among those that this server is for.",
-        advice: "Ask whoever operates this server which role or group you need, then sign in again.",
+        sentence: "You signed in, but none of your roles and groups may use this server.",
+        advice: "Ask the operator of this server which role or group you need, then sign in again.",
     };
     pub(super) const GROUPS_MISSING: Self = Self {
         kind: LoginErrorKind::Refused,
         class: "groups_untold",
         blocks_all_logins: false,
         title: "Your groups could not be checked",
-        sentence: "You are in so many groups that {provider} did not say which, and this server is only for some of them.",
-        advice: "Tell whoever operates this server: {groups}",
+        sentence: "You are in too many groups for {provider} to list them, and this server is only for some \
+                   groups.",
+        advice: "Tell the operator of this server: {groups}",
     };
     pub(super) const ANOTHER_DOMAIN: Self = Self {
         kind: LoginErrorKind::Refused,
         class: "another_domain",
         blocks_all_logins: false,
         title: "Your account may not use this server",
-        sentence: "This server is for accounts of certain e-mail domains, and yours is of another.",
-        advice: "Try again with another account, or ask whoever operates this server.",
+        sentence: "This server is for accounts of certain e-mail domains, and your account has another \
+                   domain.",
+        advice: "Try again with another account, or ask the operator of this server.",
     };
     pub(super) const ANOTHER_ACCOUNT: Self = Self {
         kind: LoginErrorKind::Ended,
         class: "another_account",
         blocks_all_logins: false,
         title: "Please sign in again",
-        sentence: "{provider} renewed the login of another account than the one that signed in.",
+        sentence: "{provider} renewed the login of a different account than the one that signed in.",
         advice: "Connect again.",
     };
     pub(super) const SECRET_WRONG: Self = Self {
         kind: LoginErrorKind::Misconfigured,
         class: "secret_wrong",
         blocks_all_logins: true,
-        title: "This server could not prove itself to {provider}",
-        sentence: "{provider} refuses the client secret that this server has.",
+        title: "This server could not authenticate to {provider}",
+        sentence: "{provider} refuses this server's client secret.",
         advice: ASK_OPERATOR,
     };
     pub(super) const REQUEST_REFUSED: Self = Self {
@@ -99,7 +101,7 @@ impl ErrorMeaning {
         class: "request_refused",
         blocks_all_logins: false,
         title: "{provider} refused this server's request",
-        sentence: "{provider} did not take the request that this server made for you.",
+        sentence: "{provider} did not accept the request that this server made for you.",
         advice: ASK_OPERATOR,
     };
     pub(super) const INVALID_ID_TOKEN: Self = Self {
@@ -107,22 +109,22 @@ impl ErrorMeaning {
         class: "disbelieved",
         blocks_all_logins: false,
         title: "The login could not be verified",
-        sentence: "What {provider}'s login answered does not hold what this server must be sure of.",
-        advice: "Try again; if it goes on, tell whoever operates this server.",
+        sentence: "The answer of {provider}'s login did not pass this server's checks.",
+        advice: "Try again. If the problem continues, tell the operator of this server.",
     };
     pub(super) const MFA_REQUIRED: Self = Self {
         kind: LoginErrorKind::Refused,
         class: "more_proof",
         blocks_all_logins: false,
-        title: "{provider} wants more proof of who you are",
-        sentence: "Your organization asks for a further step, such as a second factor.",
+        title: "{provider} requires another step to verify you",
+        sentence: "Your organization requires another step, such as a second factor.",
         advice: "Connect again and complete all steps of {provider}'s login.",
     };
     pub(super) const SESSION_ENDED: Self = Self {
         kind: LoginErrorKind::Ended,
         class: "over",
         blocks_all_logins: false,
-        title: "This login is over",
+        title: "This login has ended",
         sentence: "The login took too long, was used already, or was revoked.",
         advice: "Go back to your application and connect again.",
     };

@@ -68,7 +68,7 @@ impl Source for ApiSource {
         let context = Resource::new(self.context_uri(), "context")
             .with_title(format!("Semantic context of {}", self.title))
             .with_description(
-                "What the dataset holds and can be asked: entities, measures, sample questions.",
+                "What the dataset contains and what you can ask: entities, measures, sample questions.",
             )
             .with_mime_type("application/json");
         vec![(context, ProtectedItem::Context)]
@@ -256,7 +256,10 @@ fn about(context: &DerivedContext, topic: &str, mut hold: Reservation) -> Result
         Some(part) => ToolAnswer { reservation: Some(hold), ..ToolAnswer::from_document(Arc::new(part)) },
         None => {
             let topic: String = topic.chars().take(100).collect();
-            let notice = format!("Nothing in the context mentions {topic:?}, so all of it is given.");
+            let notice = format!(
+                "Nothing in the context mentions {topic:?}, so this is the complete \
+                                  context."
+            );
             hold.release();
             ToolAnswer { notice: Some(notice), ..context.to_answer(hold)? }
         }

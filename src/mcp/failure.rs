@@ -9,10 +9,14 @@ use crate::telemetry::metrics::CallOutcome;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallFailure {
     #[error(
-        "Your account may not use this tool. Ask the operator of this server to let you; calling again changes nothing."
+        "Your account may not use this tool. Ask the operator of this server for access; calling again does \
+         not help."
     )]
     NotAllowed,
-    #[error("The arguments do not fit, so nothing was asked: {0}. Correct them and call again.")]
+    #[error(
+        "The arguments are not valid, so the search service was not called: {0}. Correct them and call \
+             again."
+    )]
     Arguments(String),
     #[error("{}. {}", capitalised(.0), .0.advice())]
     Backend(#[from] backend::Error),

@@ -35,7 +35,7 @@ const MAX_PLACE_CHARS: usize = 100;
 /// Why a schema cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SchemaError {
-    #[error("it describes something other than an object")]
+    #[error("it does not describe an object")]
     NotAnObject,
     #[error("it has {0} bytes, more than {MAX_SCHEMA_BYTES}")]
     TooLarge(usize),
@@ -165,7 +165,7 @@ impl Schema {
 /// Returns why a value is rejected, followed by an excerpt of the value, which may be long.
 fn reason(error: &ValidationError<'_>) -> String {
     let reason = clip(&error.masked_with("the value").to_string(), MAX_MESSAGE_CHARS);
-    format!("{reason} ({} was given)", excerpt(error.instance()))
+    format!("{reason} (the value was {})", excerpt(error.instance()))
 }
 
 /// Returns the beginning of a value without formatting all of a long one.
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(describe(json!({})), "argument \"query\" is missing");
         assert_eq!(
             describe(json!({"query": "q", "limit": 5000})),
-            "argument \"limit\": the value is greater than the maximum of 1000 (5000 was given)"
+            "argument \"limit\": the value is greater than the maximum of 1000 (the value was 5000)"
         );
         assert_eq!(
             describe(json!({"query": "q", "limt": 5})),
@@ -306,17 +306,20 @@ mod tests {
         for (arguments, expected) in [
             (
                 json!({"query": ["a"]}),
-                "argument \"query\": the value is not of type \"string\" (a list of 1 was given)",
+                "argument \"query\": the value is not of type \"string\" (the value was a list of 1)",
             ),
             (
                 json!({"query": "q", "limit": "x".repeat(400)}),
-                "argument \"limit\": the value is not of type \"integer\" (\"xxxx",
+                "argument \"limit\": the value is not of type \"integer\" (the value was \"xxxx",
             ),
             (
                 json!({"query": vec!["a"; 200]}),
-                "the value is not of type \"string\" (a list of 200 was given)",
+                "the value is not of type \"string\" (the value was a list of 200)",
             ),
-            (json!({"query": {"a": long}}), "the value is not of type \"string\" (an object of 1 was given)"),
+            (
+                json!({"query": {"a": long}}),
+                "the value is not of type \"string\" (the value was an object of 1)",
+            ),
         ] {
             let describe = search().check(&arguments).expect_err("a violation");
             assert!(describe.contains(expected) && describe.chars().count() < 200, "{describe}");
@@ -327,7 +330,7 @@ mod tests {
         let beginning = "How much? ".repeat(4);
         assert_eq!(
             describe,
-            format!("argument \"q\": the value is longer than 9 characters (\"{beginning}\"… was given)")
+            format!("argument \"q\": the value is longer than 9 characters (the value was \"{beginning}\"…)")
         );
     }
 

@@ -204,7 +204,10 @@ fn keep(
                 "tool-schema",
                 format!("the {which} schema of the tool {:?} cannot be used: {fault}", tool.name),
             )
-            .help("write it in JSON Schema 2020-12, with \"type\": \"object\" and references within itself only"),
+            .help(
+                "write it in JSON Schema 2020-12, with \"type\": \"object\" and only references within the \
+                   schema",
+            ),
         ),
     }
 }

@@ -312,7 +312,8 @@ impl BearerCheck {
     pub fn message(&self, denial: Denial) -> Cow<'static, str> {
         match (&self.mode, denial) {
             (AccessMode::Login(login), Denial::Missing) => format!(
-                "This server wants you to log in; add its URL to your client as a connector with OAuth, and log in with {}.",
+                "This server requires a login; add its URL to your client as a connector with OAuth, and log \
+                 in with {}.",
                 login.brand().name
             )
             .into(),
@@ -446,17 +447,19 @@ impl Denial {
     fn message(self) -> &'static str {
         match self {
             Self::Missing => {
-                "This server wants an API key; send it as \"Authorization: Bearer <key>\" (its operator hands keys out)."
+                "This server requires an API key; send it as \"Authorization: Bearer <key>\" (ask its \
+                 operator for a key)."
             }
             Self::Malformed => {
-                "The Authorization header cannot be read; send exactly one, as \"Authorization: Bearer <key>\"."
+                "The Authorization header is not valid; send exactly one, as \"Authorization: Bearer \
+                 <key>\"."
             }
             Self::Invalid => {
                 "The API key is unknown or expired; ask the operator of this server for a new one."
             }
             Self::InsufficientScope => "The access token was not issued for calling tools; log in again.",
             Self::NotAllowed => {
-                "You are logged in, but your account may not use this server; ask its operator to let you."
+                "You are logged in, but your account may not use this server; ask its operator for access."
             }
             Self::Unavailable => "This server cannot check logins now; try again in a moment.",
             Self::NotPrivate => {

@@ -87,14 +87,14 @@ pub enum ClientKeys {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ClientLookupError {
     /// No client has this id, or it was removed.
-    #[error("the client is unknown here")]
+    #[error("this server does not know the client")]
     Unknown,
     /// The client cannot be looked up now: its document cannot be fetched, or the store cannot be
     /// read.
-    #[error("what is known of the client cannot be read now")]
+    #[error("the client's data cannot be read now")]
     Unavailable,
     /// The limit on fetches is reached for this requester.
-    #[error("too much is being read of clients now")]
+    #[error("too many clients' documents are being read now")]
     Busy { wait: Duration },
 }
 

@@ -175,7 +175,7 @@ fn extract_credential<'a>(
     let assertion = parameters.get("client_assertion")?;
     let basic = parse_basic_header(headers)?;
     if usize::from(basic.is_some()) + usize::from(secret.is_some()) + usize::from(assertion.is_some()) > 1 {
-        return Err(ClientAuthError::Malformed("the client proves itself in two ways at once; use one"));
+        return Err(ClientAuthError::Malformed("the client authenticates in two ways at once; use one"));
     }
     let (id, proof) = if let Some((id, proof)) = basic {
         (Some(id), proof)
@@ -188,7 +188,7 @@ fn extract_credential<'a>(
     };
     match (id, said) {
         (Some(id), Some(said)) if id != said => {
-            Err(ClientAuthError::Malformed("client_id names another client than the one that proves itself"))
+            Err(ClientAuthError::Malformed("client_id names another client than the one that authenticates"))
         }
         (Some(id), _) => Ok((id, proof)),
         (None, Some(said)) => Ok((said.to_owned(), proof)),

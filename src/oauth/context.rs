@@ -61,13 +61,16 @@ impl AuthContext {
             tenants_with_unreadable_denials: doubtful,
         } = store.load_state().await?;
         for tenant in &doubtful {
-            tracing::error!(%tenant, "a client that an operator removed cannot be told from others any more, because the store was changed by somebody else: clients that registered themselves wait there; restore a backup");
+            tracing::error!(%tenant, "removed clients can no longer be recognized, because somebody else \
+                                      changed the store: requests of self-registered clients of this tenant \
+                                      get 503; restore a backup");
         }
         let revocations = Revocations::default();
         if revoked.unreadable > 0 {
             tracing::error!(
                 revocations = revoked.unreadable,
-                "revocations in the store were changed by somebody else: every access token of before is refused, clients renew theirs"
+                "somebody else changed revocations in the store: all earlier access tokens are refused, and \
+                 clients renew theirs"
             );
             revocations.revoke_all_until(clock.now());
         }
@@ -170,7 +173,7 @@ impl AuthContext {
         if self.persist_incarnations().await {
             tracing::info!(
                 revocations = waiting.len(),
-                "the store can be written again; what waited is kept"
+                "the store can be written again; pending changes are stored now"
             );
         }
     }

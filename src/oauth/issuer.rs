@@ -82,7 +82,7 @@ impl Issuer {
     pub async fn rotate_keys(&self, how: KeyRotation) -> Result<Vec<PublishedKey>, Unavailable> {
         let (store, now) = (&self.context.store, self.context.now());
         let set = self.keys.rotate(store, self.current_incarnation(), now, how).await?;
-        tracing::info!(tenant = self.tenant.as_str(), ?how, "a new signing key was made");
+        tracing::info!(tenant = self.tenant.as_str(), ?how, "a new signing key was created");
         Ok(set.published_keys(now))
     }
 

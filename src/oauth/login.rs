@@ -94,7 +94,7 @@ pub(super) fn begin(
     let login = PendingLogin::new(request, meta.now);
     let mut response = redirect_page(
         &format!("You are going to {}", server.provider.brand().name),
-        "Sign in there; it brings you back.",
+        "Sign in there; the login page then sends you back.",
         &login.provider_url(server),
     );
     let (name, value) = (cookie_name(server, &login.state), login.seal(server));
@@ -117,12 +117,13 @@ fn cookie_too_long_page(
     request: &AuthorizationRequest,
     meta: RequestMeta<'_>,
 ) -> Response<Body> {
-    let description = "the request is too long to be kept in a cookie";
+    let description = "the request is too long for a cookie";
     let location = request.response(server.url.as_str()).error_url("invalid_request", description);
     let notice = NoticePage {
         title: "This login request is too long",
-        sentence: "The application sent more with you than your browser can keep until you come back.",
-        advice: "Its maker must make its state or its redirect URI shorter. The application can be told so:",
+        sentence: "The application's request is too large for your browser to keep until you come back.",
+        advice: "Its maker must make its state or its redirect URI shorter. This link reports the error to \
+                 the application:",
         link: Some(PageLink::back_to_application(&location)),
         request_id: Some(meta.request_id),
     };

@@ -131,7 +131,7 @@ pub(super) fn redirect_page(title: &str, sentence: &str, to: &str) -> Response<B
     let notice = NoticePage {
         title,
         sentence,
-        advice: "If nothing happens, go on yourself:",
+        advice: "If nothing happens, use this link:",
         link: Some(PageLink { to, label: "Continue", at_once: true }),
         request_id: None,
     };

@@ -22,7 +22,7 @@ pub enum ParameterError {
     TooMany,
     #[error("{0} is missing")]
     Missing(&'static str),
-    #[error("{0} is there more than once")]
+    #[error("{0} is present more than once")]
     Repeated(&'static str),
     #[error("the body must be application/x-www-form-urlencoded")]
     NotAForm,

@@ -5,7 +5,7 @@
 pub enum PathError {
     #[error("the path is not in origin form")]
     NotOriginForm,
-    #[error("the path has a character that belongs percent-encoded")]
+    #[error("the path has a character that must be percent-encoded")]
     Character,
     #[error("the path has an encoded slash, dot, backslash, percent sign or NUL")]
     Encoded,

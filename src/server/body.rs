@@ -22,11 +22,11 @@ const MIN_PROGRESS_BYTES: usize = 32 << 10;
 /// Why a request's body was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BodyError {
-    #[error("the request body is larger than the {cap} bytes that are accepted here")]
+    #[error("the request body is larger than {cap} bytes, which is the limit here")]
     TooLarge { cap: usize },
     #[error("the request body did not arrive in time")]
     TooSlow,
-    #[error("the request body is broken off or badly framed")]
+    #[error("the request body is incomplete or has wrong framing")]
     Broken,
     #[error("{0}; try again in a moment")]
     BudgetExhausted(#[from] Exhausted),

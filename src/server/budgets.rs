@@ -185,7 +185,8 @@ impl MeteredBudget {
             tenant = attribution.tenant.as_deref(),
             client.addr = %attribution.network,
             unsaid,
-            "refused for want of memory, because {exhausted} ({}); docs/configuration.md says what counts",
+            "a request was refused for lack of memory, because {exhausted} ({}); docs/configuration.md \
+             explains the limits",
             self.setting
         );
     }

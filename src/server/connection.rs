@@ -65,7 +65,7 @@ pub(super) async fn serve(server: Arc<Server>, stream: TcpStream, addr: SocketAd
     server.metrics.record_refused_connection("handshake");
     // Rate-limited, so that a scanner cannot fill the disk.
     if let Some(unsaid) = server.handshake_log_limiter.check(server.clock.monotonic()) {
-        tracing::debug!(client.addr = %info.addr, ?error, unsaid, "no TLS handshake");
+        tracing::debug!(client.addr = %info.addr, ?error, unsaid, "the TLS handshake failed");
     }
 }
 
@@ -245,7 +245,7 @@ impl Connection {
 
     fn record_abandoned(&self) {
         self.server.metrics.record_refused_connection("stalled");
-        tracing::debug!(client.addr = %self.info.addr, "connection left: its client takes no answer");
+        tracing::debug!(client.addr = %self.info.addr, "the connection was closed: its client does not read the answer");
     }
 
     fn record_end(&self, ended: Result<(), hyper::Error>) {
@@ -261,6 +261,6 @@ impl Connection {
         if self.activity.is_head_timed_out() {
             self.server.metrics.record_refused_connection("header_timeout");
         }
-        tracing::debug!(client.addr = %self.info.addr, %error, "connection broken off");
+        tracing::debug!(client.addr = %self.info.addr, %error, "the connection ended early");
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn preflight(headers: &HeaderMap, allowed: Option<&AllowedOrigin>) ->
         return response::problem(Problem {
             status: StatusCode::FORBIDDEN,
             summary: "pages of this origin may not call this address",
-            help: Some("if they should, the operator adds the origin to the setting allowed_origin"),
+            help: Some("to allow them, the operator can add the origin to the setting allowed_origin"),
         });
     }
     let mut response = body::empty_response(StatusCode::NO_CONTENT);

@@ -65,7 +65,7 @@ fn handle(server: &Server, conn: &ConnInfo, request: &Request<Incoming>, https_p
 
 fn answer_challenge(server: &Server, conn: &ConnInfo, token: &str) -> Response<Body> {
     let answer = server.certificates.as_ref().and_then(|certificates| certificates.http01_response(token));
-    tracing::debug!(client.addr = %conn.addr, known = answer.is_some(), "asked for a challenge");
+    tracing::debug!(client.addr = %conn.addr, known = answer.is_some(), "the CA requested a challenge");
     match answer {
         Some(answer) => text(StatusCode::OK, answer),
         None => text(StatusCode::NOT_FOUND, NO_CHALLENGE_TEXT),

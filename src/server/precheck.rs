@@ -45,23 +45,24 @@ pub(crate) enum PrecheckError {
     TargetTooLong,
     #[error("{0}")]
     Path(#[from] PathError),
-    #[error("the host name is none that is served here")]
+    #[error("this gateway does not serve this host name")]
     UnknownHost,
-    #[error("the TLS connection was made for another host name than the request is for")]
+    #[error("the TLS connection was made for another host name than that of the request")]
     SniMismatch,
     #[error("nothing is served at this path")]
     NotFound,
-    #[error("nothing is served at this path, which does not say whose it is: the tenant's prefix is missing")]
+    #[error("nothing is served at this path: the tenant's prefix is missing in it")]
     MissingTenantPrefix,
-    #[error("this tenant has no login of its own, so there is nothing to discover or authorize")]
+    #[error("this tenant has no login, so it has no OAuth endpoints and no discovery documents")]
     NoLogin,
     #[error(
-        "this server's settings are being repaired; its last change was refused and may be about who may call"
+        "this server is closed until its operator repairs its settings: the last change was refused and may \
+         affect who may call"
     )]
     TenantClosed,
-    #[error("logins cannot be served: the gateway has no state folder to keep them in")]
+    #[error("logins are not available: the gateway has no state folder in which it can store them")]
     StoreUnavailable,
-    #[error("the gateway is starting and does not know all of its tenants yet")]
+    #[error("the gateway is starting and has not loaded all tenants yet")]
     Starting,
 }
 
@@ -137,24 +138,27 @@ impl PrecheckError {
                 "send the connector URL's host in both, or use a target that begins with a slash"
             }
             Self::TransferEncoding => "send the body with a Content-Length, or as \"chunked\" alone",
-            Self::UnexpectedBody(_) => "leave the body out, or use POST",
+            Self::UnexpectedBody(_) => "remove the body, or use POST",
             Self::TargetTooLong => "shorten the path or the query",
-            Self::Path(_) => "send the connector URL's path as it is written; it needs no escapes",
+            Self::Path(_) => {
+                "send the connector URL's path exactly as it is written; it needs no \
+                              percent-encoding"
+            }
             Self::UnknownHost => {
-                "use the connector URL's host; if this name is meant to be served, add it to the gateway's hosts"
+                "use the connector URL's host; if the gateway should serve this name, add it to the \
+                 gateway's hosts"
             }
             Self::SniMismatch => "open a new connection for this host name",
             Self::NotFound => "compare the address with the connector URL, which ends in /mcp; case matters",
             Self::MissingTenantPrefix => {
-                "ask below the connector URL's own path, e.g. /acme/authorize or /.well-known/oauth-protected-resource/acme/mcp. \
-                 If the tenant uses API keys, this means that the key is missing or wrong: send it as \"Authorization: Bearer <key>\""
+                "use a path below the connector URL's own path, e.g. /acme/authorize or \
+                 /.well-known/oauth-protected-resource/acme/mcp. If the tenant uses API keys, this means \
+                 that the key is missing or wrong: send it as \"Authorization: Bearer <key>\""
             }
-            Self::NoLogin => "use the connector URL alone, or with an API key as its bearer token",
+            Self::NoLogin => "use only the connector URL, or the URL and an API key as bearer token",
             Self::Starting => "try again in a second",
-            Self::StoreUnavailable => "try again later; its operator finds the reason in the gateway's log",
-            Self::TenantClosed => {
-                "try again later; its operator finds the reason with \"tenantd tenants show\""
-            }
+            Self::StoreUnavailable => "try again later; the gateway's log tells its operator the reason",
+            Self::TenantClosed => "try again later; \"tenantd tenants show\" tells its operator the reason",
         }
     }
 

@@ -126,7 +126,7 @@ pub(super) fn denial(
 pub(super) fn too_many_requests(format: ErrorFormat, wait: Duration) -> Response<Body> {
     let problem = Problem {
         status: StatusCode::TOO_MANY_REQUESTS,
-        summary: "this caller has used up its requests per minute",
+        summary: "this caller has exceeded its requests per minute",
         help: Some("wait as long as Retry-After says"),
     };
     let mut response = rejection(format, problem);
@@ -156,7 +156,7 @@ pub(super) fn rpc_error(status: StatusCode, code: i32, message: &str) -> Respons
 /// Builds a 405 whose `Allow` header lists the methods in `allowed`.
 pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
     let help = format!("use one of {allowed}");
-    let found = "the method is not one that this address answers";
+    let found = "this address does not support the method";
     let mut response =
         problem(Problem { status: StatusCode::METHOD_NOT_ALLOWED, summary: found, help: Some(&help) });
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));

@@ -82,8 +82,11 @@ impl AcmeSettings {
 pub(super) fn cas(directories: Vec<String>, stagings: Vec<String>) -> Result<Vec<Ca>, Box<Diagnostic>> {
     if stagings.len() > directories.len() {
         let (stagings, directories) = (stagings.len(), directories.len());
-        let message = format!("there are {stagings} `acme_staging` for {directories} `acme_directory`");
-        let help = "give at most one for each directory, in the same order, and `-` where a CA has none";
+        let message = format!(
+            "there are {stagings} `acme_staging` values for {directories} `acme_directory` \
+                               values"
+        );
+        let help = "give at most one for each directory, in the same order, and `-` for a CA without one";
         return Err(Box::new(Diagnostic::error("acme-staging", message).help(help)));
     }
     let mut cas: Vec<Ca> = directories.into_iter().map(Ca::from_directory).collect();
@@ -97,12 +100,14 @@ pub(super) fn cas(directories: Vec<String>, stagings: Vec<String>) -> Result<Vec
 pub(super) fn bind(cas: &mut [Ca], kids: Vec<String>, keys: Vec<PathBuf>) -> Result<(), Box<Diagnostic>> {
     if kids.len() != keys.len() || kids.len() > cas.len() {
         let message = format!(
-            "there are {} `acme_eab_kid`, {} `acme_eab_key_file` and {} `acme_directory`, which do not fit",
+            "there are {} `acme_eab_kid`, {} `acme_eab_key_file` and {} `acme_directory` values, which do \
+             not match",
             kids.len(),
             keys.len(),
             cas.len()
         );
-        let help = "give a key id and a key file for each directory, in the same order, and `-` for both where a CA needs none";
+        let help = "give a key id and a key file for each directory, in the same order, and `-` for both if \
+                    a CA needs none";
         return Err(Box::new(Diagnostic::error("acme-eab", message).help(help)));
     }
     for (ca, (kid, key_file)) in cas.iter_mut().zip(kids.into_iter().zip(keys)) {

@@ -39,7 +39,7 @@ fn listeners_differ(settings: &Settings, report: &mut Report) {
     for (flag, address) in public.chain(settings.admin.map(|address| ("--admin".to_owned(), address))) {
         if let Some((other, _)) = taken.iter().find(|(_, other)| *other == address && address.port() != 0) {
             let message = format!("`{flag}` and `{other}` both are {address}");
-            let help = "give each listener an address or port of its own";
+            let help = "give each listener its own address or port";
             report.push(Diagnostic::error("listeners-collide", message).help(help));
         }
         taken.push((flag, address));
@@ -52,7 +52,7 @@ fn folders_are_apart(settings: &Settings, report: &mut Report) {
     for (flag, folder) in folders.into_iter().filter(|(_, folder)| folder.starts_with(&settings.tenants)) {
         let tenants = settings.tenants.display();
         let message = format!("`{flag}` is {}, inside the tenants folder {tenants}", folder.display());
-        let help = "put it beside the tenants folder: everything in there is taken for a tenant";
+        let help = "put it beside the tenants folder: everything inside that folder counts as a tenant";
         report.push(Diagnostic::error("folders-overlap", message).help(help));
     }
 }
@@ -60,8 +60,8 @@ fn folders_are_apart(settings: &Settings, report: &mut Report) {
 fn plain_http_is_near(settings: &Settings, report: &mut Report) {
     let far = settings.listen.iter().find(|address| !address.ip().is_loopback());
     if let (TlsMode::Off, Some(address)) = (settings.tls, far) {
-        let message = format!("`--tls off` on {address}: API keys and answers travel unencrypted");
-        let help = "listen on 127.0.0.1 behind a proxy that speaks TLS, or use another `--tls`";
+        let message = format!("`--tls off` on {address}: API keys and answers are sent unencrypted");
+        let help = "listen on 127.0.0.1 behind a proxy that terminates TLS, or use another `--tls`";
         report.push(Diagnostic::warning("plain-http", message).help(help));
     }
 }
@@ -70,22 +70,24 @@ fn plain_http_is_near(settings: &Settings, report: &mut Report) {
 fn terms_are_agreed_to(settings: &Settings, report: &mut Report) {
     if settings.tls == TlsMode::Acme && !settings.acme.accept_tos {
         let cas: Vec<&str> = settings.acme.cas.iter().map(|ca| ca.directory.as_str()).collect();
-        let message =
-            format!("`--tls acme` asks {} for certificates, under terms nobody agreed to", cas.join(" and "));
+        let message = format!(
+            "`--tls acme` requests certificates from {}, but its terms of service are not accepted",
+            cas.join(" and ")
+        );
         let help = "read the CA's terms of service and add `--accept-tos` (accept_tos: true)";
         report.push(Diagnostic::error("acme-terms", message).help(help));
     }
     if settings.tls == TlsMode::Off && !settings.listen_http.is_empty() {
-        let message = "`--listen-http` sends clients to https, which `--tls off` does not serve";
-        let help = "leave `--listen-http` out, or use another `--tls`";
+        let message = "`--listen-http` redirects clients to https, but `--tls off` does not serve https";
+        let help = "remove `--listen-http`, or use another `--tls`";
         report.push(Diagnostic::error("redirect-to-nothing", message).help(help));
     }
 }
 
 fn admin_is_near(settings: &Settings, report: &mut Report) {
     if let Some(address) = settings.admin.filter(|address| !address.ip().is_loopback()) {
-        let message = format!("`--admin` is {address}: whoever reaches it sees every tenant's status");
-        let help = "use 127.0.0.1:9900, or let a firewall or network policy keep others away";
+        let message = format!("`--admin` is {address}: everyone who can reach it sees every tenant's status");
+        let help = "use 127.0.0.1:9900, or block others with a firewall or network policy";
         report.push(Diagnostic::warning("admin-not-loopback", message).help(help));
     }
 }
@@ -93,8 +95,8 @@ fn admin_is_near(settings: &Settings, report: &mut Report) {
 /// Browsers ignore HSTS over plain HTTP (RFC 6797 section 7.2), so its operator would be misled.
 fn hsts_has_tls(settings: &Settings, report: &mut Report) {
     if settings.tls == TlsMode::Off && settings.hsts.is_some() {
-        let message = "`hsts` is set, but `--tls off` speaks plain HTTP, where browsers ignore it";
-        let help = "leave it out here, and let the proxy that does TLS send Strict-Transport-Security";
+        let message = "`hsts` is set, but `--tls off` serves plain HTTP, over which browsers ignore it";
+        let help = "remove it here, and let the proxy that terminates TLS send Strict-Transport-Security";
         report.push(Diagnostic::error("hsts-without-tls", message).help(help));
     }
 }

@@ -48,7 +48,7 @@ impl Environment {
             if let Some(meant) =
                 find_closest(&name[PREFIX.len()..], after_prefix).filter(|_| !is_kubernetes(name))
             {
-                let message = format!("`{name}` is no setting and is ignored");
+                let message = format!("`{name}` is not a setting and is ignored");
                 let help = format!("did you mean `{PREFIX}{meant}`?");
                 report.push(Diagnostic::warning("unknown-variable", message).help(help));
             }

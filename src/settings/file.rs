@@ -47,9 +47,7 @@ fn text(path: &Path) -> Result<String, Box<Diagnostic>> {
     let unreadable = |why: &disk::Error| {
         let finding =
             Diagnostic::error("config-unreadable", format!("the configuration cannot be used: {why}"));
-        Box::new(
-            finding.help("check the path given as `--config` or `TENANTD_CONFIG`").at(Location::file(path)),
-        )
+        Box::new(finding.help("check the path in `--config` or `TENANTD_CONFIG`").at(Location::file(path)))
     };
     disk::read_text(path, LARGEST_BYTES).map_err(|error| unreadable(&error))
 }
@@ -102,7 +100,7 @@ impl<'de> Visitor<'de> for RawFileVisitor {
     type Value = RawFile;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("settings, one `name: value` a line")
+        f.write_str("settings, one `name: value` per line")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawFile, A::Error> {
@@ -178,8 +176,8 @@ fn refusal(path: &Path, text: &str, error: &Error) -> Diagnostic {
     let finding = match error {
         Error::SerdeUnknownField { field, expected, .. } => unknown(field, expected.iter().copied()),
         Error::DuplicateMappingKey { key: Some(key), .. } => {
-            let finding = Diagnostic::error("config-invalid", format!("`{key}` is written twice"));
-            finding.help("keep one of the two; a list is written as `[a, b]`")
+            let finding = Diagnostic::error("config-invalid", format!("`{key}` is set twice"));
+            finding.help("keep one of the two; write a list as `[a, b]`")
         }
         other => Diagnostic::error("config-invalid", plain(&other.render())),
     };
@@ -190,10 +188,10 @@ fn refusal(path: &Path, text: &str, error: &Error) -> Diagnostic {
 }
 
 fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Diagnostic {
-    let finding = Diagnostic::error("unknown-setting", format!("`{name}` is no setting"));
+    let finding = Diagnostic::error("unknown-setting", format!("`{name}` is not a setting"));
     finding.help(match find_closest(name, known.clone()) {
         Some(meant) => format!("did you mean `{meant}`?"),
-        None => format!("the settings here are {}", known.collect::<Vec<_>>().join(", ")),
+        None => format!("the valid settings are {}", known.collect::<Vec<_>>().join(", ")),
     })
 }
 

@@ -94,9 +94,11 @@ impl Limits {
             ("registrations_per_minute", self.registrations_per_minute.into()),
         ];
         for (name, _) in at_least_one.iter().filter(|(_, value)| *value == 0) {
-            let finding =
-                Diagnostic::error("limit-zero", format!("`limits.{name}` is 0: nothing could be served"));
-            report.push(finding.help("give 1 or more, or leave the line out for the default"));
+            let finding = Diagnostic::error(
+                "limit-zero",
+                format!("`limits.{name}` is 0, with which the gateway could serve nothing"),
+            );
+            report.push(finding.help("use 1 or more, or remove the line for the default"));
         }
         self
     }

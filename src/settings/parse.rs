@@ -57,7 +57,7 @@ pub(super) fn host(text: &str) -> ParseResult<HostName> {
     match HostName::parse(bracketed.as_deref().unwrap_or(text)) {
         Some(host) => Ok(host),
         None if text.contains("://") => {
-            fault("a URL where a host name belongs", "give the name alone, and the URL as `--public-base`")
+            fault("a URL instead of a host name", "give only the name, and the URL as `--public-base`")
         }
         None => {
             fault("not a host name", "give a name or IP address without port, for example `mcp.example.com`")
@@ -114,18 +114,19 @@ pub(super) fn authority(text: &str) -> ParseResult<Url> {
 }
 
 const AUTHORITIES: &str =
-    "write it like `https://login.microsoftonline.us`; most need no other than the default";
+    "write it like `https://login.microsoftonline.us`; most installations need only the default";
 
 /// Parses a browser's `Origin`, kept as text. Desktop apps and extensions use other schemes, and
 /// some have no origin: `null`.
 pub(super) fn browser_origin(text: &str) -> ParseResult<String> {
-    const HELP: &str = "write it as the client sends it, like `https://app.example.com`, `app://obsidian.md`, `file://` or `null`; \
-        each port is an origin of its own, and there are no patterns";
+    const HELP: &str = "write it as the client sends it, like `https://app.example.com`, \
+                        `app://obsidian.md`, `file://` or `null`; each port is a separate origin, and \
+                        patterns are not supported";
     if text == "null" {
         return Ok(text.to_owned());
     }
     let Some((scheme, rest)) = text.split_once("://").filter(|_| !text.contains('*')) else {
-        return fault("no origin", HELP);
+        return fault("not an origin", HELP);
     };
     if matches!(scheme, "http" | "https") {
         return origin(text).map(|url| url.origin().ascii_serialization());
@@ -133,7 +134,7 @@ pub(super) fn browser_origin(text: &str) -> ParseResult<String> {
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
         && scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c));
     let is_plain = rest.chars().all(|c| c.is_ascii_graphic() && !"*/?#\\".contains(c));
-    if is_scheme && is_plain { Ok(text.to_owned()) } else { fault("no origin", HELP) }
+    if is_scheme && is_plain { Ok(text.to_owned()) } else { fault("not an origin", HELP) }
 }
 
 /// Parses a network in CIDR notation; a single address is a network of one.
@@ -149,7 +150,7 @@ pub(super) fn network(text: &str) -> ParseResult<IpNet> {
 pub(super) fn private_network(text: &str) -> ParseResult<IpNet> {
     match network(text)? {
         all if all.prefix_len() == 0 => {
-            fault("every address there is", "say `open_tenants: public` if all are meant")
+            fault("all addresses", "write `open_tenants: public` to allow all addresses")
         }
         network => Ok(network),
     }
@@ -178,11 +179,11 @@ pub(super) fn period_or_off(text: &str) -> ParseResult<Option<Duration>> {
         "m" => 60,
         "h" => 3_600,
         "d" => 86_400,
-        _ => return fault("not a period", HELP),
+        _ => return fault("not a duration", HELP),
     };
     match number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds)) {
         Some(seconds) => Ok(Some(Duration::from_secs(seconds))),
-        None => fault("not a period", HELP),
+        None => fault("not a duration", HELP),
     }
 }
 
@@ -202,7 +203,7 @@ pub(super) fn size_or_off(text: &str) -> ParseResult<Option<u64>> {
     };
     match number.parse::<u64>().ok().and_then(|number| number.checked_mul(bytes)) {
         Some(bytes) if bytes >= 64 << 10 => Ok(Some(bytes)),
-        Some(_) => fault("less than 64KB, which a busy minute fills", HELP),
+        Some(_) => fault("less than 64KB, which one busy minute can fill", HELP),
         None => fault("not a size", HELP),
     }
 }
@@ -211,10 +212,7 @@ pub(super) fn size_or_off(text: &str) -> ParseResult<Option<u64>> {
 pub(super) fn files(text: &str) -> ParseResult<u32> {
     match text.parse() {
         Ok(files @ 1..=1000) => Ok(files),
-        _ => fault(
-            "not a number from 1 to 1000",
-            "write how many files are kept, the one that is written included",
-        ),
+        _ => fault("not a number from 1 to 1000", "write how many files are kept, including the current one"),
     }
 }
 
@@ -233,7 +231,7 @@ pub(super) fn tls(text: &str) -> ParseResult<TlsMode> {
         "self-signed" => Ok(TlsMode::SelfSigned),
         "manual" => Ok(TlsMode::Manual),
         "off" => Ok(TlsMode::Off),
-        _ => fault("no TLS mode", HELP),
+        _ => fault("not a TLS mode", HELP),
     }
 }
 
@@ -247,7 +245,7 @@ pub(super) fn directory(text: &str) -> ParseResult<String> {
     match Url::parse(text) {
         Ok(url) if url.scheme() == "https" && url.host_str().is_some() => Ok(text.to_owned()),
         _ => fault(
-            "no ACME directory",
+            "not an ACME directory",
             "write its https URL as the CA documents it, or `letsencrypt` or `letsencrypt-staging`",
         ),
     }
@@ -265,7 +263,7 @@ pub(super) fn mail(text: &str) -> ParseResult<String> {
         Some((user, host)) if !user.is_empty() && host.contains('.') && !text.contains([' ', '?', '<']) => {
             Ok(text.to_owned())
         }
-        _ => fault("no mail address", "write it like `ops@example.com`, or leave it out"),
+        _ => fault("not a mail address", "write it like `ops@example.com`, or remove it"),
     }
 }
 
@@ -273,7 +271,7 @@ pub(super) fn watch(text: &str) -> ParseResult<WatchMode> {
     match text {
         "auto" => Ok(WatchMode::Auto),
         "poll" => Ok(WatchMode::Poll),
-        _ => fault("no way to watch a folder", "write `auto` or `poll`"),
+        _ => fault("not a watch mode", "write `auto` or `poll`"),
     }
 }
 
@@ -281,7 +279,9 @@ pub(super) fn log(text: &str) -> ParseResult<LogFormat> {
     match text {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
-        _ => fault("no log format", "write `text` or `json`; `TENANTD_LOG_FILTER` says how much is logged"),
+        _ => {
+            fault("not a log format", "write `text` or `json`; `TENANTD_LOG_FILTER` sets how much is logged")
+        }
     }
 }
 
@@ -289,7 +289,7 @@ pub(super) fn zip_hosts(text: &str) -> ParseResult<ZipHosts> {
     match text {
         "refuse" => Ok(ZipHosts::Refuse),
         "allow" => Ok(ZipHosts::Allow),
-        _ => fault("no rule for the hosts of exports", "write `refuse` or `allow`"),
+        _ => fault("not a rule for the hosts of exports", "write `refuse` or `allow`"),
     }
 }
 
@@ -298,6 +298,6 @@ pub(super) fn open_tenants(text: &str) -> ParseResult<OpenTenants> {
         "private" => Ok(OpenTenants::Private),
         "public" => Ok(OpenTenants::Public),
         "refused" => Ok(OpenTenants::Refused),
-        _ => fault("no rule for open tenants", "write `private`, `public` or `refused`"),
+        _ => fault("not a rule for open tenants", "write `private`, `public` or `refused`"),
     }
 }

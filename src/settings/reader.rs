@@ -136,8 +136,7 @@ impl<'a> SettingsReader<'a> {
         let require_auth = self.read_one(SettingKey::REQUIRE_AUTH, parse::switch).unwrap_or(false);
         match rule {
             Some(OpenTenants::Public) if require_auth => {
-                let message =
-                    "open tenants are to be both refused (`require_auth`) and public (`open_tenants`)";
+                let message = "open tenants are both refused (`require_auth`) and public (`open_tenants`)";
                 let help = "keep one of the two";
                 self.report.push(Diagnostic::error("open-tenants-conflict", message).help(help));
                 OpenTenants::Refused
@@ -171,7 +170,11 @@ impl<'a> SettingsReader<'a> {
         if let [text] = value.texts.as_slice() {
             return self.parse_value(&value.origin, text, parse);
         }
-        let message = format!("`{}` has {} values and takes one", value.origin.spelling(), value.texts.len());
+        let message = format!(
+            "`{}` has {} values, but only one is allowed",
+            value.origin.spelling(),
+            value.texts.len()
+        );
         self.report.push(value.origin.add_location(Diagnostic::error("setting-not-a-list", message)));
         None
     }

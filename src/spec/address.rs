@@ -18,13 +18,13 @@ pub enum PrefixError {
     EmptySegment,
     #[error("it has a dot segment (\".\" or \"..\")")]
     DotSegment,
-    #[error("{0:?} is not allowed; segments are made of letters, digits, \".\", \"_\", \"~\" and \"-\"")]
+    #[error("{0:?} is not allowed; segments consist of letters, digits, \".\", \"_\", \"~\" and \"-\"")]
     Character(char),
     #[error("it has more than 8 segments")]
     TooDeep,
     #[error("it is longer than 200 bytes")]
     TooLong,
-    #[error("\"/.well-known\" and \"/-\" are the gateway's own")]
+    #[error("\"/.well-known\" and \"/-\" belong to the gateway")]
     Reserved,
 }
 

@@ -15,9 +15,9 @@ pub type TemplateValues = Map<String, Value>;
 pub enum TemplateError {
     #[error("\"{{{{\" without \"}}}}\"")]
     Unclosed,
-    #[error("{0:?} is no mark; a mark is a name such as query in double braces")]
+    #[error("{0:?} is not a mark; a mark is a name such as query in double braces")]
     BadMark(String),
-    #[error("a mark stands inside a JSON string; write {{{{query}}}} without quotes around it")]
+    #[error("a mark is inside a JSON string; write {{{{query}}}} without quotes around it")]
     MarkInString,
     #[error("the body is not JSON: {0}")]
     NotJson(String),
@@ -162,7 +162,7 @@ fn check_value<'a>(
     let why = match (place, text.as_deref()) {
         (UrlPosition::Path, None) => Some("is missing"),
         (UrlPosition::Path, Some(text)) => path_fault(text),
-        (UrlPosition::Query, Some(text)) if text.contains('\0') => Some("holds a NUL character"),
+        (UrlPosition::Query, Some(text)) if text.contains('\0') => Some("contains a NUL character"),
         (UrlPosition::Query, _) => None,
     };
     match why {
@@ -183,14 +183,14 @@ fn path_fault(value: &str) -> Option<&'static str> {
             return Some(fault);
         }
         let Ok(decoded) = percent_decode_str(&text).decode_utf8() else {
-            return Some("holds percent-encoded bytes that are no text");
+            return Some("contains percent-encoded bytes that are not text");
         };
         if *decoded == *text {
             return None;
         }
         text = Cow::Owned(decoded.into_owned());
     }
-    Some("is percent-encoded too often")
+    Some("is percent-encoded too many times")
 }
 
 fn segment_fault(text: &str) -> Option<&'static str> {
@@ -198,10 +198,10 @@ fn segment_fault(text: &str) -> Option<&'static str> {
     // 3.3 leaves that to them).
     let bare = text.split(';').next().unwrap_or_default().trim();
     match () {
-        () if text.chars().any(is_slash) => Some("holds a slash or backslash"),
-        () if text.chars().any(char::is_control) => Some("holds a control character"),
+        () if text.chars().any(is_slash) => Some("contains a slash or backslash"),
+        () if text.chars().any(char::is_control) => Some("contains a control character"),
         () if bare.is_empty() => Some("is empty"),
-        () if bare.chars().all(is_dot) => Some("is made of dots"),
+        () if bare.chars().all(is_dot) => Some("consists of dots"),
         () => None,
     }
 }
@@ -419,28 +419,28 @@ mod tests {
             (json!("  "), "is empty"),
             (json!(";x"), "is empty"),
             (json!("%20"), "is empty"),
-            (json!("."), "is made of dots"),
-            (json!(".."), "is made of dots"),
-            (json!("..."), "is made of dots"),
-            (json!(" .. "), "is made of dots"),
-            (json!("..;a=b"), "is made of dots"),
-            (json!("%2e%2E"), "is made of dots"),
-            (json!("%252e%252e"), "is made of dots"),
-            (json!("\u{2025}"), "is made of dots"),
-            (json!("\u{ff0e}\u{ff0e}"), "is made of dots"),
-            (json!("../.."), "holds a slash or backslash"),
-            (json!("a/b"), "holds a slash or backslash"),
-            (json!("a%2fb"), "holds a slash or backslash"),
-            (json!("a%252Fb"), "holds a slash or backslash"),
-            (json!("a\\b"), "holds a slash or backslash"),
-            (json!("a%5cb"), "holds a slash or backslash"),
-            (json!("a\u{ff0f}b"), "holds a slash or backslash"),
-            (json!({"a": "/"}), "holds a slash or backslash"),
-            (json!("a\0"), "holds a control character"),
-            (json!("a%00"), "holds a control character"),
-            (json!("a\r\nb"), "holds a control character"),
-            (json!("%c0%ae%c0%ae"), "holds percent-encoded bytes that are no text"),
-            (json!("%25252525252e"), "is percent-encoded too often"),
+            (json!("."), "consists of dots"),
+            (json!(".."), "consists of dots"),
+            (json!("..."), "consists of dots"),
+            (json!(" .. "), "consists of dots"),
+            (json!("..;a=b"), "consists of dots"),
+            (json!("%2e%2E"), "consists of dots"),
+            (json!("%252e%252e"), "consists of dots"),
+            (json!("\u{2025}"), "consists of dots"),
+            (json!("\u{ff0e}\u{ff0e}"), "consists of dots"),
+            (json!("../.."), "contains a slash or backslash"),
+            (json!("a/b"), "contains a slash or backslash"),
+            (json!("a%2fb"), "contains a slash or backslash"),
+            (json!("a%252Fb"), "contains a slash or backslash"),
+            (json!("a\\b"), "contains a slash or backslash"),
+            (json!("a%5cb"), "contains a slash or backslash"),
+            (json!("a\u{ff0f}b"), "contains a slash or backslash"),
+            (json!({"a": "/"}), "contains a slash or backslash"),
+            (json!("a\0"), "contains a control character"),
+            (json!("a%00"), "contains a control character"),
+            (json!("a\r\nb"), "contains a control character"),
+            (json!("%c0%ae%c0%ae"), "contains percent-encoded bytes that are not text"),
+            (json!("%25252525252e"), "is percent-encoded too many times"),
         ] {
             assert_eq!(path(value.clone()), Err(why), "{value}");
         }
@@ -450,11 +450,11 @@ mod tests {
     fn an_unfit_value_names_its_argument() {
         let url = UrlTemplate::parse("http://h/{{region}}?q={{q}}").expect("valid");
         let told = |given| url.check_values(&values(given), |_| true).map_err(|unfit| unfit.to_string());
-        assert_eq!(told(json!({"region": ".."})), Err("argument \"region\" is made of dots".to_owned()));
+        assert_eq!(told(json!({"region": ".."})), Err("argument \"region\" consists of dots".to_owned()));
         assert_eq!(told(json!({})), Err("argument \"region\" is missing".to_owned()));
         assert_eq!(
             told(json!({"region": "n", "q": "a\0"})),
-            Err("argument \"q\" holds a NUL character".to_owned())
+            Err("argument \"q\" contains a NUL character".to_owned())
         );
         assert_eq!(told(json!({"region": "n", "q": "../.."})), Ok(()));
         assert_eq!(url.check_values(&TemplateValues::new(), |mark| mark == "q"), Ok(()));

@@ -107,7 +107,7 @@ fn check_backup(backup: &Path) -> Result<(), Error> {
     let explained = |cause| schema::to_store_error(backup, cause);
     let connection = opened.map_err(explained)?;
     if !schema::is_ours(&connection).map_err(explained)? {
-        let what = "it is no store of tenantd".into();
+        let what = "it is not a store of tenantd".into();
         return Err(Error::Damaged { file: backup.to_owned(), what });
     }
     schema::check_version(&connection, backup)?;

@@ -24,7 +24,7 @@ use crate::base::{disk, random};
 const MASTER_KEY_FILE: &str = "master.key";
 /// Enough for many keys, in bytes; a larger file is the wrong file.
 const MAX_KEY_FILE_BYTES: u64 = 4096;
-const MAKE: &str = "make one with: openssl rand -hex 32";
+const MAKE: &str = "create one with: openssl rand -hex 32";
 
 /// The source of the master key.
 #[derive(Debug, Clone, Default)]
@@ -42,21 +42,23 @@ pub enum KeySource {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "the master key {} may be read by other users (mode {mode:04o}); close it with: chmod 600 {}", path.display(), path.display()
+        "other users can read the master key {} (mode {mode:04o}); protect it with: chmod 600 {}", path.display(), path.display()
     )]
     OpenToOthers { path: PathBuf, mode: u32 },
     #[error("the master key {} cannot be read: {cause}", path.display())]
     Read { path: PathBuf, cause: io::Error },
     #[error(
-        "the master key {} is gone, and what the store holds was sealed with it; put it back from your backup. To begin anew, move tenantd.db and its -wal away", .0.display()
+        "the master key {} is missing, and the store is encrypted with it; restore the key from your backup. \
+         To start with an empty store, move tenantd.db and its -wal away", .0.display()
     )]
     Missing(PathBuf),
-    #[error("the master key {} cannot be made: {cause}", path.display())]
+    #[error("the master key {} cannot be created: {cause}", path.display())]
     Make { path: PathBuf, cause: io::Error },
-    #[error("{place} holds no master key: 64 hexadecimal digits a line are one; {MAKE}")]
+    #[error("{place} contains no master key: a key is one line of 64 hexadecimal digits; {MAKE}")]
     Malformed { place: String },
     #[error(
-        "the master key does not fit the store, which was sealed with another one; bring that one back, as a further line if you have changed it"
+        "the master key does not fit the store, which is encrypted with another key; restore that key, as a \
+         second line if you have changed it"
     )]
     DoesNotFit,
 }

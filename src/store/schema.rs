@@ -73,7 +73,7 @@ pub(super) fn check_integrity(connection: &Connection, file: &Path, check: &str)
 pub(super) fn to_store_error(file: &Path, cause: rusqlite::Error) -> Error {
     match cause.sqlite_error_code() {
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            Error::Damaged { file: file.to_owned(), what: "it does not read as a database".into() }
+            Error::Damaged { file: file.to_owned(), what: "it cannot be read as a database".into() }
         }
         _ => Error::Database { file: file.to_owned(), cause: cause.into() },
     }

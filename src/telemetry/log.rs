@@ -75,7 +75,7 @@ pub fn init(format: LogFormat, clock: Arc<dyn Clock>) -> io::Result<()> {
     };
     std::panic::set_hook(Box::new(report_panic));
     for directive in not_understood {
-        tracing::warn!(directive, "a part of the log's filter is not understood, and left out");
+        tracing::warn!(directive, "a part of the log filter is not valid and is ignored");
     }
     Ok(())
 }

@@ -179,7 +179,7 @@ impl Metrics {
     fn register(&mut self) {
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         let registry = &mut self.registry;
-        registry.register("tenantd_build", "The program that answers", build);
+        registry.register("tenantd_build", "The version of the program", build);
         registry.register("tenantd_connections", "Connections open", self.connections.clone());
         registry.register("tenantd_connections_refused", "Connections refused", self.refused.clone());
         registry.register("tenantd_http_answers", "Answers by route and status", self.answers.clone());
@@ -258,28 +258,34 @@ impl Metrics {
         );
         registry.register(
             "tenantd_entries_unsettled",
-            "Entries that are being written or were just deleted, and are looked at again",
+            "Entries that are being written or were just deleted, and will be checked again",
             self.unsettled.clone(),
         );
         registry.register(
             "tenantd_folder_notified",
-            "1 if the system tells of changes in the tenants folder, 0 if it is looked at every two seconds",
+            "1 if the system reports changes in the tenants folder, 0 if the folder is scanned every two \
+             seconds",
             self.notified.clone(),
         );
         registry.register("tenantd_tenants", "Tenants by state", self.tenants.clone());
-        let writable = "1 while the store takes what is to survive a restart";
+        let writable = "1 while the store can be written";
         registry.register("tenantd_store_writable", writable, self.store_writable.clone());
-        let lost = "Audit lines that could not be kept";
+        let lost = "Audit lines that could not be written";
         registry.register("tenantd_audit_lost", lost, self.audit_lost.clone());
-        let lost = "Lines of the log that standard error did not take";
+        let lost = "Log lines that standard error did not take";
         registry.register("tenantd_log_lines_lost", lost, super::log::lost_counter());
-        let panics = "Panics inside tenantd by task; each is a fault to report";
+        let panics = "Panics inside tenantd by task; please report each of them";
         registry.register("tenantd_task_panics", panics, self.task_panics.clone());
-        let counted = "Audit lines that stand in a line with their number, beyond their tenant's share";
+        let counted = "Audit lines beyond their tenant's share, which one line with their number replaces";
         registry.register("tenantd_audit_counted", counted, self.audit_counted.clone());
-        let left_out = "Log lines that were left out, since there were many of their kind about one tenant";
+        let left_out = "Log lines that were suppressed, because there were many of their kind about one \
+                        tenant";
         registry.register("tenantd_log_lines_left_out", left_out, log::omitted_counter());
-        registry.register("tenantd_generation", "Worlds published since the start", self.generation.clone());
+        registry.register(
+            "tenantd_generation",
+            "Routing tables published since the start",
+            self.generation.clone(),
+        );
     }
 
     /// Sets how often a task has panicked since the start.

@@ -110,5 +110,5 @@ impl TenantDeps {
 /// Returns the finding for a fault of ours.
 pub(super) fn internal_error(message: &str) -> Diagnostic {
     Diagnostic::error("internal", message)
-        .help("the log says where; please report it with the files that cause it")
+        .help("the log says where; please report this with the files that cause it")
 }

@@ -140,7 +140,7 @@ impl RevisionWriter {
         match store.apply_changes(changes).await {
             Ok(()) => {
                 if std::mem::take(&mut self.is_failing) {
-                    tracing::info!("the store can be written again; what waited is kept");
+                    tracing::info!("the store can be written again; pending changes are stored now");
                 }
                 std::mem::take(&mut self.pending).into_keys().collect()
             }
@@ -182,7 +182,7 @@ impl RevisionWriter {
 
     fn report_failure(&mut self, error: &store::Error) {
         if !std::mem::replace(&mut self.is_failing, true) {
-            tracing::error!(%error, waiting = self.pending.len(), "the store cannot be written: tenants go on, but what changes now would not survive a restart; it is tried again every 10 s");
+            tracing::error!(%error, waiting = self.pending.len(), "the store cannot be written: tenants continue, but changes would not survive a restart; the gateway tries again every 10 s");
         }
     }
 }
@@ -193,7 +193,7 @@ fn is_written(entry_id: &str, written: Result<(), store::Error>) -> bool {
         Ok(()) => true,
         Err(store::Error::Interrupted) => false,
         Err(error) => {
-            tracing::error!(entry = %entry_id, %error, "what an operator decided is done, but would not survive a restart");
+            tracing::error!(entry = %entry_id, %error, "an operator's command is in force, but would not survive a restart");
             false
         }
     }

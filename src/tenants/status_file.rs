@@ -71,10 +71,11 @@ impl StatusFileWriter {
             Ok(Err(error)) if !std::mem::replace(warned, true) => tracing::warn!(
                 %error,
                 folder = %self.folder.display(),
-                "no receipts can be written into the tenants folder; \"tenantd tenants list\" says the same"
+                "status files cannot be written into the tenants folder; \"tenantd tenants list\" shows the \
+                 same information"
             ),
             Ok(Err(_)) => {}
-            Err(_) => tracing::error!("writing receipts failed inside tenantd"),
+            Err(_) => tracing::error!("writing status files failed inside tenantd"),
         }
         true
     }

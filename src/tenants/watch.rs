@@ -77,7 +77,7 @@ impl WatchQueue {
             Ok(event) if !event.need_rescan() => event,
             Ok(_) => return self.notify_all(),
             Err(error) => {
-                tracing::warn!(%error, "the folder's watcher reported an error; looking at all tenants");
+                tracing::warn!(%error, "the folder's watcher reported an error; scanning all tenants");
                 return self.notify_all();
             }
         };
@@ -137,7 +137,7 @@ impl FolderWatch {
             WatchMode::Poll => None,
             WatchMode::Auto => start_watcher(folder, queue)
                 .inspect_err(|error| {
-                    tracing::warn!(%error, folder = %folder.display(), "no file notifications to be had; polling instead");
+                    tracing::warn!(%error, folder = %folder.display(), "file notifications are not available; polling instead");
                 })
                 .ok(),
         };
@@ -163,7 +163,7 @@ impl FolderWatch {
         self.last_attempt = now;
         self.watcher = start_watcher(&self.folder, queue).ok();
         if self.has_notifications() {
-            tracing::info!(folder = %self.folder.display(), "file notifications can be had again");
+            tracing::info!(folder = %self.folder.display(), "file notifications are available again");
         }
     }
 
@@ -219,7 +219,7 @@ impl ParentWatch {
             Ok(Self { _watcher: watcher })
         };
         let watch = (mode == WatchMode::Auto).then(watch)?;
-        let log = |error: &notify::Error| tracing::debug!(%error, "the tenants folder's surroundings cannot be watched");
+        let log = |error: &notify::Error| tracing::debug!(%error, "the parent of the tenants folder cannot be watched");
         watch.inspect_err(log).ok()
     }
 }

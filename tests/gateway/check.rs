@@ -93,7 +93,7 @@ async fn live_tells_a_refused_connection_an_unknown_name_and_a_wrong_scheme_apar
     let refused = live(Tenant::at("a", &format!("http://{closed}")), &[]).await;
     assert_trouble(refused, &[&format!("no connection to {closed} can be opened ("), "firewall"]);
     let unknown = live(Tenant::at("a", "http://portal.invalid"), &[]).await;
-    assert_trouble(unknown, &["portal.invalid", "name service", "/etc/resolv.conf"]);
+    assert_trouble(unknown, &["portal.invalid", "DNS", "/etc/resolv.conf"]);
 }
 
 /// What a proxy does with whoever asks it.
@@ -150,7 +150,7 @@ async fn live_through(proxy: SocketAddr, backend: &str) -> (String, Option<i32>)
 
 #[tokio::test]
 async fn live_says_what_is_wrong_with_the_proxy_and_shows_nobody_its_password() {
-    let (nowhere, login) = ("opened no connection to it", "wants a user name and a password");
+    let (nowhere, login) = ("opened no connection to it", "requires a user name and a password");
     for (proxy, backend, said) in [
         (ProxyThat::IsNotThere, "http://portal.test", nowhere),
         (ProxyThat::IsNotThere, "https://portal.test", nowhere),

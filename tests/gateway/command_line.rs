@@ -133,7 +133,7 @@ async fn a_tenants_folder_that_had_to_be_made_is_told_with_the_one_that_was_perh
     }
     let gateway = super::harness::Setup::new().instead("--tenants", "elsewhere").start().await;
     let said = gateway.output();
-    assert!(said.contains("has been made; it is empty\""), "nothing was meant: {said}");
+    assert!(said.contains("was created; it is empty\""), "nothing was meant: {said}");
 }
 
 #[test]

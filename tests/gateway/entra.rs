@@ -63,7 +63,7 @@ async fn people_read_what_microsoft_says_in_words() {
     let (entra, _backend, gateway) = stage().await;
     let app = App::registered(&gateway, "/acme").await;
     for (code, status, said) in [
-        (65_001, 403, "An administrator must grant this application"),
+        (65_001, 403, "An administrator must approve this application"),
         (50_105, 403, "not assigned to this application"),
         (53_003, 403, "do not allow this login"),
         (700_016, 500, "Microsoft does not know this application"),

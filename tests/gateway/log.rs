@@ -86,10 +86,14 @@ async fn every_line_has_the_log_s_format_from_the_first_to_the_last() {
         lines.iter().find(|line| line.to_string().contains(wanted)).unwrap_or_else(|| panic!("no {wanted}"))
     };
     assert_eq!(said("\"plain-http\"")["level"], "WARN");
-    assert!(said("not understood")["directive"].as_str().is_some_and(|text| text.contains("not=a=level")));
+    assert!(
+        said("the log filter is not valid")["directive"]
+            .as_str()
+            .is_some_and(|text| text.contains("not=a=level"))
+    );
     assert_eq!(said("\"serving\"")["listen"], format!("0.0.0.0:{port}"));
     assert_eq!(said("\"serving\"")["admin"], gateway.admin_address().to_string());
-    said("everything under way was finished");
+    said("all calls in progress finished");
     drop(backend);
 }
 

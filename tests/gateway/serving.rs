@@ -100,7 +100,7 @@ async fn bad_arguments_are_told_to_the_asker_and_nobody_else() {
         let params = json!({ "name": "search", "arguments": arguments });
         let answer = gateway.client().rpc(Era::Modern, "/acme/mcp", "tools/call", params).await;
         let sentence = answer.tool_error();
-        assert!(sentence.contains(named) && sentence.contains("nothing was asked"), "{sentence}");
+        assert!(sentence.contains(named) && sentence.contains("was not called"), "{sentence}");
     }
     assert!(backend.requests().iter().all(|request| request.target != "/nlp-search"));
 }

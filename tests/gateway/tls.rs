@@ -82,7 +82,7 @@ async fn manual_files_are_served_and_taken_over_when_they_change() {
     until("it is seen", async || {
         gateway
             .output()
-            .contains("a certificate file cannot be used; what it held before stays")
+            .contains("a certificate file cannot be used; its previous certificate stays")
             .then_some(())
     })
     .await;

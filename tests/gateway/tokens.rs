@@ -213,12 +213,12 @@ async fn an_operator_changes_keys_gently_or_at_once() {
     };
     assert_eq!(keys(&gateway, &["show", "a"]).matches("signing").count(), 1);
     let gentle = keys(&gateway, &["rotate", "a"]);
-    assert!(gentle.contains("next") && gentle.contains("signs in a day"), "{gentle}");
+    assert!(gentle.contains("next") && gentle.contains("signs in one day"), "{gentle}");
     assert!(works(&tokens.access).await);
     let published = gateway.client().get("/a/.well-known/jwks.json").await.json();
     assert_eq!(published["keys"].as_array().map(Vec::len), Some(2), "{published}");
     let emergency = keys(&gateway, &["rotate", "a", "--emergency"]);
-    assert!(emergency.contains("old keys are gone"), "{emergency}");
+    assert!(emergency.contains("old keys are deleted"), "{emergency}");
     assert!(!works(&tokens.access).await);
     let renewed = refresh(&app, &tokens.refresh).await;
     assert_eq!(renewed.status, 200, "{renewed:?}");

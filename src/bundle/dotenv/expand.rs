@@ -13,8 +13,8 @@ const MAX_DEPTH: usize = 8;
 const MAX_VALUE: usize = 64 << 10;
 
 const INVALID: &str = "a ${…} in it cannot be read";
-const UNSET: &str = "it names a variable that no line before it sets";
-const TOO_LONG: &str = "its value becomes more than 64 KiB";
+const UNSET: &str = "it uses a variable that no earlier line sets";
+const TOO_LONG: &str = "its value has more than 64 KiB";
 
 /// Returns the expanded value, and whether it is literal (contains no reference).
 pub(super) fn expand(text: &str, values: &HashMap<String, String>) -> Result<(String, bool), &'static str> {

@@ -31,7 +31,7 @@ fn strip_extension(name: &str) -> &str {
 
 fn missing_error(holds_a_zip: bool) -> BoxedDiagnostic {
     let help = match holds_a_zip {
-        true => "it holds another zip: unpack it once and drop the inner mcp_export.zip",
+        true => "it contains another zip: unpack it once and use the inner mcp_export.zip",
         false => {
             "it should be at mcp/server/configs/<dataset>.yaml; export mcp_export.zip again from the portal"
         }
@@ -41,13 +41,14 @@ fn missing_error(holds_a_zip: bool) -> BoxedDiagnostic {
 
 fn unknown_error(datasets: &[&str]) -> BoxedDiagnostic {
     let refusal =
-        Diagnostic::error("config-unknown", "the export has no configuration of the name in config:");
+        Diagnostic::error("config-unknown", "the export has no configuration with the name in config:");
     Box::new(refusal.help(format!("it has {}", format_names(datasets))))
 }
 
 fn ambiguous_error(datasets: &[&str]) -> BoxedDiagnostic {
     let message = format!("the export has several configurations: {}", format_names(datasets));
-    let help = "say which one is meant with \"config: <name>\" in the .yaml beside it, named like the zip";
+    let help = "choose one with \"config: <name>\" in the .yaml beside the zip, with the same name as the \
+                zip";
     Box::new(Diagnostic::error("config-ambiguous", message).help(help))
 }
 

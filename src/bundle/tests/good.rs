@@ -500,7 +500,7 @@ fn a_flat_tenants_secrets_may_lie_beside_it_under_its_name() {
         assert!(codes == ["secret-file-outside"] || codes == ["secret-file"], "{others}: {codes:?}");
     }
     let drop = key("other.key");
-    assert!(drop.findings().contains("call it acme.key or acme.secret"), "{}", drop.findings());
+    assert!(drop.findings().contains("name it acme.key or acme.secret"), "{}", drop.findings());
     // Like any file in the tenants folder it may be a link to anywhere.
     let elsewhere = TenantFixture::new().file("key", "key-of-a-file-0002");
     let drop = key("acme.key");

@@ -48,11 +48,11 @@ fn reject_if_auth_is_required(case: &mut Validation<'_, '_>) {
     case.add_finding(
         Diagnostic::error(
             "open-tenant",
-            "the tenant asks for no credential, and this gateway refuses such tenants",
+            "the tenant requires no credential, and this gateway refuses open tenants",
         )
         .help(
-            "turn login on (oauth_enabled: true), or list api_keys in its .yaml (tenantd apikey new makes one), or \
-             run without --require-auth",
+            "turn on login (oauth_enabled: true), or list api_keys in its .yaml (tenantd apikey new creates \
+             one), or run without --require-auth",
         ),
         None,
     );
@@ -64,6 +64,6 @@ fn report_if_needless(case: &mut Validation<'_, '_>, name: &'static str) {
         return;
     }
     let at = case.locate(&[name]);
-    let what = format!("{name} says nothing: callers need a credential from anywhere");
+    let what = format!("{name} has no effect: callers from every network need a credential");
     case.add_finding(Diagnostic::notice("public-needless", what).help("remove the line"), at);
 }

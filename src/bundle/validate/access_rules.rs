@@ -52,16 +52,14 @@ pub(super) fn read_guids(case: &mut Validation<'_, '_>, path: &[&str], name: &st
 fn parse_role(text: &str) -> Result<Arc<str>, &'static str> {
     match text.chars().count() <= MAX_ROLE_CHARS && !text.contains(is_copy_artifact) {
         true => Ok(text.into()),
-        false => Err(
-            "a role is longer than 120 characters or has an invisible character that came along when copying",
-        ),
+        false => Err("a role is longer than 120 characters or has an invisible character from copying"),
     }
 }
 
 fn parse_id(text: &str) -> Result<Arc<str>, &'static str> {
     let why = match text.contains('@') {
-        true => "names an account by its address, which can change hands; write its object id",
-        false => "has something that is no object id (8-4-4-4-12 hexadecimal digits)",
+        true => "names an account by its address, which can be given to another person; write its object id",
+        false => "has a value that is not an object id (8-4-4-4-12 hexadecimal digits)",
     };
     parse_guid(text).ok_or(why)
 }
@@ -70,7 +68,7 @@ fn parse_domain(text: &str) -> Result<Arc<str>, &'static str> {
     let name = HostName::parse(text).filter(|name| name.as_str().contains('.') && !text.contains(['[', '*']));
     match name {
         Some(name) => Ok(name.as_str().into()),
-        None => Err("has something that is no domain; write what stands behind the @, such as contoso.com"),
+        None => Err("has a value that is not a domain; write the part after the @, such as contoso.com"),
     }
 }
 
@@ -111,9 +109,9 @@ fn reject_length(case: &mut Validation<'_, '_>, found: &FoundValue<'_>, name: &s
     case.add_finding(
         Diagnostic::error(
             "access-empty",
-            format!("{name} says nothing, or more than {MAX_ENTRIES} things; the tenant stays closed"),
+            format!("{name} is empty or has more than {MAX_ENTRIES} items; the tenant stays closed"),
         )
-        .help("fill it in, or remove the line if nobody is to be kept out by it"),
+        .help("fill it in, or remove the line if it should not restrict anybody"),
         Some(found.location()),
     );
 }

@@ -21,7 +21,7 @@ pub(super) fn find_declared<'a>(case: &mut Validation<'a, '_>) -> Option<FoundVa
     if empty {
         case.add_finding(
             Diagnostic::error("api-keys-empty", "api_keys lists no key; the tenant stays closed").help(
-                "add a key (tenantd apikey new makes one), or remove the line if the tenant is to be open",
+                "add a key (tenantd apikey new creates one), or remove the line if the tenant should be open",
             ),
             Some(found.location()),
         );
@@ -36,9 +36,9 @@ pub(super) fn validate(case: &mut Validation<'_, '_>, found: &FoundValue<'_>) ->
         case.add_finding(
             Diagnostic::error(
                 "api-keys-many",
-                format!("api_keys lists {} keys; {MAX_KEYS} are allowed", items.len()),
+                format!("api_keys lists {} keys; at most {MAX_KEYS} are allowed", items.len()),
             )
-            .help("one key per caller and one more while it is rotated is what keys are for"),
+            .help("use one key per caller, and a second one only while you rotate it"),
             Some(found.location()),
         );
         return Vec::new();
@@ -53,7 +53,7 @@ pub(super) fn validate(case: &mut Validation<'_, '_>, found: &FoundValue<'_>) ->
         let Some(key) = validate_key(case, found.document, item, index) else { continue };
         for (code, what) in find_collisions(&keys, &key) {
             case.add_finding(
-                Diagnostic::error(code, what).help("give every caller a label and a key of its own"),
+                Diagnostic::error(code, what).help("give every caller its own label and key"),
                 Some(at.clone()),
             );
         }
@@ -84,7 +84,7 @@ fn validate_key(
         item,
         plain_field: "key",
         code: "api-key-invalid",
-        help: "tenantd apikey new makes a key and the lines for this list",
+        help: "tenantd apikey new creates a key and the lines for this list",
     };
     let digest = key.digest(case);
     let label = key.label(case, format!("key-{}", index + 1));

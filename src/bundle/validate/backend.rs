@@ -70,7 +70,7 @@ fn report_missing_fields(case: &mut Validation<'_, '_>) {
         case.add_finding(
             Diagnostic::error(
                 "no-context-url",
-                "there is no context_url: this export was made before the dataset could speak MCP",
+                "there is no context_url: this export was made before the dataset supported MCP",
             )
             .help("retrain the connection in the portal and export a new mcp_export.zip"),
             None,
@@ -81,7 +81,7 @@ fn report_missing_fields(case: &mut Validation<'_, '_>) {
         case.add_finding(
             Diagnostic::error("missing-fields", format!("Missing required env vars {}", missing.join(", ")))
                 .help(format!(
-                    "give {} in the .yaml, or the variables in the .env{}",
+                    "write {} into the .yaml, or the variables into the .env{}",
                     fields.join(", "),
                     describe_misspellings(case, &fields)
                 )),
@@ -96,7 +96,7 @@ fn describe_misspellings(case: &Validation<'_, '_>, missing: &[String]) -> Strin
     let misspelt = |name: &str| {
         let meant = fields::find_nearest(fields::TENANT, name)?.name;
         (meant != name && is_field_name(name) && missing.iter().any(|field| field == meant))
-            .then(|| format!("; {name} looks like {meant} misspelt"))
+            .then(|| format!("; {name} may be a misspelling of {meant}"))
     };
     names.filter_map(misspelt).collect()
 }
@@ -111,7 +111,7 @@ fn validate_api_key(case: &mut Validation<'_, '_>) -> Option<ResolvedSecret> {
     }
     if is_quoted(resolved.secret.expose()) {
         let quoted = Diagnostic::error("bad-header-value", format!("api_key {QUOTED}"));
-        case.add_finding(quoted.help("the portal gives keys without quotes"), Some(resolved.at));
+        case.add_finding(quoted.help("the portal shows keys without quotes"), Some(resolved.at));
         return None;
     }
     Some(resolved)
@@ -125,7 +125,10 @@ fn placeholder_key_error(origin: DocumentOrigin, dataset: &str) -> Diagnostic {
             Diagnostic::error("api-key-placeholder", format!("api_key for {dataset} is still a placeholder"))
         }
     }
-    .help("put the dataset's API key from the portal in its place, or api_key: in the .yaml beside the zip")
+    .help(
+        "replace it with the dataset's API key from the portal, or write api_key: into the .yaml beside \
+           the zip",
+    )
 }
 
 /// Returns one of the vendor's URLs, if it is valid.
@@ -149,7 +152,7 @@ fn determine_family(case: &mut Validation<'_, '_>, search: Option<&str>, context
             Diagnostic::warning(
                 "family-differs",
                 format!(
-                    "search_url is of the {} family, context_url of the {} family",
+                    "search_url belongs to the {} family, but context_url to the {} family",
                     shown(of_search),
                     shown(of_context)
                 ),
@@ -166,12 +169,15 @@ fn validate_connection_id(case: &mut Validation<'_, '_>) -> Option<String> {
     let id = found.and_then(|found| found.text()).map(str::to_owned);
     if let Some(what) = id.as_deref().and_then(find_id_oddity) {
         let odd = Diagnostic::error("bad-connection-id", format!("connection_id {what}"));
-        case.add_finding(odd.help("type it anew, or export again"), found.map(|found| found.location()));
+        case.add_finding(odd.help("type it again, or export again"), found.map(|found| found.location()));
     }
     if id.is_none() && case.is_given(&["search_url"]) && case.is_given(&["context_url"]) {
         case.add_finding(
-            Diagnostic::warning("no-connection-id", "there is no connection_id; calls are made without it")
-                .help("exports have it since datasets can speak MCP; export again if searches fail"),
+            Diagnostic::warning(
+                "no-connection-id",
+                "there is no connection_id; the gateway calls the backend without one",
+            )
+            .help("current exports contain it; export again if searches fail"),
             None,
         );
     }
@@ -180,9 +186,7 @@ fn validate_connection_id(case: &mut Validation<'_, '_>) -> Option<String> {
 
 fn find_id_oddity(id: &str) -> Option<&'static str> {
     match id {
-        _ if id.contains(is_copy_artifact) => {
-            Some("has a quote or an invisible character that came along when copying")
-        }
+        _ if id.contains(is_copy_artifact) => Some("has a quote or an invisible character from copying"),
         _ if is_quoted(id) => Some(QUOTED),
         _ if is_unfinished(id) => Some("is still a placeholder, or masked"),
         _ => None,
@@ -197,9 +201,9 @@ fn wants_http2(case: &mut Validation<'_, '_>, search: Option<&str>, context: Opt
         let at = case.locate(&["backend", "http2"]);
         let ignored = Diagnostic::warning(
             "http2-needs-tls",
-            "http2 is for https URLs; http URLs are asked in HTTP/1.1",
+            "http2 works with https URLs only; http URLs are called with HTTP/1.1",
         );
-        case.add_finding(ignored.help("write the URLs with https, or leave http2 out"), at);
+        case.add_finding(ignored.help("write the URLs with https, or remove http2"), at);
     }
     wanted
 }

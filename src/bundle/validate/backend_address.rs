@@ -13,13 +13,13 @@ use crate::bundle::LoadContext;
 /// Why a backend's address is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ForbiddenAddress {
-    #[error("points at this gateway itself")]
+    #[error("points to this gateway itself")]
     Gateway,
-    #[error("points at this machine (loopback), which the settings do not allow")]
+    #[error("points to this machine (loopback), which the settings do not allow")]
     Loopback,
-    #[error("points at a link-local or cloud metadata address")]
+    #[error("points to a link-local or cloud metadata address")]
     LinkLocal,
-    #[error("points at an address that no server has")]
+    #[error("points to an address that no server can have")]
     NoHost,
 }
 

@@ -104,7 +104,7 @@ fn validate_method(case: &mut Validation<'_, '_>, kind: &CallKind<'_>) -> Option
         _ => {
             case.add_finding(
                 Diagnostic::error("bad-method", format!("backend.{}.method must be GET or POST", kind.name))
-                    .help("searches and contexts are read, never written"),
+                    .help("tools only read from the backend"),
                 Some(found.location()),
             );
             None
@@ -153,10 +153,9 @@ fn check_path_values(
             format!("the URL of the {} call has {{{{{mark}}}}} in its path, and its value {why}", kind.name),
         )
         .help(match Constants::NAMES.contains(&mark.as_str()) {
-            true => format!("correct {mark}, or write the mark into the query: ?{mark}={{{{{mark}}}}}"),
+            true => format!("correct {mark}, or use the mark in the query: ?{mark}={{{{{mark}}}}}"),
             false => {
-                "the context is fetched without arguments: write the mark into the query, or leave it out"
-                    .to_owned()
+                "the context is fetched without arguments: use the mark in the query, or remove it".to_owned()
             }
         }),
         at,
@@ -179,9 +178,9 @@ fn validate_body(
             case.add_finding(
                 Diagnostic::error(
                     "get-with-body",
-                    format!("{} is given, but the call is a GET", path.join(".")),
+                    format!("{} is set, but the call is a GET", path.join(".")),
                 )
-                .help("remove the body, or make the method POST"),
+                .help("remove the body, or set the method to POST"),
                 Some(found.location()),
             );
             return None;
@@ -192,7 +191,7 @@ fn validate_body(
     if text.len() > MAX_BODY_BYTES {
         case.add_finding(
             Diagnostic::error("body-too-long", format!("{} is longer than 16 KiB", path.join(".")))
-                .help("a search's body is a few lines: the question, the connection, some options"),
+                .help("the body of a search has a few lines: the question, the connection, some options"),
             at,
         );
         return None;
@@ -225,9 +224,9 @@ fn check_marks(
     case.add_finding(
         Diagnostic::error(
             "unknown-mark",
-            format!("the {} call has marks that nothing fills: {}", kind.name, unknown.join(", ")),
+            format!("the {} call has marks without a value: {}", kind.name, unknown.join(", ")),
         )
-        .help(format!("these can be filled: {}; tools.search.parameters adds more", known.join(", "))),
+        .help(format!("these marks have values: {}; tools.search.parameters adds more", known.join(", "))),
         at,
     );
     false
@@ -248,7 +247,7 @@ fn build_headers(
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.expose().len()).sum();
     if bytes > MAX_HEADER_BYTES {
         let long =
-            Diagnostic::error("too-many-headers", "the backend's headers are together longer than 16 KiB");
+            Diagnostic::error("too-many-headers", "the backend's headers together have more than 16 KiB");
         case.add_finding(long.help("keep those that the portal needs"), None);
         return None;
     }
@@ -263,7 +262,7 @@ pub(super) fn read_named_headers(
 ) -> Option<Vec<(HeaderName, Secret)>> {
     let named = case.layers.find_named(path);
     if let Some((_, found)) = named.get(MAX_HEADERS.saturating_sub(others)) {
-        let many = Diagnostic::error("too-many-headers", "the backend's headers are more than 32");
+        let many = Diagnostic::error("too-many-headers", "the backend has more than 32 headers");
         case.add_finding(many.help("keep those that the portal needs"), Some(found.location()));
         return None;
     }
@@ -285,7 +284,7 @@ fn validate_header(
     if is_unfinished(value.expose()) {
         let what = format!("the value of the header {name} is still a placeholder, or masked");
         let unfinished = Diagnostic::error("bad-header-value", what);
-        case.add_finding(unfinished.help("put the value itself in its place"), Some(at));
+        case.add_finding(unfinished.help("replace it with the value itself"), Some(at));
         return None;
     }
     if is_quoted(value.expose()) {

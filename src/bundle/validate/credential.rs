@@ -47,8 +47,8 @@ impl<'a> Credential<'a> {
         match (self.member("sha256"), self.is_plain()) {
             (Some(node), false) => self.parse_sha256(case, node),
             (None, true) => self.hash_plain_secret(case),
-            (Some(_), true) => self.refuse(case, self.at(), format!("both sha256 and {name} are given")),
-            (None, false) => self.refuse(case, self.at(), format!("neither sha256 nor {name} is given")),
+            (Some(_), true) => self.refuse(case, self.at(), format!("both sha256 and {name} are set")),
+            (None, false) => self.refuse(case, self.at(), format!("neither sha256 nor {name} is set")),
         }
     }
 
@@ -74,19 +74,24 @@ impl<'a> Credential<'a> {
             return self.refuse(case, resolved.at, format!("the {name} {QUOTED}"));
         }
         if !self.can_be_sent(secret) {
-            let odd =
-                format!("the {name} has a character that no header can carry, perhaps an invisible one");
+            let odd = format!(
+                "the {name} has a character that is not allowed in a header, perhaps an invisible \
+                         one"
+            );
             return self.refuse(case, resolved.at, odd);
         }
         if secret.chars().count() < MIN_CHARS {
-            let short = format!("the {name} is too short to be safe: {MIN_CHARS} characters at least");
+            let short = format!(
+                "the {name} is too short to be safe; it needs at least {MIN_CHARS} \
+                                 characters"
+            );
             return self.refuse(case, resolved.at, short);
         }
         let digest = Digest::of(secret.as_bytes());
         if in_the_file {
             case.add_finding(
-                Diagnostic::warning("api-key-plain", format!("the {name} stands in the file as it is"))
-                    .help("keep its digest instead, as sha256: (tenantd apikey new prints both)"),
+                Diagnostic::warning("api-key-plain", format!("the {name} is in the file in plain text"))
+                    .help("write its digest instead, as sha256: (tenantd apikey new prints both)"),
                 Some(resolved.at),
             );
         }

@@ -19,8 +19,8 @@ pub(super) const VALUES: &str = "the Microsoft values";
 /// Where the fields' values stand.
 pub(super) const APP: &str = "the app registration in Entra";
 /// Why a machine client may not have the app's id.
-pub(super) const ID_IS_TAKEN: &str = "the id is the one of the app in Entra; choose another";
-const OVERVIEW: &str = "copy it from the app registration's overview in Entra";
+pub(super) const ID_IS_TAKEN: &str = "the id is that of the app in Entra; choose another one";
+const OVERVIEW: &str = "copy it from the overview of the app registration in Entra";
 
 /// Returns the app's secrets, the current one first.
 pub(super) fn secrets(case: &mut Validation<'_, '_>) -> Vec<Secret> {
@@ -58,15 +58,15 @@ fn secret(case: &mut Validation<'_, '_>, name: &'static str) -> Option<Secret> {
         text if is_quoted(text) => format!("{name} {QUOTED}"),
         // Entra shows the id and the value side by side, and only the value works.
         text if parse_guid(text).is_some() => {
-            format!("{name} looks like the secret's id, not like its value")
+            format!("{name} looks like the secret's id, not its value")
         }
-        text if text.len() > 512 => format!("{name} is no client secret"),
+        text if text.len() > 512 => format!("{name} is not a client secret"),
         text if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            format!("{name} has a blank, a quote or an invisible character that came along when copying")
+            format!("{name} has a blank, a quote or an invisible character from copying")
         }
         _ => return Some(resolved.secret),
     };
-    let help = "in Entra, under Certificates & secrets, make a new secret and copy the column Value";
+    let help = "in Entra, under Certificates & secrets, create a new secret and copy the column Value";
     refuse(case, &what, help, resolved.at)
 }
 
@@ -103,8 +103,10 @@ fn several(case: &mut Validation<'_, '_>, audience: Audience, at: Location) -> O
         return Some(DirectorySpec::Several { audience, allowed });
     }
     let name = audience.as_str();
-    let what =
-        format!("microsoft_tenant_id is {name}, and access.directories does not say which directories count");
+    let what = format!(
+        "microsoft_tenant_id is {name}, but access.directories does not list the accepted \
+                 directories"
+    );
     let help =
         "list the ids of the directories whose accounts may log in: access: {directories: [<directory id>]}";
     refuse(case, &what, help, at)
@@ -112,7 +114,7 @@ fn several(case: &mut Validation<'_, '_>, audience: Audience, at: Location) -> O
 
 fn one(case: &mut Validation<'_, '_>, text: &str, at: Location) -> Option<DirectorySpec> {
     if let Some(found) = case.layers.find(&["access", "directories"]) {
-        let what = "access.directories counts only where microsoft_tenant_id is organizations or common";
+        let what = "access.directories is allowed only if microsoft_tenant_id is organizations or common";
         refuse::<()>(case, what, "remove one of the two", found.location());
     }
     let domain = text.contains('.') && HostName::parse(text).is_some_and(|name| name.as_str() == text);
@@ -139,9 +141,9 @@ fn needless_personal(case: &mut Validation<'_, '_>, audience: Option<Audience>) 
     case.add_finding(
         Diagnostic::error(
             "login-invalid",
-            "personal accounts log in only where microsoft_tenant_id is common",
+            "personal accounts can log in only if microsoft_tenant_id is common",
         )
-        .help("remove personal_accounts, or say common and list access.directories"),
+        .help("remove personal_accounts, or write common and list access.directories"),
         at,
     );
 }

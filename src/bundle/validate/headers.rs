@@ -33,9 +33,9 @@ pub(super) fn parse_header_name(
 ) -> Option<HeaderName> {
     let name = HeaderName::from_bytes(text.as_bytes()).ok();
     let refused = match &name {
-        None => "this is no name of a header",
+        None => "this is not a valid header name",
         Some(name) if RESERVED.contains(&name.as_str()) || name.as_str().starts_with("proxy-") => {
-            "this header is the gateway's to set"
+            "only the gateway sets this header"
         }
         Some(_) => return name,
     };
@@ -51,8 +51,11 @@ pub(super) fn is_valid_header_value(value: &str) -> bool {
 /// Reports a value that no header can carry; `what` says which.
 pub(super) fn reject_header_value(case: &mut Validation<'_, '_>, what: &str, at: &Location) {
     case.add_finding(
-        Diagnostic::error("bad-header-value", format!("{what} has characters that no header can carry"))
-            .help("look for a line break, a quote or a letter outside ASCII that came along when copying"),
+        Diagnostic::error(
+            "bad-header-value",
+            format!("{what} has characters that are not allowed in a header"),
+        )
+        .help("look for a line break, a quote or a non-ASCII letter from copying"),
         Some(at.clone()),
     );
 }

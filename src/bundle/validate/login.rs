@@ -77,7 +77,7 @@ fn reject_api_keys(case: &mut Validation<'_, '_>, has_keys: bool) {
             "api-keys-with-login",
             "a tenant has either a login or api_keys, and this one has both",
         )
-        .help("list programs as machine_clients, or give them a tenant of their own with api_keys"),
+        .help("list programs as machine_clients, or create another tenant with api_keys for them"),
         at,
     );
 }
@@ -98,10 +98,11 @@ fn report_missing_switch(case: &mut Validation<'_, '_>) {
     case.add_finding(
         Diagnostic::error(
             "login-in-doubt",
-            format!("{names} {verb} given, but oauth_enabled says neither true nor false"),
+            format!("{names} {verb} set, but oauth_enabled is neither true nor false"),
         )
         .help(
-            "say oauth_enabled: true for people to log in, or false if nobody is to; until then the tenant stays closed",
+            "write oauth_enabled: true if people should log in, or false if not; until then the tenant stays \
+             closed",
         ),
         Some(at),
     );
@@ -115,9 +116,9 @@ fn without_login(case: &mut Validation<'_, '_>) {
         case.add_finding(
             Diagnostic::error(
                 "access-without-login",
-                format!("{name} counts only where people log in; the tenant stays closed"),
+                format!("{name} needs a login; the tenant stays closed"),
             )
-            .help(format!("say oauth_enabled: true with {}, or remove it and use api_keys", entra::VALUES)),
+            .help(format!("write oauth_enabled: true with {}, or remove it and use api_keys", entra::VALUES)),
             Some(found.location()),
         );
     }

@@ -26,8 +26,9 @@ pub(super) fn validate(case: &mut Validation<'_, '_>, reserved: &ReservedId) -> 
     let Some(found) = case.layers.find(&["machine_clients"]) else { return Vec::new() };
     let ConfigValue::List(items) = &found.node.value else { return Vec::new() };
     if items.len() > MAX_CLIENTS {
-        let what = format!("machine_clients lists {} programs; {MAX_CLIENTS} are allowed", items.len());
-        let help = "one entry per program is what it is for";
+        let what =
+            format!("machine_clients lists {} programs; at most {MAX_CLIENTS} are allowed", items.len());
+        let help = "use one entry per program";
         case.add_finding(
             Diagnostic::error("machine-client-invalid", what).help(help),
             Some(found.location()),
@@ -82,7 +83,7 @@ fn validate_id(
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     let at = entry.document.source.location_at(node.at);
     if !plain || text.len() > 64 {
-        return entry.refuse(case, at, "the id must be 1 to 64 of A-Z a-z 0-9 _ -");
+        return entry.refuse(case, at, "the id must have 1 to 64 characters of A-Z a-z 0-9 _ -");
     }
     if reserved.id.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(text)) {
         return entry.refuse(case, at, reserved.why);
@@ -97,13 +98,13 @@ fn validate_jwks(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Optio
     let at = entry.document.source.location_at(node.at);
     let keys = set["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
     if keys.is_empty() || keys.len() > MAX_KEYS {
-        return entry.refuse(case, at, format!("jwks must hold 1 to {MAX_KEYS} public keys"));
+        return entry.refuse(case, at, format!("jwks must contain 1 to {MAX_KEYS} public keys"));
     }
     if keys.iter().any(|key| PRIVATE.iter().any(|member| key.get(member).is_some())) {
         return entry.refuse(
             case,
             at,
-            "jwks holds a private or symmetric key; only the public half belongs here",
+            "jwks contains a private or symmetric key; write only the public key here",
         );
     }
     let usable = |key: &serde_json::Value| match key["kty"].as_str() {
@@ -113,7 +114,7 @@ fn validate_jwks(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Optio
     };
     match keys.iter().all(usable) {
         true => Some(Some(set.to_string().into())),
-        false => entry.refuse(case, at, "jwks holds a key that is neither RSA (n, e) nor EC P-256 (x, y)"),
+        false => entry.refuse(case, at, "jwks contains a key that is neither RSA (n, e) nor EC P-256 (x, y)"),
     }
 }
 
@@ -123,6 +124,8 @@ fn validate_roles(case: &mut Validation<'_, '_>, entry: &Credential<'_>) -> Opti
     let roles: Vec<Arc<str>> = found.list_items().into_iter().map(Arc::from).collect();
     match roles.len() <= 32 && roles.iter().all(|role| role.len() <= 120) {
         true => Some(roles),
-        false => entry.refuse(case, found.location(), "roles has more than 32, or one that is too long"),
+        false => {
+            entry.refuse(case, found.location(), "roles has more than 32 items, or one that is too long")
+        }
     }
 }

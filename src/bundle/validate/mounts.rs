@@ -90,11 +90,12 @@ fn reject_host_from_export(
     let instead = PublicUrl::new(base, usual.as_ref().unwrap_or(prefix));
     let meant = PublicUrl::new(&public_url.origin, prefix);
     let help = format!(
-        "if it is meant, write \"public_url: {meant}\" into {file}; else write \"public_url: {instead}\" there. `zip_hosts: allow` \
-         in the gateway's settings believes all exports"
+        "if you want this host, write \"public_url: {meant}\" into {file}; otherwise write \"public_url: \
+         {instead}\" there. `zip_hosts: allow` in the gateway's settings trusts all exports"
     );
     let message = format!(
-        "the export says that it is at {}, which is not the gateway's; a host of its own comes from your files only",
+        "the export claims the host {}, which is not the gateway's; only your files can give a tenant its \
+         own host",
         public_url.host
     );
     case.add_finding(Diagnostic::error("export-host", message).help(help), Some(public_url.found.location()));
@@ -140,7 +141,7 @@ fn validate_prefix(
     let prefix = match Prefix::parse(text) {
         Ok(prefix) => prefix,
         Err(error) => {
-            let what = format!("{field} is no path that a tenant can have: {error}");
+            let what = format!("{field} is not a valid path for a tenant: {error}");
             case.add_finding(
                 Diagnostic::error("bad-prefix", what).help("write it like /tenant-a, or / for the root"),
                 Some(found.location()),
@@ -154,7 +155,7 @@ fn validate_prefix(
                 "mcp-twice",
                 format!("{field} ends in /mcp, so the connector URL ends in /mcp/mcp"),
             )
-            .help("leave /mcp out here: it is added to the base that is written"),
+            .help("remove /mcp here: the gateway adds it"),
             Some(found.location()),
         );
     }
@@ -163,7 +164,7 @@ fn validate_prefix(
 
 fn warn_of_trailing_slash(case: &mut Validation<'_, '_>, found: &FoundValue<'_>, field: &str) {
     case.add_finding(
-        Diagnostic::warning("trailing-slash", format!("{field} ends with a slash; it is dropped"))
+        Diagnostic::warning("trailing-slash", format!("{field} ends with a slash; the slash is ignored"))
             .help("write it without the slash"),
         Some(found.location()),
     );
@@ -223,24 +224,24 @@ fn normalize_origin(url: &Url, host: &HostName) -> String {
 
 fn parse_public_url(text: &str) -> Result<Url, &'static str> {
     if has_angle_brackets(text) || text.contains("${") || text.contains("{{") {
-        return Err("still has a placeholder in it");
+        return Err("still contains a placeholder");
     }
     if let Some(what) = find_url_oddity(text, false) {
         return Err(what);
     }
-    let url = Url::parse(text).map_err(|_| "is no absolute URL")?;
+    let url = Url::parse(text).map_err(|_| "is not an absolute URL")?;
     if !matches!(url.scheme(), "http" | "https") || !has_authority(text) {
         return Err("must begin with https://");
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold a user or password");
+        return Err("must not contain a user or password");
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("must not have a query or fragment");
+        return Err("must not have a query or a fragment");
     }
     match url.host_str().and_then(HostName::parse) {
         Some(_) => Ok(url),
-        None => Err("has no usable host"),
+        None => Err("has no valid host"),
     }
 }
 
@@ -253,14 +254,14 @@ fn report_if_insecure(case: &mut Validation<'_, '_>, found: &FoundValue<'_>, url
     if case.is_login_enabled() {
         case.add_finding(
             Diagnostic::error("insecure-public-url", "public_url is http, but the tenant has a login")
-                .help("use https; http is for loopback addresses only"),
+                .help("use https; http is allowed for loopback addresses only"),
             Some(found.location()),
         );
     } else if case.is_given(&["api_keys"]) {
         case.add_finding(
             Diagnostic::warning(
                 "insecure-public-url",
-                "public_url is http: callers' keys travel unprotected",
+                "public_url is http: callers' keys are sent unencrypted",
             )
             .help("use https"),
             Some(found.location()),
@@ -279,7 +280,7 @@ fn reject_insecure_base(case: &mut Validation<'_, '_>) {
             "insecure-public-url",
             format!("the gateway's public base is {}, but the tenant has a login", case.context.public_base),
         )
-        .help("serve with TLS, or say by which https URL clients come (--public-base)"),
+        .help("serve with TLS, or set the https URL that clients use (--public-base)"),
         None,
     );
 }
@@ -301,9 +302,9 @@ fn validate_hosts(case: &mut Validation<'_, '_>) -> Vec<HostName> {
         case.add_finding(
             Diagnostic::error(
                 "hosts-many",
-                format!("hosts has {} names; {MAX_HOSTS} are allowed", texts.len()),
+                format!("hosts has {} names; at most {MAX_HOSTS} are allowed", texts.len()),
             )
-            .help("leave some out, or make it several tenants"),
+            .help("remove some, or split it into several tenants"),
             Some(found.location()),
         );
     }
@@ -314,9 +315,9 @@ fn validate_hosts(case: &mut Validation<'_, '_>) -> Vec<HostName> {
             Some(host) if is_gateways_host(case, &host) => case.add_finding(
                 Diagnostic::warning(
                     "host-is-gateways",
-                    format!("{host} is the gateway's own; it is left out"),
+                    format!("{host} is the gateway's own host; it is ignored"),
                 )
-                .help("the tenant answers there at its prefix anyway"),
+                .help("the tenant answers there at its prefix in any case"),
                 Some(found.location()),
             ),
             Some(host) if hosts.contains(&host) => {}
@@ -331,6 +332,6 @@ fn bad_host_error(origin: DocumentOrigin) -> Diagnostic {
         DocumentOrigin::Env => "HOSTS=mcp.example.com,mcp.example.org",
         _ => "hosts: [mcp.example.com]",
     };
-    Diagnostic::error("bad-host", "hosts has something that is no host name")
+    Diagnostic::error("bad-host", "hosts has a value that is not a host name")
         .help(format!("write names without scheme, port and path, such as {example}"))
 }

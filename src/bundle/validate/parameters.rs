@@ -58,10 +58,10 @@ fn reject(case: &mut Validation<'_, '_>, what: &str, at: Location) {
 
 fn find_parameter_error(name: &str, schema: &Json) -> Option<&'static str> {
     if !is_valid_name(name) {
-        return Some("a parameter's name is made of letters, digits and _, at most 40 of them");
+        return Some("a parameter's name consists of letters, digits and _, at most 40 characters");
     }
     if name == "query" || contract::CONSTANT_MARKS.contains(&name) {
-        return Some("this name is taken");
+        return Some("this name is already used");
     }
     if !schema.is_object() {
         return Some("a parameter's schema must be a mapping");
@@ -76,12 +76,12 @@ fn find_parameter_error(name: &str, schema: &Json) -> Option<&'static str> {
 /// local one would resolve elsewhere than its author meant.
 fn find_schema_error(schema: &Json, depth: usize) -> Option<&'static str> {
     if depth > MAX_SCHEMA_DEPTH {
-        return Some("a parameter's schema is nested more than 8 deep");
+        return Some("a parameter's schema is nested more than 8 levels deep");
     }
     match schema {
         Json::Object(members) => {
             members.iter().find_map(|(keyword, value)| match REFERENCE_KEYWORDS.contains(&keyword.as_str()) {
-                true => Some("a parameter's schema must not refer to others ($ref, $id, …)"),
+                true => Some("a parameter's schema must not refer to other schemas ($ref, $id, …)"),
                 false => find_schema_error(value, depth + 1),
             })
         }
@@ -99,12 +99,12 @@ fn warn_of_schema(case: &mut Validation<'_, '_>, name: &str, schema: &Json, at: 
     let found = [
         (
             contains_schema(schema, &has_type_list),
-            "has a list of types, on which AutoGen fails and which Gemini and Copilot Studio do not take",
-            "name one type; an argument that may be missing needs no \"null\", it can be left out",
+            "has a list of types; AutoGen fails on it, and Gemini and Copilot Studio do not accept it",
+            "use one type; an optional argument needs no \"null\", callers can leave it out",
         ),
         (
             contains_schema(schema, &has_exclusive_bound),
-            "has exclusiveMinimum or exclusiveMaximum, which Gemini and Copilot Studio do not take",
+            "has exclusiveMinimum or exclusiveMaximum, which Gemini and Copilot Studio do not accept",
             "use minimum and maximum",
         ),
     ];

@@ -29,9 +29,12 @@ fn read_document_policy(case: &mut Validation<'_, '_>) -> Option<DocumentPolicy>
         case.add_finding(
             Diagnostic::error(
                 "registration-invalid",
-                "registration.documents is neither any, nor off, nor host names",
+                "registration.documents must be any, off, or a list of hosts",
             )
-            .help("list the hosts whose client documents are read, such as [claude.ai, chatgpt.com]"),
+            .help(
+                "list the hosts whose client metadata documents are accepted, such as [claude.ai, \
+                   chatgpt.com]",
+            ),
             Some(found.location()),
         );
     }

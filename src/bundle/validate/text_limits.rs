@@ -20,12 +20,17 @@ const LEAST_LIST: usize = 16 << 10;
 
 /// Validates the texts about the whole tenant.
 pub(super) fn check_texts(case: &mut Validation<'_, '_>) {
-    check_length(case, "description", MAX_DESCRIPTION, "every caller is sent it: a few sentences do more");
+    check_length(
+        case,
+        "description",
+        MAX_DESCRIPTION,
+        "every caller gets this text: a few sentences work better",
+    );
     check_length(
         case,
         "instructions",
         MAX_INSTRUCTIONS,
-        "models read them before every conversation: a page does more",
+        "models read them before every conversation: one page works better",
     );
     check_dataset(case);
     check_title(case);
@@ -46,7 +51,8 @@ fn check_dataset(case: &mut Validation<'_, '_>) {
     let bytes = case.dataset.len();
     if bytes > MAX_DATASET {
         let at = case.locate(&["dataset"]);
-        let help = "give the dataset a shorter name in the portal and export again, or write dataset: into the .yaml beside the zip";
+        let help = "give the dataset a shorter name in the portal and export it again, or write dataset: \
+                    into the .yaml beside the zip";
         case.add_finding(too_long_error("the name of the dataset", bytes, MAX_DATASET).help(help), at);
     }
 }
@@ -57,7 +63,7 @@ fn check_title(case: &mut Validation<'_, '_>) {
         case.add_finding(
             Diagnostic::warning(
                 "text-too-long",
-                format!("display_name is longer than {MAX_TITLE} characters; the rest is left out"),
+                format!("display_name is longer than {MAX_TITLE} characters; the rest is cut off"),
             )
             .help("write a shorter display_name into the .yaml beside the zip"),
             Some(found.location()),
@@ -66,7 +72,7 @@ fn check_title(case: &mut Validation<'_, '_>) {
 }
 
 fn too_long_error(what: &str, bytes: usize, limit: usize) -> Diagnostic {
-    Diagnostic::error("text-too-long", format!("{what} has {bytes} bytes; at most {limit} are handed out"))
+    Diagnostic::error("text-too-long", format!("{what} has {bytes} bytes; at most {limit} are allowed"))
 }
 
 /// Checks the size of the list of tools as sent. It is a result like others, so `limits.max_result`
@@ -81,9 +87,7 @@ pub(super) fn check_tool_list(case: &mut Validation<'_, '_>, tools: &[ToolSpec],
     case.add_finding(
         Diagnostic::error(
             "list-too-large",
-            format!(
-                "the list of the tools has {bytes} bytes; limits.max_result lets clients be sent {limit}"
-            ),
+            format!("the list of tools has {bytes} bytes, but limits.max_result allows {limit}"),
         )
         .help("shorten the texts and schemas under tools:, or raise limits.max_result"),
         at,

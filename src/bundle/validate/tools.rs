@@ -35,7 +35,7 @@ pub(super) fn validate(
         let at = case.locate(&["tools"]);
         case.add_finding(
             Diagnostic::error("tool-name-twice", "both tools have the same name")
-                .help("give each a name of its own"),
+                .help("give each its own name"),
             at,
         );
     }
@@ -81,8 +81,8 @@ fn validate_name(case: &mut Validation<'_, '_>, key: &'static str) -> Arc<str> {
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
     if text.len() > 128 || !text.bytes().all(fits) {
         case.add_finding(
-            Diagnostic::error("bad-tool-name", format!("tools.{key}.name is no name of a tool"))
-                .help("use letters, digits, \"_\", \"-\" and \".\", at most 128 of them"),
+            Diagnostic::error("bad-tool-name", format!("tools.{key}.name is not a valid name for a tool"))
+                .help("use letters, digits, \"_\", \"-\" and \".\", at most 128 characters"),
             Some(found.location()),
         );
     } else if text.len() > 64 || text.contains('.') {
@@ -90,10 +90,11 @@ fn validate_name(case: &mut Validation<'_, '_>, key: &'static str) -> Arc<str> {
             Diagnostic::warning(
                 "tool-name-refused",
                 format!(
-                    "tools.{key}.name is one that Claude and Copilot refuse, which then show no tool at all"
+                    "tools.{key}.name is a name that Claude and Copilot refuse; they then show none of the \
+                     tools"
                 ),
             )
-            .help("use letters, digits, \"_\" and \"-\", at most 64 of them"),
+            .help("use letters, digits, \"_\" and \"-\", at most 64 characters"),
             Some(found.location()),
         );
     }
@@ -106,7 +107,7 @@ fn validate_text(case: &mut Validation<'_, '_>, key: &str, field: &str) -> Optio
     if text.len() > MAX_TEXT_BYTES {
         case.add_finding(
             Diagnostic::error("text-too-long", format!("tools.{key}.{field} is longer than 4 KiB"))
-                .help("models read this before every call: a few sentences do more"),
+                .help("models read this before every call: a few sentences work better"),
             Some(found.location()),
         );
     }

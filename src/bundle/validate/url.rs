@@ -29,9 +29,12 @@ pub(super) fn validate_url(
         Err(error) => error,
     };
     let help = match code {
-        "backend-forbidden" => "name the portal's own address; --backend-allow opens loopback networks",
-        "backend-unlisted" => "if it is meant, add this host to the setting backend_only (--backend-only)",
-        "url-placeholder" => "put the portal's host name in its place",
+        "backend-forbidden" => "use the portal's own address; --backend-allow allows loopback networks",
+        "backend-unlisted" => {
+            "if you want to use it, add this host to the setting backend_only \
+                               (--backend-only)"
+        }
+        "url-placeholder" => "replace it with the portal's host name",
         _ => "write it like https://portal.example.com/nlp-search",
     };
     case.add_finding(Diagnostic::error(code, format!("{name} {what}")).help(help), Some(found.location()));
@@ -41,25 +44,25 @@ pub(super) fn validate_url(
 fn check_url(text: &str, context: &LoadContext) -> Result<(), UrlError> {
     let bad = |what: &str| Err(("bad-url", what.to_owned()));
     if has_angle_brackets(text) || text.contains("${") {
-        return Err(("url-placeholder", "still has a placeholder in it".to_owned()));
+        return Err(("url-placeholder", "still contains a placeholder".to_owned()));
     }
     if let Some(what) = find_url_oddity(text, text.contains("{{")) {
         return bad(what);
     }
     let template =
-        UrlTemplate::parse(text).map_err(|error| ("bad-url", format!("is no template: {error}")))?;
+        UrlTemplate::parse(text).map_err(|error| ("bad-url", format!("is not a valid template: {error}")))?;
     let head = template.head();
     let has_marks = template.marks().next().is_some();
     let after_scheme = head.split_once("://").map_or("", |(_, rest)| rest);
     if has_marks && !after_scheme.contains(['/', '?']) {
-        return bad("has a mark in its host; marks are for the path and query");
+        return bad("has a mark in its host; marks are allowed in the path and query");
     }
     if !has_authority(head) {
         return bad("must begin with https:// or http://");
     }
-    let Ok(url) = Url::parse(head) else { return bad("is no absolute URL") };
+    let Ok(url) = Url::parse(head) else { return bad("is not an absolute URL") };
     if !url.username().is_empty() || url.password().is_some() {
-        return bad("must not hold a user or password");
+        return bad("must not contain a user or password");
     }
     if text.len() > MAX_URL_BYTES {
         return bad("is longer than 4,096 characters");
@@ -70,7 +73,7 @@ fn check_url(text: &str, context: &LoadContext) -> Result<(), UrlError> {
     check_address(&url, context).map_err(|error| ("backend-forbidden", error.to_string()))?;
     match url.host_str() {
         Some(host) if context.backend_only.standing(host) == Standing::Unlisted => {
-            Err(("backend-unlisted", format!("points at {host}, where the settings allow no backend")))
+            Err(("backend-unlisted", format!("points to {host}, where the settings allow no backend")))
         }
         _ => Ok(()),
     }
@@ -83,9 +86,11 @@ pub(super) fn find_url_oddity(text: &str, has_marks: bool) -> Option<&'static st
     match text {
         _ if is_quoted(text) || text.starts_with('"') => Some(QUOTED),
         _ if text.contains(|c: char| !c.is_ascii() && is_copy_artifact(c)) => {
-            Some("has a quote or an invisible character that came along when copying; type it anew")
+            Some("has a quote or an invisible character from copying; type it again")
         }
-        _ if text.contains(is_never_in_urls) && !has_marks => Some("has a character that no URL has"),
+        _ if text.contains(is_never_in_urls) && !has_marks => {
+            Some("has a character that is not allowed in a URL")
+        }
         _ => None,
     }
 }

@@ -41,7 +41,7 @@ async fn load_credentials(attempt: &OrderAttempt) -> Option<AccountCredentials> 
     let load = move |folder: &CertsFolder| {
         let stored = folder.load_account(&directory)?;
         let parsed = serde_json::from_str(&stored);
-        parsed.inspect_err(|_| folder.set_account_aside(&directory, "it cannot be understood", now)).ok()
+        parsed.inspect_err(|_| folder.set_account_aside(&directory, "it cannot be parsed", now)).ok()
     };
     attempt.with_folder(load).await
 }

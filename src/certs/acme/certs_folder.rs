@@ -90,7 +90,7 @@ impl CertsFolder {
             None
         });
         if exposed && let Err(error) = key_files::restrict_to_owner(&bundle) {
-            tracing::warn!(file = %bundle.display(), %error, "the key cannot be closed to other users");
+            tracing::warn!(file = %bundle.display(), %error, "the key cannot be protected from other users");
         }
         let kept = read_state(&state).unwrap_or_else(|error| {
             set_aside(&state, &error, now);
@@ -167,13 +167,15 @@ impl std::fmt::Display for CertsFolderError {
                 let pid = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
                 write!(
                     f,
-                    "another gateway{pid} uses the certs folder; end it, or give this one another with --certs"
+                    "another gateway{pid} uses the certs folder; stop it, or give this one another folder \
+                     with --certs"
                 )
             }
             Self::Unwritable(error) => write!(
                 f,
-                "the certs folder cannot be written ({error}), so no certificate is asked for: it would be lost with the \
-                 next restart. Make it a folder that this process owns, or give another with --certs"
+                "the certs folder cannot be written ({error}), so no certificate is ordered: it would be \
+                 lost with the next restart. Give the folder to the user of this process, or give another \
+                 folder with --certs"
             ),
         }
     }
@@ -205,7 +207,7 @@ fn check_writable(path: &Path) -> io::Result<()> {
     fs::remove_file(path)?;
     match read == TEXT {
         true => Ok(()),
-        false => Err(io::Error::other("what was written does not come back")),
+        false => Err(io::Error::other("a test file cannot be read back")),
     }
 }
 
@@ -242,7 +244,7 @@ fn read_bundle(path: &Path, name: &str) -> Result<Option<Arc<ServerCertificate>>
 fn read_state(path: &Path) -> Result<Option<StateFile>, Error> {
     let text = read_text(path)?;
     let read = text.map(|text| serde_json::from_str(&text)).transpose();
-    read.map_err(|error| Error(format!("it cannot be understood: {error}")))
+    read.map_err(|error| Error(format!("it cannot be parsed: {error}")))
 }
 
 /// Returns the memory to assume if `state.json` was lost: each loss counts as a fruitless order.
@@ -274,7 +276,7 @@ fn set_aside(path: &Path, why: &Error, now: Timestamp) {
     match key_files::set_aside(path, now) {
         Ok(aside) => tracing::warn!(
             file = %path.display(), aside = %aside.display(), %why,
-            "a file of the certs folder cannot be used; it was set aside and is made anew"
+            "a file of the certs folder cannot be used; it was renamed and is created again"
         ),
         Err(error) => {
             tracing::warn!(file = %path.display(), %why, %error, "a file of the certs folder cannot be used")

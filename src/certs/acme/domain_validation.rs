@@ -98,7 +98,7 @@ async fn fetch_errors(http: &AcmeHttpClient, order: &mut Order, error: Option<Ac
     let texts: Vec<_> = found.iter().map(|failure| failure.text.as_str()).collect();
     match (texts.is_empty(), error) {
         (true, Some(error)) => failure::from_acme_error(error, http),
-        (true, None) => failure::new_validation("the CA did not accept the answer and does not say why"),
+        (true, None) => failure::new_validation("the CA did not accept the answer and gives no reason"),
         (false, _) => {
             let help = found.iter().find_map(|failure| failure.help.clone());
             IssuanceFailure { help, ..failure::new_validation(texts.join("; ")) }
@@ -114,17 +114,15 @@ pub(super) fn new_failure(
     mut helps: BTreeSet<String>,
 ) -> IssuanceFailure {
     if helps.is_empty() {
-        helps.insert("See that ports 443 and 80 of this name reach this gateway".into());
+        helps.insert("Check that ports 443 and 80 of this name reach this gateway".into());
     }
     if !attempt.is_http01_available {
-        helps.insert(
-            "Where 443 cannot reach it, let it answer on port 80 too (--listen-http 0.0.0.0:80)".into(),
-        );
+        helps.insert("If port 443 cannot reach it, serve port 80 too (--listen-http 0.0.0.0:80)".into());
     }
     let (ca, so) = match attempt.purpose {
         OrderPurpose::Stage => ("the CA's staging", ", so nothing is ordered"),
         OrderPurpose::Serve | OrderPurpose::DryRun => ("the CA", ""),
     };
-    let found = format!("{ca} could not see that {} is ours{so}: {}", attempt.name, found.join("; "));
+    let found = format!("{ca} could not validate {}{so}: {}", attempt.name, found.join("; "));
     failure::new_validation(found).with_help(helps.into_iter().collect::<Vec<_>>().join(". "))
 }

@@ -25,7 +25,8 @@ pub(super) fn read_binding(eab: &settings::ExternalAccount) -> Result<ExternalAc
     })?;
     let key = decode_key(text.trim()).ok_or_else(|| {
         Error(format!(
-            "the external account's key {file} (acme_eab_key_file) is no base64; paste it as the CA shows it"
+            "the external account's key {file} (acme_eab_key_file) is not base64; paste it as the CA shows \
+             it"
         ))
     })?;
     Ok(ExternalAccountBinding { kid: eab.kid.clone(), key })

@@ -39,7 +39,7 @@ pub(super) fn new_validation(text: impl Into<String>) -> IssuanceFailure {
 pub(super) fn new_bad_answer(error: &Error) -> IssuanceFailure {
     let text = format!("the CA sent a certificate that is not used: {error}");
     IssuanceFailure::new(FailureKind::BadAnswer, text)
-        .with_help("What is served stays, and the CA is asked again by itself")
+        .with_help("The served certificate stays, and the gateway tries the CA again by itself")
 }
 
 /// Classifies an error of instant-acme.
@@ -51,7 +51,7 @@ pub(super) fn from_acme_error(error: AcmeError, http: &AcmeHttpClient) -> Issuan
         AcmeError::Other(other) => from_transport_error(other.as_ref()),
         AcmeError::Json(error) => IssuanceFailure::new(
             FailureKind::Unreachable,
-            format!("the CA's answer is no ACME answer: {error}"),
+            format!("the CA's answer is not an ACME answer: {error}"),
         ),
         other => IssuanceFailure::new(FailureKind::Unreachable, other.to_string()),
     };
@@ -65,7 +65,7 @@ pub(super) fn from_acme_error(error: AcmeError, http: &AcmeHttpClient) -> Issuan
 fn from_transport_error(error: &(dyn std::error::Error + 'static)) -> IssuanceFailure {
     let is_told = error.is::<NotAnAcmeResponse>() || error.is::<ExchangeTimeout>();
     let said = error_chain::format_chain(error);
-    let text = if is_told { said } else { format!("the CA is not reached: {said}") };
+    let text = if is_told { said } else { format!("the CA cannot be reached: {said}") };
     IssuanceFailure::new(FailureKind::Unreachable, text).with_help(help::help_for_transport_error(error))
 }
 
@@ -184,7 +184,7 @@ mod tests {
         ("badCSR", FailureKind::Refused, "acme_directory"),
         ("badPublicKey", FailureKind::Refused, "acme_directory"),
         ("badSignatureAlgorithm", FailureKind::Refused, "acme_directory"),
-        ("serverInternal", FailureKind::Unreachable, "asked again"),
+        ("serverInternal", FailureKind::Unreachable, "tries again"),
     ];
 
     #[test]

@@ -13,43 +13,44 @@ use crate::base::error_chain::causes;
 pub(super) fn help_for_problem(kind: &str) -> Option<&'static str> {
     Some(match kind {
         "connection" => {
-            "Open ports 443 and 80 from the whole internet to this gateway; a firewall, a router or a cloud's security \
-             group is in the way, or the name leads to another machine"
+            "Open ports 443 and 80 from the whole internet to this gateway; a firewall, a router or a \
+             cloud's security group blocks them, or the DNS name points to another machine"
         }
         "dns" => {
-            "Make an A or AAAA record of the name that leads here, and wait until every name server has it; if the zone \
-             is signed, see that DNSSEC is in order"
+            "Create an A or AAAA record for the name that points here, and wait until every name server has \
+             it; if the zone is signed, check DNSSEC"
         }
         "caa" => {
             "A CAA record of the name, or of a domain above it, allows other CAs only: add this one to it, or ask one \
              that it allows (acme_directory)"
         }
         "tls" => {
-            "Something else answers on port 443: let TLS pass through whatever is in front, or let port 80 reach this \
-             gateway"
+            "Another server answers on port 443: pass TLS through to this gateway, or let port 80 reach it"
         }
         "unauthorized" | "incorrectResponse" => {
-            "Another server answers under this name: let the name lead here alone (an old AAAA record, a CDN or a proxy \
-             in front are the usual causes)"
+            "Another server answers under this name: let the DNS name point here only (an old AAAA record, a \
+             CDN or a proxy in front are the usual causes)"
         }
         "rateLimited" => {
-            "Nothing: the pause is kept to by itself, and another CA is asked at once if there is one (acme_directory). \
-             `tenantd certs list` says until when"
+            "Nothing to do: the gateway waits by itself, and uses another CA at once if there is one \
+             (acme_directory). `tenantd certs list` says until when"
         }
         "rejectedIdentifier" | "unsupportedIdentifier" => {
-            "This CA does not issue for it: use another name, or another CA (acme_directory)"
+            "This CA does not issue for this name: use another name, or another CA (acme_directory)"
         }
-        "invalidProfile" => "Leave acme_profile out, or name a profile that the CA has",
+        "invalidProfile" => "Remove acme_profile, or use a profile that the CA has",
         "userActionRequired" => {
-            "Read what the CA wants (its terms have changed, most often) and set accept_tos"
+            "Read what the CA requires (usually its terms have changed) and set accept_tos"
         }
         "externalAccountRequired" => {
-            "This CA wants an external account: give its key id as acme_eab_kid and its key in a file as acme_eab_key_file"
+            "This CA requires an external account: set acme_eab_kid to its key id and acme_eab_key_file to a \
+             file with its key"
         }
-        "invalidContact" | "unsupportedContact" => "Change acme_contact, or leave it out",
-        "serverInternal" => "Nothing: the CA is not well, and is asked again by itself",
+        "invalidContact" | "unsupportedContact" => "Change acme_contact, or remove it",
+        "serverInternal" => "Nothing to do: the CA has a problem, and the gateway tries again by itself",
         "badCSR" | "badPublicKey" | "badSignatureAlgorithm" => {
-            "This CA does not take our kind of key (ECDSA P-256): use another one (acme_directory)"
+            "This CA does not accept the gateway's kind of key (ECDSA P-256): use another CA \
+             (acme_directory)"
         }
         _ => return None,
     })
@@ -62,16 +63,17 @@ pub(super) const WRONG_EAB: &str = "The CA does not accept the external account:
 pub(super) fn help_for_transport_error(error: &(dyn StdError + 'static)) -> &'static str {
     for error in causes(error) {
         if error.is::<NotAnAcmeResponse>() {
-            return "If this lasts: see that acme_directory is the CA's, and that no proxy answers in its place";
+            return "If this continues, check that acme_directory is the CA's, and that no proxy answers \
+                    instead of the CA";
         }
         if error.is::<ExchangeTimeout>() {
-            return "Nothing, if it is the CA; else see what slows down this machine's way out";
+            return "Nothing to do if the CA is slow; otherwise check this machine's outgoing connections";
         }
         if let Some(help) = find_tls_error(error).and_then(help_for_certificate_error) {
             return help;
         }
     }
-    "See that this machine may connect to the CA and knows a name server; it is asked again by itself"
+    "Check that this machine can connect to the CA and has a name server; the gateway tries again by itself"
 }
 
 /// Returns rustls' error, which a socket's error may wrap.
@@ -85,13 +87,16 @@ fn help_for_certificate_error(error: &rustls::Error) -> Option<&'static str> {
     let rustls::Error::InvalidCertificate(why) = error else { return None };
     Some(match why {
         Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
-            "Its server's certificate is not of this time: set this machine's clock"
+            "Its server's certificate is not valid now: set this machine's clock"
         }
         UnknownIssuer => {
-            "This machine does not trust the CA's own server: give its root as acme_ca_root, or install CA certificates \
-             (Debian: ca-certificates)"
+            "This machine does not trust the CA's own server: set acme_ca_root to its root certificate, or \
+             install CA certificates (Debian: ca-certificates)"
         }
-        _ => "The CA's own server has a certificate that does not fit: see that acme_directory is the CA's",
+        _ => {
+            "The certificate of the CA's own server is not valid for it: check that acme_directory is the \
+              CA's"
+        }
     })
 }
 
@@ -111,7 +116,7 @@ mod tests {
         assert!(help(CertificateError::Revoked).contains("acme_directory"));
         assert!(
             help_for_transport_error(&io::Error::from(io::ErrorKind::ConnectionRefused))
-                .contains("may connect")
+                .contains("can connect")
         );
     }
 }

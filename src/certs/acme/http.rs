@@ -46,7 +46,7 @@ type ResponseFuture = Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> 
 
 /// A response that is not one of ACME.
 #[derive(Debug, thiserror::Error)]
-#[error("the CA answered {status} with something that is no ACME answer: {excerpt:?}")]
+#[error("the CA answered {status}, but not with an ACME answer: {excerpt:?}")]
 pub(super) struct NotAnAcmeResponse {
     pub(super) status: StatusCode,
     excerpt: String,
@@ -140,8 +140,8 @@ fn tls_client_config(root: Option<&Path>) -> Result<rustls::ClientConfig, crate:
     let Some(path) = root else {
         let verifier = rustls_platform_verifier::Verifier::new(provider).map_err(|error| {
             crate::certs::Error(format!(
-                "this machine trusts no certificate authority ({error}), so no CA can be talked to; install its CA \
-                 certificates (Debian: ca-certificates) or set SSL_CERT_FILE"
+                "this machine trusts no certificate authority ({error}), so it can connect to no CA; install \
+                 CA certificates (Debian: ca-certificates) or set SSL_CERT_FILE"
             ))
         })?;
         let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
@@ -162,7 +162,7 @@ pub(super) fn read_root_certificates(path: &Path) -> Result<RootCertStore, crate
         roots.add(certificate).map_err(|error| told(error.to_string()))?;
     }
     match roots.is_empty() {
-        true => Err(told("it holds no certificate".into())),
+        true => Err(told("it contains no certificate".into())),
         false => Ok(roots),
     }
 }

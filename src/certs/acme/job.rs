@@ -56,9 +56,8 @@ async fn renew(
     let obtained = obtain_in_time(attempt, renewal, held).await?;
     let (name, pem) = (attempt.name.clone(), obtained.pem.clone());
     let written = attempt.with_folder(move |folder| folder.persist_bundle(&name, &pem)).await;
-    written.map_err(|error| {
-        failure::new_refused(format!("a certificate was issued but not kept, since {error}"))
-    })?;
+    written
+        .map_err(|error| failure::new_refused(format!("a certificate was issued but not stored: {error}")))?;
     Ok(Box::new(obtained))
 }
 
@@ -69,7 +68,7 @@ async fn obtain_in_time(
 ) -> Result<ObtainedCertificate, IssuanceFailure> {
     let obtained = tokio::time::timeout(ATTEMPT_TIMEOUT, order::obtain(attempt, renewal, held)).await;
     obtained.unwrap_or_else(|_| {
-        let text = format!("the CA was not done within {} minutes", ATTEMPT_TIMEOUT.as_secs() / 60);
+        let text = format!("the CA did not finish within {} minutes", ATTEMPT_TIMEOUT.as_secs() / 60);
         Err(IssuanceFailure::new(FailureKind::Unreachable, text))
     })
 }

@@ -55,7 +55,7 @@ impl ManagedCertificate {
         self.renewal.apply_success(held, obtained.challenge, now, jitter());
         tracing::info!(
             name, serial = material.serial, until = %material.not_after, issuer = material.issuer,
-            way = obtained.challenge.as_str(), "a new certificate is served"
+            way = obtained.challenge.as_str(), "the gateway serves a new certificate"
         );
         self.current = Some(Arc::new(material));
         self.last_reminder = None;
@@ -64,7 +64,7 @@ impl ManagedCertificate {
     pub(super) fn apply_failure(&mut self, name: &str, failure: IssuanceFailure, cas: usize, now: Timestamp) {
         let (text, span) = (failure.message(), self.lifetime());
         self.renewal.apply_failure(failure, span, cas, now, jitter());
-        let served = if self.current.is_some() { "the one that is held" } else { "one that nobody trusts" };
+        let served = if self.current.is_some() { "the current one" } else { "a self-signed one" };
         let next = self.next_step(now).at;
         tracing::warn!(name, trouble = text, served, %next, "no certificate was obtained");
     }
@@ -115,9 +115,9 @@ impl ManagedCertificate {
 
 fn describe_state(state: CertificateState) -> &'static str {
     match state {
-        CertificateState::Expired => "has expired; it is served, and clients refuse it",
+        CertificateState::Expired => "has expired; the gateway still serves it, and clients refuse it",
         CertificateState::Refused => "cannot be obtained",
-        _ => "is in the last twentieth of its life and could not be renewed yet",
+        _ => "is in the last twentieth of its lifetime and could not be renewed yet",
     }
 }
 

@@ -42,7 +42,7 @@ async fn rehearse(attempt: &OrderAttempt, renewal: &mut RenewalState) -> Result<
         Err(failure) if failure.kind == FailureKind::Validation => return Err(failure),
         Err(failure) => {
             let (name, trouble) = (&attempt.name, failure.message());
-            tracing::warn!(name, trouble, "staging is of no help; ordering all the same");
+            tracing::warn!(name, trouble, "staging gives no result; ordering anyway");
         }
     }
     attempt.persist_renewal_state(renewal).await
@@ -83,7 +83,7 @@ async fn try_each_challenge(
             Err(error) => return Err(error.into_failure()),
         }
         if !renewal.is_order_allowed(attempt.clock.now()) {
-            found.push("no more orders for now, so as not to use up the CA's limits".into());
+            found.push("no more orders for now, to stay within the CA's limits".into());
             break;
         }
     }

@@ -109,6 +109,6 @@ impl OrderAttempt {
         }
         let (name, renewal) = (self.name.clone(), renewal.clone());
         let written = self.with_folder(move |folder| folder.persist_renewal_state(&name, &renewal)).await;
-        written.map_err(|error| failure::new_refused(format!("no certificate is ordered, since {error}")))
+        written.map_err(|error| failure::new_refused(format!("no certificate is ordered: {error}")))
     }
 }

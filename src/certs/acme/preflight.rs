@@ -39,15 +39,16 @@ pub(in crate::certs) async fn check_directory(
     let answer = http.request(request).await;
     let answer = answer.map_err(|error| failure::from_acme_error(error, &http).message())?;
     if !answer.parts.status.is_success() {
-        return Err(format!("it answers {}; see that the URL is its ACME directory", answer.parts.status));
+        return Err(format!("it answers {}; check that the URL is its ACME directory", answer.parts.status));
     }
     let date = answer.parts.headers.get(header::DATE).and_then(|date| date.to_str().ok());
     let theirs = date.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
     let apart = theirs.map(|theirs| SystemClock.now().duration_since(theirs.timestamp()).abs());
     match apart {
-        Some(apart) if apart > MAX_CLOCK_SKEW => {
-            Err(format!("its clock and this machine's are {} s apart; set this machine's", apart.as_secs()))
-        }
+        Some(apart) if apart > MAX_CLOCK_SKEW => Err(format!(
+            "its clock and this machine's differ by {} s; set this machine's clock",
+            apart.as_secs()
+        )),
         _ => Ok("it answers".into()),
     }
 }

@@ -26,14 +26,11 @@ pub(super) fn verify_bundle(
         return Err(Error(format!("it is for {}, not {name}", material.names.join(" "))));
     }
     if material.not_after <= now {
-        return Err(Error(format!(
-            "it ended at {}; see that this machine's clock is right",
-            material.not_after
-        )));
+        return Err(Error(format!("it expired at {}; check this machine's clock", material.not_after)));
     }
     if material.not_before > now + MAX_CLOCK_SKEW {
         let from = material.not_before;
-        return Err(Error(format!("it begins at {from} only; see that this machine's clock is right")));
+        return Err(Error(format!("it is not valid before {from}; check this machine's clock")));
     }
     verify_chain(&material, name, root, now)?;
     Ok(material)
@@ -45,17 +42,18 @@ fn verify_chain(
     root: Option<&Path>,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let (leaf, rest) =
-        material.certified_key.cert.split_first().ok_or_else(|| Error("it holds no certificate".into()))?;
+    let (leaf, rest) = material
+        .certified_key
+        .cert
+        .split_first()
+        .ok_or_else(|| Error("it contains no certificate".into()))?;
     let mut anchors =
         root.map(http::read_root_certificates).transpose()?.unwrap_or_else(RootCertStore::empty);
     if let Some(last) = rest.last() {
         chain::trust(&mut anchors, last)?;
     }
     if anchors.is_empty() {
-        return Err(Error(
-            "it came without the certificate of its issuer, so no client would accept it".into(),
-        ));
+        return Err(Error("it came without its issuer's certificate, so no client would accept it".into()));
     }
     // A certificate may begin a moment from now.
     chain::holds(leaf, rest, anchors, name, now.max(material.not_before))
@@ -103,8 +101,8 @@ mod tests {
         };
         let (ours, other) = (certificates(&ours), certificates(&other));
         // The first part is key and leaf.
-        assert!(refusal(&ours[0]).contains("without the certificate of its issuer"));
-        assert!(refusal(&format!("{}{}", ours[0], other[1])).contains("chain does not hold"));
+        assert!(refusal(&ours[0]).contains("without its issuer's certificate"));
+        assert!(refusal(&format!("{}{}", ours[0], other[1])).contains("chain is not valid"));
         let (key, leaf) =
             (ours[0].split_inclusive("KEY-----\n").nth(1), other[0].split_once("-----BEGIN CERT"));
         let mixed = format!(
@@ -113,6 +111,6 @@ mod tests {
             leaf.expect("a leaf").1,
             other[1]
         );
-        assert!(refusal(&mixed).contains("not the certificate's"), "{}", refusal(&mixed));
+        assert!(refusal(&mixed).contains("does not belong to the certificate"), "{}", refusal(&mixed));
     }
 }

@@ -115,7 +115,7 @@ fn a_chain_in_a_file_of_its_own_is_served_behind_its_certificate() {
     }
     // One of the same name with another key is not taken for it.
     let folder = folder(&[("a.crt", leaf), ("a.key", key), ("chain.crt", &other)]);
-    assert!(said(folder.path()).expect("it is said").contains("without the certificate of its issuer"));
+    assert!(said(folder.path()).expect("it is said").contains("without its issuer's certificate"));
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn what_clients_could_not_verify_is_said() {
     let alone = folder(&[("a.crt", leaf), ("a.key", key)]);
     assert!(!is_accepted(alone.path(), root));
     let told = said(alone.path()).expect("it is said");
-    assert!(told.contains("CN=intermediate") && told.contains("behind it"), "{told}");
+    assert!(told.contains("CN=intermediate") && told.contains("after it"), "{told}");
     // The bytes of a name say nothing: the signature does.
     let forged = folder(&[("a.crt", &format!("{leaf}{}", Pki::new().intermediate)), ("a.key", key)]);
     assert!(said(forged.path()).is_some());
@@ -154,7 +154,7 @@ fn what_cannot_be_read_is_named_for_what_it_is() {
     }
     let indented = format!("{leaf}text {intermediate}");
     let told = refusal(&[("a.crt", &indented), ("a.key", key)]);
-    assert!(told.contains("2 certificates and keys begin in it and 1 can be read"), "{told}");
+    assert!(told.contains("2 certificates and keys, of which 1 can be read"), "{told}");
     let wide: String = leaf.chars().flat_map(|letter| [letter, '\0']).collect();
     let wide = [b"\xff\xfe".as_slice(), wide.as_bytes()].concat();
     let folder = folder(&[("a.key", key)]);

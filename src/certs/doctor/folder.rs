@@ -15,7 +15,8 @@ pub(super) fn check_folder_and_files(settings: &Settings, is_running: bool) -> V
     if is_running && !folder.exists() {
         // A gateway that runs has made its own.
         let found = CheckResult::Unclear(format!(
-            "{} is not there, so the gateway that runs has another; give `certs doctor` its flags or its --config",
+            "{} does not exist, so the running gateway uses another folder; give `certs doctor` its flags or \
+             its --config",
             folder.display()
         ));
         return vec![DoctorCheck { subject: "certs folder".into(), result: found }];
@@ -24,7 +25,8 @@ pub(super) fn check_folder_and_files(settings: &Settings, is_running: bool) -> V
     checks.extend(find_exposed_keys(folder, 2).into_iter().map(|key| {
         let what = key.display().to_string();
         let trouble = format!(
-            "other users of this machine can read this key: `chmod 600 {what}`, and see who copied it"
+            "other users of this machine can read this key: run `chmod 600 {what}`, and find out whether \
+             somebody copied it"
         );
         DoctorCheck::new(what, Err(trouble))
     }));
@@ -39,20 +41,20 @@ fn check_folder(folder: &Path, mode: TlsMode) -> Result<String, String> {
     if !folder.exists() {
         return match mode {
             TlsMode::Manual => {
-                Err(format!("{shown} is not there; make it, and put certificates and keys into it"))
+                Err(format!("{shown} does not exist; create it, and put certificates and keys into it"))
             }
-            _ => Ok(format!("{shown} is not there yet; it is made at the first start")),
+            _ => Ok(format!("{shown} does not exist yet; the gateway creates it at its first start")),
         };
     }
     if mode != TlsMode::Manual {
         // Check permissions first: `preflight::check_folder` opens the folder for writing, which
         // closes it to other users.
         if folder.is_dir() && key_files::is_readable_by_others(folder) {
-            return Err(format!("other users can look into {shown}: `chmod 700 {shown}`"));
+            return Err(format!("other users can list {shown}: run `chmod 700 {shown}`"));
         }
         preflight::check_folder(folder)?;
     }
-    Ok(format!("{shown} is there, and can be used"))
+    Ok(format!("{shown} exists and can be used"))
 }
 
 /// Returns the keys below a folder that other users may read.
@@ -79,8 +81,8 @@ fn is_exposed_key(path: &Path) -> bool {
 fn check_manual_files(folder: &Path, checks: &mut Vec<DoctorCheck>) {
     let found = manual::inspect_folder(folder);
     if found.good.is_empty() {
-        let trouble = "no certificate that can be served; put <name>.pem (key and chain), or <name>.crt and <name>.key, into \
-                       it (`tenantd certs import` does)";
+        let trouble = "no certificate that can be served; put <name>.pem (key and chain), or <name>.crt and \
+                       <name>.key, into it (`tenantd certs import` does this)";
         checks.push(DoctorCheck::new("certificates", Err(trouble.into())));
     }
     for (path, material) in &found.good {

@@ -77,19 +77,19 @@ impl EndpointProbe {
         };
         let Some(leaf) = fetch_server_certificate(stream, host).await else {
             return CheckResult::Fail(
-                "what answers there speaks no TLS; let 443 lead to this gateway".into(),
+                "the server there does not speak TLS; let port 443 lead to this gateway".into(),
             );
         };
         let Ok(facts) = X509Info::parse(&leaf) else {
             return CheckResult::Fail(
-                "the certificate shown there cannot be read, so it is not this gateway's".into(),
+                "the certificate there cannot be read, so it is not this gateway's".into(),
             );
         };
         match self.serials.contains(&facts.serial) || facts.issuer.contains(local_ca::CA_COMMON_NAME) {
             true => CheckResult::Pass("this gateway answers".into()),
             false => CheckResult::Fail(format!(
-                "something else answers, with a certificate for {} by {}: switch TLS off at what is in front (a CDN, a \
-                 proxy), or let the name lead here",
+                "another server answers, with a certificate for {} by {}: turn TLS off at the server in \
+                 front (a CDN, a proxy), or let the name point here",
                 facts.names.join(" "),
                 facts.issuer
             )),
@@ -114,7 +114,7 @@ pub(super) async fn probe_http(address: SocketAddr, host: &str) -> CheckResult {
             CheckResult::Pass("this gateway answers challenges".into())
         }
         Ok(answer) => CheckResult::Fail(format!(
-            "something else answers challenges ({:?}): let port 80 lead to this gateway",
+            "another server answers challenges ({:?}): let port 80 lead to this gateway",
             answer.lines().next().unwrap_or_default()
         )),
         Err(error) => unreachable_result(&error),
@@ -127,17 +127,17 @@ pub(super) fn check_addresses(found: &[IpAddr], own: &[IpAddr]) -> CheckResult {
         |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let public: Vec<IpAddr> = own.iter().copied().filter(|own| net::is_global(*own)).collect();
     if found.iter().any(|address| address.is_loopback() || own.contains(address)) {
-        CheckResult::Pass(format!("leads to {}, which is this machine", shown(found)))
+        CheckResult::Pass(format!("points to {}, which is this machine", shown(found)))
     } else if public.is_empty() {
         CheckResult::Unclear(format!(
-            "leads to {}; this machine has no public address of its own, so that must be a router or balancer that forwards \
-             443 and 80 to it",
+            "points to {}; this machine has no public address, so that must be a router or load balancer \
+             that forwards 443 and 80 to it",
             shown(found)
         ))
     } else {
         CheckResult::Fail(format!(
-            "leads to {}, but this machine is {}: change the name's A and AAAA records, unless what is there forwards 443 \
-             and 80 to this machine",
+            "points to {}, but this machine is {}: change the name's A and AAAA records, unless the machine \
+             there forwards 443 and 80 to this one",
             shown(found),
             shown(&public)
         ))
@@ -151,7 +151,8 @@ fn own_addresses() -> Vec<IpAddr> {
 async fn resolve(host: &str) -> Result<Vec<IpAddr>, String> {
     let found = DnsResolver::global().lookup(host).await.map_err(|fault| {
         format!(
-            "it does not resolve ({fault}); make an A or AAAA record that points to this machine's public address"
+            "it does not resolve ({fault}); create an A or AAAA record that points to this machine's public \
+             address"
         )
     })?;
     Ok(found.iter().copied().collect::<BTreeSet<_>>().into_iter().collect())
@@ -173,8 +174,8 @@ async fn with_timeout<T>(work: impl Future<Output = io::Result<T>>) -> io::Resul
 
 fn unreachable_result(error: &io::Error) -> CheckResult {
     CheckResult::Unclear(format!(
-        "not reached from here ({error}). If others do not reach it either: start the gateway, and open the port in the \
-         firewall and at the router"
+        "not reachable from here ({error}). If others cannot reach it either, start the gateway, and open \
+         the port in the firewall and at the router"
     ))
 }
 

@@ -108,7 +108,7 @@ async fn who_answers_on_443_is_known_by_the_certificate_shown() {
 
     let found =
         own.probe_tls(start_fake_server("HTTP/1.1 400 Bad Request\r\n\r\n", None).await, "a.test").await;
-    assert!(problem_text(&found).contains("no TLS"), "{found:?}");
+    assert!(problem_text(&found).contains("does not speak TLS"), "{found:?}");
     let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
     assert!(
         matches!(own.probe_tls(nobody, "a.test").await, CheckResult::Unclear(text) if text.contains("firewall"))
@@ -117,7 +117,7 @@ async fn who_answers_on_443_is_known_by_the_certificate_shown() {
 
 #[tokio::test]
 async fn who_answers_on_80_is_known_by_what_is_said_to_a_strange_challenge() {
-    let words = "HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\nno such challenge is under way";
+    let words = "HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\nthere is no such challenge in progress";
     assert!(words.ends_with(NO_CHALLENGE_TEXT));
     assert!(matches!(probe_http(start_fake_server(words, None).await, "a.test").await, CheckResult::Pass(_)));
     let other =
@@ -160,8 +160,8 @@ fn keys_that_others_can_read_are_named() {
 fn a_folder_that_cannot_be_used_is_said_with_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("certs");
-    assert!(folder_problems(&file, TlsMode::Acme).is_empty(), "it is made at the first start");
-    assert!(folder_problems(&file, TlsMode::Manual)[0].contains("make it"));
+    assert!(folder_problems(&file, TlsMode::Acme).is_empty(), "the gateway creates it at its first start");
+    assert!(folder_problems(&file, TlsMode::Manual)[0].contains("create it"));
     fs::write(&file, "no folder").expect("written");
     assert!(folder_problems(&file, TlsMode::Acme)[0].contains("--certs"));
 }
@@ -183,7 +183,7 @@ fn an_operators_files_are_judged_one_by_one() {
     write("a.crt", &format!("-----BEGIN CERT{chain}"));
     write("a.key", key);
     let found = folder_problems(folder.path(), TlsMode::Manual);
-    assert!(found.len() == 1 && found[0].contains("not the certificate's"), "{found:?}");
+    assert!(found.len() == 1 && found[0].contains("does not belong to the certificate"), "{found:?}");
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn read_pem_file(path: &Path) -> Result<PemContents, Error> {
     let pem = disk::read(path, key_files::MAX_FILE_BYTES).map_err(|error| Error(error.to_string()))?;
     let parts = PemContents::parse(&pem)?;
     if parts.is_empty() {
-        return Err(Error("it holds neither a certificate nor an unencrypted private key".into()));
+        return Err(Error("it contains neither a certificate nor an unencrypted private key".into()));
     }
     Ok(parts)
 }

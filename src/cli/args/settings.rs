@@ -9,24 +9,24 @@ use crate::settings::{Flags, SettingKey};
 /// Flags of the running gateway.
 #[derive(Debug, Default, Args)]
 pub struct GatewayArgs {
-    /// Where keys, last good revisions and other lasting state are kept [default: state].
+    /// The folder for keys, last good revisions and other persistent state [default: state].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state: Option<String>,
-    /// The key that seals what is secret in the state folder [default: one made there at first
+    /// The key that encrypts the secrets in the state folder [default: one created there at first
     /// start].
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub master_key_file: Option<String>,
-    /// Where certificates and their keys are [default: certs].
+    /// The folder of certificates and their keys [default: certs].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub certs: Option<String>,
-    /// An address to serve on; repeatable, port 0 is any free one [default: 0.0.0.0:443, or :80
+    /// An address to serve on; repeatable; port 0 is any free port [default: 0.0.0.0:443, or :80
     /// with --tls off].
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
     /// The address of the admin listener, or off [default: 127.0.0.1:9900].
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
-    /// An address for plain HTTP, which answers a CA's challenges and sends everybody else to
+    /// An address for plain HTTP, which answers a CA's challenges and redirects everything else to
     /// https; repeatable, or off [default: 0.0.0.0:80 with --tls acme and no --listen].
     #[arg(long, value_name = "ADDR")]
     pub listen_http: Vec<String>,
@@ -36,7 +36,7 @@ pub struct GatewayArgs {
     /// A certificate authority's ACME directory; repeatable, asked in order [default: letsencrypt].
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub acme_directory: Vec<String>,
-    /// Where to prove a name, after an authority could not, before ordering again; repeatable, one
+    /// Where to validate a name after a failed validation, before ordering again; repeatable, one
     /// for each directory, - for none [default: Let's Encrypt's staging for letsencrypt].
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub acme_staging: Vec<String>,
@@ -46,7 +46,7 @@ pub struct GatewayArgs {
     /// The root certificate of a private certificate authority's own server (PEM).
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub acme_ca_root: Option<String>,
-    /// The profile to ask for host names' certificates under.
+    /// The profile for certificates of host names.
     #[arg(long, value_name = "NAME")]
     pub acme_profile: Option<String>,
     /// The key id of an external account; repeatable, one for each directory.
@@ -55,17 +55,17 @@ pub struct GatewayArgs {
     /// The file with the external account's key; repeatable, one for each directory.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub acme_eab_key_file: Vec<String>,
-    /// Where people log in: another host for Microsoft's sovereign clouds [default:
+    /// The login host of Microsoft; another one for sovereign clouds [default:
     /// login.microsoftonline.com].
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub entra_authority: Option<String>,
-    /// A network that open tenants answer as they answer private ones; repeatable.
+    /// A network that open tenants answer, like private networks; repeatable.
     #[arg(long, value_name = "CIDR")]
     pub private_networks: Vec<String>,
     /// How the tenants folder is watched [default: auto].
     #[arg(long, value_name = "MODE", value_parser = ["auto", "poll"])]
     pub watch: Option<String>,
-    /// How log lines look [default: text].
+    /// The format of log lines [default: text].
     #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
     pub log: Option<String>,
     /// A file to write the bound addresses to (JSON) once the gateway serves.
@@ -73,37 +73,37 @@ pub struct GatewayArgs {
     pub ready_file: Option<String>,
 }
 
-/// Flags that decide how tenants are judged; `serve` and `check` share them.
+/// Flags that decide how tenants are validated; `serve` and `check` share them.
 #[derive(Debug, Default, Args)]
 pub struct ValidationArgs {
     /// The configuration file [default: tenantd.yaml, if there is one].
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
-    /// The folder that operators drop tenants into [default: tenants.d].
+    /// The folder of the tenants' files [default: tenants.d].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub tenants: Option<String>,
     /// A host name of the gateway; repeatable [default: localhost].
     #[arg(long, value_name = "NAME")]
     pub host: Vec<String>,
-    /// Where certificates come from [default: acme with --accept-tos and a public --host, else
+    /// The source of certificates [default: acme with --accept-tos and a public --host, else
     /// self-signed].
     #[arg(long, value_name = "MODE", value_parser = ["acme", "self-signed", "manual", "off"])]
     pub tls: Option<String>,
-    /// What tenants' public URLs begin with [default: the first host, with the port unless it is
-    /// the scheme's].
+    /// The base of tenants' public URLs [default: the first host, with the port unless it is the
+    /// scheme's default].
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub public_base: Option<String>,
-    /// Refuse tenants that ask callers for no credential.
+    /// Refuse tenants that require no credential from callers.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub require_auth: Option<String>,
-    /// Whether an export may have a host of its own by what it says itself [default: refuse].
+    /// Whether an export can claim its own host [default: refuse].
     #[arg(long, value_name = "RULE", value_parser = ["refuse", "allow"])]
     pub zip_hosts: Option<String>,
-    /// A network that backends may be in although it is loopback; repeatable.
+    /// A loopback or link-local network in which backends may be; repeatable.
     #[arg(long, value_name = "CIDR")]
     pub backend_allow: Vec<String>,
-    /// A host, `*.domain` or network that backends may be in, and in no other then; repeatable
-    /// [default: any].
+    /// A host, `*.domain` or network; backends may be only in the listed ones; repeatable [default:
+    /// any].
     #[arg(long, value_name = "PLACE")]
     pub backend_only: Vec<String>,
 }

@@ -29,7 +29,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
         let (mut checks, statuses) = match asked {
             Some(Ok(statuses)) => (vec![DoctorCheck::new("gateway", Ok("it answers".into()))], statuses),
             Some(Err(error)) => without_gateway(&settings, error.to_string()),
-            None => without_gateway(&settings, "its admin listener is off, so it cannot be asked".into()),
+            None => without_gateway(&settings, "its admin listener is off, so it cannot answer".into()),
         };
         checks.extend(certs::examine(&settings, &statuses, is_running).await);
         checks
@@ -50,7 +50,7 @@ fn look_where_the_gateway_does(settings: &mut Settings) {
 /// Where no gateway answers: what lies in the folder, and whether a gateway could listen.
 fn without_gateway(settings: &Settings, why: String) -> (Vec<DoctorCheck>, Vec<CertificateStatus>) {
     let folder = settings.certs.display();
-    let found = CheckResult::Unclear(format!("{why}. What follows is read from the certs folder, {folder}"));
+    let found = CheckResult::Unclear(format!("{why}. The following is read from the certs folder, {folder}"));
     let mut checks = vec![DoctorCheck { subject: "gateway".into(), result: found }];
     if settings.admin.is_some() {
         checks.push(DoctorCheck::new("listeners", can_listen(settings).map_err(|error| error.to_string())));
@@ -61,7 +61,7 @@ fn without_gateway(settings: &Settings, why: String) -> (Vec<DoctorCheck>, Vec<C
 fn can_listen(settings: &Settings) -> Result<String, gateway::Error> {
     Listeners::bind(&settings.listen).map_err(gateway::Error::Listen)?;
     Listeners::bind(&settings.listen_http).map_err(gateway::Error::ListenHttp)?;
-    Ok("a gateway could listen where it is to".into())
+    Ok("a gateway can listen on its addresses".into())
 }
 
 fn render_checks(checks: &[DoctorCheck]) -> String {

@@ -25,13 +25,13 @@ pub(super) fn text(
     let admin = addresses.admin.map(|admin| format!(" --admin {admin}")).unwrap_or_default();
     format!(
         "\nThe gateway serves on {base}. Two sample tenants:\n\n{table}\n\
-         Ask one (any MCP client does the same):\n\n{curl}\n\n\
-         Configure a client; it must trust the demo's own CA, so start it with the variable set:\n\n\
+         Call one (any MCP client does the same):\n\n{curl}\n\n\
+         Configure a client. It must trust the demo's own CA, so start it with this variable:\n\n\
          export NODE_EXTRA_CA_CERTS={ca}\n\n{snippet}\n\n\
-         Add a tenant while it runs: drop an export into the folder, or try this one:\n\n\
+         Add a tenant while the gateway runs: copy an export into the folder, for instance this one:\n\n\
          cp {third} {tenants_folder}/\n\
          {program} tenants list{admin}\n\n\
-         Stop with Ctrl-C. Everything lies in {root}.\n",
+         Stop with Ctrl-C. All files are in {root}.\n",
         base = addresses.public_base,
         table = list(tenants),
         curl = curl(&first, &ca),

@@ -24,16 +24,20 @@ impl DemoFolder {
     pub(super) fn prepare(asked: Option<&Path>) -> anyhow::Result<Self> {
         let root = asked.map_or_else(|| std::env::temp_dir().join("tenantd-demo"), Path::to_path_buf);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&root);
-        made.with_context(|| format!("the demo's folder {} cannot be made", root.display()))?;
+        made.with_context(|| format!("the demo's folder {} cannot be created", root.display()))?;
         if asked.is_none() {
             let ours = is_ours(&root).unwrap_or(false);
-            ensure!(ours, "{} belongs to another user; give a folder of your own as --dir", root.display());
+            ensure!(
+                ours,
+                "{} belongs to another user; give one of your own folders with --dir",
+                root.display()
+            );
             fs::set_permissions(&root, Permissions::from_mode(0o700))?;
         }
         let root = fs::canonicalize(root)?;
         let folder = Self { root };
         for path in [folder.tenants(), folder.state(), folder.next()] {
-            fs::create_dir_all(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+            fs::create_dir_all(&path).with_context(|| format!("{} cannot be created", path.display()))?;
         }
         Ok(folder)
     }

@@ -38,25 +38,25 @@ pub(super) fn run(action: &TenantsAction) -> anyhow::Result<Exit> {
             confirm(order(admin, Method::POST, &path), &done)
         }
         Action::Pause { name, admin } => {
-            let done = format!("{name} is paused; `tenantd tenants resume {name}` lets it go on\n");
+            let done = format!("{name} is paused; `tenantd tenants resume {name}` serves it again\n");
             confirm(order(admin, Method::POST, &tenant_path(name, "/pause")), &done)
         }
         Action::Resume { name, admin } => {
             let answer = order(admin, Method::POST, &tenant_path(name, "/resume"));
-            confirm(answer, &format!("{name} goes on\n"))
+            confirm(answer, &format!("{name} is resumed\n"))
         }
         Action::Accept { name, admin } => {
             let answer = order(admin, Method::POST, &tenant_path(name, "/accept"));
-            confirm(answer, &format!("{name} is accepted: what its files claim is its own now\n"))
+            confirm(answer, &format!("{name} is accepted: it has now what its files claim\n"))
         }
         Action::Remove { name, admin } => {
             let answer = order(admin, Method::DELETE, &tenant_path(name, ""));
-            confirm(answer, &format!("{name} is removed, with its files and all that was kept of it\n"))
+            confirm(answer, &format!("{name} is removed, with its files and all its stored data\n"))
         }
         Action::Add { file, replace, admin } => add(file, *replace, admin),
         Action::Reload { admin } => {
             let generation =
-                |answer: &Value| format!("looked at all tenants; generation {}\n", answer["generation"]);
+                |answer: &Value| format!("all tenants are scanned; generation {}\n", answer["generation"]);
             print_answer(client(admin)?.reload(), generation)
         }
     }
@@ -105,7 +105,7 @@ fn history(revisions: &Value) -> String {
     };
     let rows: Vec<_> = revisions.as_array().into_iter().flatten().map(row).collect();
     match rows.is_empty() {
-        true => "No revision is kept.\n".to_owned(),
+        true => "No revisions are stored.\n".to_owned(),
         false => output::table(&["REVISION", "DIGEST", "ACCEPTED", ""], &rows),
     }
 }
@@ -121,7 +121,7 @@ fn difference(comparison: &Value) -> String {
         }
     }
     match comparison["documents"].as_array().is_some_and(|documents| documents.is_empty()) {
-        true => out + "They say the same.\n",
+        true => out + "The two revisions are equal.\n",
         false => out,
     }
 }

@@ -116,8 +116,9 @@ const CONSENT_MISSING: ErrorMeaning = ErrorMeaning {
     kind: LoginErrorKind::Refused,
     class: "consent_missing",
     blocks_all_logins: false,
-    title: "An administrator must grant this application",
-    sentence: "Your organization lets people use an application only once an administrator has agreed to it.",
+    title: "An administrator must approve this application",
+    sentence: "In your organization, people can use an application only after an administrator has approved \
+               it.",
     advice: "Ask an administrator of your Microsoft directory to open Enterprise applications, the application \
              {app}, Permissions, and to grant admin consent. Then try again.",
 };
@@ -126,7 +127,7 @@ const NOT_ASSIGNED: ErrorMeaning = ErrorMeaning {
     class: "not_assigned",
     blocks_all_logins: false,
     title: "Your account is not assigned to this application",
-    sentence: "Your organization lets only those people use this application who were assigned to it.",
+    sentence: "In your organization, only people who are assigned to this application can use it.",
     advice: "Ask an administrator of your Microsoft directory to open Enterprise applications, the application \
              {app}, Users and groups, and to add you. Then try again.",
 };
@@ -135,8 +136,8 @@ pub(super) const OTHER_DIRECTORY: ErrorMeaning = ErrorMeaning {
     class: "other_directory",
     blocks_all_logins: false,
     title: "This account belongs to another organization",
-    sentence: "You signed in with an account that this server does not take.",
-    advice: "Try again and choose your account of the organization that this server belongs to.",
+    sentence: "You signed in with an account that this server does not accept.",
+    advice: "Try again with your account in the organization that this server belongs to.",
 };
 pub(super) const GUEST: ErrorMeaning = ErrorMeaning {
     kind: LoginErrorKind::Refused,
@@ -144,8 +145,8 @@ pub(super) const GUEST: ErrorMeaning = ErrorMeaning {
     blocks_all_logins: false,
     title: "Guest accounts cannot use this server",
     sentence: "You signed in as a guest of the organization.",
-    advice: "Try again with an account of the organization itself, or ask whoever operates this server to let \
-             guests in (access: guests: true).",
+    advice: "Try again with an account of the organization itself, or ask the operator of this server to \
+             allow guests (access: guests: true).",
 };
 pub(super) const PERSONAL: ErrorMeaning = ErrorMeaning {
     kind: LoginErrorKind::Refused,
@@ -160,36 +161,36 @@ const REDIRECT_UNKNOWN: ErrorMeaning = ErrorMeaning {
     class: "redirect_unknown",
     blocks_all_logins: false,
     title: "This server's address is not registered with Microsoft",
-    sentence: "Microsoft does not send people back to addresses that it does not know.",
-    advice: "Tell whoever operates this server to add {redirect} to the redirect URIs (platform: Web) of the app \
-             {app} in Entra.",
+    sentence: "Microsoft redirects people only to registered addresses.",
+    advice: "Tell the operator of this server to add {redirect} to the redirect URIs (platform: Web) of the \
+             app {app} in Entra.",
 };
 const APP_UNKNOWN: ErrorMeaning = ErrorMeaning {
     kind: LoginErrorKind::Misconfigured,
     class: "app_unknown",
     blocks_all_logins: true,
     title: "Microsoft does not know this application",
-    sentence: "There is no application {app} in the directory that this server asks.",
-    advice: "Tell whoever operates this server to compare microsoft_client_id and microsoft_tenant_id with the \
-             app's overview in Entra.",
+    sentence: "There is no application {app} in the directory that this server uses.",
+    advice: "Tell the operator of this server to compare microsoft_client_id and microsoft_tenant_id with \
+             the app's overview in Entra.",
 };
 pub(super) const DIRECTORY_UNKNOWN: ErrorMeaning = ErrorMeaning {
     kind: LoginErrorKind::Misconfigured,
     class: "directory_unknown",
     blocks_all_logins: true,
     title: "Microsoft does not know this directory",
-    sentence: "There is no directory of the id or domain that this server asks.",
-    advice: "Tell whoever operates this server to compare microsoft_tenant_id with the directory's overview in \
-             Entra.",
+    sentence: "There is no directory with the id or domain that this server uses.",
+    advice: "Tell the operator of this server to compare microsoft_tenant_id with the directory's overview \
+             in Entra.",
 };
 const ONE_DIRECTORY: ErrorMeaning = ErrorMeaning {
     kind: LoginErrorKind::Misconfigured,
     class: "one_directory",
     blocks_all_logins: true,
     title: "This application is registered for one organization",
-    sentence: "This server asks accounts of several organizations, and Microsoft knows its app for one.",
-    advice: "Tell whoever operates this server to make the app {app} \"Accounts in any organizational directory\" in \
-             Entra, or to name the directory in microsoft_tenant_id.",
+    sentence: "This server accepts accounts of several organizations, but its app is registered for one.",
+    advice: "Tell the operator of this server to set the app {app} to \"Accounts in any organizational \
+             directory\" in Entra, or to name the directory in microsoft_tenant_id.",
 };
 const SECRET_EXPIRED: ErrorMeaning = ErrorMeaning { class: "secret_expired", ..ErrorMeaning::SECRET_WRONG };
 const SECRET_MISSING: ErrorMeaning = ErrorMeaning { class: "secret_missing", ..ErrorMeaning::SECRET_WRONG };
@@ -198,8 +199,8 @@ const CONDITIONAL_ACCESS: ErrorMeaning = ErrorMeaning {
     class: "conditional_access",
     blocks_all_logins: false,
     title: "Your organization's rules do not allow this login",
-    sentence: "A Conditional Access policy blocks it, for instance because of the device or place.",
-    advice: "Ask an administrator of your Microsoft directory what the policy wants.",
+    sentence: "A Conditional Access policy blocks it, for instance because of your device or location.",
+    advice: "Ask an administrator of your Microsoft directory what the policy requires.",
 };
 
 #[cfg(test)]

@@ -35,9 +35,9 @@ pub(super) enum InvalidEntraToken {
     Malformed,
     #[error("{0}")]
     IdToken(InvalidIdToken),
-    #[error("it is no version 2.0 token")]
+    #[error("it is not a version 2.0 token")]
     Version,
-    #[error("the account is of another directory")]
+    #[error("the account is in another directory")]
     Directory,
     #[error("the account is a guest of the directory")]
     Guest,

@@ -122,7 +122,7 @@ impl MetadataCache {
         let found = self.fetch(transport).await;
         *last = Some(FetchAttempt { at: transport.clock.monotonic(), error: found.as_ref().err().cloned() });
         let found = Arc::new(found.inspect_err(|error| {
-            tracing::warn!(directory = %self.source.directory, %error, "what the directory publishes cannot be read");
+            tracing::warn!(directory = %self.source.directory, %error, "the published metadata and keys of the directory cannot be read");
         })?);
         self.cached.store(Some(Arc::clone(&found)));
         Ok(found)

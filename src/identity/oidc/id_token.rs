@@ -28,7 +28,7 @@ pub(in crate::identity) enum InvalidIdToken {
     Malformed,
     #[error("it is not signed with RS256")]
     Algorithm,
-    #[error("its key is not among those that the directory publishes")]
+    #[error("its key is not among the keys that the directory publishes")]
     UnknownKey,
     #[error("its signature is wrong")]
     Signature,
@@ -36,13 +36,13 @@ pub(in crate::identity) enum InvalidIdToken {
     KeyIssuer,
     #[error("its issuer is another")]
     Issuer,
-    #[error("it was made for another app")]
+    #[error("it was issued for another app")]
     Audience,
     #[error("it has expired, or this machine's clock is fast")]
     Expired,
     #[error("it is not valid yet, or this machine's clock is slow")]
     NotYetValid,
-    #[error("it was made for another login")]
+    #[error("it was issued for another login")]
     Nonce,
 }
 

@@ -131,7 +131,9 @@ impl ProviderTransport {
         let answered = tokio::time::timeout(RESPONSE_TIMEOUT, asking).await;
         let (status, body) = answered.unwrap_or_else(|_| Err(Error::provider_down("no answer in time")))?;
         match status {
-            StatusCode::TOO_MANY_REQUESTS => Err(Error::provider_down("too many requests, it says")),
+            StatusCode::TOO_MANY_REQUESTS => {
+                Err(Error::provider_down("it answered that there are too many requests"))
+            }
             status if status.is_server_error() => Err(Error::provider_down(format!("it answered {status}"))),
             _ => Ok((status, body)),
         }
@@ -174,7 +176,10 @@ impl ProviderTransport {
             // Plain HTTP is for loopback only, which no proxy can reach.
             let builder = if self.is_https { builder } else { builder.no_proxy() };
             let name = self.brand.name;
-            builder.build().inspect_err(|error| tracing::error!(%error, "no way to {name}'s login")).ok()
+            builder
+                .build()
+                .inspect_err(|error| tracing::error!(%error, "no HTTP client for {name}'s login"))
+                .ok()
         });
         made.as_ref()
     }

@@ -119,7 +119,8 @@ impl TextPage {
         self.say_cut(shown, kept);
         if is_cut.get() {
             self.text.push_str(&format!(
-                "\nNot shown here: what cells have beyond {longest} characters (…). The structured result has them whole.\n"
+                "\nNot shown here: the rest of cells with more than {longest} characters (…). \
+                 The structured result has the complete cells.\n"
             ));
         }
         if columns.len() > MAX_COLUMNS {
@@ -484,13 +485,15 @@ mod tests {
 
     #[test]
     fn a_cell_that_is_cut_is_said_and_where_cells_are_few_they_are_longer() {
-        let said = "Not shown here: what cells have beyond";
+        let said = "Not shown here: the rest of cells with more than";
         let few = rendered(json!([{"a": "x".repeat(500)}, {"a": "ü".repeat(500)}]));
         assert!(few.contains(&format!("| {} |", "ü".repeat(500))) && !few.contains(said), "{few}");
         let long = rendered(json!([{"a": "x".repeat(5_000)}]));
         assert!(long.contains(&format!("| {}… |", "x".repeat(4_096))), "{long}");
         assert!(
-            long.ends_with(&format!("{said} 4096 characters (…). The structured result has them whole.")),
+            long.ends_with(&format!(
+                "{said} 4096 characters (…). The structured result has the complete cells."
+            )),
             "{long}"
         );
         let many: Vec<_> = (0..100).map(|n| json!({"n": n, "a": "x".repeat(161)})).collect();

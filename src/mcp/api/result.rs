@@ -51,8 +51,10 @@ impl ToolAnswer {
         let mut notices = Vec::from_iter(self.notice.take());
         notices.extend(repairs(&data).map(str::to_owned));
         if asked < rows {
-            notices
-                .push(format!("The search service gave {rows} rows; the first {asked} are kept, as asked."));
+            notices.push(format!(
+                "The search service gave {rows} rows; the result has the first {asked}, as \
+                               requested."
+            ));
         }
         let text = render::render_text(data.root(), place.as_ref(), asked, MAX_TEXT_BYTES.min(max_bytes / 4));
         let room = max_bytes.saturating_sub(text.len() + ENVELOPE_BYTES);
@@ -187,12 +189,12 @@ fn repairs(document: &JsonDocument) -> impl Iterator<Item = &'static str> {
 
 fn too_large(kept: usize, rows: usize, max_bytes: usize) -> String {
     let what = match kept {
-        0 => "The data is left out".to_owned(),
-        kept => format!("Only the first {kept} of {rows} rows are kept"),
+        0 => "The result has no data".to_owned(),
+        kept => format!("The result has only the first {kept} of {rows} rows"),
     };
     format!(
-        "{what}: the answer is larger than the {max_bytes} bytes that this server hands out. \
-         Ask a narrower question, or for fewer rows with a lower limit."
+        "{what}: the answer is larger than {max_bytes} bytes, which is the limit of this server. Ask a \
+         narrower question, or for fewer rows with a lower limit."
     )
 }
 
@@ -239,7 +241,10 @@ mod tests {
         assert!((50..150).contains(&kept), "{kept}");
         assert_eq!(structured["truncated"], true);
         let notice = structured["notice"].as_str().expect("a notice");
-        assert!(notice.starts_with(&format!("Only the first {kept} of 1000 rows are kept")), "{notice}");
+        assert!(
+            notice.starts_with(&format!("The result has only the first {kept} of 1000 rows")),
+            "{notice}"
+        );
         assert_eq!(structured["data"]["total"], 1000);
     }
 
@@ -247,7 +252,10 @@ mod tests {
     fn the_limit_of_the_caller_is_kept() {
         let structured = structured(ToolAnswer { row_limit: Some(3), ..answer(rows(10)) }, 1 << 16);
         assert_eq!(structured["data"]["rows"].as_array().expect("rows").len(), 3);
-        assert_eq!(structured["notice"], "The search service gave 10 rows; the first 3 are kept, as asked.");
+        assert_eq!(
+            structured["notice"],
+            "The search service gave 10 rows; the result has the first 3, as requested."
+        );
     }
 
     #[test]
@@ -255,7 +263,7 @@ mod tests {
         let structured = structured(answer(json!({"answer": "x".repeat(9000)})), 4000);
         assert_eq!(structured["data"], Value::Null);
         assert!(
-            structured["notice"].as_str().is_some_and(|notice| notice.starts_with("The data is left out"))
+            structured["notice"].as_str().is_some_and(|notice| notice.starts_with("The result has no data"))
         );
     }
 

@@ -53,7 +53,7 @@ pub(super) async fn call_tool(
 fn unknown_tool(state: &ServerState, name: &str, caller: &Principal) -> ErrorData {
     let known: Vec<&str> = state.view(caller).tools().map(|tool| &**tool.name).collect();
     let name: String = name.chars().take(128).collect();
-    ErrorData::invalid_params(format!("there is no tool {name:?} here; there is: {}", known.join(", ")), None)
+    ErrorData::invalid_params(format!("this server has no tool {name:?}; it has: {}", known.join(", ")), None)
 }
 
 /// Builds a tool result with an error for the model and its user.

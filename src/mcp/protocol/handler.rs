@@ -120,7 +120,7 @@ fn misshapen(method: &str, params: Option<&serde_json::Value>) -> String {
         "tools/call" => ("name", serde_json::Value::is_string, "a string"),
         "resources/read" => ("uri", serde_json::Value::is_string, "a string"),
         "subscriptions/listen" => ("notifications", serde_json::Value::is_object, "an object"),
-        _ => return format!("the parameters of {method} have the wrong shape"),
+        _ => return format!("the parameters of {method} have the wrong structure"),
     };
     match member(name) {
         None => format!("{method} needs params.{name}, {right}"),
@@ -128,7 +128,7 @@ fn misshapen(method: &str, params: Option<&serde_json::Value>) -> String {
         _ if member("arguments").is_some_and(|arguments| !arguments.is_object()) => {
             format!("params.arguments of {method} must be an object, each argument by its name")
         }
-        _ => format!("the parameters of {method} have the wrong shape"),
+        _ => format!("the parameters of {method} have the wrong structure"),
     }
 }
 

@@ -72,8 +72,8 @@ fn without_default_port(origin: &str) -> &str {
     origin.strip_suffix(port).unwrap_or(origin)
 }
 
-const FOREIGN_ORIGIN: &str = "Pages and apps of this origin may not call this server; if they should, its operator adds the value of the \
-     Origin header to the setting allowed_origin";
+const FOREIGN_ORIGIN: &str = "Pages and apps of this origin may not call this server; to allow them, its \
+                              operator can add the value of the Origin header to the setting allowed_origin";
 
 /// Returns the message with `{}` for each `[]` where only an object is allowed, since several
 /// languages serialize an empty map as `[]`. `None` if there is none, which a cheap check finds
@@ -112,10 +112,10 @@ fn check_bounds(body: &Bytes) -> Result<(), Box<Response<Body>>> {
     let limits = JsonLimits { bytes: usize::MAX, depth: 127, values: MAX_VALUES };
     let message = match JsonDocument::parse(body.to_vec(), &limits) {
         Err(json::JsonError::TooManyValues) => {
-            format!("The message holds more JSON values than the {MAX_VALUES} that are read")
+            format!("The message has more than {MAX_VALUES} JSON values, which is the limit")
         }
         Ok(document) if meta_bytes(document.root()) > MAX_META_BYTES => {
-            format!("The message's _meta has more than the {MAX_META_BYTES} bytes that are read")
+            format!("The message's _meta has more than {MAX_META_BYTES} bytes, which is the limit")
         }
         Ok(_) | Err(_) => return Ok(()),
     };
@@ -144,7 +144,7 @@ const NOT_ACCEPTABLE: &str =
 const UNSUPPORTED_MEDIA_TYPE: &str = "The Content-Type must be application/json";
 
 fn method_not_allowed() -> Response<Body> {
-    let message = "This is an MCP endpoint without sessions: every message is a POST of its own";
+    let message = "This is an MCP endpoint without sessions: send every message as a separate POST";
     let mut response =
         RpcError::new(StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, message).into_response();
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
@@ -268,7 +268,7 @@ fn parse_error(body: &[u8]) -> RpcError {
             (PARSE_ERROR, format!("The body is not JSON (line {}, column {})", error.line(), error.column()))
         }
         Ok(Value::Array(_)) => {
-            (INVALID_REQUEST, "Batches are not supported; send one message a request".into())
+            (INVALID_REQUEST, "Batches are not supported; send one message per request".into())
         }
         Ok(Value::Object(message)) if message.get("id").is_some_and(Value::is_null) => {
             (INVALID_REQUEST, "The id must be a string or a number, not null".into())

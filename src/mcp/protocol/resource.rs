@@ -14,7 +14,8 @@ use crate::mcp::server_state::{AccessError, GrantedResource, ServerState};
 use crate::mcp::source::Output;
 use crate::telemetry::metrics::CallOutcome;
 
-const NOT_ALLOWED: &str = "Your account may not read this. Ask the operator of this server to let you; asking again changes nothing.";
+const NOT_ALLOWED: &str = "Your account may not read this. Ask the operator of this server for access; \
+                           reading again does not help.";
 
 /// Answers `resources/read`.
 ///
@@ -60,7 +61,7 @@ async fn wait_for_contents(
 
 fn unknown(uri: &str) -> ErrorData {
     let data = serde_json::json!({ "uri": uri });
-    ErrorData::resource_not_found("there is no such resource here", Some(data))
+    ErrorData::resource_not_found("this server has no such resource", Some(data))
 }
 
 fn to_error(failure: CallFailure, info: &RequestInfo) -> ErrorData {

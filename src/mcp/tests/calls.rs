@@ -75,7 +75,7 @@ async fn a_failing_backend_is_told_in_one_sentence_with_the_request() {
         (Reply::Garbage, "The search service gave an answer that is not JSON. The operator"),
         (Reply::Html(200), "The search service gave an answer that is not JSON."),
         (Reply::HangInBody, "The search service did not answer in time. Try a narrower"),
-        (Reply::TruncatedChunk, "The search service broke off before its answer was complete."),
+        (Reply::TruncatedChunk, "The search service ended the connection before its answer was complete."),
     ] {
         let mut surface = bed.surface();
         if matches!(reply, Reply::HangInBody) {
@@ -141,8 +141,11 @@ async fn a_large_answer_is_cut_and_says_so() {
     assert_eq!(structured["truncated"], true);
     let kept = structured["data"]["rows"].as_array().expect("rows").len();
     let notice = structured["notice"].as_str().expect("a notice");
-    assert!(kept > 10 && notice.starts_with(&format!("Only the first {kept} of 2000 rows")), "{notice}");
-    assert!(answer.told().0.starts_with("Note: Only the first"));
+    assert!(
+        kept > 10 && notice.starts_with(&format!("The result has only the first {kept} of 2000 rows")),
+        "{notice}"
+    );
+    assert!(answer.told().0.starts_with("Note: The result has only the first"));
     assert!(answer.body.to_string().len() < 20 << 10);
 }
 

@@ -238,7 +238,7 @@ async fn what_does_not_exist_is_told_apart() {
     assert_eq!(old.error(), (200, -32601));
     let tool = ask(&server, call("serach", json!({"query": "x"}))).await;
     assert_eq!(tool.error().1, -32602);
-    assert_eq!(tool.message(), "there is no tool \"serach\" here; there is: search, get_context");
+    assert_eq!(tool.message(), "this server has no tool \"serach\"; it has: search, get_context");
     let resource = ask(&server, modern("resources/read", json!({"uri": "context://other"}))).await;
     assert_eq!(resource.error().1, -32602);
     assert_eq!(resource.body["error"]["data"]["uri"], "context://other");

@@ -166,8 +166,9 @@ impl<'a> ClientAssertion<'a> {
                         tenant = issuer.tenant.as_str(),
                         client_id = &*client.id,
                         unsaid,
-                        "clients are told to wait: of the assertions that were used lately, {bound}; a client that sends \
-                         so many has a fault, and `tenantd clients remove` or the tenant's machine_clients shut it out"
+                        "clients must wait: of the memory for used assertions, {bound}; a client that sends \
+                         so many assertions is faulty, and `tenantd clients remove` or the tenant's \
+                         machine_clients can block it"
                     );
                 }
                 Err(ReplayCacheFull)

@@ -141,7 +141,7 @@ impl ClientDocuments {
         let read = |value: &Value| {
             document::parse_client(url, value, pinned)
                 .inspect_err(
-                    |fault| tracing::debug!(host = url.host(), %fault, "a client's document is of no use"),
+                    |fault| tracing::debug!(host = url.host(), %fault, "a client's metadata document is not usable"),
                 )
                 .ok()
         };
@@ -203,10 +203,10 @@ impl ClientDocuments {
                 None => Ok((None, wanted.negative_ttl)),
             },
             Err(fetcher::FetchError::Busy) => {
-                Err(self.busy_error(party, "names are being looked up", PATIENCE_ONCE))
+                Err(self.busy_error(party, "lookups of host names", PATIENCE_ONCE))
             }
             Err(fault) => {
-                tracing::debug!(host = wanted.url.host(), %fault, "a client's document cannot be fetched");
+                tracing::debug!(host = wanted.url.host(), %fault, "a client's metadata document cannot be fetched");
                 Ok((None, wanted.negative_ttl))
             }
         }
@@ -215,7 +215,7 @@ impl ClientDocuments {
     /// Takes one fetch from the allowance.
     fn take_fetch(&self, party: &Requester) -> Result<(), ClientLookupError> {
         let taken = self.rate_limit.try_take(party, self.clock.monotonic());
-        taken.map_err(|wait| self.busy_error(party, "documents were fetched in this minute", wait))
+        taken.map_err(|wait| self.busy_error(party, "fetches of metadata documents in this minute", wait))
     }
 
     fn busy_error(&self, party: &Requester, what: &str, wait: Duration) -> ClientLookupError {
@@ -224,8 +224,9 @@ impl ClientDocuments {
                 tenant = &*party.tenant,
                 client.addr = %party.network,
                 unsaid,
-                "as many of clients' {what} as one asker, or all, may have: others' are refused with 503. Known vendors' go on; \
-                 registration.documents in a tenant's file says which hosts are asked at all"
+                "the maximum number of {what} is reached, for one requester or for all: further ones are \
+                 refused with 503. Known vendors continue; registration.documents in a tenant's file \
+                 restricts the hosts"
             );
         }
         ClientLookupError::Busy { wait }

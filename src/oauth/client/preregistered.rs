@@ -61,13 +61,13 @@ pub enum ClientAdminError {
     InvalidName,
     #[error("a client needs one to {MOST_REDIRECT_URIS} redirect URIs")]
     RedirectUriCount,
-    #[error("{uri:?} is no redirect URI: {fault}")]
+    #[error("{uri:?} is not a valid redirect URI: {fault}")]
     InvalidRedirectUri { uri: String, fault: RedirectUriError },
-    #[error("the tenant has {MOST} clients already; remove those that nobody uses")]
+    #[error("the tenant already has {MOST} clients; remove the unused ones")]
     TooManyClients,
-    #[error("the tenant has no such client; `tenantd clients list` names those that were entered")]
+    #[error("the tenant has no such client; `tenantd clients list` lists the clients that were added")]
     UnknownClient,
-    #[error("the client cannot be kept: {0}")]
+    #[error("the client cannot be stored: {0}")]
     Store(auth::Error),
     #[error("the gateway is shutting down")]
     ShuttingDown,

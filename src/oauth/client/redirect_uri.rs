@@ -88,15 +88,16 @@ enum RedirectUriKind {
 pub enum RedirectUriError {
     #[error("it is longer than 2048 characters")]
     TooLong,
-    #[error("it is no absolute URI, or has characters that belong percent-encoded")]
+    #[error("it is not an absolute URI, or has characters that must be percent-encoded")]
     Malformed,
-    #[error("its scheme is one that browsers run or read files with, or that opens parts of the system")]
+    #[error("its scheme runs code or reads files in browsers, or opens parts of the system")]
     DangerousScheme,
     #[error(
-        "its scheme is not that of an application known here, and no domain name turned around such as com.example.app; use https or a loopback address, or ask this server's operator to enter the client"
+        "its scheme belongs to no known application and is not a reversed domain name such as \
+         com.example.app; use https or a loopback address, or ask this server's operator to add the client"
     )]
     UnknownScheme,
-    #[error("http is for loopback only (127.0.0.1, [::1], localhost)")]
+    #[error("http is allowed for loopback only (127.0.0.1, [::1], localhost)")]
     PlainHttp,
     #[error("it has a user name or password")]
     UserInfo,

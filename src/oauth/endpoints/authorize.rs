@@ -27,9 +27,13 @@ const MAX_STATE_BYTES: usize = 4096;
 const MAX_LOGIN_HINT_CHARS: usize = 320;
 /// The Retry-After if the client could not be looked up.
 const LOOKUP_RETRY_AFTER: Duration = Duration::from_secs(60);
-const LEAVE_CLIENT_ID_EMPTY: &str = "In your application, remove the connector and add it again with the connector URL alone: leave client id and client secret empty. If the application insists on them, ask this server's operator, who makes a pair with \"tenantd clients add\".";
-const WRONG_PLACE: &str = "You would be sent to a wrong place";
-const BEWARE: &str = "Somebody may be trying to get your access. If you trust the application, remove the connector from it and add it again.";
+const LEAVE_CLIENT_ID_EMPTY: &str = "In your application, remove the connector and add it again with the \
+                                     connector URL alone: leave client id and client secret empty. If the \
+                                     application requires them, ask this server's operator, who can create \
+                                     them with \"tenantd clients add\".";
+const WRONG_PLACE: &str = "You would be sent to a wrong address";
+const BEWARE: &str = "Somebody may be trying to misuse your access. If you trust the application, remove the \
+                      connector from it and add it again.";
 
 /// Why a request gets an error page: its client or redirect URI cannot be trusted.
 enum UntrustedRequest {
@@ -176,7 +180,7 @@ impl Details {
         check_response_type(parameters)?;
         check_resources(server, parameters)?;
         if parameters.get("prompt")?.is_some_and(|prompt| prompt.split(' ').any(|one| one == "none")) {
-            return Err(InvalidRequest("interaction_required", "people are always asked here".into()));
+            return Err(InvalidRequest("interaction_required", "this server always asks the person".into()));
         }
         let login_hint = parameters.get("login_hint")?;
         Ok(Self {
@@ -259,21 +263,21 @@ impl UntrustedRequest {
                 sentence: format!("The application that sent you here made a mistake: {what}.").into(),
                 ..page(
                     "invalid_request",
-                    "This login request is not whole",
+                    "This login request is incomplete",
                     "",
-                    "Start again from the application. If this comes again, its maker must mend it.",
+                    "Start again from the application. If this happens again, its maker must fix it.",
                 )
             },
             Self::UnknownClient => page(
                 "invalid_client",
-                "This application is not known here",
-                "The application that sent you here uses a registration that this server does not have.",
+                "This server does not know this application",
+                "The application that sent you here uses a registration that does not exist on this server.",
                 "Remove the connector from the application and add it again.",
             ),
             Self::ProviderClientId { app } => ErrorPage {
                 sentence: format!(
-                    "The client id that was entered is the one of this server's {app}. It is for the server only; \
-                     your application must not use it."
+                    "The client id is that of this server's {app}. Only the server uses it; your application \
+                     must not use it."
                 )
                 .into(),
                 ..page("invalid_client", "That is the wrong client id", "", LEAVE_CLIENT_ID_EMPTY)
@@ -281,7 +285,8 @@ impl UntrustedRequest {
             Self::MachineClient => page(
                 "unauthorized_client",
                 "This client is for programs",
-                "The client id that was entered is one for programs without a user, which get their tokens by client_credentials.",
+                "The client id belongs to a program without a user, which gets its tokens by \
+                 client_credentials.",
                 "Add the connector again with the connector URL alone, without client id and secret.",
             ),
             Self::LookupFailed { wait } => ErrorPage {
@@ -290,19 +295,19 @@ impl UntrustedRequest {
                 ..page(
                     "temporarily_unavailable",
                     "The application cannot be checked now",
-                    "This server could not read what the application says about itself.",
+                    "This server could not read the application's metadata.",
                     "Try again in a minute.",
                 )
             },
             Self::UnregisteredRedirectUri => page(
                 "invalid_request",
                 WRONG_PLACE,
-                "The application wants you sent back to an address that it has not registered.",
+                "The application wants to send you back to an address that it has not registered.",
                 BEWARE,
             ),
             Self::InvalidRedirectUri(why) => ErrorPage {
                 sentence: format!(
-                    "The application wants you sent back to an address that is not allowed: {why}."
+                    "The application wants to send you back to an address that is not allowed: {why}."
                 )
                 .into(),
                 ..page("invalid_request", WRONG_PLACE, "", BEWARE)

@@ -105,7 +105,7 @@ fn return_to_client(request: &AuthorizationRequest, issuer: &str, code: &Secret)
         title: "You are signed in",
         sentence: &format!("One step is left: open {}.", application.describe_destination()),
         advice: &format!(
-            "Go on only if you have just started to connect {name} yourself; otherwise close this page."
+            "Continue only if you have just started to connect {name} yourself; otherwise close this page."
         ),
         link: Some(PageLink::open_application(&location)),
         request_id: None,
@@ -130,7 +130,7 @@ fn failure_page(
             login::record(server, request, "unavailable", Actor::default(), meta);
             let page = identity::PageText {
                 title: "The login cannot be finished now".into(),
-                sentence: "This server cannot write its own records.".into(),
+                sentence: "This server cannot write to its store.".into(),
                 advice: "Try again in a minute.".into(),
             };
             (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", page)
@@ -172,7 +172,7 @@ fn unknown_login_page() -> ErrorPage {
         status: StatusCode::BAD_REQUEST,
         code: None,
         title: "This login cannot be finished here",
-        sentence: "It was begun in another browser, took longer than ten minutes, or was finished before."
+        sentence: "It was started in another browser, took longer than ten minutes, or was already finished."
             .into(),
         advice: "Start again from your application, and stay in one browser.",
         retry_after: None,

@@ -163,12 +163,12 @@ fn declined_page(request: &AuthorizationRequest, location: &str) -> Response<Bod
     let uri = RedirectUri::parse_trusted(&request.redirect_uri).ok();
     let is_theirs = |uri: &RedirectUri| uri.is_loopback() || (uri.is_web() && request.is_vouched_for);
     if uri.as_ref().is_some_and(is_theirs) {
-        return redirect_page("You chose Cancel", "Nothing was allowed.", location);
+        return redirect_page("You chose Cancel", "The application got no access.", location);
     }
     let place = uri.as_ref().map(RedirectUri::describe_destination).unwrap_or_default();
     let notice = NoticePage {
         title: "You chose Cancel",
-        sentence: "Nothing was allowed. You may close this page.",
+        sentence: "The application got no access. You can close this page.",
         advice: &format!("The link leads to {place}. Follow it only if you came from there."),
         link: Some(PageLink::back_to_application(location)),
         request_id: None,

@@ -69,7 +69,8 @@ impl Error {
 
 /// A 401 names the scheme that the client tried (RFC 6749 section 5.2).
 fn invalid_client_response(basic: bool) -> Response<Body> {
-    let what = "the client is unknown here or did not prove itself; remove the connector and add it again";
+    let what = "this server does not know the client, or the client did not authenticate; remove the \
+                connector and add it again";
     let mut response = response::error(StatusCode::UNAUTHORIZED, "invalid_client", what);
     if basic {
         let challenge = HeaderValue::from_static(r#"Basic realm="token""#);
@@ -91,11 +92,11 @@ impl ErrorRedirect {
             return response::error(StatusCode::BAD_REQUEST, code, description);
         }
         let notice = NoticePage {
-            title: "The application asked for what it cannot have",
-            sentence: &format!("Its request was refused: {description}. Nothing was allowed."),
+            title: "The application's request was refused",
+            sentence: &format!("Its request was refused: {description}. The application got no access."),
             advice: &format!(
-                "The application can be told so by this link, which leads to {}. Follow it only if you came from there; \
-                 otherwise close this page.",
+                "This link reports the error to the application; it leads to {}. Follow it only if you came \
+                 from there; otherwise close this page.",
                 self.redirect_uri.describe_destination()
             ),
             link: Some(PageLink::back_to_application(&self.location)),
@@ -129,9 +130,9 @@ impl From<ClientAuthError> for Error {
             ClientAuthError::Malformed(what) => Self::bad_request("invalid_request", what),
             ClientAuthError::Parameter(error) => error.into(),
             ClientAuthError::Invalid { basic } => Self::InvalidClient { basic },
-            ClientAuthError::Unavailable => Self::unavailable("the gateway cannot look the client up now"),
+            ClientAuthError::Unavailable => Self::unavailable("the gateway cannot look up the client now"),
             ClientAuthError::Busy { wait } => Self::Unavailable {
-                description: "too many clients prove themselves here now; wait as long as Retry-After says"
+                description: "too many clients authenticate here now; wait as long as Retry-After says"
                     .into(),
                 wait,
             },

@@ -43,7 +43,7 @@ pub(super) async fn handle(
     meta: RequestMeta<'_>,
 ) -> Result<Response<Body>, Error> {
     if !server.clients.allows_registration() {
-        let closed = "this server takes no registrations; ask its operator for a client id";
+        let closed = "this server accepts no registrations; ask its operator for a client id";
         let status = StatusCode::FORBIDDEN;
         return Err(Error::Rejected { status, code: "access_denied", description: closed.into() });
     }
@@ -76,7 +76,7 @@ fn register(
         redirect_uris: parse_redirect_uris(&asked)?,
     };
     let issued = clients.register(&registration).ok_or(RegistrationError::Metadata(
-        "the metadata are too long; register fewer or shorter redirect URIs",
+        "the metadata is too long; register fewer or shorter redirect URIs",
     ))?;
     Ok(registration_response(&asked, &registration, &issued))
 }
@@ -139,7 +139,8 @@ fn parse_redirect_uris(asked: &Map<String, Value>) -> Result<Vec<RedirectUri>, R
             .map_err(|fault| RegistrationError::RedirectUri(format!("redirect_uris[{number}]: {fault}")))?;
         if for_web && !uri.is_web() {
             return refuse(
-                "a web application must be sent back to https; application_type native may have loopback and schemes of its own",
+                "a web application must have an https redirect URI; application_type native can have \
+                 loopback addresses and its own schemes",
             );
         }
         if !uris.contains(&uri) {

@@ -188,12 +188,13 @@ fn verify_binding(
     match (&details.code_challenge, verifier) {
         (Some(challenge), Some(verifier)) if pkce::verify(challenge, verifier) => Ok(()),
         (Some(_), Some(_)) => {
-            Err(TokenError::BindingMismatch("code_verifier does not fit the code_challenge"))
+            Err(TokenError::BindingMismatch("code_verifier does not match the code_challenge"))
         }
         (Some(_), None) => Err(TokenError::BindingMismatch("code_verifier is missing")),
-        (None, Some(_)) => {
-            Err(TokenError::BindingMismatch("code_verifier came without a code_challenge before"))
-        }
+        (None, Some(_)) => Err(TokenError::BindingMismatch(
+            "there is a code_verifier, but the authorization request had no \
+                                             code_challenge",
+        )),
         (None, None) => Ok(()),
     }
 }
@@ -284,13 +285,13 @@ impl From<TokenError> for Error {
         let (code, description) = match error {
             TokenError::Client(error) => return error.into(),
             TokenError::Grant(GrantError::Unavailable) => {
-                return Self::unavailable("the login cannot be checked now; the token remains good");
+                return Self::unavailable("the login cannot be checked now; the token remains valid");
             }
             TokenError::Grant(GrantError::Invalid) => {
-                ("invalid_grant", "it is unknown, used up, expired or another client's; log in again")
+                ("invalid_grant", "it is unknown, used, expired or belongs to another client; log in again")
             }
             TokenError::Grant(GrantError::Reused) => {
-                ("invalid_grant", "it was used before, so the login is ended; log in again")
+                ("invalid_grant", "it was used before, so the login has ended; log in again")
             }
             TokenError::Grant(GrantError::Ended) => {
                 ("invalid_grant", "the account may no longer log in here; log in again")

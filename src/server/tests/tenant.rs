@@ -239,7 +239,7 @@ async fn a_tenant_without_login_has_no_discovery() {
         ["/.well-known/oauth-protected-resource/a/mcp", "/a/.well-known/openid-configuration", "/a/authorize"]
     {
         let (status, answer) = ask(&gateway, request(Method::GET, path, "")).await;
-        assert!(status == 404 && answer.contains("no login of its own"), "{path}: {answer}");
+        assert!(status == 404 && answer.contains("this tenant has no login"), "{path}: {answer}");
     }
 }
 

@@ -27,7 +27,8 @@ pub(in crate::store) fn warn_if_network_filesystem(folder: &Path) {
     tracing::warn!(
         folder = %folder.display(),
         kind,
-        "the state folder lies on a network file system: a second gateway may not be kept out, and what was kept may be lost with the server; give it a local disk with --state"
+        "the state folder is on a network file system: file locks may not exclude a second gateway, and data \
+         may be lost with the server; use a local disk with --state"
     );
 }
 

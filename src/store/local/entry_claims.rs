@@ -83,7 +83,8 @@ impl LocalTables {
                 Some(entry) => drop(claims.insert(stem, entry)),
                 None => tracing::error!(
                     entry = stem,
-                    "what the store says about who holds this entry's name and paths was changed, or sealed with another master key: it counts for nothing"
+                    "the store's record of this entry's name and paths was changed, or encrypted with \
+                     another master key: the gateway ignores it"
                 ),
             }
         }

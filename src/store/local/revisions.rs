@@ -89,7 +89,9 @@ impl LocalTables {
                 if changed.contains(&stem) {
                     tracing::error!(
                         entry = stem,
-                        "what the store says of this entry was changed, or sealed with another master key: it is paused. Look at its files, then resume it with \"tenantd tenants resume\""
+                        "the store's record of this entry was changed, or encrypted with another master key, \
+                         so the entry is paused. Check its files, then resume it with \"tenantd tenants \
+                         resume\""
                     );
                     let last = row.get::<_, Option<i64>>(5)?.unwrap_or_default().unsigned_abs();
                     return Ok(StoredEntry { entry_id: stem, last_number: last, paused: true, ..claimed });

@@ -105,7 +105,7 @@ impl LogQueue {
             if untold > 0 {
                 tracing::warn!(
                     lost = untold,
-                    "standard error could not be written: lines of the log were lost"
+                    "standard error could not be written; lines of the log were lost"
                 );
             }
         }

@@ -34,11 +34,11 @@ pub(super) struct BudgetMetrics {
 
 impl BudgetMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        let limit = "What a budget may hold, in bytes";
+        let limit = "The limit of a budget, in bytes";
         registry.register("tenantd_budget_limit_bytes", limit, self.limits.clone());
-        let held = "What a budget holds, in bytes";
+        let held = "How much of a budget is in use, in bytes";
         registry.register("tenantd_budget_held_bytes", held, self.held.clone());
-        let refused = "What a budget refused, by the bound that was in the way";
+        let refused = "Refusals of a budget, by the limit that was reached";
         registry.register("tenantd_budget_refused", refused, self.refused.clone());
     }
 

@@ -6,8 +6,8 @@ use crate::routing::{ConflictKind, MountConflict};
 use crate::spec::{Mount, TenantName};
 
 const GUARDED: &str = "backend-guarded";
-const GUARDED_HELP: &str = "remove it if it is a copy, or give it api_keys or a login; if everybody may call it, write open: true in the \
-                    .yaml beside it";
+const GUARDED_HELP: &str = "remove it if it is a copy, or give it api_keys or a login; if everybody may call \
+                            it, write open: true into the .yaml beside it";
 
 /// Why a candidate may not serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +29,14 @@ impl ClaimRejection {
             Self::NameTaken { name, holder } => {
                 let message = format!("the name \"{name}\" is taken by the entry \"{holder}\"");
                 Diagnostic::error("claim-taken", message)
-                    .help("rename this file, or set name: in its overlay")
+                    .help("rename this file, or write name: into its overlay")
             }
             Self::MountTaken(conflict) => {
                 let help = match conflict.kind {
                     ConflictKind::Host => {
-                        "choose another host, or say share_host: true in the operator's files of both tenants"
+                        "choose another host, or write share_host: true into your files of both tenants"
                     }
-                    _ => "choose another path_prefix in the overlay beside it",
+                    _ => "write another path_prefix into the overlay beside it",
                 };
                 Diagnostic::error("claim-taken", describe_conflict(conflict)).help(help)
             }
@@ -45,11 +45,12 @@ impl ClaimRejection {
                 let places: Vec<_> = mounts.iter().map(format_mount).collect();
                 let places = places.join(", ");
                 let message = format!(
-                    "nothing is in the way of the name \"{name}\" and {places} any more, but this claim was refused before: another had \
-                     one of them, or guarded the same backend; it takes nothing by itself"
+                    "the name \"{name}\" and {places} are free now, but this claim was refused before, \
+                     because another tenant had one of them or protected the same backend; the claim does \
+                     not take effect by itself"
                 );
                 let help = format!(
-                    "if it is meant, accept it with `tenantd tenants accept {}`; or change its files",
+                    "to accept the claim, run `tenantd tenants accept {}`; or change its files",
                     shell::quote(entry_id)
                 );
                 Diagnostic::error("claim-free", message).help(help)
@@ -75,11 +76,11 @@ fn describe_conflict(conflict: &MountConflict) -> String {
             format!("the prefix {prefix}{host} differs only in case from one held by tenant \"{holder}\"")
         }
         ConflictKind::TakesEndpoint => {
-            format!("the prefix {prefix}{host} would take a path of tenant \"{holder}\"'s own")
+            format!("the prefix {prefix}{host} would take a path that belongs to tenant \"{holder}\"")
         }
         ConflictKind::Host => {
             let host = mount.host.as_ref().map(ToString::to_string).unwrap_or_default();
-            format!("the host {host} is tenant \"{holder}\"'s own")
+            format!("the host {host} belongs to tenant \"{holder}\"")
         }
     }
 }
@@ -87,8 +88,8 @@ fn describe_conflict(conflict: &MountConflict) -> String {
 /// Returns the finding for an entry that would open what the entry `by` guards.
 fn guarded_error(by: &str) -> Diagnostic {
     let message = format!(
-        "\"{by}\" asks its callers for a credential and has the same backend, key and connection; this one would give the same to \
-         everybody, so it is not opened"
+        "\"{by}\" requires a credential from its callers and has the same backend, key and connection; this \
+         tenant would give the same data to everybody, so it is not opened"
     );
     Diagnostic::error(GUARDED, message).help(GUARDED_HELP)
 }
@@ -97,8 +98,8 @@ fn guarded_error(by: &str) -> Diagnostic {
 /// data.
 pub(crate) fn guarded_warning(by: &str) -> Diagnostic {
     let message = format!(
-        "\"{by}\" asks its callers for a credential and has the same backend, key and connection; this one gives the same to \
-         everybody. It was open before, so it goes on"
+        "\"{by}\" requires a credential from its callers and has the same backend, key and connection; this \
+         tenant gives the same data to everybody. It was open before, so it stays open"
     );
     Diagnostic::warning(GUARDED, message).help(GUARDED_HELP)
 }

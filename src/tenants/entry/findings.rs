@@ -5,15 +5,15 @@ use crate::base::diagnostic::Diagnostic;
 pub(super) fn rolled_back_notice() -> Diagnostic {
     Diagnostic::notice(
         "rolled-back",
-        "an older revision is in force instead of these files, as an operator wished",
+        "an operator rolled this tenant back: an older revision is in force instead of these files",
     )
-    .help("it stays until the files change")
+    .help("it stays in force until the files change")
 }
 
 pub(super) fn rollback_lost_error() -> Diagnostic {
     Diagnostic::error(
         "rollback-lost",
-        "the older revision that an operator put in force is not kept, or is refused by today's rules",
+        "the older revision that an operator put in force is no longer stored, or today's rules refuse it",
     )
     .help("change the files, or choose another revision with \"tenantd tenants rollback\"")
 }
@@ -21,7 +21,10 @@ pub(super) fn rollback_lost_error() -> Diagnostic {
 pub(super) fn unpersisted_warning() -> Diagnostic {
     Diagnostic::warning(
         "not-kept",
-        "this revision could not be written to the state folder: it would not survive a restart",
+        "this revision could not be written to the state folder; it would not survive a restart",
     )
-    .help("make room on the disk of the state folder, or make it writable; it is tried again every 10 s")
+    .help(
+        "free space on the disk of the state folder, or make the folder writable; the gateway tries again \
+           every 10 s",
+    )
 }

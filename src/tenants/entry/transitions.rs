@@ -202,7 +202,7 @@ impl Entry {
                 }
                 self.phase = Phase::from_parts(live, None);
                 if let Some(shelved) = shelved {
-                    self.abandon_rollback(shelved, "it cannot be built".to_owned());
+                    self.abandon_rollback(shelved, "the tenant cannot be built".to_owned());
                 }
             }
         }

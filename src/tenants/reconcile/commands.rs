@@ -39,17 +39,17 @@ pub struct CommandOutcome {
 /// Why a command was not executed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    #[error("no tenant of this name; \"tenantd tenants list\" names them all")]
+    #[error("there is no tenant with this name; \"tenantd tenants list\" lists all of them")]
     NotFound,
-    #[error("this gateway keeps no revisions: it could not write its state folder when it started")]
+    #[error("this gateway stores no revisions, because it could not write its state folder at start")]
     NoStore,
-    #[error("revision {0} is not kept; \"tenantd tenants history NAME\" lists those that are")]
+    #[error("revision {0} is not stored; \"tenantd tenants history NAME\" lists the stored revisions")]
     NoRevision(u64),
-    #[error("revision {number} would be refused today")]
+    #[error("revision {number} would be refused by today's rules")]
     Rejected { number: u64, report: Report },
     #[error("revision {number} cannot be put in force: {why}")]
     NotActivated { number: u64, why: String },
-    #[error("nothing of this tenant waits to be accepted: no claim of its files was refused")]
+    #[error("this tenant has no refused claim to accept")]
     NothingToAccept,
     #[error("it cannot be accepted: {0}")]
     ClaimHeld(String),

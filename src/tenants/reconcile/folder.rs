@@ -110,7 +110,7 @@ impl TenantsFolder {
     /// Records that a full scan found entries, or that there are none to be missed.
     pub(super) fn clear_suspicion(&mut self) {
         if self.suspect_since.take().is_some() {
-            tracing::info!(folder = %self.path.display(), "the tenants folder is there again");
+            tracing::info!(folder = %self.path.display(), "the tenants folder is available again");
         }
     }
 
@@ -137,7 +137,8 @@ impl TenantsFolder {
             tracing::warn!(
                 %error,
                 folder = %self.path.display(),
-                "the tenants folder cannot be read; its tenants go on as they are. Check that it exists and that this user may read it"
+                "the tenants folder cannot be read; its tenants continue unchanged. Check that it exists and \
+                 that this user can read it"
             );
         }
     }

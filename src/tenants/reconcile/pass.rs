@@ -15,7 +15,7 @@ impl Reconciler {
     pub(super) async fn first_pass(&mut self) {
         self.scan_all().await;
         let folder = self.folder.path().display();
-        tracing::info!(%folder, entries = self.entries.len(), "tenants folder read");
+        tracing::info!(%folder, entries = self.entries.len(), "the tenants folder was read");
     }
 
     /// Runs one pass over all entries.

@@ -15,10 +15,11 @@ use crate::tenants::status::TenantStatus;
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     #[error(
-        "\"{0}\" is no name of a tenant's file: it ends in .zip, .yaml, .yml or .env and has no folder in it"
+        "\"{0}\" is not a valid name for a tenant's file: it must end in .zip, .yaml, .yml or .env and must \
+         not contain a folder"
     )]
     InvalidName(String),
-    #[error("{0} is there already; say --replace to put this one in its place")]
+    #[error("{0} exists already; use --replace to replace it")]
     AlreadyExists(String),
     #[error("the tenant would be refused")]
     Rejected(Report),

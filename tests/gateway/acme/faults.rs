@@ -70,7 +70,7 @@ async fn a_ca_that_dies_in_the_middle_of_an_order_is_asked_again_when_it_is_back
     let gateway = pebble.setup("").flag("--host", "mcp.test").start().await;
     until("an order is under way", async || (pebble.orders() == 1).then_some(())).await;
     pebble.kill();
-    until_trouble(&gateway, "mcp.test", "not reached").await;
+    until_trouble(&gateway, "mcp.test", "cannot be reached").await;
     assert!(Visitor::trusting_nobody(pebble.tls_port).is_served("mcp.test").await);
     // The CA restarts without memory of the order or our account, and validates fast now.
     pebble.options.slow_validation = false;
@@ -160,7 +160,9 @@ async fn a_chain_that_is_a_lie_is_not_served() {
     let gateway = pebble.setup_asking(&front.directory(), "").flag("--host", "mcp.test").start().await;
     let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
     let good = until("it is certified", async || visitor.serial("mcp.test").await).await;
-    for (lie, words) in [(Lie::Stale, "not the certificate's"), (Lie::Truncated, "chain does not hold")] {
+    for (lie, words) in
+        [(Lie::Stale, "does not belong to the certificate"), (Lie::Truncated, "chain is not valid")]
+    {
         front.lie(Some(lie));
         let (status, text) = post(&gateway, "/-/renew/mcp.test").await;
         assert!(status == 409 && text.contains(words), "{lie:?}: {text}");
@@ -212,13 +214,13 @@ async fn a_name_that_leads_elsewhere_is_proved_at_staging_before_the_next_order(
     pebble.lead("mcp.test", "127.0.0.9").await;
     let setup = pebble.setup_asking(&production.directory(), &lines).flag("--host", "mcp.test");
     let gateway = setup.start().await;
-    until_trouble(&gateway, "mcp.test", "could not see that mcp.test is ours").await;
+    until_trouble(&gateway, "mcp.test", "could not validate mcp.test").await;
     assert_eq!((production.orders().len(), staging.orders().len()), (2, 0), "one order for each way");
 
     // From now on the order is tried at staging first, also on an operator's request and after a
     // restart.
     let (_, said) = post(&gateway, "/-/renew/mcp.test").await;
-    assert!(said.contains("staging could not see") && said.contains("nothing is ordered"), "{said}");
+    assert!(said.contains("staging could not validate") && said.contains("nothing is ordered"), "{said}");
     let gateway = gateway.kill_and_restart().await;
     post(&gateway, "/-/renew/mcp.test").await;
     assert_eq!((production.orders().len(), staging.orders().len()), (2, 4));
@@ -240,9 +242,9 @@ async fn staging_that_is_out_of_order_keeps_nobody_from_a_certificate() {
     let lines = format!("acme_staging: {}\n", staging.directory());
     pebble.lead("mcp.test", "127.0.0.9").await;
     let gateway = pebble.setup(&lines).flag("--host", "mcp.test").start().await;
-    until_trouble(&gateway, "mcp.test", "could not see that mcp.test is ours").await;
+    until_trouble(&gateway, "mcp.test", "could not validate mcp.test").await;
     pebble.lead_back("mcp.test").await;
     staging.fail(&[Fault::Html]);
     renew(&gateway, "mcp.test").await;
-    assert!(staging.has_failed() && gateway.output().contains("staging is of no help"));
+    assert!(staging.has_failed() && gateway.output().contains("staging gives no result"));
 }

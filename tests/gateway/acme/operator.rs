@@ -150,7 +150,7 @@ async fn the_doctor_explains_what_keeps_a_certificate_from_being_obtained() {
         (&directory[..], vec!["acme_ca_root"]),
         (
             &["--acme-directory", "https://127.0.0.1:1/dir"],
-            vec!["!!  https://127.0.0.1:1/dir", "may connect"],
+            vec!["!!  https://127.0.0.1:1/dir", "can connect"],
         ),
         (&["--acme-directory", &format!("{}x", pebble.directory()), "--acme-ca-root", &root], vec!["404"]),
         (
@@ -166,7 +166,7 @@ async fn the_doctor_explains_what_keeps_a_certificate_from_being_obtained() {
                 "--acme-eab-key-file",
                 "eab.key",
             ],
-            vec!["!!  external account", "no base64"],
+            vec!["!!  external account", "not base64"],
         ),
         (
             &["--acme-directory", "https://127.0.0.1:1/d", "--host", "nobody.invalid"],

@@ -16,9 +16,10 @@ async fn a_full_disk_costs_the_receipts_and_nothing_else() {
     let setup = Setup::new().file("acme.zip", Tenant::new("acme", &backend).zip()).after_mounting(full);
     let gateway = setup.start().await;
     gateway.until_state("acme", "serving").await;
-    until("it is said", async || gateway.output().contains("no receipts can be written").then_some(())).await;
+    until("it is said", async || gateway.output().contains("status files cannot be written").then_some(()))
+        .await;
     assert_eq!(gateway.client().search(Era::Modern, "/acme", "q").await.data()["row_count"], 2);
-    assert_eq!(gateway.output().matches("no receipts can be written").count(), 1);
+    assert_eq!(gateway.output().matches("status files cannot be written").count(), 1);
     gateway.among_its_mounts("! ls -A tenants.d | grep -F .tmp");
     // With space again, the next change has its receipt.
     gateway.among_its_mounts("rm tenants.d/.fill tenants.d/acme.zip");
@@ -40,7 +41,8 @@ async fn a_read_only_folder_is_served_without_receipts() {
     let setup = Setup::new().file("acme.zip", Tenant::new("acme", &backend).zip()).after_mounting(lines);
     let gateway = setup.start().await;
     gateway.until_state("acme", "serving").await;
-    until("it is said", async || gateway.output().contains("no receipts can be written").then_some(())).await;
+    until("it is said", async || gateway.output().contains("status files cannot be written").then_some(()))
+        .await;
     assert!(!gateway.tenant_file("acme.status.json").exists());
     // The folder still changes from outside the mount.
     gateway.put("beta.zip", Tenant::new("beta", &backend).zip());

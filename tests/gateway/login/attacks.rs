@@ -101,7 +101,7 @@ async fn a_callback_is_only_good_in_the_browser_that_consented_and_once() {
     assert_stops(&attacker.get(&callback.replace(&state, &state.to_lowercase())).await, "another state");
     assert_stops(&attacker.get("/a/auth/ms-callback?code=x").await, "no state");
     assert_eq!(attacker.get(&callback).await.status, 302);
-    assert_stops(&attacker.get(&callback).await, "finished before");
+    assert_stops(&attacker.get(&callback).await, "already finished");
 }
 
 #[tokio::test]

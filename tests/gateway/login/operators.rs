@@ -145,5 +145,8 @@ async fn a_client_that_was_entered_logs_in_until_it_is_shut_out() {
         &gateway,
         &["clients", "add", "a", "--name", "x", "--redirect-uri", "http://evil.example/cb"],
     );
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("http is for loopback only"), "{refused:?}");
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("http is allowed for loopback only"),
+        "{refused:?}"
+    );
 }

@@ -64,9 +64,9 @@ async fn large_answers_of_several_tenants_take_their_bytes_and_no_more() {
     let beside = Beside::watch(client.clone(), "/b");
     let nests = many(&format!("{}{}", "[".repeat(110), "]".repeat(110)), CAP);
     for (text, each, said) in [
-        (many("0", CAP), 3, "Only the first"),
-        (format!("{{\"a\":{}}}", many("{\"\":0}", CAP)), 1, "The data is left out"),
-        (nests, 1, "Only the first"),
+        (many("0", CAP), 3, "The result has only the first"),
+        (format!("{{\"a\":{}}}", many("{\"\":0}", CAP)), 1, "The result has no data"),
+        (nests, 1, "The result has only the first"),
     ] {
         bad.answer("/nlp-search", reply(text));
         let mut served = 0;
@@ -97,7 +97,7 @@ async fn answers_beyond_the_memory_for_answers_are_refused_in_a_sentence() {
     let sentence = client.search(Era::Modern, "/a", "q").await.tool_error();
     assert!(
         sentence.starts_with(
-            "The answers under way take all the memory that one tenant's answers may have. Wait"
+            "The answers in progress use all the memory that is allowed for one tenant's answers. Wait"
         ),
         "{sentence}"
     );
@@ -121,7 +121,7 @@ async fn contexts_take_their_bytes_and_no_more() {
     let beside = Beside::watch(client.clone(), "/b");
     let tenants: Vec<&str> = names.iter().map(String::as_str).collect();
     for result in all_at_once(&client, &tenants, 2, "get_context", json!({})).await {
-        assert!(told(&result).starts_with("Note: Only the first"), "{}", told(&result));
+        assert!(told(&result).starts_with("Note: The result has only the first"), "{}", told(&result));
     }
     beside.finish().await.assert_unharmed("b beside large contexts");
     // 20 contexts of 1 MiB. Parsed into trees, they took 75 MiB each.
@@ -149,7 +149,7 @@ async fn contexts_of_many_tenants_have_a_bound_together_and_small_ones_stay() {
     let tenants: Vec<&str> = names.iter().map(String::as_str).collect();
     for _ in 0..3 {
         for result in all_at_once(&client, &tenants, 2, "get_context", json!({})).await {
-            assert!(told(&result).starts_with("Note: Only the first"), "{}", told(&result));
+            assert!(told(&result).starts_with("Note: The result has only the first"), "{}", told(&result));
         }
         let held = metric(&gateway, HELD).await;
         assert!((3 << 20..=4 << 20).contains(&held), "contexts hold {held} bytes");
@@ -210,7 +210,7 @@ async fn requests_of_many_values_are_refused_before_anything_is_made_of_them() {
     for answer in calls.join_all().await {
         assert_eq!(answer.status(), 400);
         let text = answer.text().await.expect("a body");
-        assert!(text.contains("more JSON values than the 10000"), "{text}");
+        assert!(text.contains("more than 10000 JSON values"), "{text}");
     }
     beside.finish().await.assert_unharmed("b beside requests of many values");
     let grown = gateway.peak_mib().saturating_sub(before);
@@ -277,7 +277,7 @@ async fn answers_are_read_in_the_encodings_that_pythons_clients_read() {
     let asked = backend.requests().iter().filter_map(|request| request.header("accept-encoding")).count();
     assert_eq!(asked, 0, "nobody asks for compression");
     for (headers, said) in [
-        (&[("content-encoding", "br")], "compressed with br, though it was not asked to"),
+        (&[("content-encoding", "br")], "compressed with br, although the request did not allow it"),
         (&[("content-encoding", "gzip")], "whose gzip compression is damaged"),
         (&[("content-type", "application/json")], "not in UTF-8"),
     ] {

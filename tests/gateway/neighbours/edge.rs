@@ -236,7 +236,7 @@ async fn one_person_has_so_many_streams_and_the_next_one_has_others() {
     assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].as_bytes()), (503, &b"1"[..]));
     let error: serde_json::Value = refused.json().await.expect("JSON");
     assert!(
-        error["error"]["message"].as_str().is_some_and(|text| text.contains("one client may")),
+        error["error"]["message"].as_str().is_some_and(|text| text.contains("limit of one client")),
         "{error}"
     );
     assert_eq!(ann.search(Era::Modern, "/a", "q").await.status, 200, "calls are no streams");

@@ -97,7 +97,7 @@ async fn a_hidden_tool_hides_the_document_from_everybody() {
     let read = client.rpc(Era::Modern, "/a/mcp", "resources/read", json!({ "uri": "context://a" })).await;
     assert!(!read.text.contains(ENTITY), "{read:?}");
     let told = read.json()["error"]["message"].to_string();
-    assert!(told.contains("there is no such resource here"), "what is hidden is not there: {told}");
+    assert!(told.contains("this server has no such resource"), "what is hidden is not there: {told}");
     let called = json!({ "name": "get_context", "arguments": {} });
     let called = client.rpc(Era::Modern, "/a/mcp", "tools/call", called).await;
     assert_eq!(called.json()["error"]["code"], -32602, "{called:?}");
@@ -132,7 +132,7 @@ async fn arguments_that_do_not_fit_reach_no_backend_and_a_refusal_tells_nothing_
         (json!({ "query": 7, "region": "north" }), "query"),
     ] {
         let sentence = search(&people[0], arguments.clone()).await.tool_error();
-        assert!(sentence.contains("nothing was asked") && sentence.contains(said), "{sentence}");
+        assert!(sentence.contains("was not called") && sentence.contains(said), "{sentence}");
         let refused = search(&people[1], arguments).await.tool_error();
         assert!(refused.contains("may not use this tool"), "{refused}");
         assert!(!refused.contains("region") && !refused.contains("query"), "{refused}");
@@ -199,7 +199,7 @@ async fn an_argument_in_a_path_never_walks_out_of_its_segment() {
     {
         let sentence = search(json!({ "query": "q", "region": region })).await.tool_error();
         assert!(
-            sentence.contains("argument \"region\"") && sentence.contains("nothing was asked"),
+            sentence.contains("argument \"region\"") && sentence.contains("was not called"),
             "{sentence}"
         );
     }

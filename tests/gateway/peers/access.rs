@@ -23,7 +23,7 @@ async fn a_key_opens_its_tenant_to_every_client() {
 async fn a_client_without_the_key_is_refused_in_words() {
     each(LIBRARIES, keyed, |stage| async move {
         for (key, said) in [
-            (None, "This server wants an API key"),
+            (None, "This server requires an API key"),
             (Some(secret("stranger")), "The API key is unknown or expired"),
         ] {
             let mut client = stage.start(key.as_deref());

@@ -61,7 +61,7 @@ async fn every_client_is_told_in_words_what_failed() {
         let sentence = misunderstood["text"].as_str().unwrap_or_default();
         assert!(sentence.contains("query") && sentence.contains("Correct them"), "{sentence}");
         let unknown = client.ask(json!({ "do": "call", "name": "drop_table", "arguments": {} })).await;
-        assert!(unknown["error"].to_string().contains("there is no tool"), "{unknown}");
+        assert!(unknown["error"].to_string().contains("this server has no tool"), "{unknown}");
         stage.backend.answer("/nlp-search", Reply::Rows);
         assert_eq!(client.search("q").await["failed"], false, "the connection is as good as before");
     })

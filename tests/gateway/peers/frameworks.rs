@@ -56,7 +56,10 @@ async fn every_framework_lists_the_tools_and_shows_a_model_their_answers() {
             assert_eq!(stage.backend.requests().last().expect("it was asked").json().get("limit"), None);
         }
         let text = read(&mut client, "search", json!({ "query": "q", "limit": 1 })).await;
-        assert!(text.contains("north") && text.contains("the first 1 are kept, as asked"), "{text}");
+        assert!(
+            text.contains("north") && text.contains("the result has the first 1, as requested"),
+            "{text}"
+        );
         for arguments in [json!({}), json!({ "topic": null })] {
             let text = read(&mut client, "get_context", arguments).await;
             assert!(text.contains("orders") && text.contains("revenue"), "{text}");

@@ -15,13 +15,13 @@ const MOST_REDIRECT_URIS: usize = 20;
 pub(super) enum DocumentError {
     #[error("it is not a JSON object")]
     NotAnObject,
-    #[error("its client_id is not its own address")]
+    #[error("its client_id is not its own URL")]
     OtherClient,
-    #[error("it holds a secret, or wants to prove itself by one")]
+    #[error("it contains a secret, or requires authentication with one")]
     Secret,
     #[error("it has no usable redirect URI, or too many")]
     RedirectUris,
-    #[error("its keys are not on its own host, or are none")]
+    #[error("its keys are not on its own host, or there are none")]
     Keys,
 }
 

@@ -15,13 +15,13 @@ pub(crate) struct DocumentUrl {
 /// Why a text is not such a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DocumentUrlError {
-    #[error("it is no https URL in its plainest spelling")]
+    #[error("it is not an https URL in normalized form")]
     Spelling,
     #[error("it has a user name, a fragment or a port")]
     Parts,
-    #[error("its path has a dot segment or nothing in it")]
+    #[error("its path has a dot segment or is empty")]
     Path,
-    #[error("its host is an address or no public name")]
+    #[error("its host is an address or not a public name")]
     Host,
 }
 

@@ -48,7 +48,7 @@ pub(super) struct FetchedDocument {
 /// Why a fetch failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
-    #[error("no client for it can be made")]
+    #[error("no HTTP client can be created for it")]
     NoClient,
     #[error("{0}")]
     Unreachable(String),
@@ -58,7 +58,7 @@ pub(super) enum FetchError {
     NotJson,
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
-    #[error("as many names are being looked up as may be")]
+    #[error("the maximum number of DNS lookups is in progress")]
     Busy,
     #[error("the host's name: {0}")]
     NoAddress(#[from] dns::LookupError),
@@ -131,7 +131,12 @@ impl DocumentFetcher {
                 Some(root) => builder.tls_certs_only([root.clone()]),
                 None => builder,
             };
-            builder.build().inspect_err(|error| tracing::error!(%error, "no way to clients' documents")).ok()
+            builder
+                .build()
+                .inspect_err(
+                    |error| tracing::error!(%error, "no HTTP client for clients' metadata documents"),
+                )
+                .ok()
         };
         self.client.get_or_init(make).as_ref()
     }

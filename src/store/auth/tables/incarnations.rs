@@ -37,7 +37,8 @@ impl AuthTables {
             if opened.is_none() {
                 tracing::error!(
                     tenant,
-                    "what the store says of whose this name is was changed, or sealed with another key: logins made under it are unknown"
+                    "the store's record of the owner of this name was changed, or encrypted with another \
+                     key: its logins are no longer valid"
                 );
             }
             let life = Incarnation { tenant: tenant.into(), id: IncarnationId(id) };
@@ -70,7 +71,8 @@ impl AuthTables {
             .map(IncarnationChange::Begin)
             .collect();
         if let Err(error) = self.apply_incarnation_changes(&turns) {
-            tracing::warn!(%error, "lives of tenants cannot be sealed with the new master key; keep the line of the old one");
+            tracing::warn!(%error, "incarnations of tenants cannot be encrypted with the new master key; \
+                                    keep the line of the old key");
         }
     }
 

@@ -256,7 +256,7 @@ async fn a_rejected_change_closes_the_live_revision_if_it_is_about_who_may_call(
 #[tokio::test]
 async fn a_failed_rollback_leaves_everything_as_it_was_and_says_why() {
     for events in [PHASES[2], PHASES[4], PHASES[5], PHASES[6]] {
-        for (end, why) in [(Reject, "another entry has it"), (FailToPromote, "it cannot be built")] {
+        for (end, why) in [(Reject, "another entry has it"), (FailToPromote, "the tenant cannot be built")] {
             let mut fixture = Fixture::after(events);
             let (before, pinned) = (fixture.phase(), fixture.entry.pinned_digest());
             fixture.apply(RollBack);
