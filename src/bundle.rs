@@ -4,9 +4,9 @@
 //! findings). Pure apart from reading those files: no network, no clock, no state.
 //!
 //! The steps: [`list_entries()`] groups files into entries; [`load`] reads them into layers
-//! (`layers`: `archive`, `yaml`, `dotenv`, `document`, `shape`), then validates every value (`validate`).
-//! All findings are reported at once, and none ever contains a secret (`excerpt`). Only `contract`
-//! knows the vendor's API.
+//! (`layers`: `archive`, `yaml`, `dotenv`, `document`, `shape`), then validates every value
+//! (`validate`). All findings are reported at once, and none ever contains a secret (`excerpt`).
+//! Only `contract` knows the vendor's API.
 
 mod archive;
 mod confinement;

@@ -1,10 +1,10 @@
 //! Floor 4: the life of tenants. Knows files and tenants, but no sockets.
 //!
 //! The path of a dropped file: an event ([`watch`]) → debouncing ([`debounce`]) → the scan of its
-//! entry ([`scan`]) and whether that is stable ([`stability`]) → loading (`bundle`) → the resolution
-//! of claims ([`claims`]) → building ([`build`]) → publishing in one step ([`registry`]) →
-//! announcing (log, metrics, status file, open streams). [`reconcile`] is the one task that runs all
-//! of it.
+//! entry ([`scan`]) and whether that is stable ([`stability`]) → loading (`bundle`) → the
+//! resolution of claims ([`claims`]) → building ([`build`]) → publishing in one step ([`registry`])
+//! → announcing (log, metrics, status file, open streams). [`reconcile`] is the one task that runs
+//! all of it.
 //!
 //! Promises: an unchanged tenant keeps its `Arc`; after a bad change the last good revision goes on
 //! serving, unless the change may concern who may call; one tenant's failure affects no other.

@@ -99,7 +99,8 @@ impl<'a> BoundedBuffer<'a> {
     /// Appends bytes.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] above the cap, [`Error::BudgetExhausted`] if there is no memory to reserve.
+    /// [`Error::TooLarge`] above the cap, [`Error::BudgetExhausted`] if there is no memory to
+    /// reserve.
     pub(super) fn push(&mut self, data: &[u8]) -> Result<(), Error> {
         if data.len() > self.cap - self.bytes.len() {
             return Err(Error::TooLarge { limit: self.cap });

@@ -1,8 +1,8 @@
 //! Undoes the encodings of a response that nobody asked for: content codings (RFC 9110 section
 //! 8.4.1) and character encodings other than UTF-8.
 //!
-//! Python's HTTP clients undo them silently, so a backend whose answers have them works for everybody
-//! who called it with Python. What cannot be undone is named in the error.
+//! Python's HTTP clients undo them silently, so a backend whose answers have them works for
+//! everybody who called it with Python. What cannot be undone is named in the error.
 //!
 //! The decoded bytes count against the same limit and the same budget as the received ones, and are
 //! counted as they grow: a few bytes can decode to a thousand times as many.
@@ -174,8 +174,8 @@ enum TextEncoding {
 }
 
 impl TextEncoding {
-    /// Detects the encoding as Python's `json` module does: by the byte order mark, else by the zero
-    /// bytes around the first characters, which are ASCII in JSON.
+    /// Detects the encoding as Python's `json` module does: by the byte order mark, else by the
+    /// zero bytes around the first characters, which are ASCII in JSON.
     ///
     /// A text that is valid in UTF-8 is in UTF-8 whatever is declared: servers declare a default of
     /// theirs, and no other text happens to be valid. The exception is ISO-2022-JP, whose bytes are

@@ -429,7 +429,8 @@ pub struct CertsQueryArgs {
     /// The output format and the gateway to ask.
     #[command(flatten)]
     pub query: QueryArgs,
-    /// Read this certs folder instead of asking a gateway [default: the gateway's, if none answers].
+    /// Read this certs folder instead of asking a gateway [default: the gateway's, if none
+    /// answers].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub certs: Option<String>,
 }

@@ -94,7 +94,8 @@ impl Permissions {
         !matches!(self.door, AuthMode::Open)
     }
 
-    /// Returns whether any caller can have an item. None can have the context if its tool is hidden.
+    /// Returns whether any caller can have an item. None can have the context if its tool is
+    /// hidden.
     pub(super) fn is_offered(&self, item: ProtectedItem<'_>) -> bool {
         match item {
             ProtectedItem::Description => true,

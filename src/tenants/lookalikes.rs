@@ -7,8 +7,8 @@ use std::hash::{BuildHasher, RandomState};
 use super::scan::ScanResult;
 use crate::bundle;
 
-/// Entry ids, and names of misnamed files, by the hash of their lookalike keys. A hash collision only costs a
-/// needless scan.
+/// Entry ids, and names of misnamed files, by the hash of their lookalike keys. A hash collision
+/// only costs a needless scan.
 #[derive(Debug, Default)]
 pub(super) struct LookalikeIndex {
     names: HashMap<u64, Vec<Box<str>>>,

@@ -1,12 +1,13 @@
 //! Decides which of the scanned entries to read and which are gone, by whether they are stable.
 //! Pure.
 //!
-//! A half-written YAML is often valid without its last lines, so an unstable entry must never open a
-//! tenant: an entry is accepted only if all its files were renamed into place, or were the same in
-//! two scans half a second apart, or (a zip) could be read completely. A new zip without other files
-//! that is open to everybody takes two scans, so that it never serves without the overlay that is
-//! copied after it. A missing file takes two scans as well, since an editor may be about to write it
-//! anew. Modification times are compared with those of the previous scan, never with a clock.
+//! A half-written YAML is often valid without its last lines, so an unstable entry must never open
+//! a tenant: an entry is accepted only if all its files were renamed into place, or were the same
+//! in two scans half a second apart, or (a zip) could be read completely. A new zip without other
+//! files that is open to everybody takes two scans, so that it never serves without the overlay
+//! that is copied after it. A missing file takes two scans as well, since an editor may be about to
+//! write it anew. Modification times are compared with those of the previous scan, never with a
+//! clock.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -186,8 +187,8 @@ impl ScanContext<'_> {
 
 impl Stability {
     /// Judges an entry by one scan: all files were renamed into place or are as they were when last
-    /// read (`known`), or all others are zips, or neither. A new entry that is only a zip may be the
-    /// first of several files, however it arrived.
+    /// read (`known`), or all others are zips, or neither. A new entry that is only a zip may be
+    /// the first of several files, however it arrived.
     fn of(signature: &Signature, renamed: &HashSet<PathBuf>, known: Option<&Signature>) -> Self {
         let stamps = signature.stamps();
         if known.is_none() && !stamps.is_empty() && stamps.iter().all(FileStamp::is_zip) {

@@ -330,7 +330,10 @@ fn the_installed_settings_are_those_of_etc() {
     let output = command.output().expect("it runs");
     let said = printed(&output);
     assert!(output.status.success(), "{said}");
-    for wanted in ["judged by /etc/tenantd/tenantd.yaml", "a: ok, https://installed.example.test/a/mcp"] {
+    for wanted in [
+        "checked with the settings in /etc/tenantd/tenantd.yaml",
+        "a: ok, https://installed.example.test/a/mcp",
+    ] {
         assert!(said.contains(wanted), "no {wanted:?}: {said}");
     }
 }

@@ -128,7 +128,7 @@ async fn a_tenants_folder_that_had_to_be_made_is_told_with_the_one_that_was_perh
     let setup = super::harness::Setup::new().file("acme.zip", "x");
     let gateway = setup.instead("--tenants", "tenant.d").start().await;
     let said = gateway.output();
-    for wanted in ["was not there and has been made", "one of almost that name", "tenants.d"] {
+    for wanted in ["did not exist and was created", "a folder with a similar name", "tenants.d"] {
         assert!(said.contains(wanted), "no {wanted:?}: {said}");
     }
     let gateway = super::harness::Setup::new().instead("--tenants", "elsewhere").start().await;

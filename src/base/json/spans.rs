@@ -1,7 +1,7 @@
 //! Where the larger arrays and objects of a document end, so that they can be skipped.
 //!
-//! A tool's answer is looked through some ten times: for its rows, their number, its columns. Without
-//! these spans each time would read all of its bytes.
+//! A tool's answer is looked through some ten times: for its rows, their number, its columns.
+//! Without these spans each time would read all of its bytes.
 
 use super::scan::{end_of_string, next_structure};
 
@@ -50,7 +50,8 @@ impl ContainerSpans {
                     at += 1;
                     let Some((start, index)) = open.pop() else { break };
                     match index {
-                        // What is within a small container is smaller still, so its span is the last.
+                        // What is within a small container is smaller still, so its span is the
+                        // last.
                         Some(index) if at - start < MIN_BYTES => spans.truncate(index),
                         Some(index) => spans[index].end = offset(at),
                         None => {}

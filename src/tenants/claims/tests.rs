@@ -278,7 +278,8 @@ fn a_host_is_one_tenants_unless_both_operators_share() {
     assert!(resolve(&[withdraws]).is_empty());
 }
 
-/// An entry whose claims collide with nobody's: what it would open, what it guards, and whether it was refused before.
+/// An entry whose claims collide with nobody's: what it would open, what it guards, and whether it
+/// was refused before.
 type Data<'a> = (&'a str, &'a [Reach], &'a [Reach], bool);
 
 fn resolve_by_data(rows: &[Data<'_>]) -> BTreeMap<String, ClaimRejection> {

@@ -4,19 +4,21 @@
 //! |---|---|---|---|---|
 //! | read: usable | `Candidate` | `Candidate` | `LiveWithCandidate` | `LiveWithCandidate` |
 //! | read: the live revision | | | `Live`, open | `Live`, open |
-//! | read: unusable | `Unusable` | `Unusable` | `Live`, closed unless who may call is certainly unchanged | as before |
+//! | read: unusable | `Unusable` | `Unusable` | `Live`, closed if in doubt | as before |
 //! | read: unusable, and a file of the live revision is gone | | | `Unusable` | `Unusable` |
 //! | read: what a rollback replaced | `Unusable` | `Unusable` | `Live`, open | `Live`, open |
 //! | restore | `Live` | `LiveWithCandidate` | | |
-//! | reject | | `Candidate` | | `LiveWithCandidate`, closed unless who may call is certainly unchanged |
+//! | reject | | `Candidate` | | `LiveWithCandidate`, closed if in doubt |
 //! | promote | | `Live`, open | | `Live`, open |
-//! | promote, but building fails | | `Unusable` | | `Live`, closed unless who may call is certainly unchanged |
+//! | promote, but building fails | | `Unusable` | | `Live`, closed if in doubt |
 //! | roll back | `Candidate` | `Candidate` | `LiveWithCandidate` | `LiveWithCandidate` |
 //! | pause or resume, but building fails | | | `Unusable` | `Candidate` |
 //!
-//! A rollback that is rejected or cannot be built leads back to the phase before it. Where a cell is
-//! empty, the event cannot occur or changes nothing. A phase is taken out and put back within one
-//! function, which calls nothing that may panic: builders catch panics.
+//! In doubt: unless the change certainly does not affect who may call.
+//!
+//! A rollback that is rejected or cannot be built leads back to the phase before it. Where a cell
+//! is empty, the event cannot occur or changes nothing. A phase is taken out and put back within
+//! one function, which calls nothing that may panic: builders catch panics.
 
 use std::mem;
 use std::path::PathBuf;
@@ -70,8 +72,8 @@ impl Entry {
     }
 
     /// After a refused change the live revision stays: open if the change certainly does not affect
-    /// who may call, otherwise closed. If a file of that revision was deleted, the operator meant to
-    /// remove it, and the revision ends.
+    /// who may call, otherwise closed. If a file of that revision was deleted, the operator meant
+    /// to remove it, and the revision ends.
     fn after_reading(
         &mut self,
         live: Option<LiveRevision>,
@@ -133,9 +135,9 @@ impl Entry {
 
     /// Rejects the candidate. Returns whether that is new.
     ///
-    /// If the candidate would change who may call, the live revision is closed, whatever the reason.
-    /// A rejection that `lasts` stands until the files change or an operator accepts the claim. A
-    /// rejected rollback is over.
+    /// If the candidate would change who may call, the live revision is closed, whatever the
+    /// reason. A rejection that `lasts` stands until the files change or an operator accepts the
+    /// claim. A rejected rollback is over.
     pub(in crate::tenants) fn reject(&mut self, rejection: Diagnostic, lasts: bool) -> bool {
         let (live, candidate) = match &mut self.phase {
             Phase::Unusable | Phase::Live(_) => return false,
@@ -208,8 +210,8 @@ impl Entry {
         }
     }
 
-    /// Makes a persisted revision the candidate, whatever the files say. If it is promoted, it stays
-    /// until they change; if not, what waited before waits again, and
+    /// Makes a persisted revision the candidate, whatever the files say. If it is promoted, it
+    /// stays until they change; if not, what waited before waits again, and
     /// [`take_rollback_failure`](Self::take_rollback_failure) says why.
     pub(in crate::tenants) fn roll_back(&mut self, revision: Candidate) {
         let (live, candidate) = mem::take(&mut self.phase).into_parts();

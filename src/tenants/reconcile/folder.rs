@@ -96,8 +96,8 @@ impl TenantsFolder {
         self.watch.as_ref().is_some_and(FolderWatch::has_notifications)
     }
 
-    /// Returns the interval of full scans. No event would announce that a missing folder is back, so
-    /// it is polled.
+    /// Returns the interval of full scans. No event would announce that a missing folder is back,
+    /// so it is polled.
     pub(super) fn scan_interval(&self) -> Duration {
         self.watch.as_ref().map_or(POLL_INTERVAL, FolderWatch::scan_interval)
     }

@@ -20,8 +20,8 @@ use crate::tenants::stability::PendingLoad;
 
 /// The number of concurrent readers: the cores of the smallest machine.
 const READERS: usize = 2;
-/// The number of entries that are read in one batch: reading an entry takes more memory than keeping
-/// it.
+/// The number of entries that are read in one batch: reading an entry takes more memory than
+/// keeping it.
 const BATCH_SIZE: usize = 256;
 
 /// What was read of one entry.

@@ -107,8 +107,8 @@ impl Reconciler {
         named.map(|(entry_id, named)| (Arc::clone(entry_id), Arc::clone(named))).collect()
     }
 
-    /// Whether a full scan found nothing, although there were tenants, because the folder itself may
-    /// be missing.
+    /// Whether a full scan found nothing, although there were tenants, because the folder itself
+    /// may be missing.
     fn suspects_absence(&mut self, scanned: &[ScannedEntry], is_replaced: bool) -> bool {
         if scanned.is_empty() && !self.entries.is_empty() {
             return self.folder.suspects_absence(is_replaced, self.tenant_deps.clock.monotonic());

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::reconciler::{ChangedEntries, Reconciler};
 use crate::tenants::scan::{ScanRequest, ScannedEntry};
 
-/// The number of entries that are persisted in one batch: changes are in memory twice while they are
-/// written.
+/// The number of entries that are persisted in one batch: changes are in memory twice while they
+/// are written.
 const BATCH_SIZE: usize = 256;
 
 impl Reconciler {
