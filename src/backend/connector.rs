@@ -269,7 +269,7 @@ impl BackendStream {
 
 impl fmt::Debug for BackendStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").field("is_http2", &self.is_http2).finish_non_exhaustive()
+        f.debug_struct("BackendStream").field("is_http2", &self.is_http2).finish_non_exhaustive()
     }
 }
 

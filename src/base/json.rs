@@ -164,6 +164,6 @@ impl AsRef<[u8]> for JsonDocument {
 /// Shows only the size, because a document may hold personal data.
 impl fmt::Debug for JsonDocument {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Document").field("bytes", &self.text.len()).finish_non_exhaustive()
+        f.debug_struct("JsonDocument").field("bytes", &self.text.len()).finish_non_exhaustive()
     }
 }

@@ -98,7 +98,7 @@ pub(super) struct RenewalRequest {
 
 impl std::fmt::Debug for AcmeManager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Acme").field("wanted", &self.wanted_names).finish_non_exhaustive()
+        f.debug_struct("AcmeManager").field("wanted", &self.wanted_names).finish_non_exhaustive()
     }
 }
 

@@ -244,6 +244,7 @@ impl ApiSource {
         Ok(self.backend.run_offloaded(bytes, request.deadline, work).await??)
     }
 }
+
 /// Returns the part of the context that matches a topic, or the whole context with a notice.
 fn about(context: &DerivedContext, topic: &str, mut hold: Reservation) -> Result<ToolAnswer, backend::Error> {
     let document = context.document();

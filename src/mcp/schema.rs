@@ -134,9 +134,9 @@ impl Schema {
         if self.validator.is_valid(arguments) {
             return Ok(());
         }
-        let describe: Vec<String> =
+        let violations: Vec<String> =
             self.validator.iter_errors(arguments).take(MAX_TOLD).map(|error| self.describe(&error)).collect();
-        Err(describe.join("; "))
+        Err(violations.join("; "))
     }
 
     /// Describes one violation.
@@ -321,15 +321,15 @@ mod tests {
                 "the value is not of type \"string\" (the value was an object of 1)",
             ),
         ] {
-            let describe = search().check(&arguments).expect_err("a violation");
-            assert!(describe.contains(expected) && describe.chars().count() < 200, "{describe}");
+            let violation = search().check(&arguments).expect_err("a violation");
+            assert!(violation.contains(expected) && violation.chars().count() < 200, "{violation}");
         }
         let short =
             compiled(json!({"type": "object", "properties": {"q": {"type": "string", "maxLength": 9}}}));
-        let describe = short.expect("a schema").check(&json!({"q": long})).expect_err("a violation");
+        let violation = short.expect("a schema").check(&json!({"q": long})).expect_err("a violation");
         let beginning = "How much? ".repeat(4);
         assert_eq!(
-            describe,
+            violation,
             format!("argument \"q\": the value is longer than 9 characters (the value was \"{beginning}\"…)")
         );
     }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::login::LoginCheck;
 pub use self::login::{MachinePrincipal, UserPrincipal};
 use super::grants::Grants;
-use super::revocations::GrantRevocationToken as GrantLeave;
+use super::revocations::GrantRevocationToken;
 use crate::base::digest::Digest;
 use crate::settings::OpenTenants;
 use crate::spec::{AccessRules, AccessSpec, LoginSpec, ResourceSpelling};
@@ -89,7 +89,7 @@ pub struct AdmittedCaller {
 pub struct CallRevocation {
     revoked: CancellationToken,
     /// Marks the grant as in use.
-    _grant_token: Option<GrantLeave>,
+    _grant_token: Option<GrantRevocationToken>,
 }
 
 impl CallRevocation {

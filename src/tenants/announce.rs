@@ -1,4 +1,5 @@
-//! The steps after a new table is published: log, metrics, and the retirement of old revisions.
+//! What follows the publication of a new table: the log, open streams, and the retirement of old
+//! revisions. Also the metrics of tenants by state.
 
 use std::sync::Arc;
 

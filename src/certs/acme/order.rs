@@ -21,8 +21,8 @@ use crate::certs::schedule::{ChallengeKind, FailureKind, IssuanceFailure, Renewa
 /// The profile under which CAs issue for IP addresses.
 const IP_PROFILE: &str = "shortlived";
 
-/// Obtains a certificate, at staging first if nothing has shown yet that the CA can validate the
-/// name. `replaces` is the current one.
+/// Obtains a certificate, at staging first after a failed validation. `replaces` is the current
+/// one.
 pub(super) async fn obtain(
     attempt: &OrderAttempt,
     renewal: &mut RenewalState,

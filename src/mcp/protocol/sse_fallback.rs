@@ -69,7 +69,7 @@ struct SseFallback {
 
 enum SseState {
     Waiting(PendingResponse),
-    /// The response is JSON, sent as one event; the flag says whether the event has begin_event.
+    /// The response is JSON, sent as one event; the flag says whether the event has begun.
     Event(Body, bool),
     /// The response is itself a stream.
     PassThrough(Body),

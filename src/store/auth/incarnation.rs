@@ -85,13 +85,13 @@ impl IncarnationChange {
 
 impl fmt::Debug for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Life").field("tenant", &self.tenant).finish_non_exhaustive()
+        f.debug_struct("Incarnation").field("tenant", &self.tenant).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for IncarnationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LifeId")
+        f.write_str("IncarnationId")
     }
 }
 
