@@ -175,7 +175,11 @@ impl Error {
                 "Try again in a moment; if the problem continues, the operator should check that the \
                  tenant's URLs are those of the search API."
             }
-            Self::Compressed { .. } | Self::Corrupt { .. } => {
+            Self::Corrupt { .. } => {
+                "The operator should find out what declares a compression that the answer does not have, or cuts \
+                 it: the service, or the proxy in front of it."
+            }
+            Self::Compressed { .. } => {
                 "The operator should turn off compression of answers to requests without Accept-Encoding, at \
                  the service or at the proxy in front of it."
             }

@@ -12,6 +12,11 @@ pub fn media_type(headers: &HeaderMap) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
+/// Says in words which methods are allowed, given as the value of an `Allow` header.
+pub fn describe_allowed(allowed: &str) -> String {
+    if allowed.contains(',') { format!("use one of {allowed}") } else { format!("use {allowed}") }
+}
+
 /// Returns a `Retry-After` value in seconds, rounded up (RFC 9110 section 10.2.3).
 pub fn retry_after(wait: Duration) -> HeaderValue {
     HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))

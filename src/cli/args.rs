@@ -171,10 +171,16 @@ pub enum TenantsAction {
         admin: AdminArgs,
     },
     /// Validate a file and put it into the tenants folder in one step.
+    ///
+    /// It is validated together with the tenant's files that are in the folder already: put an
+    /// overlay or a .env there first.
     Add {
         /// The file. Its name decides to which tenant it belongs.
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
+        /// Add this file even if other files of the same tenant are beside it; they are not sent.
+        #[arg(long)]
+        alone: bool,
         /// Replace an existing file.
         #[arg(long)]
         replace: bool,

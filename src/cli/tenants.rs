@@ -53,13 +53,15 @@ pub(super) fn list(tenants: &[TenantStatus]) -> String {
     let row = |tenant: &TenantStatus| {
         let url = tenant.connector_url.clone().unwrap_or_else(|| "-".into());
         let access = tenant.access.clone().unwrap_or_else(|| "-".into());
-        vec![tenant.name.clone(), word(tenant).to_owned(), access, url]
+        let closed = if tenant.closed { ", closed" } else { "" };
+        vec![tenant.name.clone(), format!("{}{closed}", word(tenant)), access, url]
     };
     let rows: Vec<Vec<String>> = tenants.iter().map(row).collect();
     let mut text = output::table(&["NAME", "STATE", "ACCESS", "CONNECTOR URL"], &rows);
-    for tenant in
-        tenants.iter().filter(|tenant| matches!(tenant.state, TenantState::Rejected | TenantState::Stale))
-    {
+    let needs_attention = |tenant: &&TenantStatus| {
+        matches!(tenant.state, TenantState::Rejected | TenantState::Stale | TenantState::Degraded)
+    };
+    for tenant in tenants.iter().filter(needs_attention) {
         let name = printable(&tenant.name);
         writeln!(text, "\n{name} is {}: `tenantd tenants show {name}` says why.", word(tenant))
             .expect("writing to a String cannot fail");

@@ -48,7 +48,10 @@ pub async fn handle(
         tracing::warn!(tenant = %server.tenant, request_id = meta.request_id, step = ?endpoint, "a step of a login took too long");
         Err(Error::unavailable("this took too long; try again"))
     });
-    let response = answer.unwrap_or_else(|error| error.into_response(Some(meta.request_id), prefers_json));
+    let response = answer.unwrap_or_else(|error| {
+        error.log_page(server.tenant.as_str(), meta.request_id);
+        error.into_response(Some(meta.request_id), prefers_json)
+    });
     match is_for_clients {
         true => response::allow_all_origins(response),
         false => strip_body_of_head(&method, response),

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::base::body::{self, Body};
-use crate::base::headers::retry_after;
+use crate::base::headers::{describe_allowed, retry_after};
 
 /// The Retry-After for failures of this gateway.
 pub(super) const RETRY_DELAY: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ pub fn too_many_requests(wait: Duration) -> Response<Body> {
 
 /// Returns a 405 that lists the `allowed` methods.
 pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
-    let description = format!("use one of {allowed}");
+    let description = describe_allowed(allowed);
     let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", &description);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::budgets;
 use crate::base::body::{self, Body};
 use crate::base::budget::Exhausted;
-use crate::base::headers::retry_after;
+use crate::base::headers::{describe_allowed, retry_after};
 use crate::oauth::bearer::Denial;
 use crate::routing::Endpoint;
 use crate::spec::ResourceSpelling;
@@ -155,7 +155,7 @@ pub(super) fn rpc_error(status: StatusCode, code: i32, message: &str) -> Respons
 
 /// Builds a 405 whose `Allow` header lists the methods in `allowed`.
 pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
-    let help = format!("use one of {allowed}");
+    let help = describe_allowed(allowed);
     let found = "this address does not support the method";
     let mut response =
         problem(Problem { status: StatusCode::METHOD_NOT_ALLOWED, summary: found, help: Some(&help) });

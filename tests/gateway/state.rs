@@ -458,8 +458,16 @@ async fn a_tenant_is_added_and_removed_by_the_command_line() {
     assert!(!gateway.tenant_file("acme.zip").exists());
 
     fs::write(&file, Tenant::new("acme", &backend).zip()).expect("written");
-    let added = fine(&gateway, &["add", &path]);
+    // Its overlay may say who may call, so it must not be left behind in silence.
+    fs::write(file.with_extension("yaml"), "api_keys: {}\n").expect("written");
+    let refused = tenants(&gateway, &["add", &path]);
+    assert_eq!(refused.status.code(), Some(1), "{}", printed(&refused));
+    assert!(printed(&refused).contains("belongs to the same tenant"), "{}", printed(&refused));
+    assert!(!gateway.tenant_file("acme.zip").exists());
+    let added = fine(&gateway, &["add", &path, "--alone"]);
+    fs::remove_file(file.with_extension("yaml")).expect("removed");
     assert!(added.contains("serving") && added.contains("/acme/mcp"), "{added}");
+    assert!(added.contains("open (private networks)"), "{added}");
     assert_eq!(gateway.client().search(Era::Modern, "/acme", "q").await.data()["row_count"], 2);
     assert_eq!(tenants(&gateway, &["add", &path]).status.code(), Some(1), "it is there already");
     fine(&gateway, &["add", &path, "--replace"]);

@@ -1,6 +1,6 @@
 //! The commands that change a tenant, and the queries about its history.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -53,7 +53,13 @@ pub(super) fn run(action: &TenantsAction) -> anyhow::Result<Exit> {
             let answer = order(admin, Method::DELETE, &tenant_path(name, ""));
             confirm(answer, &format!("{name} is removed, with its files and all its stored data\n"))
         }
-        Action::Add { file, replace, admin } => add(file, *replace, admin),
+        Action::Add { file, alone, replace, admin } => {
+            if let Some(companion) = find_companion(file).filter(|_| !alone) {
+                output::print_error(left_behind(file, &companion));
+                return Ok(Exit::Findings);
+            }
+            add(file, *replace, admin)
+        }
         Action::Reload { admin } => {
             let generation =
                 |answer: &Value| format!("all tenants are scanned; generation {}\n", answer["generation"]);
@@ -87,13 +93,31 @@ fn add(file: &Path, replace: bool, admin: &AdminArgs) -> anyhow::Result<Exit> {
     let bytes =
         disk::read(file, MAX_FILE_BYTES).with_context(|| format!("{} cannot be read", file.display()))?;
     let answer = send(admin, Method::PUT, &file_path(name, replace), bytes.into())?;
-    print_answer(answer, |answer| {
+    let is_rejected = answer.as_ref().is_ok_and(|answer| answer["tenant"]["state"] == "rejected");
+    let exit = print_answer(answer, |answer| {
         let tenant = &answer["tenant"];
         let text = |name: &str| printable(tenant[name].as_str().unwrap_or("-"));
-        let mut out = format!("{}: {}, {}\n", text("name"), text("state"), text("connector_url"));
+        let (name, state, url) = (text("name"), text("state"), text("connector_url"));
+        let mut out = format!("{name}: {state}, {url}, {}\n", text("access"));
         out.extend(tenant["findings"].as_array().into_iter().flatten().map(render::finding_of_gateway));
         out
-    })
+    })?;
+    Ok(if is_rejected { Exit::Findings } else { exit })
+}
+
+/// Finds another file of the same tenant beside a file. It may say who may call, so a tenant that
+/// is added without it could be open.
+fn find_companion(file: &Path) -> Option<PathBuf> {
+    let others = ["zip", "yaml", "yml", "env"].map(|extension| file.with_extension(extension));
+    others.into_iter().find(|other| other != file && other.is_file())
+}
+
+fn left_behind(file: &Path, companion: &Path) -> String {
+    let (file, companion) = (file.display(), companion.display());
+    format!(
+        "{companion} belongs to the same tenant as {file} and would not be sent; without it the tenant may be \
+         open to other callers. Copy it into the tenants folder first, then add {file} with --alone"
+    )
 }
 
 /// Formats the table of revisions.

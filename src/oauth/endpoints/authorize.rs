@@ -68,12 +68,7 @@ pub(super) async fn handle(
     request: Request<Bytes>,
     meta: RequestMeta<'_>,
 ) -> Result<Response<Body>, Error> {
-    let (asked, client) = check(server, &request, meta.source).await.inspect_err(|error| {
-        if let Error::Page(page) = error {
-            let request_id = meta.request_id;
-            tracing::debug!(request_id, error = page.code, why = page.title, "authorization refused");
-        }
-    })?;
+    let (asked, client) = check(server, &request, meta.source).await?;
     Ok(consent::show(server, asked, &client, request.headers(), meta))
 }
 

@@ -54,6 +54,17 @@ impl Error {
         Self::Unavailable { description: description.into(), wait: response::RETRY_DELAY }
     }
 
+    /// Logs an error that a person reads. Its page shows the request's id as the reference under
+    /// which the operator finds this line.
+    pub(super) fn log_page(&self, tenant: &str, request_id: &str) {
+        let (error, why) = match self {
+            Self::Page(page) => (page.code, page.title),
+            Self::Redirect(redirect) => (Some(redirect.code), &*redirect.description),
+            _ => return,
+        };
+        tracing::info!(tenant, request_id, error, why, "a login was refused");
+    }
+
     /// Returns the response. `prefers_json` says that a program reads it.
     pub(super) fn into_response(self, request_id: Option<&str>, prefers_json: bool) -> Response<Body> {
         match self {

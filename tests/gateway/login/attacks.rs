@@ -101,7 +101,13 @@ async fn a_callback_is_only_good_in_the_browser_that_consented_and_once() {
     assert_stops(&attacker.get(&callback.replace(&state, &state.to_lowercase())).await, "another state");
     assert_stops(&attacker.get("/a/auth/ms-callback?code=x").await, "no state");
     assert_eq!(attacker.get(&callback).await.status, 302);
-    assert_stops(&attacker.get(&callback).await, "already finished");
+    let page = attacker.get(&callback).await;
+    assert_stops(&page, "already finished");
+    // The operator finds the page's reference in the log.
+    let text = &page.text;
+    let reference = text.split("Reference for the operator: <code>").nth(1).expect("a reference");
+    let reference = reference.split("</code>").next().expect("it ends");
+    assert!(gateway.output().contains(reference), "{reference} is not in the log");
 }
 
 #[tokio::test]
