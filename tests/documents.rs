@@ -302,7 +302,7 @@ fn the_sentences_of_troubleshooting_are_those_of_the_program() {
 }
 
 /// Flags of other programs.
-const OTHER_FLAGS: [&str; 4] = ["--cacert", "--release", "--strict", "--ulimit"];
+const OTHER_FLAGS: [&str; 5] = ["--cacert", "--release", "--resolve", "--strict", "--ulimit"];
 
 #[test]
 fn every_flag_that_is_named_exists() {

@@ -2,7 +2,7 @@
 //! and as a resource.
 //!
 //! [`schema`](super::schema) has checked the arguments. A call goes to
-//! [`BackendClient`](crate::backend::BackendClient); [`result`] cuts the answer and shapes it,
+//! [`BackendClient`]; [`result`] cuts the answer and shapes it,
 //! with [`render`] for the text and [`rows`] to find its rows; [`context`] condenses the context.
 
 mod context;
