@@ -220,7 +220,7 @@ impl ServerHandler for McpHandler {
         context: HandlerContext,
     ) -> Result<CallToolResponse, ErrorData> {
         let meta = is_modern(&context).then(|| self.state.result_meta());
-        let mut result = guarded(call::call_tool(&self.state, request, context)).await?;
+        let mut result = guarded(Box::pin(call::call_tool(&self.state, request, context))).await?;
         result.meta = meta;
         Ok(CallToolResponse::Complete(result))
     }
@@ -255,7 +255,7 @@ impl ServerHandler for McpHandler {
         request: ReadResourceRequestParams,
         context: HandlerContext,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        guarded(self.document(&request.uri, &context)).await.map(ReadResourceResponse::from)
+        guarded(Box::pin(self.document(&request.uri, &context))).await.map(ReadResourceResponse::from)
     }
 
     fn accepted_subscription_filter(&self, _requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
