@@ -14,6 +14,7 @@ mod clients;
 mod completions;
 mod configuration;
 mod demo;
+mod entries;
 mod healthcheck;
 mod keys;
 mod output;

@@ -415,10 +415,10 @@ mod tests {
     fn another_hold_counts_in_the_same_shares() {
         let budget = Budget::new(100);
         let mut one = budget.new_reservation(tenant(&budget, "a"), None, true);
-        let mut new_empty = one.new_empty();
-        assert_eq!((one.try_grow(40), new_empty.weight()), (Ok(()), 0));
-        assert_eq!(new_empty.try_grow(11), Err(Exhausted::Tenant));
-        assert_eq!(new_empty.try_grow(10), Ok(()));
+        let mut another = one.new_empty();
+        assert_eq!((one.try_grow(40), another.weight()), (Ok(()), 0));
+        assert_eq!(another.try_grow(11), Err(Exhausted::Tenant));
+        assert_eq!(another.try_grow(10), Ok(()));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::args::Format;
-use super::{output, render};
+use super::{entries, output, render};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::disk::why;
 use crate::bundle::{self, EntryFiles, LoadContext};
@@ -124,7 +124,7 @@ pub fn validate_paths(paths: &[PathBuf], context: &LoadContext) -> Result<CheckR
     let mut verdict = CheckReport::default();
     let mut seen = BTreeSet::new();
     for path in paths {
-        let (entries, strays) = find_entries(path).map_err(|error| (path.clone(), error))?;
+        let (entries, strays) = entries::find_entries(path).map_err(|error| (path.clone(), error))?;
         verdict.findings.extend(strays);
         if entries.is_empty() {
             verdict.findings.push(nothing_to_check(path));
@@ -188,28 +188,6 @@ fn nothing_to_check(path: &Path) -> Diagnostic {
                these files",
         )
         .at(Location::file(path))
-}
-
-fn find_entries(path: &Path) -> io::Result<(Vec<EntryFiles>, Report)> {
-    if path.is_dir() && !is_tenants_own(path) {
-        return Ok((bundle::list_entries(path, None)?, bundle::find_stray_files(path)?));
-    }
-    // A bare "acme.zip" has an empty parent, which stands for the working directory.
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::metadata(path)?;
-    let Some(stem) = bundle::entry_id_of(folder, &folder.join(path.file_name().unwrap_or_default())) else {
-        return Ok((Vec::new(), Report::new()));
-    };
-    // Files with almost the same name affect whether the tenant would be served.
-    let mut entries = bundle::list_entries(folder, None)?;
-    entries.retain(|entry| {
-        entry.id == stem || entry.lookalikes.iter().any(|file| file.file_name() == path.file_name())
-    });
-    Ok((entries, Report::new()))
-}
-
-fn is_tenants_own(folder: &Path) -> bool {
-    folder.join("server.zip").exists() || bundle::is_unpacked_export(folder)
 }
 
 fn one(entry: &EntryFiles, context: &LoadContext) -> CheckedTenant {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::authorization_request::AuthorizationRequest;
 use super::authorization_server::{AuthServer, RequestMeta};
-use super::login_page::{NoticePage, PageLink, redirect_page};
+use super::login_page::{self, NoticePage, PageLink, redirect_page};
 use super::sealed::{self, LOGIN};
 use super::{cookie, pkce};
 use crate::base::body::Body;
@@ -118,7 +118,9 @@ fn cookie_too_long_page(
     meta: RequestMeta<'_>,
 ) -> Response<Body> {
     let description = "the request is too long for a cookie";
-    let location = request.response(server.url.as_str()).error_url("invalid_request", description);
+    let code = "invalid_request";
+    login_page::log_reference(server.tenant.as_str(), meta.request_id, Some(code), description);
+    let location = request.response(server.url.as_str()).error_url(code, description);
     let notice = NoticePage {
         title: "This login request is too long",
         sentence: "The application's request is too large for your browser to keep until you come back.",

@@ -101,6 +101,11 @@ impl<'a> PageLink<'a> {
     }
 }
 
+/// Logs why a person got a page that shows the request's id as the reference for the operator.
+pub(super) fn log_reference(tenant: &str, request_id: &str, error: Option<&str>, why: &str) {
+    tracing::info!(tenant, request_id, error, why, "a step of a login was refused");
+}
+
 impl NoticePage<'_> {
     pub(super) fn to_response(&self, status: StatusCode) -> Response<Body> {
         let nonce = &new_nonce();

@@ -464,8 +464,12 @@ async fn a_tenant_is_added_and_removed_by_the_command_line() {
     assert_eq!(refused.status.code(), Some(1), "{}", printed(&refused));
     assert!(printed(&refused).contains("belongs to the same tenant"), "{}", printed(&refused));
     assert!(!gateway.tenant_file("acme.zip").exists());
+    let misnamed = file.with_file_name("Acme.yaml");
+    fs::rename(file.with_extension("yaml"), &misnamed).expect("renamed");
+    let refused = tenants(&gateway, &["add", &path]);
+    assert!(printed(&refused).contains("Acme.yaml"), "{}", printed(&refused));
     let added = fine(&gateway, &["add", &path, "--alone"]);
-    fs::remove_file(file.with_extension("yaml")).expect("removed");
+    fs::remove_file(misnamed).expect("removed");
     assert!(added.contains("serving") && added.contains("/acme/mcp"), "{added}");
     assert!(added.contains("open (private networks)"), "{added}");
     assert_eq!(gateway.client().search(Era::Modern, "/acme", "q").await.data()["row_count"], 2);

@@ -26,20 +26,25 @@ impl ContainerSpans {
         Self::max_count(length) * size_of::<Span>()
     }
 
-    /// Finds the spans of a validated compact text, in one pass.
+    /// Finds the spans of a validated compact text, in one pass. The pass that validates cannot find
+    /// them, since it allocates nothing: memory is reserved only for what is valid.
     pub(super) fn find(text: &str) -> Self {
         let bytes = text.as_bytes();
-        let mut spans = Vec::with_capacity(Self::max_count(bytes.len()));
+        let max = Self::max_count(bytes.len());
+        if max == 0 {
+            return Self::default();
+        }
+        let mut spans = Vec::with_capacity(max);
         // The open containers: where each starts, and the index of its span if it has one.
         let mut open: Vec<(usize, Option<usize>)> = Vec::new();
         let mut at = 0;
-        while spans.capacity() > 0 {
+        loop {
             at = next_structure(bytes, at);
             match bytes.get(at) {
                 None => break,
                 Some(b'"') => at = end_of_string(bytes, at),
                 Some(b'{' | b'[') => {
-                    let has_room = spans.len() < spans.capacity();
+                    let has_room = spans.len() < max;
                     open.push((at, has_room.then_some(spans.len())));
                     if has_room {
                         spans.push(Span { start: offset(at), end: 0 });

@@ -10,9 +10,10 @@ use serde_json::Value;
 use super::super::admin_client::{Error, file_path, tenant_path};
 use super::super::admin_request::{Answer, client, print_answer, send};
 use super::super::args::{AdminArgs, TenantsAction};
-use super::super::{Exit, output, render};
+use super::super::{Exit, entries, output, render};
 use crate::base::disk;
 use crate::telemetry::printable::printable;
+use crate::tenants::status::TenantState;
 
 /// The largest file to send; the gateway accepts no larger one.
 const MAX_FILE_BYTES: u64 = 33 << 20;
@@ -53,13 +54,13 @@ pub(super) fn run(action: &TenantsAction) -> anyhow::Result<Exit> {
             let answer = order(admin, Method::DELETE, &tenant_path(name, ""));
             confirm(answer, &format!("{name} is removed, with its files and all its stored data\n"))
         }
-        Action::Add { file, alone, replace, admin } => {
-            if let Some(companion) = find_companion(file).filter(|_| !alone) {
+        Action::Add { file, alone, replace, admin } => match find_companion(file).filter(|_| !alone) {
+            Some(companion) => {
                 output::print_error(left_behind(file, &companion));
-                return Ok(Exit::Findings);
+                Ok(Exit::Findings)
             }
-            add(file, *replace, admin)
-        }
+            None => add(file, *replace, admin),
+        },
         Action::Reload { admin } => {
             let generation =
                 |answer: &Value| format!("all tenants are scanned; generation {}\n", answer["generation"]);
@@ -93,7 +94,8 @@ fn add(file: &Path, replace: bool, admin: &AdminArgs) -> anyhow::Result<Exit> {
     let bytes =
         disk::read(file, MAX_FILE_BYTES).with_context(|| format!("{} cannot be read", file.display()))?;
     let answer = send(admin, Method::PUT, &file_path(name, replace), bytes.into())?;
-    let is_rejected = answer.as_ref().is_ok_and(|answer| answer["tenant"]["state"] == "rejected");
+    let is_rejected =
+        answer.as_ref().is_ok_and(|answer| answer["tenant"]["state"] == TenantState::Rejected.as_str());
     let exit = print_answer(answer, |answer| {
         let tenant = &answer["tenant"];
         let text = |name: &str| printable(tenant[name].as_str().unwrap_or("-"));
@@ -105,18 +107,20 @@ fn add(file: &Path, replace: bool, admin: &AdminArgs) -> anyhow::Result<Exit> {
     Ok(if is_rejected { Exit::Findings } else { exit })
 }
 
-/// Finds another file of the same tenant beside a file. It may say who may call, so a tenant that
-/// is added without it could be open.
+/// Finds another file beside a file that is of the same tenant, or perhaps meant to be. It may say
+/// who may call, so a tenant that is added without it could be open.
 fn find_companion(file: &Path) -> Option<PathBuf> {
-    let others = ["zip", "yaml", "yml", "env"].map(|extension| file.with_extension(extension));
-    others.into_iter().find(|other| other != file && other.is_file())
+    // Whether the file can be read at all, `add` says.
+    let (entries, _stray) = entries::find_entries(file).ok()?;
+    let mut files = entries.into_iter().flat_map(|entry| entry.files.into_iter().chain(entry.lookalikes));
+    files.find(|other| other.file_name() != file.file_name())
 }
 
 fn left_behind(file: &Path, companion: &Path) -> String {
     let (file, companion) = (file.display(), companion.display());
     format!(
-        "{companion} belongs to the same tenant as {file} and would not be sent; without it the tenant may be \
-         open to other callers. Copy it into the tenants folder first, then add {file} with --alone"
+        "{companion} belongs to the same tenant as {file}, or has almost its name, and would not be sent; without \
+         it the tenant may be open to other callers. Copy it into the tenants folder first, then add {file} with --alone"
     )
 }
 

@@ -14,7 +14,7 @@ use crate::oauth::client::RedirectUri;
 use crate::oauth::error::Unavailable;
 use crate::oauth::grants::NewGrant;
 use crate::oauth::login::{self, PendingLogin};
-use crate::oauth::login_page::{ErrorPage, NoticePage, PageLink};
+use crate::oauth::login_page::{self, ErrorPage, NoticePage, PageLink};
 use crate::oauth::parameters::Parameters;
 use crate::oauth::response;
 use crate::telemetry::audit::Actor;
@@ -133,7 +133,9 @@ fn failure_page(
                 sentence: "This server cannot write to its store.".into(),
                 advice: "Try again in a minute.".into(),
             };
-            (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", page)
+            let code = "temporarily_unavailable";
+            login_page::log_reference(server.tenant.as_str(), meta.request_id, Some(code), &page.sentence);
+            (StatusCode::SERVICE_UNAVAILABLE, code, page)
         }
     };
     let location = request.response(server.url.as_str()).error_url(code, &page.sentence);

@@ -10,7 +10,7 @@ use crate::base::body::Body;
 use crate::oauth::client::RedirectUri;
 use crate::oauth::client_auth::ClientAuthError;
 use crate::oauth::error::Unavailable;
-use crate::oauth::login_page::{ErrorPage, NoticePage, PageLink};
+use crate::oauth::login_page::{self, ErrorPage, NoticePage, PageLink};
 use crate::oauth::parameters::ParameterError;
 use crate::oauth::response;
 
@@ -54,15 +54,14 @@ impl Error {
         Self::Unavailable { description: description.into(), wait: response::RETRY_DELAY }
     }
 
-    /// Logs an error that a person reads. Its page shows the request's id as the reference under
-    /// which the operator finds this line.
+    /// Logs an error that a person reads on a page.
     pub(super) fn log_page(&self, tenant: &str, request_id: &str) {
         let (error, why) = match self {
             Self::Page(page) => (page.code, page.title),
             Self::Redirect(redirect) => (Some(redirect.code), &*redirect.description),
             _ => return,
         };
-        tracing::info!(tenant, request_id, error, why, "a login was refused");
+        login_page::log_reference(tenant, request_id, error, why);
     }
 
     /// Returns the response. `prefers_json` says that a program reads it.
