@@ -42,7 +42,7 @@ use crate::base::body::Body;
 use crate::base::clock::Clock;
 use crate::base::diagnostic::Report;
 use crate::oauth::bearer::Principal;
-use crate::spec::{TenantName, ToolSpec};
+use crate::spec::{Degradation, TenantName, ToolSpec};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
@@ -51,7 +51,6 @@ pub use permissions::{AuthMode, Permissions, ProtectedItem, ToolRight};
 use protocol::{InFlightCounter, RmcpService, message};
 use server_state::{ServerConfig, ServerState};
 use source::Source;
-pub use source::SourceFailure;
 use timing::Timing;
 
 /// The configuration of an MCP server: its part of the tenant's spec, and its dependencies.
@@ -209,9 +208,9 @@ impl McpServer {
         self.state.lineage.close();
     }
 
-    /// Returns what is wrong with the tenant's source, if its last call failed because of it.
-    pub fn health(&self) -> Option<SourceFailure> {
-        self.state.health()
+    /// Returns why the tenant's source degrades it, if its last call failed because of it.
+    pub fn degradation(&self) -> Option<Degradation> {
+        self.state.degradation()
     }
 
     /// Has the tenant's source fetch in advance what callers will need.

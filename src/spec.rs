@@ -9,6 +9,7 @@ mod address;
 mod backend;
 mod backend_only;
 mod claim;
+mod degradation;
 mod limits;
 mod login;
 mod name;
@@ -22,6 +23,7 @@ pub use address::{HostName, Mount, Prefix, PrefixError, PublicUrl, ResourceSpell
 pub use backend::{BackendSpec, CallSpec, Constants, Family};
 pub use backend_only::{BackendOnly, BackendPlace, Standing};
 pub use claim::{HeldClaim, TenantClaim};
+pub use degradation::Degradation;
 pub use limits::LimitsSpec;
 pub use login::{
     AccessRules, Audience, DirectorySpec, DocumentPolicy, EntraSpec, LoginSpec, MachineClientSpec,

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use http::HeaderName;
-use jiff::Timestamp;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use url::Url;
 
@@ -20,7 +19,7 @@ use super::{BackendResponse, BackendState, CallContext, Error, Pool};
 use crate::base::budget::{BudgetShare, Reservation};
 use crate::base::digest::{Digest, Hasher};
 use crate::base::json::JsonDocument;
-use crate::spec::{BackendSpec, CallSpec, LimitsSpec, TemplateValues, UrlTemplate};
+use crate::spec::{BackendSpec, CallSpec, Degradation, LimitsSpec, TemplateValues, UrlTemplate};
 
 /// The largest context that is cached.
 const CONTEXT_BYTES: usize = 1 << 20;
@@ -174,14 +173,10 @@ impl BackendClient {
         self.route.restore_context(context);
     }
 
-    /// Returns the backend's fault if the last call failed because of one.
-    pub fn failure(&self) -> Option<String> {
-        self.route.lasting.failure().map(|(error, _)| error.to_string())
-    }
-
-    /// Returns since when calls have failed because of the backend, if the last one did.
-    pub fn failing_since(&self) -> Option<Timestamp> {
-        self.route.lasting.failure().map(|(_, since)| since)
+    /// Returns why the backend degrades its tenant, if the last call failed because of it.
+    pub fn degradation(&self) -> Option<Degradation> {
+        let (fault, since) = self.route.lasting.fault()?;
+        Some(Degradation { reason: fault.to_string(), since })
     }
 
     pub(super) fn inner(&self) -> &Arc<ClientInner> {
@@ -276,7 +271,7 @@ impl ClientInner {
         let fetched = self.call(&context, &TemplateValues::new(), &ours, cap).await;
         if let Err(refused @ (Error::Refused { .. } | Error::TooLarge { .. })) = &fetched {
             // A single question may be refused, but a refused context means a wrong configuration.
-            self.note(Some(refused.clone()));
+            self.record_health(Some(refused.clone()));
         }
         let BackendResponse { document, reservation } = fetched?;
         Ok(self.keep_context(document, Some(self.pool.clock().monotonic()), Some(reservation)))
@@ -316,8 +311,8 @@ impl ClientInner {
             _ => leave.record_success(),
         }
         match &outcome {
-            Ok(_) => self.note(None),
-            Err(error) if error.is_backend_fault() => self.note(Some(error.clone())),
+            Ok(_) => self.record_health(None),
+            Err(error) if error.is_backend_fault() => self.record_health(Some(error.clone())),
             Err(_) => {}
         }
         outcome
@@ -341,8 +336,8 @@ impl ClientInner {
         self.lasting.offloader.run(unread.size(), call.deadline, move || unread.parse()).await?
     }
 
-    fn note(&self, trouble: Option<Error>) {
-        if self.lasting.record_health(self.backend, trouble, self.pool.clock().now()) {
+    fn record_health(&self, fault: Option<Error>) {
+        if self.lasting.record_health(self.backend, fault, self.pool.clock().now()) {
             self.pool.notify_health_changed();
         }
     }

@@ -135,7 +135,7 @@ impl Pool {
     }
 
     /// Changes whenever a tenant's backend becomes unhealthy or recovers; see
-    /// [`super::BackendClient::failure`].
+    /// [`super::BackendClient::degradation`].
     pub fn subscribe_health(&self) -> watch::Receiver<u64> {
         self.shared.health.subscribe()
     }

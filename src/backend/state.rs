@@ -28,7 +28,7 @@ struct PerBackendState {
     /// The backend that the rest is about.
     backend: Option<Digest>,
     /// The current fault, and since when there has been one.
-    trouble: Option<(Error, Timestamp)>,
+    fault: Option<(Error, Timestamp)>,
 }
 
 impl BackendState {
@@ -72,19 +72,19 @@ impl BackendState {
         cache.keep(&self.context, fetched, tenant)
     }
 
-    pub(super) fn failure(&self) -> Option<(Error, Timestamp)> {
-        self.memory().trouble.clone()
+    pub(super) fn fault(&self) -> Option<(Error, Timestamp)> {
+        self.memory().fault.clone()
     }
 
     /// Records the health of the backend; returns whether it became unhealthy or recovered.
-    pub(super) fn record_health(&self, backend: Digest, trouble: Option<Error>, now: Timestamp) -> bool {
+    pub(super) fn record_health(&self, backend: Digest, fault: Option<Error>, now: Timestamp) -> bool {
         let mut memory = self.memory();
         if memory.backend != Some(backend) {
             return false;
         }
-        let before = memory.trouble.as_ref().map(|(_, since)| *since);
-        let turned = before.is_some() != trouble.is_some();
-        memory.trouble = trouble.map(|trouble| (trouble, before.unwrap_or(now)));
+        let before = memory.fault.as_ref().map(|(_, since)| *since);
+        let turned = before.is_some() != fault.is_some();
+        memory.fault = fault.map(|fault| (fault, before.unwrap_or(now)));
         turned
     }
 

@@ -119,19 +119,10 @@ impl Provider {
         }
     }
 
-    /// Returns what prevents every login, according to the last exchange.
-    pub fn problem(&self) -> Option<ProviderProblem> {
-        self.last_problem().map(|(problem, _)| problem)
-    }
-
-    /// Returns since when every login has failed.
-    pub fn problem_since(&self) -> Option<Timestamp> {
-        self.last_problem().map(|(_, since)| since)
-    }
-
-    fn last_problem(&self) -> Option<(ProviderProblem, Timestamp)> {
+    /// Returns what prevents every login, according to the last exchange, and since when.
+    pub fn problem(&self) -> Option<(ProviderProblem, Timestamp)> {
         match self {
-            Self::Entra(entra) => entra.last_problem(),
+            Self::Entra(entra) => entra.problem(),
         }
     }
 }

@@ -216,7 +216,10 @@ async fn a_domain_stands_for_its_directory() {
     assert_eq!(stage.log_in_class().await, "in");
     let stage = fixture_with(named("nowhere.example"), SystemClock::shared()).await;
     assert_eq!(stage.log_in_class().await, "directory_unknown");
-    assert_eq!(stage.provider.problem(), Some(ProviderProblem::Misconfigured("directory_unknown")));
+    assert_eq!(
+        stage.provider.problem().map(|(problem, _)| problem),
+        Some(ProviderProblem::Misconfigured("directory_unknown"))
+    );
 }
 
 #[tokio::test]
@@ -258,7 +261,10 @@ async fn the_next_secret_counts_when_the_current_one_does_not() {
     assert_eq!(stage.entra.count(Endpoint::Token), 2);
     stage.entra.secrets(&["secret-3"]);
     assert_eq!(stage.log_in_class().await, "secret_wrong");
-    assert_eq!(stage.provider.problem(), Some(ProviderProblem::Misconfigured("secret_wrong")));
+    assert_eq!(
+        stage.provider.problem().map(|(problem, _)| problem),
+        Some(ProviderProblem::Misconfigured("secret_wrong"))
+    );
     stage.entra.secrets(&["secret-1"]);
     assert_eq!(stage.log_in_class().await, "in");
     assert_eq!(stage.provider.problem(), None);
@@ -304,7 +310,7 @@ async fn an_outage_uses_nothing_up() {
         stage.entra.fault(Endpoint::Token, fault.clone());
         let error = stage.provider.renew(&token, &login.account).await.expect_err("down");
         assert_eq!(error.kind(), LoginErrorKind::Down, "{fault:?}");
-        assert_eq!(stage.provider.problem(), Some(ProviderProblem::Down));
+        assert_eq!(stage.provider.problem().map(|(problem, _)| problem), Some(ProviderProblem::Down));
     }
     stage.entra.fault(Endpoint::Token, None);
     stage.provider.renew(&token, &login.account).await.expect("as before");

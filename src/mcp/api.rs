@@ -23,12 +23,12 @@ use self::result::ToolAnswer;
 use super::failure::CallFailure;
 use super::payload::{self, Payload, ReservedBytes};
 use super::permissions::ProtectedItem;
-use super::source::{Output, Pending, Source, SourceFailure, ToolCall, ToolEntry};
+use super::source::{Output, Pending, Source, ToolCall, ToolEntry};
 use crate::backend::{self, BackendClient, CallContext, ContextRefresher};
 use crate::base::budget::Reservation;
 use crate::base::clock::Clock;
 use crate::base::json::{JsonDocument, JsonLimits};
-use crate::spec::{TemplateValues, TenantName, ToolKind, ToolSpec};
+use crate::spec::{Degradation, TemplateValues, TenantName, ToolKind, ToolSpec};
 
 /// Escapes everything in a dataset's name but RFC 3986's unreserved characters.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -112,9 +112,8 @@ impl Source for ApiSource {
         None
     }
 
-    fn health(&self) -> Option<SourceFailure> {
-        let (text, since) = self.backend.failure().zip(self.backend.failing_since())?;
-        Some(SourceFailure { text, since })
+    fn degradation(&self) -> Option<Degradation> {
+        self.backend.degradation()
     }
 
     fn warm(&self, refresher: &ContextRefresher) {

@@ -18,8 +18,9 @@ use tokio::sync::watch;
 use super::api::ApiSource;
 use super::failure::CallFailure;
 use super::permissions::ProtectedItem;
-use super::source::{Output, Pending, Source, SourceFailure, ToolCall, ToolEntry};
+use super::source::{Output, Pending, Source, ToolCall, ToolEntry};
 use crate::backend::{CallContext, ContextRefresher};
+use crate::spec::Degradation;
 
 /// The name of the dataset that makes a tenant the conformance tenant.
 const DATASET: &str = "tenantd-conformance";
@@ -121,8 +122,8 @@ impl Source for FixtureSource {
         Some(self.changes.subscribe())
     }
 
-    fn health(&self) -> Option<SourceFailure> {
-        self.own.health()
+    fn degradation(&self) -> Option<Degradation> {
+        self.own.degradation()
     }
 
     fn warm(&self, refresher: &ContextRefresher) {

@@ -12,13 +12,13 @@ use serde_json::{Map, Value};
 use super::lineage::{Lineage, SourceChanges, Subscription};
 use super::permissions::{AuthMode, Permissions, ToolListChange, ToolRight};
 use super::schema::{Schema, SchemaError};
-use super::source::{Source, SourceFailure, ToolEntry};
+use super::source::{Source, ToolEntry};
 use super::timing::Timing;
 use crate::backend::ContextRefresher;
 use crate::base::clock::Clock;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::oauth::bearer::Principal;
-use crate::spec::TenantName;
+use crate::spec::{Degradation, TenantName};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
@@ -98,9 +98,9 @@ impl ServerState {
         self.config.tenant.as_str()
     }
 
-    /// Returns what is wrong with the source, if anything is.
-    pub(super) fn health(&self) -> Option<SourceFailure> {
-        self.source.health()
+    /// Returns why the source degrades its tenant, if it does.
+    pub(super) fn degradation(&self) -> Option<Degradation> {
+        self.source.degradation()
     }
 
     /// Has the source fetch in advance what callers will need.

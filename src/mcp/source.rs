@@ -13,7 +13,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use rmcp::RoleServer;
 use rmcp::model::{CallToolResult, Resource, ResourceContents, ResourceTemplate};
 use rmcp::service::RequestContext;
@@ -24,7 +23,7 @@ use super::failure::CallFailure;
 use super::payload::Payload;
 use super::permissions::{ProtectedItem, ToolRight};
 use crate::backend::{CallContext, ContextRefresher};
-use crate::spec::TemplateValues;
+use crate::spec::{Degradation, TemplateValues};
 
 /// A future of a source. It ends by the deadline of its request, and may be dropped before.
 pub(super) type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -61,8 +60,8 @@ pub(super) trait Source: Send + Sync {
     /// Returns a receiver that changes when the tools do; `None` if they change only by a reload.
     fn changes(&self) -> Option<watch::Receiver<u64>>;
 
-    /// Returns what is wrong with the source, if its last call failed because of it.
-    fn health(&self) -> Option<SourceFailure>;
+    /// Returns why the source degrades its tenant, if its last call failed because of it.
+    fn degradation(&self) -> Option<Degradation>;
 
     /// Fetches in advance what callers will need, and again whenever it is stale.
     fn warm(&self, refresher: &ContextRefresher);
@@ -120,13 +119,4 @@ pub(super) struct ToolRequest<'a> {
 pub(super) struct Output<T> {
     pub(super) message: T,
     pub(super) payload: Option<Payload>,
-}
-
-/// Why a source fails, and since when.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceFailure {
-    /// One sentence without a full stop.
-    pub text: String,
-    /// When the failures began.
-    pub since: Timestamp,
 }

@@ -12,7 +12,7 @@ use super::context::AuthContext;
 use super::grants::Grants;
 use super::issuer::Issuer;
 use crate::identity::{Provider, Providers};
-use crate::spec::{LoginSpec, PublicUrl, TenantName, TenantSpec};
+use crate::spec::{Degradation, LoginSpec, PublicUrl, TenantName, TenantSpec};
 use crate::store::Keyring;
 
 /// The parts that the authorization servers of all tenants share.
@@ -107,14 +107,10 @@ impl AuthServer {
         }
     }
 
-    /// Returns what prevents every login, according to the last exchange with the provider.
-    pub fn provider_problem(&self) -> Option<String> {
-        self.provider.problem().map(|problem| problem.describe(self.provider.brand()))
-    }
-
-    /// Returns since when every login has failed.
-    pub fn provider_problem_since(&self) -> Option<Timestamp> {
-        self.provider.problem_since()
+    /// Returns why nobody can log in, according to the last exchange with the provider.
+    pub fn degradation(&self) -> Option<Degradation> {
+        let (problem, since) = self.provider.problem()?;
+        Some(Degradation { reason: problem.describe(self.provider.brand()), since })
     }
 
     /// Returns the grants, with which the bearer check verifies tokens.

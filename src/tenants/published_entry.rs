@@ -53,28 +53,28 @@ impl PublishedEntry {
         self.details.state
     }
 
-    /// Whether the tenant serves although its backend or login has trouble.
+    /// Whether the tenant serves although its backend or login is down.
     fn is_degraded(&self) -> bool {
-        let trouble = || self.tenant.as_ref().and_then(|tenant| tenant.trouble_since());
-        self.details.state == TenantState::Serving && trouble().is_some()
+        let is_degraded = |tenant: &Arc<Tenant>| tenant.degradation().is_some();
+        self.details.state == TenantState::Serving && self.tenant.as_ref().is_some_and(is_degraded)
     }
 
-    /// Returns the current state, including trouble of the backend and login.
+    /// Returns the current state; what degrades the tenant may have changed since the last pass.
     pub(super) fn current_state(&self) -> TenantState {
         if self.is_degraded() { TenantState::Degraded } else { self.details.state }
     }
 
-    /// Returns the current status, including trouble of the backend and login since the last pass.
+    /// Returns the current status; what degrades the tenant may have changed since the last pass.
     pub fn status(&self) -> TenantStatus {
         let (details, tenant) = (&*self.details, self.tenant.as_deref());
-        let trouble = tenant.and_then(Tenant::trouble);
-        let is_degraded = self.is_degraded();
-        let since_trouble = || tenant.and_then(Tenant::trouble_since);
+        let degradation = tenant.and_then(Tenant::degradation);
+        let is_degraded = details.state == TenantState::Serving && degradation.is_some();
+        let degraded_since = degradation.as_ref().map(|degradation| degradation.since);
         TenantStatus {
             name: self.name().to_owned(),
             stem: details.entry_id.to_string(),
-            state: self.current_state(),
-            since: is_degraded.then(since_trouble).flatten().unwrap_or(details.since),
+            state: if is_degraded { TenantState::Degraded } else { details.state },
+            since: degraded_since.filter(|_| is_degraded).unwrap_or(details.since),
             connector_url: tenant.map(|tenant| tenant.spec.public_url.connector_url()),
             redirect_uri: tenant.and_then(|tenant| tenant.spec.redirect_uri()),
             title: tenant.map(|tenant| tenant.spec.title.to_string()),
@@ -84,7 +84,7 @@ impl PublishedEntry {
             revision: details.revision,
             rolled_back: details.rolled_back,
             paused: details.paused,
-            trouble,
+            trouble: degradation.map(|degradation| degradation.reason),
             closed: details.closed,
             findings: serde_json::to_value(&details.findings).expect("findings are plain data"),
             files: details.files.iter().map(|file| details.relative_path(file)).collect(),

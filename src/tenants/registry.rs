@@ -36,9 +36,8 @@ impl RoutingTable {
         self.entries.get(name).or_else(|| self.entries.values().find(named))
     }
 
-    /// Returns the number of entries in each current state, including trouble of backends and
-    /// logins since the last pass. Visits every tenant, so it is meant for monitoring and not for
-    /// requests.
+    /// Returns the number of entries in each current state, degraded ones included. Visits every
+    /// tenant, so it is meant for monitoring and not for requests.
     pub fn count_current_states(&self) -> [(&'static str, i64); TenantState::ALL.len()] {
         let mut counts = TenantState::ALL.map(|state| (state.as_str(), 0));
         self.entries.values().for_each(|entry| counts[entry.current_state() as usize].1 += 1);

@@ -77,7 +77,7 @@ pub struct TenantStatus {
     /// Whether an operator paused the tenant.
     #[serde(default)]
     pub paused: bool,
-    /// The backend's trouble, or else the login's.
+    /// Why the tenant is degraded: because of its backend, or else of its login.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trouble: Option<String>,
     /// Whether the tenant answers 503 until repaired, because the refused change may concern who

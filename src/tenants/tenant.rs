@@ -4,14 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use jiff::Timestamp;
 
 use crate::backend;
 use crate::base::digest::Digest;
 use crate::mcp::McpServer;
 use crate::oauth::authorization_server::AuthServer;
 use crate::oauth::bearer::{AccessRevocations, BearerCheck};
-use crate::spec::TenantSpec;
+use crate::spec::{Degradation, TenantSpec};
 
 /// A live tenant.
 pub struct Tenant {
@@ -32,16 +31,10 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// Describes what impairs the tenant: trouble of its backend, or else of its login.
-    pub fn trouble(&self) -> Option<String> {
-        let login = || self.login.as_ref().and_then(AuthServer::provider_problem);
-        self.mcp.health().map(|failure| failure.text).or_else(login)
-    }
-
-    /// Returns when that trouble began.
-    pub fn trouble_since(&self) -> Option<Timestamp> {
-        let login = || self.login.as_ref().and_then(AuthServer::provider_problem_since);
-        self.mcp.health().map(|failure| failure.since).or_else(login)
+    /// Returns why the tenant is degraded, if it is: because of its backend, or else of its login.
+    pub fn degradation(&self) -> Option<Degradation> {
+        let of_login = || self.login.as_ref().and_then(AuthServer::degradation);
+        self.mcp.degradation().or_else(of_login)
     }
 
     /// Whether the tenant requires a login that is not available; then it answers no calls.

@@ -126,11 +126,14 @@ async fn the_last_good_context_stays_while_the_backend_is_down() {
     bench.clock.advance(Duration::from_secs(3600));
     bench.backend.answer(PATH, Reply::Status(503, json!({})));
     assert_eq!(bench.context(&client).await, Ok(json!({"version": 1})));
-    assert_eq!(client.failure().as_deref(), Some("the search service failed (HTTP 503)"));
+    assert_eq!(
+        client.degradation().map(|degradation| degradation.reason).as_deref(),
+        Some("the search service failed (HTTP 503)")
+    );
 
     bench.backend.answer(PATH, reply(2));
     assert_eq!(bench.context(&client).await, Ok(json!({"version": 2})));
-    assert_eq!((client.failure(), bench.asked()), (None, 3));
+    assert_eq!((client.degradation(), bench.asked()), (None, 3));
 }
 
 #[tokio::test]
@@ -151,7 +154,7 @@ async fn a_context_above_a_mebibyte_is_not_kept() {
     bench.backend.answer(PATH, Reply::Huge((1 << 20) + 1));
     let client = bench.client();
     assert_eq!(bench.context(&client).await, Err(Error::TooLarge { limit: 1 << 20 }));
-    assert!(client.failure().is_some(), "its tenant has no context, which its operator should see");
+    assert!(client.degradation().is_some(), "its tenant has no context, which its operator should see");
 }
 
 #[tokio::test]
@@ -164,7 +167,7 @@ async fn warm_up_goes_on_until_the_backend_is_there() {
     let client = bench.client();
     warm_up.enqueue(acme(), &client);
     health.changed().await.expect("the pool lives");
-    assert!(client.failure().is_some());
+    assert!(client.degradation().is_some());
 
     bench.backend.answer(PATH, reply(1));
     while warm_up.pending_count() == 0 {
@@ -174,7 +177,7 @@ async fn warm_up_goes_on_until_the_backend_is_there() {
     bench.clock.advance(Duration::from_secs(5));
     warm_up.recheck_due();
     bench.knows(&client, 1).await;
-    assert_eq!(client.failure(), None);
+    assert_eq!(client.degradation(), None);
 
     // A stale context is returned at once and refreshed in the background.
     bench.backend.answer(PATH, Reply::Held(Box::new(reply(2))));

@@ -197,9 +197,12 @@ async fn silence_ends_at_the_deadline_wherever_it_begins() {
         assert_eq!(bench.search(&client, SHORT).await, Err(Error::TimedOut));
         bench.backend.until(|counts| counts.cancelled == sent + 1 && counts.in_flight == 0).await;
     }
-    assert_eq!(client.failure().as_deref(), Some("the search service did not answer in time"));
+    assert_eq!(
+        client.degradation().map(|degradation| degradation.reason).as_deref(),
+        Some("the search service did not answer in time")
+    );
     bench.ask(Reply::Rows).await.expect("rows");
-    assert_eq!(client.failure(), None);
+    assert_eq!(client.degradation(), None);
 }
 
 #[tokio::test]
@@ -212,7 +215,7 @@ async fn a_dropped_call_is_cancelled_at_the_backend() {
         _ = bench.backend.until(|counts| counts.in_flight == 1) => {}
     }
     bench.backend.until(|counts| counts.cancelled == 1).await;
-    assert_eq!(client.failure(), None, "a caller who goes away says nothing about the backend");
+    assert_eq!(client.degradation(), None, "a caller who goes away says nothing about the backend");
 }
 
 #[tokio::test]
@@ -328,7 +331,7 @@ async fn a_full_bulkhead_spares_the_backend() {
     let (first, second, third) = tokio::join!(ask(), ask(), release);
     assert_eq!((first, second, third), (Ok(fake::rows()), Ok(fake::rows()), Err(Error::Busy)));
     assert_eq!(bench.backend.counts().most_in_flight, 2);
-    assert_eq!(client.failure(), None);
+    assert_eq!(client.degradation(), None);
 }
 
 #[tokio::test]

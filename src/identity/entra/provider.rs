@@ -125,7 +125,7 @@ impl EntraProvider {
         accounts::check_login(&self.0.spec, app, account).map_err(Into::into)
     }
 
-    pub(in crate::identity) fn last_problem(&self) -> Option<(ProviderProblem, Timestamp)> {
+    pub(in crate::identity) fn problem(&self) -> Option<(ProviderProblem, Timestamp)> {
         self.0.monitor.problem(&self.0.entra.transport)
     }
 }
