@@ -11,6 +11,7 @@
 mod archive;
 mod confinement;
 mod contract;
+mod data_fingerprints;
 mod discover;
 mod document;
 mod dotenv;
@@ -21,7 +22,6 @@ mod load_state;
 mod lookalike;
 mod named;
 mod placeholder;
-mod reach;
 pub mod sample;
 mod secret_refs;
 mod shape;
@@ -41,7 +41,7 @@ use ipnet::IpNet;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
 use crate::routing::GatewayHosts;
-use crate::spec::{BackendOnly, Reaches, TenantName, TenantSpec};
+use crate::spec::{BackendOnly, DataFingerprints, TenantName, TenantSpec};
 
 pub use confinement::secret_of;
 pub use discover::{
@@ -122,7 +122,7 @@ pub struct LoadOutcome {
     /// with certainty.
     pub access_fingerprint: Option<Digest>,
     /// What the files give to authorized callers only, or might, even if they cannot be served.
-    pub guards: Option<Box<Reaches>>,
+    pub restricted_data: Option<Box<DataFingerprints>>,
     /// The findings about the files.
     pub report: Report,
     /// The files with secrets that the tenant's files name, readable or not.
@@ -186,7 +186,7 @@ fn load_from_source(source: SourceReader<'_>, entry: &EntryFiles, context: &Load
     let validate::Verdict { access, is_open, spec } = judged.unwrap_or_default();
     let access = access.filter(|_| !entry.report.has_errors());
     let is_surely_open = is_open && access.is_some();
-    let guards = (!is_surely_open).then(|| guards(&gathered, spec.as_ref()));
+    let restricted_data = (!is_surely_open).then(|| restricted_data(&gathered, spec.as_ref()));
     let spec = spec.filter(|_| !report.has_errors());
     LoadOutcome {
         snapshot: spec.is_some().then(|| state.source.take_snapshot(entry)),
@@ -194,7 +194,7 @@ fn load_from_source(source: SourceReader<'_>, entry: &EntryFiles, context: &Load
         name,
         spec,
         access_fingerprint: access,
-        guards: guards.map(Box::new),
+        restricted_data: restricted_data.map(Box::new),
         report: state.scrubber.scrub(&report),
         named: state.named,
     }
@@ -202,9 +202,12 @@ fn load_from_source(source: SourceReader<'_>, entry: &EntryFiles, context: &Load
 
 /// Returns what a tenant gives access to; if it is too broken for that, what its export alone gives
 /// access to.
-fn guards(gathered: &layers::GatheredLayers, spec: Option<&TenantSpec>) -> Reaches {
+fn restricted_data(gathered: &layers::GatheredLayers, spec: Option<&TenantSpec>) -> DataFingerprints {
     match spec {
-        Some(spec) => spec.backend.reaches.clone(),
-        None => Reaches { own: Vec::new(), bare: reach::bare(&gathered.layers) },
+        Some(spec) => spec.backend.data.clone(),
+        None => DataFingerprints {
+            effective: Vec::new(),
+            export_only: data_fingerprints::compute_export_only(&gathered.layers),
+        },
     }
 }

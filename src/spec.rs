@@ -9,11 +9,11 @@ mod address;
 mod backend;
 mod backend_only;
 mod claim;
+mod data_fingerprint;
 mod degradation;
 mod limits;
 mod login;
 mod name;
-mod reach;
 mod template;
 mod tenant;
 mod tool;
@@ -23,6 +23,7 @@ pub use address::{HostName, Mount, Prefix, PrefixError, PublicUrl, ResourceSpell
 pub use backend::{BackendSpec, CallSpec, Constants, Family};
 pub use backend_only::{BackendOnly, BackendPlace, Standing};
 pub use claim::{HeldClaim, TenantClaim};
+pub use data_fingerprint::{DataFingerprint, DataFingerprints};
 pub use degradation::Degradation;
 pub use limits::LimitsSpec;
 pub use login::{
@@ -30,7 +31,6 @@ pub use login::{
     ProviderSpec, RegistrationSpec,
 };
 pub use name::TenantName;
-pub use reach::{Reach, Reaches};
 pub use template::{BodyTemplate, InvalidMarkValue, TemplateError, TemplateValues, UrlTemplate};
 pub use tenant::{CacheSpec, TenantSpec};
 pub use tool::{ToolKind, ToolSpec};

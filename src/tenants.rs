@@ -13,7 +13,7 @@ mod announce;
 mod build;
 mod claim_index;
 pub mod claims;
-mod companions;
+mod data_index;
 mod debounce;
 mod drain;
 mod entry;

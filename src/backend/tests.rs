@@ -59,7 +59,7 @@ impl BackendTestkit {
             context: Arc::new(CallSpec { method: Method::GET, body: None, ..search(context_url) }),
             user_header: Some(HeaderName::from_static("x-user")),
             http2: false,
-            reaches: Default::default(),
+            data: Default::default(),
         };
         let ttl = Duration::from_secs(3600);
         Arc::new(BackendClient::new(self.pool.clone(), &spec, &self.limits, ttl, lasting))

@@ -3,11 +3,11 @@
 
 mod archives;
 mod corpus;
+mod data_fingerprints;
 mod findings;
 mod good;
 mod hostile;
 mod login;
 mod lookalikes;
-mod reach;
 mod samples;
 mod written;

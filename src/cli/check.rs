@@ -19,7 +19,7 @@ use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::disk::why;
 use crate::bundle::{self, EntryFiles, LoadContext};
 use crate::identity;
-use crate::spec::{Reach, TenantName, TenantSpec};
+use crate::spec::{DataFingerprint, TenantName, TenantSpec};
 use crate::telemetry::printable::printable;
 use crate::tenants::claims::{self, ClaimRequest};
 
@@ -58,7 +58,7 @@ pub struct CheckedTenant {
     pub spec: Option<TenantSpec>,
     /// What its files give to some callers only.
     #[serde(skip)]
-    guards: Vec<Reach>,
+    restricted_data: Vec<DataFingerprint>,
 }
 
 /// How a verdict is printed.
@@ -200,7 +200,7 @@ fn one(entry: &EntryFiles, context: &LoadContext) -> CheckedTenant {
         digest: loaded.digest.short(),
         has_answered: None,
         findings: loaded.report,
-        guards: loaded.guards.map(|guards| guards.all().collect()).unwrap_or_default(),
+        restricted_data: loaded.restricted_data.map(|guards| guards.all().collect()).unwrap_or_default(),
         spec: loaded.spec,
     }
 }
@@ -211,15 +211,15 @@ fn resolve_claims(tenants: &mut [CheckedTenant]) {
     let mut keys: Vec<_> = (0..tenants.len()).map(|at| (key(tenants, at), at)).collect();
     keys.sort();
     let wants = |at: usize| tenants[at].spec.as_ref().map(TenantSpec::claim);
-    let opens = |at: usize| {
+    let newly_open_data = |at: usize| {
         let spec = tenants[at].spec.as_ref().filter(|spec| spec.enabled);
-        spec.map(|spec| spec.opens().to_vec()).unwrap_or_default()
+        spec.map(|spec| spec.implicitly_open_data().to_vec()).unwrap_or_default()
     };
     let applicants = keys.iter().map(|(key, at)| ClaimRequest {
         entry_id: key,
         wanted: wants(*at),
-        opens: opens(*at),
-        guards: tenants[*at].guards.clone(),
+        newly_open_data: newly_open_data(*at),
+        restricted_data: tenants[*at].restricted_data.clone(),
         ..ClaimRequest::default()
     });
     let mut refused = claims::resolve(&applicants.collect::<Vec<_>>());

@@ -161,7 +161,7 @@ pub(super) mod tests {
             context: Arc::new(context),
             user_header: None,
             http2: false,
-            reaches: Default::default(),
+            data: Default::default(),
         };
         TenantSpec {
             name: TenantName::parse("acme").expect("a name"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, Method};
 
-use super::{BodyTemplate, InvalidMarkValue, Reaches, TemplateValues, UrlTemplate};
+use super::{BodyTemplate, DataFingerprints, InvalidMarkValue, TemplateValues, UrlTemplate};
 use crate::base::secret::Secret;
 
 /// What all calls of one tenant have in common.
@@ -23,7 +23,7 @@ pub struct BackendSpec {
     /// otherwise HTTP/1.1.
     pub http2: bool,
     /// Which data it gives out, to be compared with other tenants'.
-    pub reaches: Reaches,
+    pub data: DataFingerprints,
 }
 
 /// The vendor's families of endpoints, which differ in their paths only.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AccessSpec, BackendSpec, LimitsSpec, Mount, PublicUrl, Reach, Reaches, TenantClaim, TenantName, ToolSpec,
+    AccessSpec, BackendSpec, DataFingerprint, DataFingerprints, LimitsSpec, Mount, PublicUrl, TenantClaim,
+    TenantName, ToolSpec,
 };
 
 /// Everything that defines one tenant.
@@ -50,16 +51,16 @@ impl TenantSpec {
     }
 
     /// What it gives to everybody, where nothing in its files says that this is meant.
-    pub fn opens(&self) -> &[Reach] {
+    pub fn implicitly_open_data(&self) -> &[DataFingerprint] {
         match self.access.is_open() && !self.access.open_on_purpose {
-            true => &self.backend.reaches.own,
+            true => &self.backend.data.effective,
             false => &[],
         }
     }
 
     /// What it gives to some callers only.
-    pub fn guards(&self) -> Option<&Reaches> {
-        (!self.access.is_open()).then_some(&self.backend.reaches)
+    pub fn restricted_data(&self) -> Option<&DataFingerprints> {
+        (!self.access.is_open()).then_some(&self.backend.data)
     }
 
     /// What to register with the app at the provider, where people log in.

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::claims::ClaimRequest;
-use super::companions::Companions;
+use super::data_index::DataIndex;
 use super::entry::{ClaimBasis, Entry, EntryMap};
 use crate::routing::MountIndex;
 use crate::spec::{HeldClaim, TenantClaim, TenantName};
@@ -56,15 +56,15 @@ impl ClaimIndex {
     pub(super) fn claim_requests<'a>(
         &'a self,
         entries: &'a EntryMap,
-        companions: &'a Companions,
+        data_index: &'a DataIndex,
     ) -> Vec<ClaimRequest<'a>> {
         let mut entry_ids: BTreeSet<&'a Arc<str>> = self.candidates.iter().collect();
         for (entry_id, entry) in
             self.candidates.iter().filter_map(|entry_id| Some((entry_id, entries.get(entry_id)?)))
         {
-            let ClaimRequest { wanted, opens, .. } = entry.claim_request(entry_id);
+            let ClaimRequest { wanted, newly_open_data, .. } = entry.claim_request(entry_id);
             let Some(TenantClaim { name, mounts, shares_hosts }) = wanted else { continue };
-            entry_ids.extend(companions.find_guard(entry_id, &opens));
+            entry_ids.extend(data_index.find_restricting_entry(entry_id, &newly_open_data));
             entry_ids.extend(self.names.get(name).into_iter().flatten());
             entry_ids.extend(mounts.iter().flat_map(|mount| self.mounts.find_rivals(mount, shares_hosts)));
         }

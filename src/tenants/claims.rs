@@ -10,17 +10,17 @@
 //! that lost could wait for its holder to be replaced. It counts again when its files change, when
 //! an operator accepts it, or when the holder itself wants to swap with it.
 //!
-//! Also decides which tenants may be open beside one that guards the same data (`guards`).
+//! Also decides which tenants may be open beside one that guards the same data (`open_data`).
 
-mod guards;
+mod open_data;
 mod rejection;
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::routing::{MountClaim, MountConflict, check_against, find_conflicts};
-use crate::spec::{Mount, Reach, TenantClaim, TenantName};
+use crate::spec::{DataFingerprint, Mount, TenantClaim, TenantName};
 
-pub(crate) use self::rejection::guarded_warning;
+pub(crate) use self::rejection::open_data_warning;
 
 pub use self::rejection::ClaimRejection;
 
@@ -37,9 +37,9 @@ pub struct ClaimRequest<'a> {
     pub was_rejected: bool,
     /// What its candidate would give to everybody without an explicit order in its files or by an
     /// operator.
-    pub opens: Vec<Reach>,
+    pub newly_open_data: Vec<DataFingerprint>,
     /// What it gives to authorized callers only, or would if its files could be used.
-    pub guards: Vec<Reach>,
+    pub restricted_data: Vec<DataFingerprint>,
 }
 
 /// Rejections by entry id.
@@ -47,7 +47,7 @@ type Rejections = BTreeMap<String, ClaimRejection>;
 
 /// Decides between the candidates and what is held. Every candidate without a refusal may serve.
 pub fn resolve(requests: &[ClaimRequest<'_>]) -> Rejections {
-    let mut rejected = guards::find_rejections(requests);
+    let mut rejected = open_data::find_rejections(requests);
     let (waiting, contenders) = partition_rejected(requests, &rejected);
     // A loser falls back to what it holds, which may take a name or a mount from a newcomer, so
     // repeat until there is no loser. Each round rejects at least one more claim, so this ends.

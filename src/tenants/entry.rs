@@ -21,7 +21,7 @@ use super::status::TenantState;
 use super::tenant::Tenant;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
-use crate::spec::{HeldClaim, Reach, Reaches, TenantClaim, TenantName};
+use crate::spec::{DataFingerprint, DataFingerprints, HeldClaim, TenantClaim, TenantName};
 use crate::store;
 
 pub(super) use self::persisted::{LastGoodRevision, PersistedState, RestoredRevision};
@@ -41,9 +41,9 @@ pub(super) struct Entry {
     /// The findings about the current files.
     report: Report,
     /// What the files, as last read, give to authorized callers only.
-    guards: Option<Box<Reaches>>,
+    restricted_data: Option<Box<DataFingerprints>>,
     /// The warning that another entry guards what this one gives to everybody.
-    guarded: Option<Box<Diagnostic>>,
+    open_data_warning: Option<Box<Diagnostic>>,
     phase: Phase,
     persisted: PersistedState,
     /// Whether the claim that it holds, or its rejected claim, changed and must be persisted.
@@ -103,8 +103,8 @@ impl Entry {
             on_disk: None,
             name: None,
             report: Report::new(),
-            guards: None,
-            guarded: None,
+            restricted_data: None,
+            open_data_warning: None,
             phase: Phase::default(),
             persisted,
             claims_changed: false,
@@ -128,51 +128,61 @@ impl Entry {
         let is_rejected = |candidate: &Candidate| {
             !candidate.is_forced() && self.persisted.rejected_digest == Some(candidate.revision)
         };
-        let newly_opened = candidate.filter(|it| !was_in_force(it)).map(|it| self.newly_opened(it));
+        let newly_open_data = candidate.filter(|it| !was_in_force(it)).map(|it| self.newly_open_data(it));
         ClaimRequest {
             entry_id,
             wanted: candidate.map(|candidate| candidate.spec.claim()),
             held: self.held_claim().or(unrecorded),
             was_rejected: candidate.is_some_and(is_rejected),
-            opens: newly_opened.unwrap_or_default(),
-            guards: self.guards(),
+            newly_open_data: newly_open_data.unwrap_or_default(),
+            restricted_data: self.restricted_data(),
         }
     }
 
     /// Returns what a candidate would newly give to everybody without an explicit order in its
     /// files or by an operator.
-    fn newly_opened(&self, candidate: &Candidate) -> Vec<Reach> {
+    fn newly_open_data(&self, candidate: &Candidate) -> Vec<DataFingerprint> {
         if candidate.is_forced() || !candidate.spec.enabled {
             return Vec::new();
         }
         let is_open = |live: &&LiveRevision| live.is_enabled_by_files && live.tenant.spec.access.is_open();
         let live = self.phase.live().filter(is_open);
-        let before = live.map(|live| live.tenant.spec.backend.reaches.own.as_slice()).unwrap_or_default();
-        candidate.spec.opens().iter().filter(|reach| !before.contains(reach)).copied().collect()
+        let before = live.map(|live| live.tenant.spec.backend.data.effective.as_slice()).unwrap_or_default();
+        candidate
+            .spec
+            .implicitly_open_data()
+            .iter()
+            .filter(|fingerprint| !before.contains(fingerprint))
+            .copied()
+            .collect()
     }
 
     /// Returns what the entry gives to authorized callers only: by its candidate, or without one by
     /// the live revision and the files as last read.
-    pub(super) fn guards(&self) -> Vec<Reach> {
+    pub(super) fn restricted_data(&self) -> Vec<DataFingerprint> {
         if let Some(candidate) = self.phase.candidate() {
-            return candidate.spec.guards().into_iter().flat_map(Reaches::all).collect();
+            return candidate.spec.restricted_data().into_iter().flat_map(DataFingerprints::all).collect();
         }
-        let live = self.phase.live().and_then(|live| live.tenant.spec.guards());
-        live.into_iter().chain(self.guards.as_deref()).flat_map(Reaches::all).collect()
+        let live = self.phase.live().and_then(|live| live.tenant.spec.restricted_data());
+        live.into_iter().chain(self.restricted_data.as_deref()).flat_map(DataFingerprints::all).collect()
     }
 
     /// Returns what the live revision gives to everybody without an explicit order in its files.
-    pub(super) fn open(&self) -> &[Reach] {
+    pub(super) fn implicitly_open_data(&self) -> &[DataFingerprint] {
         let answers = |live: &&LiveRevision| live.is_enabled_by_files && !live.tenant.slot.is_closed();
-        self.phase.live().filter(answers).map(|live| live.tenant.spec.opens()).unwrap_or_default()
+        self.phase
+            .live()
+            .filter(answers)
+            .map(|live| live.tenant.spec.implicitly_open_data())
+            .unwrap_or_default()
     }
 
     /// Sets the warning that another entry guards what this one gives to everybody. Returns whether
     /// it changed.
-    pub(super) fn set_guarded(&mut self, warning: Option<Diagnostic>) -> bool {
+    pub(super) fn set_open_data_warning(&mut self, warning: Option<Diagnostic>) -> bool {
         let warning = warning.map(Box::new);
-        let is_news = self.guarded != warning;
-        self.guarded = warning;
+        let is_news = self.open_data_warning != warning;
+        self.open_data_warning = warning;
         is_news
     }
 
@@ -314,6 +324,6 @@ impl Entry {
 
     /// Returns the findings for the log.
     pub(super) fn all_findings(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.report.iter().chain(self.rejection()).chain(self.guarded.as_deref())
+        self.report.iter().chain(self.rejection()).chain(self.open_data_warning.as_deref())
     }
 }

@@ -39,7 +39,7 @@ fn tenant(bench: &BackendTestkit) -> TenantSpec {
             context: Arc::new(search(&bench.backend.url("/nlp-context"))),
             user_header: None,
             http2: false,
-            reaches: Default::default(),
+            data: Default::default(),
         },
         access: AccessSpec::default(),
         limits: LimitsSpec::default(),

@@ -64,7 +64,7 @@ impl SecureBackend {
             context: Arc::new(spec.clone()),
             user_header: None,
             http2,
-            reaches: Default::default(),
+            data: Default::default(),
         };
         let client =
             BackendClient::new(pool, &backend, &LimitsSpec::default(), Duration::ZERO, Arc::default());

@@ -11,9 +11,9 @@ use super::url::validate_url;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::secret::Secret;
 use crate::bundle::contract;
+use crate::bundle::data_fingerprints;
 use crate::bundle::fields::{self, is_field_name};
 use crate::bundle::placeholder::{QUOTED, is_copy_artifact, is_placeholder, is_quoted, is_unfinished};
-use crate::bundle::reach;
 use crate::bundle::secret_refs::ResolvedSecret;
 use crate::bundle::source_text::DocumentOrigin;
 use crate::spec::{BackendSpec, CallSpec, Constants, Family};
@@ -36,7 +36,7 @@ pub(super) fn validate(case: &mut Validation<'_, '_>) -> Option<ValidatedBackend
     let http2 = wants_http2(case, search_url.as_deref(), context_url.as_deref());
     let auth = build_auth_header(case, key.as_ref());
     let connection_id: Option<Arc<str>> = connection_id.map(Arc::from);
-    let reaches = reach::of(case.layers, key.as_ref().map(|key| &key.secret));
+    let data = data_fingerprints::compute(case.layers, key.as_ref().map(|key| &key.secret));
     let constants = Constants { dataset: Some(case.dataset.into()), connection_id: connection_id.clone() };
     let headers = backend_call::read_named_headers(case, &["backend", "headers"], 0).unwrap_or_default();
     let shared = SharedCallParts { auth, headers, constants };
@@ -47,7 +47,7 @@ pub(super) fn validate(case: &mut Validation<'_, '_>) -> Option<ValidatedBackend
     if search.headers == context.headers {
         search.headers = Arc::clone(&context.headers);
     }
-    let spec = BackendSpec { family, connection_id, context: Arc::new(context), user_header, http2, reaches };
+    let spec = BackendSpec { family, connection_id, context: Arc::new(context), user_header, http2, data };
     Some(ValidatedBackend { spec, search: Arc::new(search) })
 }
 

@@ -82,7 +82,7 @@ impl McpTestkit {
             context: Arc::new(context),
             user_header: Some(HeaderName::from_static("x-user")),
             http2: false,
-            reaches: Default::default(),
+            data: Default::default(),
         };
         let ttl = Duration::from_secs(3600);
         let lasting = Arc::<BackendState>::default();

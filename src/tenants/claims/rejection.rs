@@ -5,8 +5,8 @@ use crate::base::shell;
 use crate::routing::{ConflictKind, MountConflict};
 use crate::spec::{Mount, TenantName};
 
-const GUARDED: &str = "backend-guarded";
-const GUARDED_HELP: &str = "remove it if it is a copy, or give it api_keys or a login; if everybody may call \
+const CODE: &str = "backend-guarded";
+const HELP: &str = "remove it if it is a copy, or give it api_keys or a login; if everybody may call \
                             it, write open: true into the .yaml beside it";
 
 /// Why a candidate may not serve.
@@ -17,7 +17,7 @@ pub enum ClaimRejection {
     /// Another tenant holds the mount, or its host.
     MountTaken(MountConflict),
     /// It would give to everybody what another entry gives to authorized callers only.
-    Guarded { by: String },
+    DataRestricted { by: String },
     /// The claim was rejected before; no entry holds any of it now.
     NeedsAcceptance { name: TenantName, mounts: Vec<Mount> },
 }
@@ -40,7 +40,7 @@ impl ClaimRejection {
                 };
                 Diagnostic::error("claim-taken", describe_conflict(conflict)).help(help)
             }
-            Self::Guarded { by } => guarded_error(by),
+            Self::DataRestricted { by } => open_data_error(by),
             Self::NeedsAcceptance { name, mounts } => {
                 let places: Vec<_> = mounts.iter().map(format_mount).collect();
                 let places = places.join(", ");
@@ -86,20 +86,20 @@ fn describe_conflict(conflict: &MountConflict) -> String {
 }
 
 /// Returns the finding for an entry that would open what the entry `by` guards.
-fn guarded_error(by: &str) -> Diagnostic {
+fn open_data_error(by: &str) -> Diagnostic {
     let message = format!(
         "\"{by}\" requires a credential from its callers and has the same backend, key and connection; this \
          tenant would give the same data to everybody, so it is not opened"
     );
-    Diagnostic::error(GUARDED, message).help(GUARDED_HELP)
+    Diagnostic::error(CODE, message).help(HELP)
 }
 
 /// Returns the finding for an entry that was open before the entry `by` began to guard the same
 /// data.
-pub(crate) fn guarded_warning(by: &str) -> Diagnostic {
+pub(crate) fn open_data_warning(by: &str) -> Diagnostic {
     let message = format!(
         "\"{by}\" requires a credential from its callers and has the same backend, key and connection; this \
          tenant gives the same data to everybody. It was open before, so it stays open"
     );
-    Diagnostic::warning(GUARDED, message).help(GUARDED_HELP)
+    Diagnostic::warning(CODE, message).help(HELP)
 }

@@ -87,8 +87,8 @@ fn applicant<'a>(
         wanted: wanted.map(claim),
         held: holds.map(claim),
         was_rejected,
-        opens: Vec::new(),
-        guards: Vec::new(),
+        newly_open_data: Vec::new(),
+        restricted_data: Vec::new(),
     }
 }
 
@@ -129,8 +129,8 @@ fn who_shares_a_host_no_longer_keeps_its_place_at_the_gateway() {
             wanted: Some(claim(&z, &place)),
             held: Some(TenantClaim { shares_hosts: true, ..claim(&z, &place) }),
             was_rejected: false,
-            opens: Vec::new(),
-            guards: Vec::new(),
+            newly_open_data: Vec::new(),
+            restricted_data: Vec::new(),
         },
     ]);
     assert_eq!(refused.into_keys().collect::<Vec<_>>(), ["a"]);
@@ -280,7 +280,7 @@ fn a_host_is_one_tenants_unless_both_operators_share() {
 
 /// An entry whose claims collide with nobody's: what it would open, what it guards, and whether it
 /// was refused before.
-type Data<'a> = (&'a str, &'a [Reach], &'a [Reach], bool);
+type Data<'a> = (&'a str, &'a [DataFingerprint], &'a [DataFingerprint], bool);
 
 fn resolve_by_data(rows: &[Data<'_>]) -> BTreeMap<String, ClaimRejection> {
     let names: Vec<_> = rows.iter().map(|(stem, ..)| name(stem)).collect();
@@ -290,22 +290,22 @@ fn resolve_by_data(rows: &[Data<'_>]) -> BTreeMap<String, ClaimRejection> {
         entry_id: row.0,
         wanted: Some(claim(name, places)),
         was_rejected: row.3,
-        opens: row.1.to_vec(),
-        guards: row.2.to_vec(),
+        newly_open_data: row.1.to_vec(),
+        restricted_data: row.2.to_vec(),
         ..ClaimRequest::default()
     });
     resolve(&applicants.collect::<Vec<_>>())
 }
 
-fn reach(path: &str) -> Reach {
+fn fingerprint(path: &str) -> DataFingerprint {
     let url = format!("https://portal.test/{path}").parse().expect("a URL");
-    Reach::of(&url, &crate::base::secret::Secret::new("canary"), Some("c"))
+    DataFingerprint::compute(&url, &crate::base::secret::Secret::new("canary"), Some("c"))
 }
 
 #[test]
 fn nobody_opens_what_another_guards_whichever_comes_first() {
-    let (x, y) = (reach("x"), reach("y"));
-    let guarded = |by: &str| ClaimRejection::Guarded { by: by.into() };
+    let (x, y) = (fingerprint("x"), fingerprint("y"));
+    let guarded = |by: &str| ClaimRejection::DataRestricted { by: by.into() };
     for (copy, original) in [("a", "b"), ("b", "a")] {
         let mut rows = [(copy, &[x, y][..], &[][..], false), (original, &[], &[y], false)];
         let expected = BTreeMap::from([(copy.to_owned(), guarded(original))]);
@@ -321,28 +321,32 @@ fn nobody_opens_what_another_guards_whichever_comes_first() {
 
 #[test]
 fn what_another_guarded_is_not_opened_by_the_guards_going_away() {
-    let x = reach("x");
+    let x = fingerprint("x");
     let refused = resolve_by_data(&[("a", &[x], &[], true)]);
     assert!(matches!(&refused["a"], ClaimRejection::NeedsAcceptance { .. }), "{refused:?}");
     let refused = resolve_by_data(&[("a", &[x], &[], true), ("b", &[], &[x], false)]);
-    assert_eq!(refused["a"], ClaimRejection::Guarded { by: "b".into() });
+    assert_eq!(refused["a"], ClaimRejection::DataRestricted { by: "b".into() });
 }
 
 #[test]
 fn a_guard_counts_though_its_own_claim_loses() {
     let (a, b, x) = (name("a"), name("b"), mounts(Some("/x")).expect("mounts"));
-    let data = vec![reach("x")];
+    let data = vec![fingerprint("x")];
     let open = ClaimRequest {
         entry_id: "a",
         wanted: Some(claim(&a, &x)),
-        opens: data.clone(),
+        newly_open_data: data.clone(),
         ..ClaimRequest::default()
     };
-    let broken = ClaimRequest { entry_id: "b", guards: data.clone(), ..ClaimRequest::default() };
+    let broken = ClaimRequest { entry_id: "b", restricted_data: data.clone(), ..ClaimRequest::default() };
     assert_eq!(resolve(&[open.clone(), broken]).into_keys().collect::<Vec<_>>(), ["a"]);
     // The place of the one that is not opened is free for the one that guards.
-    let guard =
-        ClaimRequest { entry_id: "b", wanted: Some(claim(&b, &x)), guards: data, ..ClaimRequest::default() };
+    let guard = ClaimRequest {
+        entry_id: "b",
+        wanted: Some(claim(&b, &x)),
+        restricted_data: data,
+        ..ClaimRequest::default()
+    };
     assert_eq!(resolve(&[open, guard]).into_keys().collect::<Vec<_>>(), ["a"]);
 }
 

@@ -63,7 +63,7 @@ impl Entry {
         self.clear_stale_rejection();
         self.name = loaded.name.take();
         self.report = mem::take(&mut loaded.report);
-        self.guards = loaded.guards.take();
+        self.restricted_data = loaded.restricted_data.take();
         let access = loaded.access_fingerprint;
         let candidate = Candidate::read(loaded, Arc::clone(&self.files)).map(Box::new);
         let (live, _) = mem::take(&mut self.phase).into_parts();

@@ -125,7 +125,7 @@ fn failed_load(entry: &EntryFiles) -> LoadOutcome {
         name: None,
         spec: None,
         access_fingerprint: None,
-        guards: None,
+        restricted_data: None,
         report: Report::from(located),
         named: Vec::new(),
         snapshot: None,

@@ -141,13 +141,13 @@ impl Reconciler {
             self.decide(changed);
             self.update_indexes(changed);
         }
-        self.warn_of_guards(changed);
+        self.warn_of_open_data(changed);
     }
 
     /// Promotes or rejects each candidate.
     fn decide(&mut self, changed: &mut ChangedEntries) {
         let now = self.tenant_deps.clock.now();
-        let rejections = claims::resolve(&self.claims.claim_requests(&self.entries, &self.companions));
+        let rejections = claims::resolve(&self.claims.claim_requests(&self.entries, &self.data_index));
         for entry_id in self.claims.candidates().clone() {
             let lasts = |rejection| !self.is_holder_absent(rejection);
             let rejection = rejections.get(&*entry_id).map(|it| (it.to_diagnostic(&entry_id), lasts(it)));
@@ -175,7 +175,7 @@ impl Reconciler {
                 holders.any(|entry_id| self.observations.is_absent(entry_id))
             }
             // When a guard goes away, that does not open the entries that it closed.
-            ClaimRejection::NeedsAcceptance { .. } | ClaimRejection::Guarded { .. } => false,
+            ClaimRejection::NeedsAcceptance { .. } | ClaimRejection::DataRestricted { .. } => false,
         }
     }
 
@@ -183,19 +183,19 @@ impl Reconciler {
         for entry_id in changed {
             let entry = self.entries.get(entry_id).map(|entry| &**entry);
             self.claims.update(entry_id, entry);
-            let guards = entry.map(Entry::guards).unwrap_or_default();
-            let open = entry.map(|entry| entry.open().to_vec()).unwrap_or_default();
-            self.companions.update(entry_id, guards, open);
+            let guards = entry.map(Entry::restricted_data).unwrap_or_default();
+            let open = entry.map(|entry| entry.implicitly_open_data().to_vec()).unwrap_or_default();
+            self.data_index.update(entry_id, guards, open);
         }
     }
 
     /// Warns open entries if another entry guards the same data, and adds those whose warning
     /// changed to `changed`.
-    fn warn_of_guards(&mut self, changed: &mut ChangedEntries) {
-        for entry_id in self.companions.take_concerned(changed) {
+    fn warn_of_open_data(&mut self, changed: &mut ChangedEntries) {
+        for entry_id in self.data_index.take_affected(changed) {
             let Some(entry) = self.entries.get_mut(&entry_id) else { continue };
-            let guard = self.companions.find_guard(&entry_id, entry.open());
-            if entry.set_guarded(guard.map(|by| claims::guarded_warning(by))) {
+            let guard = self.data_index.find_restricting_entry(&entry_id, entry.implicitly_open_data());
+            if entry.set_open_data_warning(guard.map(|by| claims::open_data_warning(by))) {
                 changed.insert(entry_id);
             }
         }

@@ -11,7 +11,7 @@ use crate::base::task::Tasks;
 use crate::bundle;
 use crate::tenants::build::TenantDeps;
 use crate::tenants::claim_index::ClaimIndex;
-use crate::tenants::companions::Companions;
+use crate::tenants::data_index::DataIndex;
 use crate::tenants::drain::Drain;
 use crate::tenants::entry::EntryMap;
 use crate::tenants::lookalikes::LookalikeIndex;
@@ -35,7 +35,7 @@ pub(super) struct Reconciler {
     pub(super) status_files: StatusFileWriter,
     pub(super) entries: EntryMap,
     pub(super) claims: ClaimIndex,
-    pub(super) companions: Companions,
+    pub(super) data_index: DataIndex,
     pub(super) observations: Observations,
     pub(super) lookalikes: LookalikeIndex,
     pub(super) revision_writer: RevisionWriter,
@@ -63,7 +63,7 @@ impl Reconciler {
             publisher,
             entries: EntryMap::new(),
             claims,
-            companions: Companions::default(),
+            data_index: DataIndex::default(),
             observations: Observations::default(),
             lookalikes: LookalikeIndex::default(),
             revision_writer,

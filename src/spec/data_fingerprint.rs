@@ -13,12 +13,12 @@ use crate::base::secret::Secret;
 ///
 /// It is a digest under a key that only this process has: comparable, and useless to a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Reach([u8; 16]);
+pub struct DataFingerprint([u8; 16]);
 
-impl Reach {
-    /// Returns the reach of `key` at `url`. The URL's query and trailing slashes make no
+impl DataFingerprint {
+    /// Returns the fingerprint of `key` at `url`. The URL's query and trailing slashes make no
     /// difference.
-    pub fn of(url: &Url, key: &Secret, connection_id: Option<&str>) -> Self {
+    pub fn compute(url: &Url, key: &Secret, connection_id: Option<&str>) -> Self {
         static KEY: OnceLock<[u8; 32]> = OnceLock::new();
         let mut hasher = Hasher::new();
         hasher.update_field(KEY.get_or_init(random::bytes));
@@ -33,18 +33,18 @@ impl Reach {
 
 /// The data that one tenant gives access to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Reaches {
-    /// What the tenant's tools reach.
-    pub own: Vec<Reach>,
-    /// What the export alone reaches, as in a copy without the operator's files, unless it is in
-    /// `own`.
-    pub bare: Vec<Reach>,
+pub struct DataFingerprints {
+    /// What the tenant's tools give access to.
+    pub effective: Vec<DataFingerprint>,
+    /// What the export alone gives access to, as in a copy without the operator's files, unless it
+    /// is in `effective`.
+    pub export_only: Vec<DataFingerprint>,
 }
 
-impl Reaches {
+impl DataFingerprints {
     /// Returns everything that is closed to callers who may not call this tenant.
-    pub fn all(&self) -> impl Iterator<Item = Reach> {
-        self.own.iter().chain(&self.bare).copied()
+    pub fn all(&self) -> impl Iterator<Item = DataFingerprint> {
+        self.effective.iter().chain(&self.export_only).copied()
     }
 }
 
@@ -52,19 +52,19 @@ impl Reaches {
 mod tests {
     use super::*;
 
-    fn reach(url: &str, key: &str, connection_id: Option<&str>) -> Reach {
-        Reach::of(&Url::parse(url).expect("a URL"), &Secret::new(key), connection_id)
+    fn fingerprint(url: &str, key: &str, connection_id: Option<&str>) -> DataFingerprint {
+        DataFingerprint::compute(&Url::parse(url).expect("a URL"), &Secret::new(key), connection_id)
     }
 
     #[test]
     fn spellings_of_one_endpoint_are_one_reach() {
-        let one = reach("https://portal.test/nlp-search", "k1", Some("c1"));
+        let one = fingerprint("https://portal.test/nlp-search", "k1", Some("c1"));
         for url in [
             "https://PORTAL.test:443/nlp-search",
             "https://portal.test/nlp-search/",
             "https://portal.test/nlp-search?a=b",
         ] {
-            assert_eq!(reach(url, "k1", Some("c1")), one, "{url}");
+            assert_eq!(fingerprint(url, "k1", Some("c1")), one, "{url}");
         }
         for (url, key, connection) in [
             ("http://portal.test/nlp-search", "k1", Some("c1")),
@@ -74,14 +74,14 @@ mod tests {
             ("https://portal.test/nlp-search", "k1", Some("c2")),
             ("https://portal.test/nlp-search", "k1", None),
         ] {
-            assert_ne!(reach(url, key, connection), one, "{url} {key} {connection:?}");
+            assert_ne!(fingerprint(url, key, connection), one, "{url} {key} {connection:?}");
         }
     }
 
     #[test]
     fn nothing_of_the_key_is_in_it() {
-        let reach = reach("https://portal.test/nlp-search", "canary", None);
-        assert_ne!(reach.0[..], crate::base::digest::Digest::of(b"canary").as_bytes()[..16]);
-        assert!(!format!("{reach:?}").contains("canary"));
+        let fingerprint = fingerprint("https://portal.test/nlp-search", "canary", None);
+        assert_ne!(fingerprint.0[..], crate::base::digest::Digest::of(b"canary").as_bytes()[..16]);
+        assert!(!format!("{fingerprint:?}").contains("canary"));
     }
 }
