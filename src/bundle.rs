@@ -20,9 +20,9 @@ mod fields;
 mod layers;
 mod load_state;
 mod lookalike;
-mod named;
 mod placeholder;
 pub mod sample;
+mod secret_file;
 mod secret_refs;
 mod shape;
 mod snapshot;
@@ -43,12 +43,12 @@ use crate::base::digest::Digest;
 use crate::routing::GatewayHosts;
 use crate::spec::{BackendOnly, DataFingerprints, TenantName, TenantSpec};
 
-pub use confinement::secret_of;
+pub use confinement::secret_file_owner;
 pub use discover::{
     FolderListing, entry_id_of, find_stray_files, folder_like, is_unpacked_export, list_entries, list_folder,
 };
 pub use lookalike::lookalike_keys;
-pub use named::{Named, Presence};
+pub use secret_file::{Presence, SecretFile};
 pub use snapshot::{DiffLine, DocumentDiff, Draft, Snapshot};
 
 use load_state::LoadState;
@@ -126,7 +126,7 @@ pub struct LoadOutcome {
     /// The findings about the files.
     pub report: Report,
     /// The files with secrets that the tenant's files name, readable or not.
-    pub named: Vec<Named>,
+    pub secret_files: Vec<SecretFile>,
     /// What was read, if there is a spec.
     pub snapshot: Option<Snapshot>,
 }
@@ -196,7 +196,7 @@ fn load_from_source(source: SourceReader<'_>, entry: &EntryFiles, context: &Load
         access_fingerprint: access,
         restricted_data: restricted_data.map(Box::new),
         report: state.scrubber.scrub(&report),
-        named: state.named,
+        secret_files: state.secret_files,
     }
 }
 

@@ -253,7 +253,7 @@ impl Gateway {
                 tls: self.settings.tls,
                 certs: std::path::absolute(&self.settings.certs).ok(),
                 backend_allow: self.settings.backend_allow.iter().map(ToString::to_string).collect(),
-                backend_only: self.settings.backend_only.places().iter().map(ToString::to_string).collect(),
+                backend_only: self.settings.backend_only.items().iter().map(ToString::to_string).collect(),
                 tenant_rules: Some(TenantRules::from_settings(&self.settings)),
             },
         };

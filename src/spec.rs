@@ -21,7 +21,7 @@ mod tool;
 pub use access::{AccessSpec, ApiKeySpec};
 pub use address::{HostName, Mount, Prefix, PrefixError, PublicUrl, ResourceSpelling};
 pub use backend::{BackendSpec, CallSpec, Constants, Family};
-pub use backend_only::{BackendOnly, BackendPlace, Standing};
+pub use backend_only::{AllowedBackend, BackendOnly, HostMatch};
 pub use claim::{HeldClaim, TenantClaim};
 pub use data_fingerprint::{DataFingerprint, DataFingerprints};
 pub use degradation::Degradation;

@@ -14,10 +14,7 @@ use crate::base::diagnostic::Report;
 use crate::oauth::tokens::signing_keys::KeyRotation;
 use crate::store;
 use crate::telemetry::audit::{AuditEvent, AuditRecord};
-use crate::tenants::reconcile::{Command, CommandError, UploadError};
-
-/// The largest archive that is loaded, and some overhead for the request.
-const MAX_FILE_BYTES: usize = 33 << 20;
+use crate::tenants::reconcile::{Command, CommandError, MAX_UPLOAD_BYTES, UploadError};
 
 impl Refusal for CommandError {
     fn status(&self) -> StatusCode {
@@ -157,7 +154,7 @@ where
     B: http_body::Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let Some(bytes) = read_body(body, MAX_FILE_BYTES).await else {
+    let Some(bytes) = read_body(body, MAX_UPLOAD_BYTES).await else {
         return problem(StatusCode::PAYLOAD_TOO_LARGE, "the file is too large, or is incomplete");
     };
     let uploaded = admin.reconciler.upload(file_name.to_owned(), bytes.into(), replace).await;

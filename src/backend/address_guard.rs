@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::proxies::parse_ip_literal;
 use crate::base::net;
 use crate::bundle;
-use crate::spec::{BackendOnly, Standing};
+use crate::spec::{BackendOnly, HostMatch};
 
 /// The rules of the settings for backends' addresses.
 #[derive(Debug, Clone, Default)]
@@ -47,18 +47,18 @@ impl AddressGuard {
 
     /// Whether this host may be allowed, so that resolving its name is worthwhile.
     pub(super) fn knows(&self, host: &str) -> bool {
-        self.0.only.standing(host) != Standing::Unlisted
+        self.0.only.match_host(host) != HostMatch::Unlisted
     }
 
     /// Whether the proxy may be asked for this host; the proxy then resolves it.
     pub(super) fn trusts_a_proxy_with(&self, host: &str, port: u16) -> bool {
-        self.0.only.standing(host) == Standing::Listed
+        self.0.only.match_host(host) == HostMatch::Listed
             && parse_ip_literal(host).is_none_or(|ip| self.permits(host, SocketAddr::new(ip, port)))
     }
 
     /// Whether this host's backend may have this address.
     pub(super) fn permits(&self, host: &str, address: SocketAddr) -> bool {
-        self.0.only.admits(host, address.ip()) && self.permits_anybody(address)
+        self.0.only.allows(host, address.ip()) && self.permits_anybody(address)
     }
 
     fn permits_anybody(&self, address: SocketAddr) -> bool {
@@ -112,7 +112,7 @@ fn is_bound_here(refusal: Option<&io::Error>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::BackendPlace;
+    use crate::spec::AllowedBackend;
 
     fn guard(allow: &[&str], own: &[&str]) -> AddressGuard {
         AddressGuard::new(AddressRules {
@@ -184,9 +184,9 @@ mod tests {
 
     #[test]
     fn a_proxy_is_asked_only_for_what_is_listed_and_not_sheltered() {
-        let listing = |places: &[&str]| {
-            let places = places.iter().map(|place| BackendPlace::parse(place).expect("a place"));
-            let only = BackendOnly::new(places.collect());
+        let listing = |items: &[&str]| {
+            let items = items.iter().map(|item| AllowedBackend::parse(item).expect("an item"));
+            let only = BackendOnly::new(items.collect());
             AddressGuard::new(AddressRules { only, ..AddressRules::default() })
         };
         let open = listing(&[]);

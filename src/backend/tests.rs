@@ -11,7 +11,7 @@ use super::{AddressRules, BackendClient, BackendState, CallContext, Error, Pool}
 use crate::base::clock::{Clock, ManualClock, SystemClock};
 use crate::base::secret::Secret;
 use crate::spec::{
-    BackendOnly, BackendPlace, BackendSpec, BodyTemplate, CallSpec, Constants, Family, LimitsSpec,
+    AllowedBackend, BackendOnly, BackendSpec, BodyTemplate, CallSpec, Constants, Family, LimitsSpec,
     TemplateValues, UrlTemplate,
 };
 use crate::telemetry::metrics::Metrics;

@@ -20,7 +20,7 @@ const BETWEEN: &str = "__";
 const SECRETS: &[&str] = &["key", "secret"];
 
 /// The stem of the tenant that may have its secrets in a file of this name.
-pub fn secret_of(name: &str) -> Option<&str> {
+pub fn secret_file_owner(name: &str) -> Option<&str> {
     let (stem, end) = name.rsplit_once('.')?;
     (!stem.is_empty() && SECRETS.contains(&end)).then_some(stem)
 }
@@ -76,7 +76,7 @@ impl Confinement {
     }
 
     /// Describes where an operator may put the tenant's secrets, as an instruction.
-    pub(super) fn place_of_secrets(&self) -> String {
+    pub(super) fn describe_secret_location(&self) -> String {
         match &self.beside {
             Some((_, stem)) => {
                 format!("name it {stem}.key or {stem}.secret and put it beside the tenant's files")
@@ -89,7 +89,7 @@ impl Confinement {
     fn is_its_own(&self, path: &Path) -> bool {
         let Some((folder, stem)) = &self.beside else { return false };
         let name = path.file_name().and_then(OsStr::to_str);
-        path.parent() == Some(folder) && name.and_then(secret_of) == Some(stem)
+        path.parent() == Some(folder) && name.and_then(secret_file_owner) == Some(stem)
     }
 
     /// Whether the tenant may use a variable.

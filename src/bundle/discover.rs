@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::confinement::secret_of;
+use super::confinement::secret_file_owner;
 use super::{EntryFiles, archive, lookalike};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::disk;
@@ -213,7 +213,7 @@ pub fn find_stray_files(folder: &Path) -> io::Result<Report> {
     for entry in std::fs::read_dir(folder)?.take(MAX_LISTED * 10) {
         let path = entry?.path();
         let name = path.file_name().and_then(OsStr::to_str);
-        let is_secret = name.and_then(secret_of).is_some_and(|stem| has_own_file(folder, stem));
+        let is_secret = name.and_then(secret_file_owner).is_some_and(|stem| has_own_file(folder, stem));
         let is_left_out = |name: &str| !is_ignored(name) && entry_id_of_name(name) == name && !path.is_dir();
         let stray = !is_secret && name.is_none_or(is_left_out);
         if stray {

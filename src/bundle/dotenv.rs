@@ -124,8 +124,8 @@ impl EnvReader {
     }
 
     fn put(&mut self, key: ConfigKey, node: ConfigNode) {
-        if let Some(place) = self.pairs.iter().position(|(earlier, _)| earlier.text == key.text) {
-            self.pairs.remove(place);
+        if let Some(index) = self.pairs.iter().position(|(earlier, _)| earlier.text == key.text) {
+            self.pairs.remove(index);
             self.repeated.push((key.text.to_ascii_uppercase(), key.at));
         }
         self.pairs.push((key, node));

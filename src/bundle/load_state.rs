@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::confinement::Confinement;
 use super::excerpt::Scrubber;
-use super::named::Named;
+use super::secret_file::SecretFile;
 use super::snapshot::SourceReader;
 use super::{EntryFiles, LoadContext};
 use crate::base::digest::Hasher;
@@ -21,7 +21,7 @@ pub(super) struct LoadState<'a> {
     /// The secrets that were read, which no finding may contain.
     pub(super) scrubber: Scrubber,
     /// The files with secrets that were named so far.
-    pub(super) named: Vec<Named>,
+    pub(super) secret_files: Vec<SecretFile>,
 }
 
 impl<'a> LoadState<'a> {
@@ -32,7 +32,7 @@ impl<'a> LoadState<'a> {
             source,
             hasher: Hasher::new(),
             scrubber: Scrubber::default(),
-            named: Vec::new(),
+            secret_files: Vec::new(),
         }
     }
 

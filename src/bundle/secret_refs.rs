@@ -11,7 +11,7 @@ use super::BoxedDiagnostic;
 use super::confinement::{Confinement, VARIABLE_PREFIX};
 use super::document::ConfigDocument;
 use super::load_state::LoadState;
-use super::named::Named;
+use super::secret_file::SecretFile;
 use super::source_text::DocumentOrigin;
 use super::tree::{ConfigNode, ValueStyle};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
@@ -144,12 +144,12 @@ impl<'s, 'a> SecretResolver<'s, 'a> {
     }
 
     fn read_secret_file(&mut self, path: &str, beside: &Path) -> Result<String, BoxedDiagnostic> {
-        let place = beside.parent().unwrap_or(Path::new("")).join(path);
+        let full_path = beside.parent().unwrap_or(Path::new("")).join(path);
         // Noted before reading, so that a later change is a difference in the next scan.
-        self.record_named(&place);
+        self.record_secret_file(&full_path);
         let text = match self.state.source.is_snapshot() {
             true => self.state.source.stored_secret(path, beside).ok_or_else(missing_from_snapshot_error),
-            false => self.read_secret(&place),
+            false => self.read_secret(&full_path),
         };
         self.state.hasher.update_field(path.as_bytes());
         match &text {
@@ -163,14 +163,14 @@ impl<'s, 'a> SecretResolver<'s, 'a> {
         text
     }
 
-    fn record_named(&mut self, place: &Path) {
-        if !self.state.named.iter().any(|named| named.path == place) {
-            self.state.named.push(Named::now(place));
+    fn record_secret_file(&mut self, path: &Path) {
+        if !self.state.secret_files.iter().any(|file| file.path == path) {
+            self.state.secret_files.push(SecretFile::read(path));
         }
     }
 
-    fn read_secret(&self, place: &Path) -> Result<String, BoxedDiagnostic> {
-        let read = self.state.confinement.read_referenced(place, MAX_SECRET);
+    fn read_secret(&self, path: &Path) -> Result<String, BoxedDiagnostic> {
+        let read = self.state.confinement.read_referenced(path, MAX_SECRET);
         let bytes = read.map_err(|error| unreadable_secret_error(&error, &self.state.confinement))?;
         let text =
             String::from_utf8(bytes).map_err(|_| unusable_secret_error(&disk::Error::NotUtf8.to_string()))?;
@@ -186,7 +186,7 @@ fn unreadable_secret_error(error: &disk::Error, confinement: &Confinement) -> Bo
         disk::Error::OutsideRoots => {
             let help = format!(
                 "{}, or allow its folder in the settings (secret_root)",
-                confinement.place_of_secrets()
+                confinement.describe_secret_location()
             );
             boxed_error(
                 "secret-file-outside",

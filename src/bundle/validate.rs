@@ -6,7 +6,6 @@ mod api_keys;
 mod backend;
 mod backend_address;
 mod backend_call;
-mod case;
 mod credential;
 mod entra;
 mod fingerprint;
@@ -20,11 +19,12 @@ mod registration;
 mod text_limits;
 mod tools;
 mod url;
+mod validation;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::case::Validation;
+use self::validation::Validation;
 use super::fields;
 use super::layers::{GatheredLayers, Layers};
 use super::load_state::LoadState;
@@ -59,28 +59,28 @@ pub(super) fn validate_tenant(
     let dataset = gathered.dataset.as_deref().or_else(|| layers.find_text(&["dataset"]));
     let dataset = dataset.or(name.map(TenantName::as_str)).unwrap_or("dataset");
     let context = state.context;
-    let mut case = Validation { layers, context, dataset, lookalikes: namesakes, state, report };
+    let mut validation = Validation { layers, context, dataset, lookalikes: namesakes, state, report };
 
-    report_ignored_port(&mut case);
-    let (access, digest) = access::validate(&mut case);
+    report_ignored_port(&mut validation);
+    let (access, digest) = access::validate(&mut validation);
     let is_open = access.is_open();
-    Verdict { access: digest, is_open, spec: validate_spec(&mut case, name, access) }
+    Verdict { access: digest, is_open, spec: validate_spec(&mut validation, name, access) }
 }
 
 fn validate_spec(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     name: Option<&TenantName>,
     access: AccessSpec,
 ) -> Option<TenantSpec> {
-    let (layers, dataset) = (case.layers, case.dataset);
-    let place = mounts::validate(case, name);
-    let backend = backend::validate(case);
-    let (place, backend, name) = (place?, backend?, name?.clone());
+    let (layers, dataset) = (validation.layers, validation.dataset);
+    let tenant_mounts = mounts::validate(validation, name);
+    let backend = backend::validate(validation);
+    let (tenant_mounts, backend, name) = (tenant_mounts?, backend?, name?.clone());
     let title = read_title(layers, dataset);
-    let tools = tools::validate(case, &title, &backend);
-    let limits = validate_limits(case);
-    text_limits::check_texts(case);
-    text_limits::check_tool_list(case, &tools, limits.max_result_bytes);
+    let tools = tools::validate(validation, &title, &backend);
+    let limits = validate_limits(validation);
+    text_limits::check_texts(validation);
+    text_limits::check_tool_list(validation, &tools, limits.max_result_bytes);
     Some(TenantSpec {
         name,
         dataset: dataset.into(),
@@ -88,8 +88,8 @@ fn validate_spec(
         description: read_shared_text(layers, "description"),
         instructions: read_shared_text(layers, "instructions"),
         enabled: layers.find_bool(&["enabled"]).unwrap_or(true),
-        public_url: place.public_url,
-        mounts: place.mounts,
+        public_url: tenant_mounts.public_url,
+        mounts: tenant_mounts.mounts,
         shares_hosts: layers.find_bool(&["share_host"]).unwrap_or(false),
         tools: tools.into(),
         backend: backend.spec,
@@ -110,11 +110,11 @@ fn read_shared_text(layers: &Layers, name: &str) -> Option<Arc<str>> {
 }
 
 /// Reports fields that are ignored, since an operator may wonder about them.
-fn report_ignored_port(case: &mut Validation<'_, '_>) {
-    let port = case.layers.find(&["port"]).or_else(|| case.layers.find(&["mcp_port"]));
+fn report_ignored_port(validation: &mut Validation<'_, '_>) {
+    let port = validation.layers.find(&["port"]).or_else(|| validation.layers.find(&["mcp_port"]));
     if let Some(found) = port {
         let name = if found.document.source.origin == DocumentOrigin::Env { "MCP_PORT" } else { "port" };
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::notice(
                 "port-ignored",
                 format!("{name} is ignored: all tenants share the gateway's port"),
@@ -129,8 +129,8 @@ fn read_duration(layers: &Layers, path: &[&str]) -> Option<Duration> {
     layers.find_text(path).and_then(fields::parse_duration)
 }
 
-fn validate_limits(case: &mut Validation<'_, '_>) -> LimitsSpec {
-    let (layers, default) = (case.layers, LimitsSpec::default());
+fn validate_limits(validation: &mut Validation<'_, '_>) -> LimitsSpec {
+    let (layers, default) = (validation.layers, LimitsSpec::default());
     let size = |name| {
         layers
             .find_text(&["limits", name])
@@ -146,14 +146,14 @@ fn validate_limits(case: &mut Validation<'_, '_>) -> LimitsSpec {
         max_response_bytes: size("max_response").unwrap_or(default.max_response_bytes),
         max_result_bytes: size("max_result").unwrap_or(default.max_result_bytes),
     };
-    warn_of_unservable_requests(case, limits.max_request_bytes);
+    warn_of_unservable_requests(validation, limits.max_request_bytes);
     limits
 }
 
 /// Warns if requests of the permitted size never fit into memory: callers would be told to try
 /// again forever.
-fn warn_of_unservable_requests(case: &mut Validation<'_, '_>, max_request: usize) {
-    let largest = case.context.largest_request;
+fn warn_of_unservable_requests(validation: &mut Validation<'_, '_>, max_request: usize) {
+    let largest = validation.context.largest_request;
     if max_request <= largest {
         return;
     }
@@ -163,8 +163,8 @@ fn warn_of_unservable_requests(case: &mut Validation<'_, '_>, max_request: usize
     );
     let help = "lower max_request, or raise limits.request_memory_mib of the gateway to more than ten times \
                 max_request";
-    let place = case.locate(&["limits", "max_request"]);
-    case.add_finding(Diagnostic::warning("request-room", found).help(help), place);
+    let location = validation.locate(&["limits", "max_request"]);
+    validation.add_finding(Diagnostic::warning("request-room", found).help(help), location);
 }
 
 fn read_cache(layers: &Layers) -> CacheSpec {

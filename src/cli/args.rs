@@ -113,21 +113,21 @@ pub enum TenantsAction {
     /// List all tenants with their state and connector URL.
     List {
         #[command(flatten)]
-        question: QueryArgs,
+        query: QueryArgs,
     },
     /// Show one tenant with all findings about its files.
     Show {
         /// The tenant's name, or the stem of its files.
         name: String,
         #[command(flatten)]
-        question: QueryArgs,
+        query: QueryArgs,
     },
     /// List the stored revisions of a tenant.
     History {
         /// The tenant's name, or the stem of its files.
         name: String,
         #[command(flatten)]
-        question: QueryArgs,
+        query: QueryArgs,
     },
     /// Compare two stored revisions line by line, with secrets blanked.
     Diff {
@@ -215,7 +215,7 @@ pub enum StoreAction {
     /// Check the whole store, and that the master key decrypts it. The gateway must be stopped.
     Check {
         #[command(flatten)]
-        place: StoreLocationArgs,
+        location: StoreLocationArgs,
     },
     /// Copy the store into a new file, also while the gateway runs. The copy does not contain the
     /// master key.
@@ -227,7 +227,7 @@ pub enum StoreAction {
         #[arg(long, value_name = "ADDR")]
         admin: Option<String>,
         #[command(flatten)]
-        place: StoreLocationArgs,
+        location: StoreLocationArgs,
     },
     /// Replace the store with a copy; the old store is kept beside it. The gateway must be stopped.
     Restore {
@@ -235,7 +235,7 @@ pub enum StoreAction {
         #[arg(value_hint = ValueHint::FilePath)]
         path: PathBuf,
         #[command(flatten)]
-        place: StoreLocationArgs,
+        location: StoreLocationArgs,
     },
 }
 
@@ -269,7 +269,7 @@ pub enum KeysAction {
         /// The tenant's name, or the stem of its files.
         tenant: String,
         #[command(flatten)]
-        question: QueryArgs,
+        query: QueryArgs,
     },
     /// Create a new signing key. It is published now and signs in one day, so that no user is
     /// affected.
@@ -316,7 +316,7 @@ pub enum ClientsAction {
         /// The tenant's name, or the stem of its files.
         tenant: String,
         #[command(flatten)]
-        question: QueryArgs,
+        query: QueryArgs,
     },
     /// Remove a client, or block one that registered itself; its logins end at once.
     Remove {
@@ -345,14 +345,14 @@ pub enum CertsAction {
     /// List all certificates with their state and expiry.
     List {
         #[command(flatten)]
-        question: CertsQueryArgs,
+        query: CertsQueryArgs,
     },
     /// Show one certificate, and why it cannot be obtained or renewed.
     Show {
         /// The host name or address.
         name: String,
         #[command(flatten)]
-        question: CertsQueryArgs,
+        query: CertsQueryArgs,
     },
     /// Renew an automatic certificate now, and wait for the result.
     Renew {

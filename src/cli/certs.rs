@@ -19,8 +19,8 @@ use crate::telemetry::printable::printable;
 
 pub(super) fn run(args: &CertsArgs) -> anyhow::Result<Exit> {
     match &args.action {
-        CertsAction::List { question } => list(question),
-        CertsAction::Show { name, question } => show(name, question),
+        CertsAction::List { query } => list(query),
+        CertsAction::Show { name, query } => show(name, query),
         CertsAction::Renew { name, admin } => renew(name, admin, false),
         CertsAction::Test { name, admin } => renew(name, admin, true),
         CertsAction::Doctor(args) => doctor::run(args),
@@ -34,12 +34,12 @@ pub(super) fn run(args: &CertsArgs) -> anyhow::Result<Exit> {
 
 /// Returns the statuses from the gateway, or from the certs folder if that is given or no gateway
 /// responds.
-fn statuses(question: &CertsQueryArgs) -> anyhow::Result<Vec<CertificateStatus>> {
-    let AdminArgs { admin, config } = &question.query.admin;
-    let flags = Flags::new().with(SettingKey::ADMIN, admin).with(SettingKey::CERTS, &question.certs);
+fn statuses(query: &CertsQueryArgs) -> anyhow::Result<Vec<CertificateStatus>> {
+    let AdminArgs { admin, config } = &query.query.admin;
+    let flags = Flags::new().with(SettingKey::ADMIN, admin).with(SettingKey::CERTS, &query.certs);
     let settings = configuration::load_quietly(&flags, config.as_deref())?;
     let stored = || certs::read_folder_statuses(&settings.certs, &settings.acme.cas, SystemClock.now());
-    if question.certs.is_some() {
+    if query.certs.is_some() {
         return Ok(stored());
     }
     let Some(address) = settings.admin else { return Ok(stored()) };
@@ -53,21 +53,21 @@ fn statuses(question: &CertsQueryArgs) -> anyhow::Result<Vec<CertificateStatus>>
     }
 }
 
-fn list(question: &CertsQueryArgs) -> anyhow::Result<Exit> {
-    let statuses = statuses(question)?;
-    output::print(&output::rendered(question.query.format, statuses.as_slice(), table))?;
+fn list(query: &CertsQueryArgs) -> anyhow::Result<Exit> {
+    let statuses = statuses(query)?;
+    output::print(&output::rendered(query.query.format, statuses.as_slice(), table))?;
     Ok(if statuses.iter().all(CertificateStatus::is_healthy) { Exit::Fine } else { Exit::Findings })
 }
 
-fn show(name: &str, question: &CertsQueryArgs) -> anyhow::Result<Exit> {
-    let statuses = statuses(question)?;
+fn show(name: &str, query: &CertsQueryArgs) -> anyhow::Result<Exit> {
+    let statuses = statuses(query)?;
     let Some(status) = statuses.iter().find(|status| status.name.split(' ').any(|own| own == name)) else {
         output::print_error(format!(
             "there is no certificate for {name}; `tenantd certs list` lists all of them"
         ));
         return Ok(Exit::Findings);
     };
-    output::print(&output::rendered(question.query.format, status, facts))?;
+    output::print(&output::rendered(query.query.format, status, facts))?;
     Ok(Exit::Fine)
 }
 

@@ -17,9 +17,9 @@ pub(super) fn run(args: &ClientsArgs) -> anyhow::Result<Exit> {
             let entry = json!({ "name": name, "redirect_uris": redirect_uri, "public": public });
             print_answer(send(admin, Method::POST, &path(tenant, ""), entry.to_string().into())?, added)
         }
-        ClientsAction::List { tenant, question } => {
-            let listed = send(&question.admin, Method::GET, &path(tenant, ""), Bytes::new())?;
-            print_answer(listed, |listed| output::rendered(question.format, listed, table))
+        ClientsAction::List { tenant, query } => {
+            let listed = send(&query.admin, Method::GET, &path(tenant, ""), Bytes::new())?;
+            print_answer(listed, |listed| output::rendered(query.format, listed, table))
         }
         ClientsAction::Remove { tenant, client_id, admin } => {
             let removed = send(admin, Method::DELETE, &path(tenant, client_id), Bytes::new())?;

@@ -11,10 +11,10 @@ use super::{Exit, output};
 
 pub(super) fn run(args: &KeysArgs) -> anyhow::Result<Exit> {
     match &args.action {
-        KeysAction::Show { tenant, question } => {
+        KeysAction::Show { tenant, query } => {
             let path = tenant_path(tenant, "/keys");
-            let keys = send(&question.admin, Method::GET, &path, Bytes::new())?;
-            print_answer(keys, |keys| output::rendered(question.format, keys, table))
+            let keys = send(&query.admin, Method::GET, &path, Bytes::new())?;
+            print_answer(keys, |keys| output::rendered(query.format, keys, table))
         }
         KeysAction::Rotate { tenant, emergency, admin } => {
             let path = tenant_path(tenant, if *emergency { "/keys?emergency" } else { "/keys" });

@@ -30,7 +30,7 @@ fn finding(diagnostic: &Diagnostic) -> String {
         format!("{}[{}]: {}\n", word(diagnostic.severity), diagnostic.code, printable(&diagnostic.message));
     let margin = " ".repeat(margin(diagnostic.location.as_ref()));
     if let Some(location) = &diagnostic.location {
-        place(&mut out, &margin, location);
+        write_location(&mut out, &margin, location);
     }
     if let Some(help) = &diagnostic.help {
         let _ = writeln!(out, "{margin} = help: {}", printable(help));
@@ -46,13 +46,14 @@ pub(super) fn finding_of_gateway(finding: &Value) -> String {
     };
     let of = |name: &str| text(finding, name).unwrap_or_default();
     let mut out = format!("\n{}[{}]: {}\n", of("severity"), of("code"), of("message"));
-    if let Some(place) = finding.get("location") {
-        let number =
-            |name: &str| place.get(name).and_then(Value::as_u64).map(|n| format!(":{n}")).unwrap_or_default();
-        let entry = text(place, "entry").map(|entry| format!("!{entry}")).unwrap_or_default();
-        let file = text(place, "file").unwrap_or_default();
+    if let Some(location) = finding.get("location") {
+        let number = |name: &str| {
+            location.get(name).and_then(Value::as_u64).map(|n| format!(":{n}")).unwrap_or_default()
+        };
+        let entry = text(location, "entry").map(|entry| format!("!{entry}")).unwrap_or_default();
+        let file = text(location, "file").unwrap_or_default();
         out += &format!(" --> {file}{entry}{}{}\n", number("line"), number("column"));
-        out += &text(place, "excerpt").map(|line| format!("  | {line}\n")).unwrap_or_default();
+        out += &text(location, "excerpt").map(|line| format!("  | {line}\n")).unwrap_or_default();
     }
     out + &text(finding, "help").map(|help| format!("  = help: {help}\n")).unwrap_or_default()
 }
@@ -69,7 +70,7 @@ fn margin(location: Option<&Location>) -> usize {
     location.and_then(|location| location.line).map_or(1, |line| line.to_string().len())
 }
 
-fn place(out: &mut String, margin: &str, location: &Location) {
+fn write_location(out: &mut String, margin: &str, location: &Location) {
     let _ = writeln!(out, "{margin}--> {}", printable(&location.to_string()));
     let (Some(line), Some(excerpt)) = (location.line, &location.excerpt) else { return };
     let excerpt = printable(excerpt);

@@ -16,21 +16,21 @@ use crate::store::{self, Error, Store};
 /// Runs the command.
 pub(super) fn run(args: &StoreArgs) -> anyhow::Result<Exit> {
     match &args.action {
-        StoreAction::Check { place } => check(&settings(place, None)?),
-        StoreAction::Backup { path, admin, place } => {
-            let first = BackupSource::of(place, admin.as_ref());
-            backup(&settings(place, admin.as_ref())?, first, path)
+        StoreAction::Check { location } => check(&settings(location, None)?),
+        StoreAction::Backup { path, admin, location } => {
+            let first = BackupSource::of(location, admin.as_ref());
+            backup(&settings(location, admin.as_ref())?, first, path)
         }
-        StoreAction::Restore { path, place } => restore(&settings(place, None)?, path),
+        StoreAction::Restore { path, location } => restore(&settings(location, None)?, path),
     }
 }
 
-fn settings(place: &StoreLocationArgs, admin: Option<&String>) -> anyhow::Result<Settings> {
+fn settings(location: &StoreLocationArgs, admin: Option<&String>) -> anyhow::Result<Settings> {
     let flags = Flags::new()
-        .with(SettingKey::STATE, &place.state)
-        .with(SettingKey::MASTER_KEY_FILE, &place.master_key_file)
+        .with(SettingKey::STATE, &location.state)
+        .with(SettingKey::MASTER_KEY_FILE, &location.master_key_file)
         .with(SettingKey::ADMIN, admin.cloned());
-    configuration::load_quietly(&flags, place.config.as_deref())
+    configuration::load_quietly(&flags, location.config.as_deref())
 }
 
 fn check(settings: &Settings) -> anyhow::Result<Exit> {
@@ -65,10 +65,10 @@ enum BackupSource {
 }
 
 impl BackupSource {
-    fn of(place: &StoreLocationArgs, admin: Option<&String>) -> Self {
+    fn of(location: &StoreLocationArgs, admin: Option<&String>) -> Self {
         match admin {
             Some(_) => Self::Gateway,
-            None => Self::Folder { is_named: place.state.is_some() },
+            None => Self::Folder { is_named: location.state.is_some() },
         }
     }
 }

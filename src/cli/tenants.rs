@@ -16,22 +16,22 @@ const CLOSED: &str = "answers 503 until repaired: the refused change may affect 
 /// Lists all tenants, shows one, or sends a command.
 pub(super) fn run(args: &TenantsArgs) -> anyhow::Result<Exit> {
     match &args.action {
-        TenantsAction::List { question } => {
-            let tenants = client(&question.admin)?.tenants()?;
-            output::print(&output::rendered(question.format, tenants.as_slice(), list))?;
+        TenantsAction::List { query } => {
+            let tenants = client(&query.admin)?.tenants()?;
+            output::print(&output::rendered(query.format, tenants.as_slice(), list))?;
             Ok(Exit::Fine)
         }
-        TenantsAction::Show { name, question } => {
-            let tenant = match client(&question.admin)?.tenant(name) {
+        TenantsAction::Show { name, query } => {
+            let tenant = match client(&query.admin)?.tenant(name) {
                 Err(error @ admin_client::Error::NotFound(_)) => {
                     output::print_error(error);
-                    let tenants = client(&question.admin)?.tenants().unwrap_or_default();
+                    let tenants = client(&query.admin)?.tenants().unwrap_or_default();
                     meant(name, &tenants).into_iter().for_each(output::print_error);
                     return Ok(Exit::Findings);
                 }
                 other => other?,
             };
-            output::print(&output::rendered(question.format, &tenant, show))?;
+            output::print(&output::rendered(query.format, &tenant, show))?;
             Ok(Exit::Fine)
         }
         other => commands::run(other),

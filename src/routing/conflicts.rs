@@ -62,9 +62,9 @@ pub fn check_against<'c>(
     held: &'c [MountClaim],
     wanted: impl IntoIterator<Item = &'c MountClaim>,
 ) -> Vec<Option<MountConflict>> {
-    let mut standing = GrantedMounts::default();
-    held.iter().for_each(|claim| standing.insert(claim));
-    wanted.into_iter().map(|claim| standing.check(claim).err()).collect()
+    let mut granted = GrantedMounts::default();
+    held.iter().for_each(|claim| granted.insert(claim));
+    wanted.into_iter().map(|claim| granted.check(claim).err()).collect()
 }
 
 /// The claims granted so far.
@@ -88,8 +88,8 @@ struct HostTenants<'c> {
 
 impl<'c> HostTenants<'c> {
     fn add(&mut self, claim: &'c MountClaim) {
-        let some = *self.first.get_or_insert(&claim.tenant);
-        if some != &claim.tenant {
+        let first = *self.first.get_or_insert(&claim.tenant);
+        if first != &claim.tenant {
             self.other.get_or_insert(&claim.tenant);
         }
         if !claim.shares_hosts {
@@ -138,15 +138,15 @@ impl<'c> GrantedMounts<'c> {
         if let Some(holder) = on_host.and_then(|tenants| tenants.conflicting_holder(claim)) {
             return Some((holder, ConflictKind::Host));
         }
-        let place = MountKey::of(mount);
+        let key = MountKey::of(mount);
         let is_other = |holder: &&TenantName| **holder != claim.tenant;
-        if let Some((holder, held)) = self.mounts.get(&place).filter(|(holder, _)| is_other(holder)) {
+        if let Some((holder, held)) = self.mounts.get(&key).filter(|(holder, _)| is_other(holder)) {
             let kind = if *held == mount { ConflictKind::Same } else { ConflictKind::CaseOnly };
             return Some((holder, kind));
         }
         let at = |owner: MountKey| self.mounts.get(&owner).map(|(holder, _)| *holder).filter(is_other);
         let below = || endpoint_owners(mount).find_map(at);
-        let holder = self.endpoint_taken_by.get(&place).copied().filter(is_other).or_else(below)?;
+        let holder = self.endpoint_taken_by.get(&key).copied().filter(is_other).or_else(below)?;
         Some((holder, ConflictKind::TakesEndpoint))
     }
 }

@@ -53,8 +53,8 @@ impl<K: Clone + PartialEq> MountIndex<K> {
 
     /// Returns every holder with which a claim to this mount may conflict, some of them twice.
     pub fn find_rivals(&self, mount: &Mount, shares_hosts: bool) -> impl Iterator<Item = &K> {
-        let place = MountKey::of(mount);
-        let at = self.mounts.get(&place).into_iter().chain(self.endpoint_taken_by.get(&place));
+        let key = MountKey::of(mount);
+        let at = self.mounts.get(&key).into_iter().chain(self.endpoint_taken_by.get(&key));
         let above = endpoint_owners(mount).filter_map(|owner| self.mounts.get(&owner));
         let host = mount.host.as_ref();
         let alone = host.and_then(|host| self.exclusive.get(host));
@@ -73,16 +73,12 @@ impl<K: Clone + PartialEq> Default for MountIndex<K> {
     }
 }
 
-fn remove_holder<P: Eq + std::hash::Hash, K: PartialEq>(
-    places: &mut HashMap<P, Vec<K>>,
-    place: &P,
-    holder: &K,
-) {
-    let Some(holders) = places.get_mut(place) else { return };
+fn remove_holder<P: Eq + std::hash::Hash, K: PartialEq>(map: &mut HashMap<P, Vec<K>>, key: &P, holder: &K) {
+    let Some(holders) = map.get_mut(key) else { return };
     if let Some(at) = holders.iter().position(|one| one == holder) {
         holders.swap_remove(at);
     }
     if holders.is_empty() {
-        places.remove(place);
+        map.remove(key);
     }
 }

@@ -521,11 +521,11 @@ fn what_is_removed_is_found_no_more_and_older_copies_keep_it() {
 fn rivals_are_exactly_the_holders_that_clash() {
     let mounts: Vec<Mount> = CLAIMED.iter().map(|text| mount(text)).collect();
     for missing in 0..mounts.len() {
-        let mut places = super::MountIndex::new();
-        mounts.iter().enumerate().for_each(|(holder, mount)| places.insert(mount, true, &holder));
-        places.remove(&mounts[missing], true, &missing);
+        let mut index = super::MountIndex::new();
+        mounts.iter().enumerate().for_each(|(holder, mount)| index.insert(mount, true, &holder));
+        index.remove(&mounts[missing], true, &missing);
         for claimed in &mounts {
-            let mut rivals: Vec<usize> = places.find_rivals(claimed, true).copied().collect();
+            let mut rivals: Vec<usize> = index.find_rivals(claimed, true).copied().collect();
             rivals.sort_unstable();
             rivals.dedup();
             let clashing = (0..mounts.len()).filter(|&n| n != missing && naive_clash(&mounts[n], claimed));

@@ -75,11 +75,11 @@ impl RawFile {
     fn written(self, path: &Path, text: &str, report: &mut Report) -> FileSettings {
         for key in self.unknown {
             let names = SettingKey::ALL.iter().map(|key| key.as_str()).chain([LIMITS]);
-            report.push(unknown(&key.value, names).at(place(path, text, key.referenced)));
+            report.push(unknown(&key.value, names).at(locate(path, text, key.referenced)));
         }
         let base = path.parent().map(PathBuf::from).unwrap_or_default();
         let value = |(key, written): (SettingKey, Spanned<TextList>)| {
-            let location = place(path, text, written.referenced);
+            let location = locate(path, text, written.referenced);
             let origin = SettingOrigin::File { key, location, base: base.clone() };
             (key, SettingValue { texts: written.value.0, origin })
         };
@@ -182,7 +182,7 @@ fn refusal(path: &Path, text: &str, error: &Error) -> Diagnostic {
         other => Diagnostic::error("config-invalid", plain(&other.render())),
     };
     match error.location() {
-        Some(location) => finding.at(place(path, text, location)),
+        Some(location) => finding.at(locate(path, text, location)),
         None => finding.at(Location::file(path)),
     }
 }
@@ -201,7 +201,7 @@ fn plain(message: &str) -> String {
     line.split(" at line ").next().unwrap_or(line).to_owned()
 }
 
-fn place(path: &Path, text: &str, location: serde_saphyr::Location) -> Location {
+fn locate(path: &Path, text: &str, location: serde_saphyr::Location) -> Location {
     let line = usize::try_from(location.line()).ok().filter(|line| *line > 0);
     Location {
         line,

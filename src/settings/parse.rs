@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::{OpenTenants, TlsMode, WatchMode, ZipHosts, acme};
-use crate::spec::{BackendPlace, HostName};
+use crate::spec::{AllowedBackend, HostName};
 use crate::telemetry::log::LogFormat;
 
 /// The reason why a text is not a valid value.
@@ -157,9 +157,9 @@ pub(super) fn private_network(text: &str) -> ParseResult<IpNet> {
 }
 
 /// A host, a domain or a network.
-pub(super) fn backend_place(text: &str) -> ParseResult<BackendPlace> {
-    match BackendPlace::parse(text) {
-        Some(place) => Ok(place),
+pub(super) fn allowed_backend(text: &str) -> ParseResult<AllowedBackend> {
+    match AllowedBackend::parse(text) {
+        Some(backend) => Ok(backend),
         None => fault(
             "neither a host nor a network",
             "write it like `portal.example.com`, `*.example.com` or `10.0.0.0/8`, without scheme and port",

@@ -65,7 +65,7 @@ impl<'a> SettingsReader<'a> {
             zip_hosts: self.read_one(SettingKey::ZIP_HOSTS, parse::zip_hosts).unwrap_or(default.zip_hosts),
             backend_allow: self.read_list(SettingKey::BACKEND_ALLOW, parse::network).unwrap_or_default(),
             backend_only: BackendOnly::new(
-                self.read_list(SettingKey::BACKEND_ONLY, parse::backend_place).unwrap_or_default(),
+                self.read_list(SettingKey::BACKEND_ONLY, parse::allowed_backend).unwrap_or_default(),
             ),
             secret_roots: self.read_paths(SettingKey::SECRET_ROOT),
             confine_tenants: self
@@ -181,9 +181,9 @@ impl<'a> SettingsReader<'a> {
 
     fn read_list<T>(&mut self, key: SettingKey, parse: fn(&str) -> ParseResult<T>) -> Option<Vec<T>> {
         let value = self.lookup(key)?;
-        let judged: Vec<T> =
+        let values: Vec<T> =
             value.texts.iter().filter_map(|text| self.parse_value(&value.origin, text, parse)).collect();
-        (!judged.is_empty()).then_some(judged)
+        (!values.is_empty()).then_some(values)
     }
 
     fn parse_value<T>(

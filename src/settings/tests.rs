@@ -53,16 +53,16 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 
 #[test]
 fn where_backends_may_be_has_three_spellings() {
-    let places = |settings: Settings| {
-        settings.backend_only.places().iter().map(ToString::to_string).collect::<Vec<_>>()
+    let items = |settings: Settings| {
+        settings.backend_only.items().iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let file = Some("backend_only: [portal.example.com, '*.apps.example.com', 10.0.0.0/8]\n");
     let written = ["portal.example.com", "*.apps.example.com", "10.0.0.0/8"];
-    assert_eq!(places(settings(Flags::new(), &[], file)), written);
+    assert_eq!(items(settings(Flags::new(), &[], file)), written);
     let variables = [("TENANTD_BACKEND_ONLY", "fd12::/16, 192.0.2.1")];
-    assert_eq!(places(settings(Flags::new(), &variables, file)), ["fd12::/16", "192.0.2.1/32"]);
+    assert_eq!(items(settings(Flags::new(), &variables, file)), ["fd12::/16", "192.0.2.1/32"]);
     let flags = Flags::new().with(SettingKey::BACKEND_ONLY, ["portal.example.net"]);
-    assert_eq!(places(settings(flags, &variables, file)), ["portal.example.net"]);
+    assert_eq!(items(settings(flags, &variables, file)), ["portal.example.net"]);
 }
 
 #[test]

@@ -64,14 +64,14 @@ impl UrlTemplate {
     /// A value that must not stand where its mark is: see [`UrlTemplate::check_values`].
     pub fn render(&self, values: &TemplateValues) -> Result<String, InvalidMarkValue> {
         let mut url = String::new();
-        for (part, place) in self.parts_with_position() {
+        for (part, position) in self.parts_with_position() {
             match part {
                 // After a dropped pair its separator is already in place.
                 TemplatePart::Text(text) if url.ends_with(['?', '&']) => {
                     url.push_str(text.trim_start_matches('&'))
                 }
                 TemplatePart::Text(text) => url.push_str(text),
-                TemplatePart::Mark(mark) => match check_value(mark, place, values)? {
+                TemplatePart::Mark(mark) => match check_value(mark, position, values)? {
                     None => drop_dangling_pair(&mut url),
                     Some(text) => url.extend(utf8_percent_encode(&text, COMPONENT)),
                 },
@@ -93,11 +93,11 @@ impl UrlTemplate {
         values: &TemplateValues,
         of: impl Fn(&str) -> bool,
     ) -> Result<(), InvalidMarkValue> {
-        for (part, place) in self.parts_with_position() {
+        for (part, position) in self.parts_with_position() {
             if let TemplatePart::Mark(mark) = part
                 && of(mark)
             {
-                check_value(mark, place, values)?;
+                check_value(mark, position, values)?;
             }
         }
         Ok(())
@@ -105,21 +105,21 @@ impl UrlTemplate {
 
     /// Returns the names of the marks in the path, each of which needs a value.
     pub fn path_marks(&self) -> impl Iterator<Item = &str> {
-        self.parts_with_position().filter_map(|(part, place)| match part {
-            TemplatePart::Mark(mark) if place == UrlPosition::Path => Some(mark.as_str()),
+        self.parts_with_position().filter_map(|(part, position)| match part {
+            TemplatePart::Mark(mark) if position == UrlPosition::Path => Some(mark.as_str()),
             _ => None,
         })
     }
 
     fn parts_with_position(&self) -> impl Iterator<Item = (&TemplatePart, UrlPosition)> {
-        let mut place = UrlPosition::Path;
+        let mut position = UrlPosition::Path;
         self.parts.iter().map(move |part| {
             if let TemplatePart::Text(text) = part
                 && text.contains('?')
             {
-                place = UrlPosition::Query;
+                position = UrlPosition::Query;
             }
-            (part, place)
+            (part, position)
         })
     }
 
@@ -151,7 +151,7 @@ enum UrlPosition {
 /// no value.
 fn check_value<'a>(
     mark: &str,
-    place: UrlPosition,
+    position: UrlPosition,
     values: &'a TemplateValues,
 ) -> Result<Option<Cow<'a, str>>, InvalidMarkValue> {
     let text = match values.get(mark) {
@@ -159,7 +159,7 @@ fn check_value<'a>(
         Some(Value::String(text)) => Some(Cow::Borrowed(text.as_str())),
         Some(other) => Some(Cow::Owned(other.to_string())),
     };
-    let why = match (place, text.as_deref()) {
+    let why = match (position, text.as_deref()) {
         (UrlPosition::Path, None) => Some("is missing"),
         (UrlPosition::Path, Some(text)) => path_fault(text),
         (UrlPosition::Query, Some(text)) if text.contains('\0') => Some("contains a NUL character"),

@@ -107,3 +107,69 @@ impl ClaimIndex {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::spec::{Mount, Prefix};
+
+    fn mount(prefix: &str) -> Mount {
+        Mount { host: None, prefix: Prefix::parse(prefix).expect("a prefix") }
+    }
+
+    fn claim((name, prefix): (&str, &str)) -> Arc<HeldClaim> {
+        let name = TenantName::parse(name).expect("a name");
+        let (mounts, since) = (vec![mount(prefix)], Timestamp::UNIX_EPOCH);
+        Arc::new(HeldClaim { name, mounts, shares_hosts: false, since })
+    }
+
+    fn join<'a>(entry_ids: impl Iterator<Item = &'a Arc<str>>) -> String {
+        entry_ids.map(|id| &**id).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn each_update_changes_who_holds_a_name_and_who_rivals_a_mount() {
+        let mut index = ClaimIndex::default();
+        let acme = TenantName::parse("acme").expect("a name");
+        // An entry and what it holds from now on (`None`: it is gone); who then holds the name
+        // `acme`, and whose mounts may conflict with `/a`.
+        for (entry_id, held, holders, rivals) in [
+            ("one", Some(("acme", "/a")), "one", "one"),
+            ("two", Some(("beta", "/b")), "one", "one"),
+            ("two", Some(("acme", "/a/mcp")), "one two", "one two"),
+            ("one", Some(("acme", "/c")), "one two", "two"),
+            ("two", None, "one", ""),
+            ("one", Some(("gamma", "/a")), "", "one"),
+            ("one", None, "", ""),
+        ] {
+            let id: Arc<str> = entry_id.into();
+            index.candidates.insert(Arc::clone(&id));
+            match held {
+                Some(held) => index.insert_stored(&id, &claim(held)),
+                None => index.update(&id, None),
+            }
+            let step = format!("{entry_id}: {held:?}");
+            assert_eq!(join(index.holders_of_name(&acme)), holders, "{step}");
+            assert_eq!(join(index.mounts.find_rivals(&mount("/a"), false)), rivals, "{step}");
+            assert_eq!(index.candidates().contains(&id), held.is_some(), "{step}");
+            assert!(!index.has_live_tenant(&acme), "what is only stored is not live: {step}");
+        }
+        assert!(index.names.is_empty() && index.held.is_empty(), "entries that are gone leave nothing");
+    }
+
+    #[test]
+    fn an_entry_that_was_not_read_yet_requests_what_it_held() {
+        let (mut index, id): (_, Arc<str>) = (ClaimIndex::default(), "one".into());
+        let held = claim(("acme", "/a"));
+        index.insert_stored(&id, &held);
+        index.candidates.insert(Arc::clone(&id));
+        let (entries, data_index) = (EntryMap::new(), DataIndex::default());
+        let requests = index.claim_requests(&entries, &data_index);
+        let [request] = requests.as_slice() else { panic!("one request: {requests:?}") };
+        assert!(
+            request.held.is_some_and(|claim| claim.is_same_as(&held.claim())) && request.wanted.is_none()
+        );
+    }
+}

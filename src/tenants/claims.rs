@@ -121,9 +121,9 @@ fn uphold_rejections(
     if waiting.is_empty() {
         return Rejections::new();
     }
-    let standing =
+    let effective =
         || contenders.iter().filter_map(|one| Some((one.entry_id, one.effective_claim(rejected)?)));
-    let names: HashMap<_, _> = standing().map(|(entry_id, claim)| (claim.name, entry_id)).collect();
+    let names: HashMap<_, _> = effective().map(|(entry_id, claim)| (claim.name, entry_id)).collect();
     let wanted_by: HashMap<_, _> =
         waiting.iter().map(|(entry_id, wanted)| (*entry_id, wanted.name)).collect();
     // Its own mounts are no conflict, whatever name it has now.
@@ -131,7 +131,7 @@ fn uphold_rejections(
         let name = wanted_by.get(entry_id).copied().unwrap_or(claim.name).clone();
         MountClaim { tenant: name, ..new_mount_claim(claim) }
     };
-    let held: Vec<_> = standing().map(own).collect();
+    let held: Vec<_> = effective().map(own).collect();
     let wanted: Vec<_> = waiting.iter().map(|(_, wanted)| new_mount_claim(*wanted)).collect();
     let conflicts = check_against(&held, &wanted);
     let explain = |((entry_id, wanted), conflict): (&RejectedClaim<'_>, Option<MountConflict>)| {
@@ -169,7 +169,7 @@ impl<'a> ClaimRequest<'a> {
 }
 
 fn find_name_losers(requests: &[ClaimRequest<'_>], rejected: &Rejections) -> Rejections {
-    let standing: Vec<_> = requests
+    let effective: Vec<_> = requests
         .iter()
         .filter_map(|request| Some((request, request.effective_claim(rejected)?.name)))
         .collect();
@@ -177,9 +177,9 @@ fn find_name_losers(requests: &[ClaimRequest<'_>], rejected: &Rejections) -> Rej
         request.held.is_some_and(|held| held.name == *name)
     };
     let mut taken: HashMap<_, _> =
-        standing.iter().filter(keeps).map(|(request, name)| (*name, request.entry_id)).collect();
+        effective.iter().filter(keeps).map(|(request, name)| (*name, request.entry_id)).collect();
     let mut losers = Rejections::new();
-    for (request, name) in standing {
+    for (request, name) in effective {
         let holder = *taken.entry(name).or_insert(request.entry_id);
         if holder != request.entry_id && request.can_lose(rejected) {
             let rejection = ClaimRejection::NameTaken { name: name.clone(), holder: holder.to_owned() };
@@ -191,12 +191,12 @@ fn find_name_losers(requests: &[ClaimRequest<'_>], rejected: &Rejections) -> Rej
 
 fn find_mount_losers(requests: &[ClaimRequest<'_>], rejected: &Rejections) -> Rejections {
     let claims: Vec<_> = requests.iter().flat_map(|request| mount_claims(request, rejected)).collect();
-    let mut judged: HashMap<_, _> =
+    let mut conflicts: HashMap<_, _> =
         find_conflicts(&claims).into_iter().map(|conflict| (conflict.loser.clone(), conflict)).collect();
     let candidates = requests.iter().filter(|request| request.can_lose(rejected));
     candidates
         .filter_map(|request| {
-            let conflict = judged.remove(request.wanted?.name)?;
+            let conflict = conflicts.remove(request.wanted?.name)?;
             Some((request.entry_id.to_owned(), ClaimRejection::MountTaken(conflict)))
         })
         .collect()

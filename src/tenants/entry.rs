@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use self::phase::{LiveRevision, Phase};
 use super::claims::ClaimRequest;
 use super::published_entry::{EntryDetails, PublishedEntry};
-use super::scan::Signature;
+use super::scan::FileStamps;
 use super::status::TenantState;
 use super::tenant::Tenant;
 use crate::base::diagnostic::{Diagnostic, Report};
@@ -33,8 +33,8 @@ pub(super) type EntryMap = BTreeMap<Arc<str>, Box<Entry>>;
 
 /// The state of one entry.
 pub(super) struct Entry {
-    /// The signature of the files as last read.
-    pub(super) signature: Signature,
+    /// The stamps of the files as last read.
+    pub(super) stamps: FileStamps,
     files: Arc<[PathBuf]>,
     on_disk: Option<Digest>,
     name: Option<TenantName>,
@@ -98,7 +98,7 @@ impl Entry {
     /// Creates the state of an entry that is seen for the first time.
     pub(super) fn new(now: Timestamp, persisted: PersistedState) -> Self {
         Self {
-            signature: Signature::default(),
+            stamps: FileStamps::default(),
             files: Arc::default(),
             on_disk: None,
             name: None,

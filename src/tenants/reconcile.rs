@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::commands::{Command, CommandError, CommandOutcome};
 pub use self::history::{Revision, RevisionComparison};
 use self::reconciler::Reconciler;
-pub use self::upload::UploadError;
+pub use self::upload::{MAX_UPLOAD_BYTES, UploadError};
 use super::build::TenantDeps;
 use super::registry::{Registry, TablePublisher};
 use super::watch::WatchQueue;

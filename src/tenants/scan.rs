@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::disk;
-use crate::bundle::{self, EntryFiles, Named, Presence};
+use crate::bundle::{self, EntryFiles, Presence, SecretFile};
 
 /// A scan that is due.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -29,15 +29,15 @@ pub(super) struct FileStamp {
 }
 
 /// The paths of the files that an entry's files name.
-pub(super) type NamedFiles = Arc<[PathBuf]>;
+pub(super) type SecretFiles = Arc<[PathBuf]>;
 
 /// The stamps of all files of an entry and of its lookalikes, and the presence of the files that it
 /// names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Signature {
+pub(super) struct FileStamps {
     files: Box<[FileStamp]>,
-    named: NamedFiles,
-    /// The presence of the `named` files, in the same order.
+    secret_files: SecretFiles,
+    /// The presence of the `secret_files`, in the same order.
     presences: Box<[Presence]>,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Signature {
 #[derive(Debug, Clone)]
 pub(super) struct ScannedEntry {
     pub(super) files: EntryFiles,
-    pub(super) signature: Signature,
+    pub(super) stamps: FileStamps,
     /// Whether the entry is a folder, which needs a watch of its own.
     pub(super) is_folder: bool,
 }
@@ -57,17 +57,17 @@ pub(super) struct ScanResult {
     pub(super) misnamed: Vec<String>,
 }
 
-/// Scans the folder, or some of its entries. `named` has the files that each entry names, as far as
+/// Scans the folder, or some of its entries. `secret_files` has the files that each entry names, as far as
 /// known.
 pub(super) fn scan_folder(
     folder: &Path,
     only: Option<&BTreeSet<String>>,
-    named: &HashMap<Arc<str>, NamedFiles>,
+    secret_files: &HashMap<Arc<str>, SecretFiles>,
 ) -> io::Result<ScanResult> {
     let bundle::FolderListing { entries, misnamed } = bundle::list_folder(folder, only)?;
     let found = |entry: EntryFiles| {
-        let named = named.get(entry.id.as_str()).cloned().unwrap_or_default();
-        ScannedEntry::new(entry, named)
+        let secret_files = secret_files.get(entry.id.as_str()).cloned().unwrap_or_default();
+        ScannedEntry::new(entry, secret_files)
     };
     Ok(ScanResult { entries: entries.into_iter().map(found).collect(), misnamed })
 }
@@ -80,52 +80,60 @@ impl ScanRequest {
 }
 
 impl ScannedEntry {
-    fn new(entry: EntryFiles, named: NamedFiles) -> Self {
-        Self { signature: Signature::read(&entry, named), is_folder: entry.folder.is_some(), files: entry }
+    fn new(entry: EntryFiles, secret_files: SecretFiles) -> Self {
+        Self {
+            stamps: FileStamps::read(&entry, secret_files),
+            is_folder: entry.folder.is_some(),
+            files: entry,
+        }
     }
 }
 
-impl Signature {
-    /// Returns the signature of an entry. A file whose metadata cannot be read has no stamp;
+impl FileStamps {
+    /// Returns the stamps of an entry. A file whose metadata cannot be read has no stamp;
     /// loading it reports why.
-    pub(super) fn read(entry: &EntryFiles, named: NamedFiles) -> Self {
+    pub(super) fn read(entry: &EntryFiles, secret_files: SecretFiles) -> Self {
         let stamp =
             |path: &PathBuf| Some(FileStamp { path: path.clone(), stamp: disk::Stamp::of(path).ok()? });
         let files = entry.files.iter().chain(&entry.lookalikes).filter_map(stamp).collect();
-        Self { files, presences: named.iter().map(|path| Presence::at(path)).collect(), named }
+        Self {
+            files,
+            presences: secret_files.iter().map(|path| Presence::read(path)).collect(),
+            secret_files,
+        }
     }
 
-    /// Returns the signature of an entry after reading, with the files that it names now.
-    pub(super) fn naming(self, named: &[Named]) -> Self {
-        if named.is_empty() && self.named.is_empty() {
+    /// Returns the stamps of an entry after reading, with the files that it names now.
+    pub(super) fn with_secret_files(self, secret_files: &[SecretFile]) -> Self {
+        if secret_files.is_empty() && self.secret_files.is_empty() {
             return self;
         }
-        let (named, presences): (Vec<_>, Vec<_>) =
-            named.iter().map(|named| (named.path.clone(), named.presence)).unzip();
-        Self { named: named.into(), presences: presences.into(), ..self }
+        let (secret_files, presences): (Vec<_>, Vec<_>) =
+            secret_files.iter().map(|file| (file.path.clone(), file.presence)).unzip();
+        Self { secret_files: secret_files.into(), presences: presences.into(), ..self }
     }
 
     /// Returns the stamps of the entry's own files and of its lookalikes.
-    pub(super) fn stamps(&self) -> &[FileStamp] {
+    pub(super) fn files(&self) -> &[FileStamp] {
         &self.files
     }
 
     /// Returns the paths of the files that the entry names.
-    pub(super) fn named(&self) -> &NamedFiles {
-        &self.named
+    pub(super) fn secret_files(&self) -> &SecretFiles {
+        &self.secret_files
     }
 
     /// Whether one of these files is named and does not exist.
-    pub(super) fn lacks_one_of(&self, files: &[PathBuf]) -> bool {
-        let mut named = self.named.iter().zip(&self.presences);
-        named.any(|(path, presence)| *presence == Presence::Gone && files.contains(path))
+    pub(super) fn misses_any_of(&self, files: &[PathBuf]) -> bool {
+        let mut secret_files = self.secret_files.iter().zip(&self.presences);
+        secret_files.any(|(path, presence)| *presence == Presence::Absent && files.contains(path))
     }
 
-    /// Whether a file was deleted since the other signature, or the named files differ: these may
+    /// Whether a file was deleted since the other stamps, or the named files differ: these may
     /// lie anywhere, so no event tells whether they were renamed into place.
     pub(super) fn differs_beyond_its_files(&self, known: &Self) -> bool {
         let is_here = |path: &PathBuf| self.files.iter().any(|stamp| stamp.path == *path);
-        (&self.named, &self.presences) != (&known.named, &known.presences)
+        (&self.secret_files, &self.presences) != (&known.secret_files, &known.presences)
             || !known.files.iter().all(|stamp| is_here(&stamp.path))
     }
 }

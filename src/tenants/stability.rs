@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::entry::EntryMap;
-use super::scan::{FileStamp, NamedFiles, ScanRequest, ScannedEntry, Signature};
+use super::scan::{FileStamp, FileStamps, ScanRequest, ScannedEntry, SecretFiles};
 
 /// The time between two scans that must agree.
 const STABLE_AFTER: Duration = Duration::from_millis(500);
@@ -67,7 +67,7 @@ pub(super) struct Observations(HashMap<Arc<str>, Observation>);
 #[derive(Debug)]
 struct Observation {
     /// `None` if the entry was gone.
-    signature: Option<Signature>,
+    stamps: Option<FileStamps>,
     /// When the entry was first seen like this.
     at: Instant,
 }
@@ -75,16 +75,16 @@ struct Observation {
 impl Observations {
     /// Records what was seen of an entry that is not stable; `None`: it was gone. A repeated
     /// observation keeps its first time, so that frequent scans delay nothing.
-    pub(super) fn observe(&mut self, entry_id: &Arc<str>, signature: Option<Signature>, now: Instant) {
-        if self.0.get(entry_id).is_none_or(|earlier| earlier.signature != signature) {
-            self.0.insert(Arc::clone(entry_id), Observation { signature, at: now });
+    pub(super) fn observe(&mut self, entry_id: &Arc<str>, stamps: Option<FileStamps>, now: Instant) {
+        if self.0.get(entry_id).is_none_or(|earlier| earlier.stamps != stamps) {
+            self.0.insert(Arc::clone(entry_id), Observation { stamps, at: now });
         }
     }
 
     /// Whether an entry was seen like this before, long enough ago.
-    fn confirm(&self, entry_id: &str, signature: Option<&Signature>, now: Instant) -> bool {
+    fn is_confirmed(&self, entry_id: &str, stamps: Option<&FileStamps>, now: Instant) -> bool {
         self.0.get(entry_id).is_some_and(|earlier| {
-            earlier.signature.as_ref() == signature && now.duration_since(earlier.at) >= STABLE_AFTER
+            earlier.stamps.as_ref() == stamps && now.duration_since(earlier.at) >= STABLE_AFTER
         })
     }
 
@@ -105,7 +105,7 @@ impl Observations {
 
     /// Whether the entry was missing when it was last seen.
     pub(super) fn is_absent(&self, entry_id: &str) -> bool {
-        self.0.get(entry_id).is_some_and(|observation| observation.signature.is_none())
+        self.0.get(entry_id).is_some_and(|observation| observation.stamps.is_none())
     }
 
     /// Whether the entry is not stable.
@@ -124,8 +124,8 @@ impl Observations {
     }
 
     /// Returns the files that the entries' files name, as last seen.
-    pub(super) fn named_files(&self) -> impl Iterator<Item = (&Arc<str>, &NamedFiles)> {
-        self.0.iter().filter_map(|(id, observation)| Some((id, observation.signature.as_ref()?.named())))
+    pub(super) fn secret_files(&self) -> impl Iterator<Item = (&Arc<str>, &SecretFiles)> {
+        self.0.iter().filter_map(|(id, observation)| Some((id, observation.stamps.as_ref()?.secret_files())))
     }
 }
 
@@ -140,16 +140,16 @@ impl ScanContext<'_> {
         let mut to_load = Vec::new();
         for scanned in scanned {
             let entry_id: Arc<str> = scanned.files.id.as_str().into();
-            let known = self.entries.get(&entry_id).map(|entry| &entry.signature);
-            if known == Some(&scanned.signature) {
+            let known = self.entries.get(&entry_id).map(|entry| &entry.stamps);
+            if known == Some(&scanned.stamps) {
                 observations.remove(&entry_id);
                 continue;
             }
             let is_confirmed =
-                self.is_first || observations.confirm(&entry_id, Some(&scanned.signature), self.now);
+                self.is_first || observations.is_confirmed(&entry_id, Some(&scanned.stamps), self.now);
             let stability = match is_confirmed {
                 true => Stability::Stable,
-                false => Stability::of(&scanned.signature, &self.request.renamed, known),
+                false => Stability::judge(&scanned.stamps, &self.request.renamed, known),
             };
             match stability {
                 Stability::Stable => observations.remove(&entry_id),
@@ -157,7 +157,7 @@ impl ScanContext<'_> {
                 // later scan confirms it.
                 Stability::StableIfReadable => {}
                 Stability::Unstable => {
-                    observations.observe(&entry_id, Some(scanned.signature), self.now);
+                    observations.observe(&entry_id, Some(scanned.stamps), self.now);
                     continue;
                 }
             }
@@ -171,12 +171,10 @@ impl ScanContext<'_> {
         let present: BTreeSet<&str> = scanned.iter().map(|scanned| scanned.files.id.as_str()).collect();
         let is_missing = |entry_id: &str| self.request.includes(entry_id) && !present.contains(entry_id);
         // Entries that vanished before they were stable are forgotten.
-        observations
-            .0
-            .retain(|entry_id, observation| observation.signature.is_none() || !is_missing(entry_id));
+        observations.0.retain(|entry_id, observation| observation.stamps.is_none() || !is_missing(entry_id));
         let mut removed = Vec::new();
         for entry_id in self.entries.keys().filter(|entry_id| is_missing(entry_id)) {
-            match observations.confirm(entry_id, None, self.now) {
+            match observations.is_confirmed(&entry_id, None, self.now) {
                 true => removed.push(Arc::clone(entry_id)),
                 false => observations.observe(entry_id, None, self.now),
             }
@@ -189,18 +187,18 @@ impl Stability {
     /// Judges an entry by one scan: all files were renamed into place or are as they were when last
     /// read (`known`), or all others are zips, or neither. A new entry that is only a zip may be
     /// the first of several files, however it arrived.
-    fn of(signature: &Signature, renamed: &HashSet<PathBuf>, known: Option<&Signature>) -> Self {
-        let stamps = signature.stamps();
-        if known.is_none() && !stamps.is_empty() && stamps.iter().all(FileStamp::is_zip) {
+    fn judge(stamps: &FileStamps, renamed: &HashSet<PathBuf>, known: Option<&FileStamps>) -> Self {
+        let files = stamps.files();
+        if known.is_none() && !files.is_empty() && files.iter().all(FileStamp::is_zip) {
             return Self::StableIfReadable;
         }
-        if stamps.is_empty() || known.is_some_and(|known| signature.differs_beyond_its_files(known)) {
+        if files.is_empty() || known.is_some_and(|known| stamps.differs_beyond_its_files(known)) {
             return Self::Unstable;
         }
         let is_sure = |stamp: &FileStamp| {
-            renamed.contains(&stamp.path) || known.is_some_and(|known| known.stamps().contains(stamp))
+            renamed.contains(&stamp.path) || known.is_some_and(|known| known.files().contains(stamp))
         };
-        let mut unsure = stamps.iter().filter(|stamp| !is_sure(stamp));
+        let mut unsure = files.iter().filter(|stamp| !is_sure(stamp));
         match unsure.clone().next() {
             None => Self::Stable,
             Some(_) if unsure.all(FileStamp::is_zip) => Self::StableIfReadable,

@@ -88,7 +88,7 @@ impl WatchQueue {
         for path in &event.paths {
             match bundle::entry_id_of(folder, path) {
                 Some(entry_id) => {
-                    if let Some(owner) = bundle::secret_of(&entry_id) {
+                    if let Some(owner) = bundle::secret_file_owner(&entry_id) {
                         self.notify(owner.to_owned());
                     }
                     self.on_entry_event(entry_id, path, &event);

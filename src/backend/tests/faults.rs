@@ -293,9 +293,9 @@ async fn a_backend_that_the_settings_do_not_list_is_never_connected_to() {
         (&["192.0.2.0/24"], "127.0.0.1", false),
         (&["portal.test", "*.localhost"], "localhost", false),
     ];
-    for (places, host, is_reached) in listed {
-        let places = places.iter().map(|place| BackendPlace::parse(place).expect("a place"));
-        let only = BackendOnly::new(places.collect());
+    for (items, host, is_reached) in listed {
+        let items = items.iter().map(|item| AllowedBackend::parse(item).expect("an item"));
+        let only = BackendOnly::new(items.collect());
         let allow = vec!["127.0.0.0/8".parse().expect("a network")];
         bench.pool = pool_by(AddressRules { allow, only, own: vec![] }, SystemClock::shared());
         let before = bench.backend.counts().connections;

@@ -9,7 +9,7 @@ use super::corpus::{SALES, TenantFixture, archive};
 use crate::base::digest::Digest;
 use crate::bundle::Presence;
 use crate::spec::{
-    BackendOnly, BackendPlace, Family, HostName, Mount, Prefix, TemplateValues, TenantSpec, ToolKind,
+    AllowedBackend, BackendOnly, Family, HostName, Mount, Prefix, TemplateValues, TenantSpec, ToolKind,
 };
 
 fn prefix(text: &str) -> Prefix {
@@ -404,9 +404,9 @@ fn allowed_loopback_backends_are_served() {
 
 #[test]
 fn backends_are_only_where_the_settings_list_them() {
-    let drop = |places: &[&str], urls: &str| {
-        let places = places.iter().map(|place| BackendPlace::parse(place).expect("a place"));
-        let only = BackendOnly::new(places.collect());
+    let drop = |items: &[&str], urls: &str| {
+        let items = items.iter().map(|item| AllowedBackend::parse(item).expect("an item"));
+        let only = BackendOnly::new(items.collect());
         TenantFixture::with(urls).context(|context| context.backend_only = only).codes()
     };
     let urls =
@@ -471,12 +471,12 @@ api_keys: [{label: a, key_file: caller.key}]
     let drop = TenantFixture::new()
         .file("acme/acme.yaml", format!("{SALES}{lines}").replace("api_key: key-of-sales-0001\n", ""));
     let drop = drop.file("acme/now.key", "a~secret.of-Entra_0123456789");
-    let named = drop.load().named;
+    let named = drop.load().secret_files;
     let mut told: Vec<_> = named
         .iter()
         .map(|named| {
             let name = named.path.strip_prefix(drop.path().join("acme")).expect("in its folder");
-            (name.display().to_string(), named.presence != Presence::Gone)
+            (name.display().to_string(), named.presence != Presence::Absent)
         })
         .collect();
     told.sort();

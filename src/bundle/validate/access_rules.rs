@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::case::Validation;
 use super::guid::parse_guid;
+use super::validation::Validation;
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::document::FoundValue;
 use crate::bundle::placeholder::is_copy_artifact;
@@ -14,39 +14,39 @@ const MAX_ENTRIES: usize = 200;
 const MAX_ROLE_CHARS: usize = 120;
 
 /// Returns the rules that everybody who logs in must meet.
-pub(super) fn validate(case: &mut Validation<'_, '_>) -> AccessRules {
-    if let Some(found) = case.find_written(&["access"]).filter(|found| found.node.pairs().is_empty()) {
-        reject_length(case, &found, "access");
+pub(super) fn validate(validation: &mut Validation<'_, '_>) -> AccessRules {
+    if let Some(found) = validation.find_written(&["access"]).filter(|found| found.node.pairs().is_empty()) {
+        reject_length(validation, &found, "access");
     }
-    read_rules(case, &["access"])
+    read_rules(validation, &["access"])
 }
 
 /// Returns the further rules for callers of single tools, by the tools' listed names.
-pub(super) fn validate_tools(case: &mut Validation<'_, '_>) -> BTreeMap<Arc<str>, AccessRules> {
+pub(super) fn validate_tools(validation: &mut Validation<'_, '_>) -> BTreeMap<Arc<str>, AccessRules> {
     let mut tools = BTreeMap::new();
     for key in ["search", "get_context"] {
-        let rules = read_rules(case, &["access", "tools", key]);
+        let rules = read_rules(validation, &["access", "tools", key]);
         if !rules.is_empty() {
-            let name = case.layers.find_text(&["tools", key, "name"]).unwrap_or(key);
+            let name = validation.layers.find_text(&["tools", key, "name"]).unwrap_or(key);
             tools.insert(Arc::from(name), rules);
         }
     }
     tools
 }
 
-fn read_rules(case: &mut Validation<'_, '_>, path: &[&str]) -> AccessRules {
+fn read_rules(validation: &mut Validation<'_, '_>, path: &[&str]) -> AccessRules {
     let under = |name| [path, &[name]].concat();
     AccessRules {
-        roles: read_list(case, &under("roles"), "roles", parse_role),
-        groups: read_guids(case, &under("groups"), "groups"),
-        users: read_guids(case, &under("users"), "users"),
-        email_domains: read_list(case, &under("email_domains"), "email_domains", parse_domain),
+        roles: read_list(validation, &under("roles"), "roles", parse_role),
+        groups: read_guids(validation, &under("groups"), "groups"),
+        users: read_guids(validation, &under("users"), "users"),
+        email_domains: read_list(validation, &under("email_domains"), "email_domains", parse_domain),
     }
 }
 
 /// Returns the ids of Entra in a list.
-pub(super) fn read_guids(case: &mut Validation<'_, '_>, path: &[&str], name: &str) -> Vec<Arc<str>> {
-    read_list(case, path, name, parse_id)
+pub(super) fn read_guids(validation: &mut Validation<'_, '_>, path: &[&str], name: &str) -> Vec<Arc<str>> {
+    read_list(validation, path, name, parse_id)
 }
 
 fn parse_role(text: &str) -> Result<Arc<str>, &'static str> {
@@ -75,15 +75,15 @@ fn parse_domain(text: &str) -> Result<Arc<str>, &'static str> {
 /// Returns the valid entries of a list that is present. An empty list admits no account, so it
 /// closes the tenant.
 fn read_list(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     path: &[&str],
     name: &str,
     parse: fn(&str) -> Result<Arc<str>, &'static str>,
 ) -> Vec<Arc<str>> {
-    let Some(found) = case.find_written(path) else { return Vec::new() };
+    let Some(found) = validation.find_written(path) else { return Vec::new() };
     let entries = found.list_items();
     if entries.is_empty() || entries.len() > MAX_ENTRIES {
-        reject_length(case, &found, name);
+        reject_length(validation, &found, name);
         return Vec::new();
     }
     let mut read = Vec::with_capacity(entries.len());
@@ -96,7 +96,7 @@ fn read_list(
         }
     }
     if let Some(why) = rejection {
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::error("access-invalid", format!("{name} {why}"))
                 .help("correct it; until then the tenant stays closed"),
             Some(found.location()),
@@ -105,8 +105,8 @@ fn read_list(
     read
 }
 
-fn reject_length(case: &mut Validation<'_, '_>, found: &FoundValue<'_>, name: &str) {
-    case.add_finding(
+fn reject_length(validation: &mut Validation<'_, '_>, found: &FoundValue<'_>, name: &str) {
+    validation.add_finding(
         Diagnostic::error(
             "access-empty",
             format!("{name} is empty or has more than {MAX_ENTRIES} items; the tenant stays closed"),

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
-use super::case::Validation;
 use super::credential::Credential;
+use super::validation::Validation;
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::document::{ConfigDocument, FoundValue};
 use crate::bundle::tree::{ConfigNode, ConfigValue};
@@ -14,12 +14,12 @@ use crate::spec::ApiKeySpec;
 const MAX_KEYS: usize = 16;
 
 /// Returns the list of keys in force. An empty list closes the tenant instead of opening it.
-pub(super) fn find_declared<'a>(case: &mut Validation<'a, '_>) -> Option<FoundValue<'a>> {
-    let found = case.find_written(&["api_keys"])?;
+pub(super) fn find_declared<'a>(validation: &mut Validation<'a, '_>) -> Option<FoundValue<'a>> {
+    let found = validation.find_written(&["api_keys"])?;
     let empty =
         found.node.is_blank() || matches!(&found.node.value, ConfigValue::List(items) if items.is_empty());
     if empty {
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::error("api-keys-empty", "api_keys lists no key; the tenant stays closed").help(
                 "add a key (tenantd apikey new creates one), or remove the line if the tenant should be open",
             ),
@@ -30,10 +30,10 @@ pub(super) fn find_declared<'a>(case: &mut Validation<'a, '_>) -> Option<FoundVa
 }
 
 /// Returns the valid keys of a list.
-pub(super) fn validate(case: &mut Validation<'_, '_>, found: &FoundValue<'_>) -> Vec<ApiKeySpec> {
+pub(super) fn validate(validation: &mut Validation<'_, '_>, found: &FoundValue<'_>) -> Vec<ApiKeySpec> {
     let ConfigValue::List(items) = &found.node.value else { return Vec::new() };
     if items.len() > MAX_KEYS {
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::error(
                 "api-keys-many",
                 format!("api_keys lists {} keys; at most {MAX_KEYS} are allowed", items.len()),
@@ -50,9 +50,9 @@ pub(super) fn validate(case: &mut Validation<'_, '_>, found: &FoundValue<'_>) ->
             continue;
         }
         let at = found.document.source.location_at(item.at);
-        let Some(key) = validate_key(case, found.document, item, index) else { continue };
+        let Some(key) = validate_key(validation, found.document, item, index) else { continue };
         for (code, what) in find_collisions(&keys, &key) {
-            case.add_finding(
+            validation.add_finding(
                 Diagnostic::error(code, what).help("give every caller its own label and key"),
                 Some(at.clone()),
             );
@@ -74,7 +74,7 @@ fn find_collisions(keys: &[ApiKeySpec], key: &ApiKeySpec) -> Vec<(&'static str, 
 }
 
 fn validate_key(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     document: &ConfigDocument,
     item: &ConfigNode,
     index: usize,
@@ -86,20 +86,24 @@ fn validate_key(
         code: "api-key-invalid",
         help: "tenantd apikey new creates a key and the lines for this list",
     };
-    let digest = key.digest(case);
-    let label = key.label(case, format!("key-{}", index + 1));
-    let expires = validate_expiry(case, &key);
+    let digest = key.digest(validation);
+    let label = key.label(validation, format!("key-{}", index + 1));
+    let expires = validate_expiry(validation, &key);
     Some(ApiKeySpec { label: label?, digest: digest?, expires: expires? })
 }
 
 /// Returns when a key expires: `None` if the text is invalid, `Some(None)` for never.
-fn validate_expiry(case: &mut Validation<'_, '_>, key: &Credential<'_>) -> Option<Option<Timestamp>> {
+fn validate_expiry(validation: &mut Validation<'_, '_>, key: &Credential<'_>) -> Option<Option<Timestamp>> {
     let Some(node) = key.member("expires") else { return Some(None) };
     let text = node.text()?;
     let moment = text.parse::<Timestamp>().ok().or_else(|| end_of_day(text));
     if moment.is_none() {
         let at = key.document.source.location_at(node.at);
-        key.refuse::<()>(case, at, "expires must be a date (2027-01-31) or a time (2027-01-31T12:00:00Z)");
+        key.report_error(
+            validation,
+            at,
+            "expires must be a date (2027-01-31) or a time (2027-01-31T12:00:00Z)",
+        );
     }
     moment.map(Some)
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::backend_call::{self, SharedCallParts};
-use super::case::Validation;
 use super::headers::{is_valid_header_value, parse_header_name, reject_header_value};
 use super::url::validate_url;
+use super::validation::Validation;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::secret::Secret;
 use crate::bundle::contract;
@@ -25,23 +25,25 @@ pub(super) struct ValidatedBackend {
 }
 
 /// Validates everything about the API.
-pub(super) fn validate(case: &mut Validation<'_, '_>) -> Option<ValidatedBackend> {
-    report_missing_fields(case);
-    let key = validate_api_key(case);
-    let search_url = validate_endpoint(case, "search_url");
-    let context_url = validate_endpoint(case, "context_url");
-    let family = determine_family(case, search_url.as_deref(), context_url.as_deref());
-    let connection_id = validate_connection_id(case);
-    let user_header = validate_header_name(case, "user_header");
-    let http2 = wants_http2(case, search_url.as_deref(), context_url.as_deref());
-    let auth = build_auth_header(case, key.as_ref());
+pub(super) fn validate(validation: &mut Validation<'_, '_>) -> Option<ValidatedBackend> {
+    report_missing_fields(validation);
+    let key = validate_api_key(validation);
+    let search_url = validate_endpoint(validation, "search_url");
+    let context_url = validate_endpoint(validation, "context_url");
+    let family = determine_family(validation, search_url.as_deref(), context_url.as_deref());
+    let connection_id = validate_connection_id(validation);
+    let user_header = validate_header_name(validation, "user_header");
+    let http2 = wants_http2(validation, search_url.as_deref(), context_url.as_deref());
+    let auth = build_auth_header(validation, key.as_ref());
     let connection_id: Option<Arc<str>> = connection_id.map(Arc::from);
-    let data = data_fingerprints::compute(case.layers, key.as_ref().map(|key| &key.secret));
-    let constants = Constants { dataset: Some(case.dataset.into()), connection_id: connection_id.clone() };
-    let headers = backend_call::read_named_headers(case, &["backend", "headers"], 0).unwrap_or_default();
+    let data = data_fingerprints::compute(validation.layers, key.as_ref().map(|key| &key.secret));
+    let constants =
+        Constants { dataset: Some(validation.dataset.into()), connection_id: connection_id.clone() };
+    let headers =
+        backend_call::read_named_headers(validation, &["backend", "headers"], 0).unwrap_or_default();
     let shared = SharedCallParts { auth, headers, constants };
-    let search = backend_call::validate_search(case, search_url.as_deref(), &shared);
-    let context = backend_call::validate_context(case, context_url.as_deref(), &shared);
+    let search = backend_call::validate_search(validation, search_url.as_deref(), &shared);
+    let context = backend_call::validate_context(validation, context_url.as_deref(), &shared);
     let (mut search, context) = (search?, context?);
     // Equal headers share one copy.
     if search.headers == context.headers {
@@ -53,21 +55,21 @@ pub(super) fn validate(case: &mut Validation<'_, '_>) -> Option<ValidatedBackend
 
 /// Reports all missing fields in one finding, except a missing `context_url` that means that the
 /// export is too old.
-fn report_missing_fields(case: &mut Validation<'_, '_>) {
-    let search_url = case.layers.find(&["search_url"]);
+fn report_missing_fields(validation: &mut Validation<'_, '_>) {
+    let search_url = validation.layers.find(&["search_url"]);
     let from_export = search_url.is_some_and(|found| found.document.source.origin != DocumentOrigin::Env);
-    let untrained = from_export && !case.is_given(&["context_url"]);
-    let key = case.is_given(&["api_key"]) || case.is_given(&["api_key_file"]);
+    let untrained = from_export && !validation.is_given(&["context_url"]);
+    let key = validation.is_given(&["api_key"]) || validation.is_given(&["api_key_file"]);
     let missing: Vec<&str> = [
         ("SEARCH_URL", search_url.is_some()),
-        ("CONTEXT_URL", case.is_given(&["context_url"]) || untrained),
+        ("CONTEXT_URL", validation.is_given(&["context_url"]) || untrained),
         ("API_KEY", key),
     ]
     .iter()
     .filter_map(|(name, given)| (!given).then_some(*name))
     .collect();
     if untrained {
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::error(
                 "no-context-url",
                 "there is no context_url: this export was made before the dataset supported MCP",
@@ -78,12 +80,12 @@ fn report_missing_fields(case: &mut Validation<'_, '_>) {
     }
     if !missing.is_empty() {
         let fields: Vec<String> = missing.iter().map(|name| name.to_ascii_lowercase()).collect();
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::error("missing-fields", format!("Missing required env vars {}", missing.join(", ")))
                 .help(format!(
                     "write {} into the .yaml, or the variables into the .env{}",
                     fields.join(", "),
-                    describe_misspellings(case, &fields)
+                    describe_misspellings(validation, &fields)
                 )),
             None,
         );
@@ -91,8 +93,9 @@ fn report_missing_fields(case: &mut Validation<'_, '_>) {
 }
 
 /// Describes the names in the files that were perhaps meant for what is missing.
-fn describe_misspellings(case: &Validation<'_, '_>, missing: &[String]) -> String {
-    let names = case.layers.0.iter().flat_map(|document| document.root.pairs()).map(|(key, _)| &*key.text);
+fn describe_misspellings(validation: &Validation<'_, '_>, missing: &[String]) -> String {
+    let names =
+        validation.layers.0.iter().flat_map(|document| document.root.pairs()).map(|(key, _)| &*key.text);
     let misspelt = |name: &str| {
         let meant = fields::find_nearest(fields::TENANT, name)?.name;
         (meant != name && is_field_name(name) && missing.iter().any(|field| field == meant))
@@ -102,16 +105,16 @@ fn describe_misspellings(case: &Validation<'_, '_>, missing: &[String]) -> Strin
 }
 
 /// Returns the key of the highest layer that has one.
-fn validate_api_key(case: &mut Validation<'_, '_>) -> Option<ResolvedSecret> {
-    let document = case.layers.find_secret("api_key")?.document;
-    let resolved = case.resolve_member(document, &document.root, "api_key")?;
+fn validate_api_key(validation: &mut Validation<'_, '_>) -> Option<ResolvedSecret> {
+    let document = validation.layers.find_secret("api_key")?.document;
+    let resolved = validation.resolve_member(document, &document.root, "api_key")?;
     if is_placeholder(resolved.secret.expose()) {
-        case.add_finding(placeholder_key_error(resolved.origin, case.dataset), Some(resolved.at));
+        validation.add_finding(placeholder_key_error(resolved.origin, validation.dataset), Some(resolved.at));
         return None;
     }
     if is_quoted(resolved.secret.expose()) {
         let quoted = Diagnostic::error("bad-header-value", format!("api_key {QUOTED}"));
-        case.add_finding(quoted.help("the portal shows keys without quotes"), Some(resolved.at));
+        validation.add_finding(quoted.help("the portal shows keys without quotes"), Some(resolved.at));
         return None;
     }
     Some(resolved)
@@ -132,12 +135,16 @@ fn placeholder_key_error(origin: DocumentOrigin, dataset: &str) -> Diagnostic {
 }
 
 /// Returns one of the vendor's URLs, if it is valid.
-fn validate_endpoint(case: &mut Validation<'_, '_>, name: &'static str) -> Option<String> {
-    let found = case.layers.find(&[name])?;
-    validate_url(case, &found, name)
+fn validate_endpoint(validation: &mut Validation<'_, '_>, name: &'static str) -> Option<String> {
+    let found = validation.layers.find(&[name])?;
+    validate_url(validation, &found, name)
 }
 
-fn determine_family(case: &mut Validation<'_, '_>, search: Option<&str>, context: Option<&str>) -> Family {
+fn determine_family(
+    validation: &mut Validation<'_, '_>,
+    search: Option<&str>,
+    context: Option<&str>,
+) -> Family {
     let family = |url: &str| {
         let path = url.split(['?', '{']).next().unwrap_or_default();
         contract::family(path)
@@ -146,9 +153,9 @@ fn determine_family(case: &mut Validation<'_, '_>, search: Option<&str>, context
     if let Some(of_context) =
         context.map(family).filter(|_| search.is_some()).filter(|family| *family != of_search)
     {
-        let at = case.locate(&["context_url"]);
+        let at = validation.locate(&["context_url"]);
         let shown = |family: Family| format!("{family:?}").to_ascii_lowercase();
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::warning(
                 "family-differs",
                 format!(
@@ -164,15 +171,16 @@ fn determine_family(case: &mut Validation<'_, '_>, search: Option<&str>, context
     of_search
 }
 
-fn validate_connection_id(case: &mut Validation<'_, '_>) -> Option<String> {
-    let found = case.layers.find(&["connection_id"]);
+fn validate_connection_id(validation: &mut Validation<'_, '_>) -> Option<String> {
+    let found = validation.layers.find(&["connection_id"]);
     let id = found.and_then(|found| found.text()).map(str::to_owned);
     if let Some(what) = id.as_deref().and_then(find_id_oddity) {
         let odd = Diagnostic::error("bad-connection-id", format!("connection_id {what}"));
-        case.add_finding(odd.help("type it again, or export again"), found.map(|found| found.location()));
+        validation
+            .add_finding(odd.help("type it again, or export again"), found.map(|found| found.location()));
     }
-    if id.is_none() && case.is_given(&["search_url"]) && case.is_given(&["context_url"]) {
-        case.add_finding(
+    if id.is_none() && validation.is_given(&["search_url"]) && validation.is_given(&["context_url"]) {
+        validation.add_finding(
             Diagnostic::warning(
                 "no-connection-id",
                 "there is no connection_id; the gateway calls the backend without one",
@@ -194,45 +202,45 @@ fn find_id_oddity(id: &str) -> Option<&'static str> {
 }
 
 /// Whether the tenant wants HTTP/2, which backends offer over TLS only.
-fn wants_http2(case: &mut Validation<'_, '_>, search: Option<&str>, context: Option<&str>) -> bool {
-    let wanted = case.layers.find_bool(&["backend", "http2"]) == Some(true);
+fn wants_http2(validation: &mut Validation<'_, '_>, search: Option<&str>, context: Option<&str>) -> bool {
+    let wanted = validation.layers.find_bool(&["backend", "http2"]) == Some(true);
     let is_plain = [search, context].into_iter().flatten().any(|url| !url.starts_with("https:"));
     if wanted && is_plain {
-        let at = case.locate(&["backend", "http2"]);
+        let at = validation.locate(&["backend", "http2"]);
         let ignored = Diagnostic::warning(
             "http2-needs-tls",
             "http2 works with https URLs only; http URLs are called with HTTP/1.1",
         );
-        case.add_finding(ignored.help("write the URLs with https, or remove http2"), at);
+        validation.add_finding(ignored.help("write the URLs with https, or remove http2"), at);
     }
     wanted
 }
 
 /// Returns the header that carries the key.
 fn build_auth_header(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     key: Option<&ResolvedSecret>,
 ) -> Option<(HeaderName, Secret)> {
-    let name = match case.is_given(&["backend", "auth_header"]) {
-        true => validate_header_name(case, "auth_header")?,
+    let name = match validation.is_given(&["backend", "auth_header"]) {
+        true => validate_header_name(validation, "auth_header")?,
         false => HeaderName::from_bytes(contract::AUTH_HEADER.as_bytes()).ok()?,
     };
     let key = key?;
-    let scheme = case.layers.find(&["backend", "auth_scheme"]);
+    let scheme = validation.layers.find(&["backend", "auth_scheme"]);
     if let Some(found) = scheme.filter(|found| !found.text().is_some_and(is_valid_header_value)) {
-        reject_header_value(case, "auth_scheme", &found.location());
+        reject_header_value(validation, "auth_scheme", &found.location());
         return None;
     }
     let scheme = scheme.and_then(|found| found.text()).map(|scheme| format!("{scheme} "));
     let value = format!("{}{}", scheme.unwrap_or_default(), key.secret.expose());
     if !is_valid_header_value(&value) {
-        reject_header_value(case, "api_key", &key.at);
+        reject_header_value(validation, "api_key", &key.at);
         return None;
     }
     Some((name, Secret::new(value)))
 }
 
-fn validate_header_name(case: &mut Validation<'_, '_>, field: &str) -> Option<HeaderName> {
-    let found = case.layers.find(&["backend", field])?;
-    parse_header_name(case, found.text()?, &found.location())
+fn validate_header_name(validation: &mut Validation<'_, '_>, field: &str) -> Option<HeaderName> {
+    let found = validation.layers.find(&["backend", field])?;
+    parse_header_name(validation, found.text()?, &found.location())
 }

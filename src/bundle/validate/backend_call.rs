@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::case::Validation;
 use super::headers::{is_valid_header_value, parse_header_name, reject_header_value};
 use super::parameters::parameter_names;
 use super::url::validate_url;
+use super::validation::Validation;
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::secret::Secret;
 use crate::bundle::contract;
@@ -41,11 +41,11 @@ struct CallKind<'a> {
 
 /// Returns the call of the search tool. `endpoint` is `search_url`.
 pub(super) fn validate_search(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     endpoint: Option<&str>,
     shared: &SharedCallParts,
 ) -> Option<CallSpec> {
-    let parameters = parameter_names(case.layers);
+    let parameters = parameter_names(validation.layers);
     let arguments = contract::SEARCH_ARGUMENTS.iter().copied().chain(parameters.iter().copied()).collect();
     let extra: Vec<&str> =
         parameters.into_iter().filter(|name| !contract::SEARCH_ARGUMENTS.contains(name)).collect();
@@ -57,12 +57,12 @@ pub(super) fn validate_search(
         default_get_url: str::to_owned,
         default_post_body: body_of_post,
     };
-    validate_call(case, endpoint, shared, kind)
+    validate_call(validation, endpoint, shared, kind)
 }
 
 /// Returns the call that fetches the semantic context. `endpoint` is `context_url`.
 pub(super) fn validate_context(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     endpoint: Option<&str>,
     shared: &SharedCallParts,
 ) -> Option<CallSpec> {
@@ -73,19 +73,19 @@ pub(super) fn validate_context(
         default_get_url: contract::context_url,
         default_post_body: contract::context_body(),
     };
-    validate_call(case, endpoint, shared, kind)
+    validate_call(validation, endpoint, shared, kind)
 }
 
 fn validate_call(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     endpoint: Option<&str>,
     shared: &SharedCallParts,
     kind: CallKind<'_>,
 ) -> Option<CallSpec> {
-    let method = validate_method(case, &kind);
-    let url = validate_target(case, endpoint, method.as_ref(), shared, &kind);
-    let body = validate_body(case, method.as_ref(), &kind);
-    let headers = build_headers(case, shared, kind.name);
+    let method = validate_method(validation, &kind);
+    let url = validate_target(validation, endpoint, method.as_ref(), shared, &kind);
+    let body = validate_body(validation, method.as_ref(), &kind);
+    let headers = build_headers(validation, shared, kind.name);
     Some(CallSpec {
         method: method?,
         url: url?,
@@ -95,14 +95,14 @@ fn validate_call(
     })
 }
 
-fn validate_method(case: &mut Validation<'_, '_>, kind: &CallKind<'_>) -> Option<Method> {
+fn validate_method(validation: &mut Validation<'_, '_>, kind: &CallKind<'_>) -> Option<Method> {
     let path = ["backend", kind.name, "method"];
-    let Some(found) = case.layers.find(&path) else { return Some(kind.method.clone()) };
+    let Some(found) = validation.layers.find(&path) else { return Some(kind.method.clone()) };
     match found.text()?.to_ascii_uppercase().as_str() {
         "GET" => Some(Method::GET),
         "POST" => Some(Method::POST),
         _ => {
-            case.add_finding(
+            validation.add_finding(
                 Diagnostic::error("bad-method", format!("backend.{}.method must be GET or POST", kind.name))
                     .help("tools only read from the backend"),
                 Some(found.location()),
@@ -113,29 +113,29 @@ fn validate_method(case: &mut Validation<'_, '_>, kind: &CallKind<'_>) -> Option
 }
 
 fn validate_target(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     endpoint: Option<&str>,
     method: Option<&Method>,
     shared: &SharedCallParts,
     kind: &CallKind<'_>,
 ) -> Option<UrlTemplate> {
     let path = ["backend", kind.name, "url"];
-    let endpoint_at = || case.locate(&[&format!("{}_url", kind.name)]);
-    let (text, at) = match case.layers.find(&path) {
-        Some(found) => (validate_url(case, &found, &path.join("."))?, Some(found.location())),
+    let endpoint_at = || validation.locate(&[&format!("{}_url", kind.name)]);
+    let (text, at) = match validation.layers.find(&path) {
+        Some(found) => (validate_url(validation, &found, &path.join("."))?, Some(found.location())),
         None if method == Some(&Method::GET) => ((kind.default_get_url)(endpoint?), endpoint_at()),
         None => (endpoint?.to_owned(), endpoint_at()),
     };
     let template = UrlTemplate::parse(&text).ok()?;
     let marks: Vec<&str> = template.marks().collect();
-    let known = check_marks(case, &marks, kind, at.clone());
-    (known && check_path_values(case, &template, shared, kind, at)).then_some(template.clone())
+    let known = check_marks(validation, &marks, kind, at.clone());
+    (known && check_path_values(validation, &template, shared, kind, at)).then_some(template.clone())
 }
 
 /// Whether every mark in the path that does not depend on the caller has a value that stays in its
 /// segment; otherwise reports it.
 fn check_path_values(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     template: &UrlTemplate,
     shared: &SharedCallParts,
     kind: &CallKind<'_>,
@@ -147,7 +147,7 @@ fn check_path_values(
         return true;
     };
     let InvalidMarkValue { mark, why } = unfit;
-    case.add_finding(
+    validation.add_finding(
         Diagnostic::error(
             "bad-path-value",
             format!("the URL of the {} call has {{{{{mark}}}}} in its path, and its value {why}", kind.name),
@@ -165,17 +165,17 @@ fn check_path_values(
 
 /// Returns the body: `None` if it is refused, `Some(None)` if the call has none.
 fn validate_body(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     method: Option<&Method>,
     kind: &CallKind<'_>,
 ) -> Option<Option<Arc<BodyTemplate>>> {
     let path = ["backend", kind.name, "body"];
-    let found = case.layers.find(&path);
+    let found = validation.layers.find(&path);
     let text = match (found, method?) {
         (None, &Method::GET) => return Some(None),
         (None, _) => kind.default_post_body.as_str(),
         (Some(found), &Method::GET) => {
-            case.add_finding(
+            validation.add_finding(
                 Diagnostic::error(
                     "get-with-body",
                     format!("{} is set, but the call is a GET", path.join(".")),
@@ -189,7 +189,7 @@ fn validate_body(
     };
     let at = found.map(|found| found.location());
     if text.len() > MAX_BODY_BYTES {
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::error("body-too-long", format!("{} is longer than 16 KiB", path.join(".")))
                 .help("the body of a search has a few lines: the question, the connection, some options"),
             at,
@@ -197,9 +197,9 @@ fn validate_body(
         return None;
     }
     match contract::template(text) {
-        Ok(template) => check_marks(case, &template.marks(), kind, at).then_some(Some(template)),
+        Ok(template) => check_marks(validation, &template.marks(), kind, at).then_some(Some(template)),
         Err(error) => {
-            case.add_finding(
+            validation.add_finding(
                 Diagnostic::error("bad-body", format!("{} cannot be used: {error}", path.join(".")))
                     .help("write JSON with marks as values, such as {\"query\": {{query}}}"),
                 at,
@@ -211,7 +211,7 @@ fn validate_body(
 
 /// Whether every mark can be filled; otherwise reports those that cannot.
 fn check_marks(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     marks: &[&str],
     kind: &CallKind<'_>,
     at: Option<Location>,
@@ -221,7 +221,7 @@ fn check_marks(
     if unknown.is_empty() {
         return true;
     }
-    case.add_finding(
+    validation.add_finding(
         Diagnostic::error(
             "unknown-mark",
             format!("the {} call has marks without a value: {}", kind.name, unknown.join(", ")),
@@ -234,13 +234,14 @@ fn check_marks(
 
 /// Returns the key's header and the operator's; those of the call override those of both calls.
 fn build_headers(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     shared: &SharedCallParts,
     call: &str,
 ) -> Option<Arc<[(HeaderName, Secret)]>> {
     let mut headers = vec![shared.auth.clone()?];
     headers.extend(shared.headers.iter().cloned());
-    for (name, value) in read_named_headers(case, &["backend", call, "headers"], shared.headers.len())? {
+    for (name, value) in read_named_headers(validation, &["backend", call, "headers"], shared.headers.len())?
+    {
         headers.retain(|(earlier, _)| *earlier != name);
         headers.push((name, value));
     }
@@ -248,7 +249,7 @@ fn build_headers(
     if bytes > MAX_HEADER_BYTES {
         let long =
             Diagnostic::error("too-many-headers", "the backend's headers together have more than 16 KiB");
-        case.add_finding(long.help("keep those that the portal needs"), None);
+        validation.add_finding(long.help("keep those that the portal needs"), None);
         return None;
     }
     Some(headers.into())
@@ -256,40 +257,40 @@ fn build_headers(
 
 /// Returns the headers at a path; `None` if they and the `others` elsewhere are too many.
 pub(super) fn read_named_headers(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     path: &[&str],
     others: usize,
 ) -> Option<Vec<(HeaderName, Secret)>> {
-    let named = case.layers.find_named(path);
+    let named = validation.layers.find_named(path);
     if let Some((_, found)) = named.get(MAX_HEADERS.saturating_sub(others)) {
         let many = Diagnostic::error("too-many-headers", "the backend has more than 32 headers");
-        case.add_finding(many.help("keep those that the portal needs"), Some(found.location()));
+        validation.add_finding(many.help("keep those that the portal needs"), Some(found.location()));
         return None;
     }
-    Some(named.into_iter().filter_map(|(name, found)| validate_header(case, name, &found)).collect())
+    Some(named.into_iter().filter_map(|(name, found)| validate_header(validation, name, &found)).collect())
 }
 
 fn validate_header(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     name: &str,
     found: &FoundValue<'_>,
 ) -> Option<(HeaderName, Secret)> {
     let at = found.location();
-    let name = parse_header_name(case, name, &at)?;
-    let value = case.resolve_value(found, name.as_str())?.secret;
+    let name = parse_header_name(validation, name, &at)?;
+    let value = validation.resolve_value(found, name.as_str())?.secret;
     if !is_valid_header_value(value.expose()) {
-        reject_header_value(case, "a header's value", &at);
+        reject_header_value(validation, "a header's value", &at);
         return None;
     }
     if is_unfinished(value.expose()) {
         let what = format!("the value of the header {name} is still a placeholder, or masked");
         let unfinished = Diagnostic::error("bad-header-value", what);
-        case.add_finding(unfinished.help("replace it with the value itself"), Some(at));
+        validation.add_finding(unfinished.help("replace it with the value itself"), Some(at));
         return None;
     }
     if is_quoted(value.expose()) {
         let quoted = Diagnostic::warning("header-quoted", format!("the value of the header {name} {QUOTED}"));
-        case.add_finding(quoted.help("keep them only if the portal expects them"), Some(at));
+        validation.add_finding(quoted.help("keep them only if the portal expects them"), Some(at));
     }
     Some((name, value))
 }

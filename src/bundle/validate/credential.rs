@@ -1,6 +1,6 @@
 //! The credential of a program: a secret, given as its SHA-256 or in plain text.
 
-use super::case::Validation;
+use super::validation::Validation;
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::digest::Digest;
 use crate::bundle::document::ConfigDocument;
@@ -23,7 +23,7 @@ pub(super) struct Credential<'a> {
 
 impl<'a> Credential<'a> {
     /// Returns the location of the item.
-    pub(super) fn at(&self) -> Location {
+    pub(super) fn location(&self) -> Location {
         self.document.source.location_at(self.item.at)
     }
 
@@ -42,54 +42,58 @@ impl<'a> Credential<'a> {
     }
 
     /// Returns the digest, given or computed.
-    pub(super) fn digest(&self, case: &mut Validation<'_, '_>) -> Option<Digest> {
+    pub(super) fn digest(&self, validation: &mut Validation<'_, '_>) -> Option<Digest> {
         let name = self.plain_field;
         match (self.member("sha256"), self.is_plain()) {
-            (Some(node), false) => self.parse_sha256(case, node),
-            (None, true) => self.hash_plain_secret(case),
-            (Some(_), true) => self.refuse(case, self.at(), format!("both sha256 and {name} are set")),
-            (None, false) => self.refuse(case, self.at(), format!("neither sha256 nor {name} is set")),
+            (Some(node), false) => self.parse_sha256(validation, node),
+            (None, true) => self.hash_plain_secret(validation),
+            (Some(_), true) => {
+                self.reject(validation, self.location(), format!("both sha256 and {name} are set"))
+            }
+            (None, false) => {
+                self.reject(validation, self.location(), format!("neither sha256 nor {name} is set"))
+            }
         }
     }
 
-    fn parse_sha256(&self, case: &mut Validation<'_, '_>, node: &ConfigNode) -> Option<Digest> {
+    fn parse_sha256(&self, validation: &mut Validation<'_, '_>, node: &ConfigNode) -> Option<Digest> {
         let digest = node.text().and_then(Digest::parse_hex);
         if digest.is_none() {
             let at = self.document.source.location_at(node.at);
-            self.refuse::<()>(case, at, "sha256 must be 64 hexadecimal digits");
+            self.report_error(validation, at, "sha256 must be 64 hexadecimal digits");
         }
         digest
     }
 
-    fn hash_plain_secret(&self, case: &mut Validation<'_, '_>) -> Option<Digest> {
+    fn hash_plain_secret(&self, validation: &mut Validation<'_, '_>) -> Option<Digest> {
         let name = self.plain_field;
         let in_the_file =
             self.member(name).is_some_and(|node| !node.text().unwrap_or_default().starts_with("${"));
-        let resolved = case.resolve_member(self.document, self.item, name)?;
+        let resolved = validation.resolve_member(self.document, self.item, name)?;
         let secret = resolved.secret.expose();
         if is_placeholder(secret) {
-            return self.refuse(case, resolved.at, format!("the {name} is still a placeholder"));
+            return self.reject(validation, resolved.at, format!("the {name} is still a placeholder"));
         }
         if is_quoted(secret) {
-            return self.refuse(case, resolved.at, format!("the {name} {QUOTED}"));
+            return self.reject(validation, resolved.at, format!("the {name} {QUOTED}"));
         }
         if !self.can_be_sent(secret) {
             let odd = format!(
                 "the {name} has a character that is not allowed in a header, perhaps an invisible \
                          one"
             );
-            return self.refuse(case, resolved.at, odd);
+            return self.reject(validation, resolved.at, odd);
         }
         if secret.chars().count() < MIN_CHARS {
             let short = format!(
                 "the {name} is too short to be safe; it needs at least {MIN_CHARS} \
                                  characters"
             );
-            return self.refuse(case, resolved.at, short);
+            return self.reject(validation, resolved.at, short);
         }
         let digest = Digest::of(secret.as_bytes());
         if in_the_file {
-            case.add_finding(
+            validation.add_finding(
                 Diagnostic::warning("api-key-plain", format!("the {name} is in the file in plain text"))
                     .help("write its digest instead, as sha256: (tenantd apikey new prints both)"),
                 Some(resolved.at),
@@ -111,24 +115,34 @@ impl<'a> Credential<'a> {
     }
 
     /// Returns the holder's name for logs and audit; `default` without a label.
-    pub(super) fn label(&self, case: &mut Validation<'_, '_>, default: String) -> Option<String> {
+    pub(super) fn label(&self, validation: &mut Validation<'_, '_>, default: String) -> Option<String> {
         let Some(node) = self.member("label") else { return Some(default) };
         let text = node.text()?;
         if text.chars().count() <= 64 && !text.contains(char::is_control) {
             return Some(text.to_owned());
         }
         let at = self.document.source.location_at(node.at);
-        self.refuse(case, at, "the label is longer than 64 characters or has control characters")
+        self.reject(validation, at, "the label is longer than 64 characters or has control characters")
     }
 
     /// Reports what is wrong with the credential.
-    pub(super) fn refuse<T>(
+    pub(super) fn report_error(
         &self,
-        case: &mut Validation<'_, '_>,
+        validation: &mut Validation<'_, '_>,
+        at: Location,
+        what: impl Into<String>,
+    ) {
+        validation.add_finding(Diagnostic::error(self.code, what).help(self.help), Some(at));
+    }
+
+    /// Reports what is wrong with the credential; it has no value then.
+    pub(super) fn reject<T>(
+        &self,
+        validation: &mut Validation<'_, '_>,
         at: Location,
         what: impl Into<String>,
     ) -> Option<T> {
-        case.add_finding(Diagnostic::error(self.code, what).help(self.help), Some(at));
+        self.report_error(validation, at, what);
         None
     }
 }

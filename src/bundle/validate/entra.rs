@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::access_rules;
-use super::case::Validation;
 use super::guid::parse_guid;
+use super::validation::Validation;
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::secret::Secret;
 use crate::bundle::placeholder::{QUOTED, is_placeholder, is_quoted};
@@ -23,15 +23,15 @@ pub(super) const ID_IS_TAKEN: &str = "the id is that of the app in Entra; choose
 const OVERVIEW: &str = "copy it from the overview of the app registration in Entra";
 
 /// Returns the app's secrets, the current one first.
-pub(super) fn secrets(case: &mut Validation<'_, '_>) -> Vec<Secret> {
-    ["microsoft_client_secret", NEXT_SECRET].into_iter().filter_map(|name| secret(case, name)).collect()
+pub(super) fn secrets(validation: &mut Validation<'_, '_>) -> Vec<Secret> {
+    ["microsoft_client_secret", NEXT_SECRET].into_iter().filter_map(|name| secret(validation, name)).collect()
 }
 
 /// Validates the app registration and the accounts accepted; `None` if something is missing.
-pub(super) fn validate(case: &mut Validation<'_, '_>, secrets: Vec<Secret>) -> Option<EntraSpec> {
-    let client_id = client_id(case);
-    let directory = directory(case);
-    let is_allowed = |name| case.layers.find_bool(&["access", name]).unwrap_or(false);
+pub(super) fn validate(validation: &mut Validation<'_, '_>, secrets: Vec<Secret>) -> Option<EntraSpec> {
+    let client_id = client_id(validation);
+    let directory = directory(validation);
+    let is_allowed = |name| validation.layers.find_bool(&["access", name]).unwrap_or(false);
     if secrets.is_empty() {
         return None;
     }
@@ -45,13 +45,13 @@ pub(super) fn validate(case: &mut Validation<'_, '_>, secrets: Vec<Secret>) -> O
 }
 
 /// Returns the id of the app, which no other client may have.
-pub(super) fn find_client_id(case: &Validation<'_, '_>) -> Option<Arc<str>> {
-    case.layers.find_text(&["microsoft_client_id"]).and_then(parse_guid)
+pub(super) fn find_client_id(validation: &Validation<'_, '_>) -> Option<Arc<str>> {
+    validation.layers.find_text(&["microsoft_client_id"]).and_then(parse_guid)
 }
 
-fn secret(case: &mut Validation<'_, '_>, name: &'static str) -> Option<Secret> {
-    let document = case.layers.find_secret(name).filter(|_| case.is_login_enabled())?.document;
-    let resolved = case.resolve_member(document, &document.root, name)?;
+fn secret(validation: &mut Validation<'_, '_>, name: &'static str) -> Option<Secret> {
+    let document = validation.layers.find_secret(name).filter(|_| validation.is_login_enabled())?.document;
+    let resolved = validation.resolve_member(document, &document.root, name)?;
     let text = resolved.secret.expose();
     let what = match text {
         text if is_placeholder(text) => format!("{name} is still a placeholder"),
@@ -67,38 +67,42 @@ fn secret(case: &mut Validation<'_, '_>, name: &'static str) -> Option<Secret> {
         _ => return Some(resolved.secret),
     };
     let help = "in Entra, under Certificates & secrets, create a new secret and copy the column Value";
-    refuse(case, &what, help, resolved.at)
+    reject(validation, &what, help, resolved.at)
 }
 
-fn client_id(case: &mut Validation<'_, '_>) -> Option<Arc<str>> {
-    let found = case.layers.find(&["microsoft_client_id"])?;
+fn client_id(validation: &mut Validation<'_, '_>) -> Option<Arc<str>> {
+    let found = validation.layers.find(&["microsoft_client_id"])?;
     match parse_guid(found.text()?) {
         Some(id) => Some(id),
         None => {
             let what =
                 "microsoft_client_id must be the Application (client) ID, 8-4-4-4-12 hexadecimal digits";
-            refuse(case, what, OVERVIEW, found.location())
+            reject(validation, what, OVERVIEW, found.location())
         }
     }
 }
 
-fn directory(case: &mut Validation<'_, '_>) -> Option<DirectorySpec> {
-    let found = case.layers.find(&["microsoft_tenant_id"])?;
+fn directory(validation: &mut Validation<'_, '_>) -> Option<DirectorySpec> {
+    let found = validation.layers.find(&["microsoft_tenant_id"])?;
     let text = found.text()?.to_ascii_lowercase();
     let audience = match text.as_str() {
         "organizations" => Some(Audience::Organizations),
         "common" => Some(Audience::Common),
         _ => None,
     };
-    needless_personal(case, audience);
+    reject_needless_personal_accounts(validation, audience);
     match audience {
-        Some(audience) => several(case, audience, found.location()),
-        None => one(case, &text, found.location()),
+        Some(audience) => validate_several_directories(validation, audience, found.location()),
+        None => validate_one_directory(validation, &text, found.location()),
     }
 }
 
-fn several(case: &mut Validation<'_, '_>, audience: Audience, at: Location) -> Option<DirectorySpec> {
-    let allowed = access_rules::read_guids(case, &["access", "directories"], "directories");
+fn validate_several_directories(
+    validation: &mut Validation<'_, '_>,
+    audience: Audience,
+    at: Location,
+) -> Option<DirectorySpec> {
+    let allowed = access_rules::read_guids(validation, &["access", "directories"], "directories");
     if !allowed.is_empty() {
         return Some(DirectorySpec::Several { audience, allowed });
     }
@@ -109,13 +113,17 @@ fn several(case: &mut Validation<'_, '_>, audience: Audience, at: Location) -> O
     );
     let help =
         "list the ids of the directories whose accounts may log in: access: {directories: [<directory id>]}";
-    refuse(case, &what, help, at)
+    reject(validation, &what, help, at)
 }
 
-fn one(case: &mut Validation<'_, '_>, text: &str, at: Location) -> Option<DirectorySpec> {
-    if let Some(found) = case.layers.find(&["access", "directories"]) {
+fn validate_one_directory(
+    validation: &mut Validation<'_, '_>,
+    text: &str,
+    at: Location,
+) -> Option<DirectorySpec> {
+    if let Some(found) = validation.layers.find(&["access", "directories"]) {
         let what = "access.directories is allowed only if microsoft_tenant_id is organizations or common";
-        refuse::<()>(case, what, "remove one of the two", found.location());
+        report_error(validation, what, "remove one of the two", found.location());
     }
     let domain = text.contains('.') && HostName::parse(text).is_some_and(|name| name.as_str() == text);
     let domain = domain.then(|| Arc::from(text)).filter(|_| text.parse::<std::net::IpAddr>().is_err());
@@ -129,16 +137,16 @@ fn one(case: &mut Validation<'_, '_>, text: &str, at: Location) -> Option<Direct
         }
         _ => OVERVIEW,
     };
-    refuse(case, what, help, at)
+    reject(validation, what, help, at)
 }
 
-fn needless_personal(case: &mut Validation<'_, '_>, audience: Option<Audience>) {
+fn reject_needless_personal_accounts(validation: &mut Validation<'_, '_>, audience: Option<Audience>) {
     let path = ["access", "personal_accounts"];
-    if audience == Some(Audience::Common) || case.layers.find_bool(&path) != Some(true) {
+    if audience == Some(Audience::Common) || validation.layers.find_bool(&path) != Some(true) {
         return;
     }
-    let at = case.layers.find(&path).map(|found| found.location());
-    case.add_finding(
+    let at = validation.layers.find(&path).map(|found| found.location());
+    validation.add_finding(
         Diagnostic::error(
             "login-invalid",
             "personal accounts can log in only if microsoft_tenant_id is common",
@@ -148,7 +156,11 @@ fn needless_personal(case: &mut Validation<'_, '_>, audience: Option<Audience>) 
     );
 }
 
-fn refuse<T>(case: &mut Validation<'_, '_>, what: &str, help: &str, at: Location) -> Option<T> {
-    case.add_finding(Diagnostic::error("login-invalid", what).help(help), Some(at));
+fn report_error(validation: &mut Validation<'_, '_>, what: &str, help: &str, at: Location) {
+    validation.add_finding(Diagnostic::error("login-invalid", what).help(help), Some(at));
+}
+
+fn reject<T>(validation: &mut Validation<'_, '_>, what: &str, help: &str, at: Location) -> Option<T> {
+    report_error(validation, what, help, at);
     None
 }

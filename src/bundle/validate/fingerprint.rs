@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 
-use super::case::Validation;
 use super::login::PROVIDER_FIELDS;
+use super::validation::Validation;
 use crate::base::digest::{Digest, Hasher};
 use crate::spec::{
     AccessRules, AccessSpec, ApiKeySpec, DirectorySpec, DocumentPolicy, EntraSpec, LoginSpec,
@@ -18,13 +18,13 @@ use crate::spec::{
 
 /// Returns the digest of everything that decides who may call, so that a last good revision never
 /// admits a caller that a refused one would not.
-pub(super) fn compute(case: &Validation<'_, '_>, access: &AccessSpec) -> Digest {
+pub(super) fn compute(validation: &Validation<'_, '_>, access: &AccessSpec) -> Digest {
     let mut encoder = Encoder(Hasher::new());
-    encoder.option(case.layers.find_bool(&["oauth_enabled"]), Encoder::flag);
+    encoder.option(validation.layers.find_bool(&["oauth_enabled"]), Encoder::flag);
     // As written: they count even if the login cannot be used.
     for name in PROVIDER_FIELDS {
-        encoder.text(case.layers.find_text(&[name]).unwrap_or_default());
-        encoder.text(case.layers.find_text(&[&format!("{name}_file")]).unwrap_or_default());
+        encoder.text(validation.layers.find_text(&[name]).unwrap_or_default());
+        encoder.text(validation.layers.find_text(&[&format!("{name}_file")]).unwrap_or_default());
     }
     encoder.access(access);
     encoder.0.finish()

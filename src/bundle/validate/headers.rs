@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue};
 
-use super::case::Validation;
+use super::validation::Validation;
 use crate::base::diagnostic::{Diagnostic, Location};
 
 const MAX_VALUE_BYTES: usize = 8_192;
@@ -27,7 +27,7 @@ const RESERVED: &[&str] = &[
 
 /// Parses the name of a header that a configuration may set.
 pub(super) fn parse_header_name(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     text: &str,
     at: &Location,
 ) -> Option<HeaderName> {
@@ -39,7 +39,8 @@ pub(super) fn parse_header_name(
         }
         Some(_) => return name,
     };
-    case.add_finding(Diagnostic::error("bad-header", refused).help("use another header"), Some(at.clone()));
+    validation
+        .add_finding(Diagnostic::error("bad-header", refused).help("use another header"), Some(at.clone()));
     None
 }
 
@@ -49,8 +50,8 @@ pub(super) fn is_valid_header_value(value: &str) -> bool {
 }
 
 /// Reports a value that no header can carry; `what` says which.
-pub(super) fn reject_header_value(case: &mut Validation<'_, '_>, what: &str, at: &Location) {
-    case.add_finding(
+pub(super) fn reject_header_value(validation: &mut Validation<'_, '_>, what: &str, at: &Location) {
+    validation.add_finding(
         Diagnostic::error(
             "bad-header-value",
             format!("{what} has characters that are not allowed in a header"),

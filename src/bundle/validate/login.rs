@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::case::Validation;
 use super::machine_clients::{self, ReservedId};
+use super::validation::Validation;
 use super::{access_rules, entra, registration};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::secret::Secret;
@@ -16,45 +16,45 @@ pub(super) const PROVIDER_FIELDS: [&str; 3] = entra::FIELDS;
 const OF_LOGINS: [&str; 3] = ["access", "machine_clients", "registration"];
 
 /// Returns the secrets of the provider's app, the current one first.
-pub(super) fn secrets(case: &mut Validation<'_, '_>) -> Vec<Secret> {
-    entra::secrets(case)
+pub(super) fn secrets(validation: &mut Validation<'_, '_>) -> Vec<Secret> {
+    entra::secrets(validation)
 }
 
 /// Validates everything about logins.
 pub(super) fn validate(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     secrets: Vec<Secret>,
     has_keys: bool,
 ) -> Option<LoginSpec> {
-    if !case.is_login_enabled() {
-        report_missing_switch(case);
-        without_login(case);
+    if !validation.is_login_enabled() {
+        report_missing_switch(validation);
+        without_login(validation);
         return None;
     }
-    name_missing(case);
-    reject_api_keys(case, has_keys);
-    let provider = entra::validate(case, secrets);
-    let rules = access_rules::validate(case);
-    let tools = access_rules::validate_tools(case);
-    let reserved = ReservedId { id: entra::find_client_id(case), why: entra::ID_IS_TAKEN };
-    let machine_clients = machine_clients::validate(case, &reserved);
-    let registration = registration::validate(case);
+    name_missing(validation);
+    reject_api_keys(validation, has_keys);
+    let provider = entra::validate(validation, secrets);
+    let rules = access_rules::validate(validation);
+    let tools = access_rules::validate_tools(validation);
+    let reserved = ReservedId { id: entra::find_client_id(validation), why: entra::ID_IS_TAKEN };
+    let machine_clients = machine_clients::validate(validation, &reserved);
+    let registration = registration::validate(validation);
     let provider = ProviderSpec::Entra(Arc::new(provider?));
     Some(LoginSpec { provider, rules, tools, machine_clients, registration })
 }
 
-fn is_given(case: &Validation<'_, '_>, name: &str) -> bool {
-    case.layers.find_secret(name).is_some()
+fn is_given(validation: &Validation<'_, '_>, name: &str) -> bool {
+    validation.layers.find_secret(name).is_some()
 }
 
-fn name_missing(case: &mut Validation<'_, '_>) {
-    let missing: Vec<&str> = PROVIDER_FIELDS.into_iter().filter(|name| !is_given(case, name)).collect();
+fn name_missing(validation: &mut Validation<'_, '_>) {
+    let missing: Vec<&str> = PROVIDER_FIELDS.into_iter().filter(|name| !is_given(validation, name)).collect();
     if missing.is_empty() {
         return;
     }
     let variables: Vec<String> = missing.iter().map(|name| name.to_ascii_uppercase()).collect();
-    let at = case.layers.find(&["oauth_enabled"]).map(|found| found.location());
-    case.add_finding(
+    let at = validation.layers.find(&["oauth_enabled"]).map(|found| found.location());
+    validation.add_finding(
         Diagnostic::error("login-incomplete", format!("Missing required env vars {}", variables.join(", ")))
             .help(format!(
                 "oauth_enabled needs {} too, from {}; until then the tenant stays closed",
@@ -67,12 +67,12 @@ fn name_missing(case: &mut Validation<'_, '_>) {
 
 /// Refuses static keys beside a login: hosted clients that discover a login use it, and programs
 /// have `machine_clients`; two kinds of credentials would need two discoveries.
-fn reject_api_keys(case: &mut Validation<'_, '_>, has_keys: bool) {
+fn reject_api_keys(validation: &mut Validation<'_, '_>, has_keys: bool) {
     if !has_keys {
         return;
     }
-    let at = case.find_written(&["api_keys"]).map(|found| found.location());
-    case.add_finding(
+    let at = validation.find_written(&["api_keys"]).map(|found| found.location());
+    validation.add_finding(
         Diagnostic::error(
             "api-keys-with-login",
             "a tenant has either a login or api_keys, and this one has both",
@@ -82,20 +82,22 @@ fn reject_api_keys(case: &mut Validation<'_, '_>, has_keys: bool) {
     );
 }
 
-fn report_missing_switch(case: &mut Validation<'_, '_>) {
-    if case.layers.find(&["oauth_enabled"]).is_some() {
+fn report_missing_switch(validation: &mut Validation<'_, '_>) {
+    if validation.layers.find(&["oauth_enabled"]).is_some() {
         return;
     }
     let all = PROVIDER_FIELDS.into_iter().chain([entra::NEXT_SECRET]);
-    let given_names: Vec<&str> = all.filter(|name| is_given(case, name)).collect();
-    let Some(at) =
-        given_names.first().and_then(|first| case.layers.find_secret(first)).map(|found| found.location())
+    let given_names: Vec<&str> = all.filter(|name| is_given(validation, name)).collect();
+    let Some(at) = given_names
+        .first()
+        .and_then(|first| validation.layers.find_secret(first))
+        .map(|found| found.location())
     else {
         return;
     };
     let names = given_names.join(", ");
     let verb = if given_names.len() == 1 { "is" } else { "are" };
-    case.add_finding(
+    validation.add_finding(
         Diagnostic::error(
             "login-in-doubt",
             format!("{names} {verb} set, but oauth_enabled is neither true nor false"),
@@ -110,10 +112,10 @@ fn report_missing_switch(case: &mut Validation<'_, '_>) {
 
 /// Refuses rules for people who log in where there is no login: ignoring them would open what their
 /// author meant to restrict.
-fn without_login(case: &mut Validation<'_, '_>) {
+fn without_login(validation: &mut Validation<'_, '_>) {
     for name in OF_LOGINS {
-        let Some(found) = case.find_written(&[name]) else { continue };
-        case.add_finding(
+        let Some(found) = validation.find_written(&[name]) else { continue };
+        validation.add_finding(
             Diagnostic::error(
                 "access-without-login",
                 format!("{name} needs a login; the tenant stays closed"),

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use url::{Host, Url};
 
-use super::case::Validation;
 use super::url::{find_url_oddity, has_authority};
+use super::validation::Validation;
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::document::FoundValue;
 use crate::bundle::placeholder::has_angle_brackets;
@@ -29,12 +29,16 @@ struct ParsedPublicUrl<'a> {
 }
 
 /// Validates `path_prefix`, `public_url` and `hosts`.
-pub(super) fn validate(case: &mut Validation<'_, '_>, name: Option<&TenantName>) -> Option<ValidatedMounts> {
-    let path_prefix = case.layers.find(&["path_prefix"]).map(|found| {
-        (found, found.text().and_then(|text| validate_prefix(case, &found, "path_prefix", text)))
+pub(super) fn validate(
+    validation: &mut Validation<'_, '_>,
+    name: Option<&TenantName>,
+) -> Option<ValidatedMounts> {
+    let path_prefix = validation.layers.find(&["path_prefix"]).map(|found| {
+        (found, found.text().and_then(|text| validate_prefix(validation, &found, "path_prefix", text)))
     });
-    let public_url = case.layers.find(&["public_url"]).map(|found| validate_public_url(case, found));
-    let hosts = validate_hosts(case);
+    let public_url =
+        validation.layers.find(&["public_url"]).map(|found| validate_public_url(validation, found));
+    let hosts = validate_hosts(validation);
     // A refused `public_url` leaves the tenant without a place.
     let public_url = match public_url {
         Some(public_url) => Some(public_url?),
@@ -43,20 +47,20 @@ pub(super) fn validate(case: &mut Validation<'_, '_>, name: Option<&TenantName>)
     let prefix = match (path_prefix, &public_url) {
         (Some((found, prefix)), _) => {
             let prefix = prefix?;
-            report_if_prefixes_differ(case, &found, &prefix, public_url.as_ref());
+            report_if_prefixes_differ(validation, &found, &prefix, public_url.as_ref());
             prefix
         }
         (None, Some(public_url)) => public_url.prefix.clone(),
         (None, None) => Prefix::parse(&format!("/{}", name?)).ok()?,
     };
     let own_host =
-        public_url.as_ref().map(|url| url.host.clone()).filter(|host| !is_gateways_host(case, host));
+        public_url.as_ref().map(|url| url.host.clone()).filter(|host| !is_gateways_host(validation, host));
     if let (Some(public_url), Some(_)) = (&public_url, &own_host) {
-        reject_host_from_export(case, public_url, &prefix, name);
+        reject_host_from_export(validation, public_url, &prefix, name);
     }
-    let origin = public_url.as_ref().map_or(case.context.public_base.as_str(), |url| &url.origin);
+    let origin = public_url.as_ref().map_or(validation.context.public_base.as_str(), |url| &url.origin);
     if public_url.is_none() {
-        reject_insecure_base(case);
+        reject_insecure_base(validation);
     }
     let public_url = PublicUrl::new(origin, &prefix);
     Some(ValidatedMounts { public_url, mounts: list_mounts(own_host, hosts, &prefix) })
@@ -76,15 +80,17 @@ fn list_mounts(own_host: Option<HostName>, hosts: Vec<HostName>, prefix: &Prefix
 /// Refuses a host of its own that only an export claims: if vendors' files could set it, one could
 /// answer for others' names.
 fn reject_host_from_export(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     public_url: &ParsedPublicUrl<'_>,
     prefix: &Prefix,
     name: Option<&TenantName>,
 ) {
-    if public_url.found.document.source.origin != DocumentOrigin::Export || case.context.zip_hosts_allowed {
+    if public_url.found.document.source.origin != DocumentOrigin::Export
+        || validation.context.zip_hosts_allowed
+    {
         return;
     }
-    let (file, base) = (name_operators_file(case, &public_url.found), &case.context.public_base);
+    let (file, base) = (name_operators_file(validation, &public_url.found), &validation.context.public_base);
     // The root of a host of its own corresponds to `/<name>` on the gateway, not to its root.
     let usual = name.and_then(|name| Prefix::parse(&format!("/{name}")).ok()).filter(|_| prefix.is_root());
     let instead = PublicUrl::new(base, usual.as_ref().unwrap_or(prefix));
@@ -98,15 +104,20 @@ fn reject_host_from_export(
          own host",
         public_url.host
     );
-    case.add_finding(Diagnostic::error("export-host", message).help(help), Some(public_url.found.location()));
+    validation
+        .add_finding(Diagnostic::error("export-host", message).help(help), Some(public_url.found.location()));
 }
 
 /// Returns the file in which an operator sets what an export may not.
-fn name_operators_file(case: &Validation<'_, '_>, found: &FoundValue<'_>) -> String {
-    let overlay =
-        case.layers.0.iter().map(|document| &document.source).find(|it| it.origin == DocumentOrigin::Overlay);
+fn name_operators_file(validation: &Validation<'_, '_>, found: &FoundValue<'_>) -> String {
+    let overlay = validation
+        .layers
+        .0
+        .iter()
+        .map(|document| &document.source)
+        .find(|it| it.origin == DocumentOrigin::Overlay);
     let name = |file: &Path| file.file_name().map(|name| name.to_string_lossy().into_owned());
-    let beside = || match case.state.confinement.has_folder() {
+    let beside = || match validation.state.confinement.has_folder() {
         true => None,
         false => name(&found.document.source.file.with_extension("yaml")),
     };
@@ -116,22 +127,22 @@ fn name_operators_file(case: &Validation<'_, '_>, found: &FoundValue<'_>) -> Str
         .unwrap_or_else(|| "a .yaml in its folder".to_owned())
 }
 
-fn is_gateways_host(case: &Validation<'_, '_>, host: &HostName) -> bool {
-    let base = Url::parse(&case.context.public_base).ok();
+fn is_gateways_host(validation: &Validation<'_, '_>, host: &HostName) -> bool {
+    let base = Url::parse(&validation.context.public_base).ok();
     let base = base.as_ref().and_then(Url::host_str).and_then(HostName::parse);
-    base.as_ref() == Some(host) || case.context.hosts.may_be_gateway(host)
+    base.as_ref() == Some(host) || validation.context.hosts.may_be_gateway(host)
 }
 
 /// Parses a prefix; drops a trailing slash with a warning.
 fn validate_prefix(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     found: &FoundValue<'_>,
     field: &str,
     text: &str,
 ) -> Option<Prefix> {
     let shorter = text.strip_suffix('/').filter(|_| text != "/");
     if shorter.is_some() {
-        warn_of_trailing_slash(case, found, field);
+        warn_of_trailing_slash(validation, found, field);
     }
     let text = match shorter {
         Some("") => "/",
@@ -142,7 +153,7 @@ fn validate_prefix(
         Ok(prefix) => prefix,
         Err(error) => {
             let what = format!("{field} is not a valid path for a tenant: {error}");
-            case.add_finding(
+            validation.add_finding(
                 Diagnostic::error("bad-prefix", what).help("write it like /tenant-a, or / for the root"),
                 Some(found.location()),
             );
@@ -150,7 +161,7 @@ fn validate_prefix(
         }
     };
     if prefix.segments().last() == Some("mcp") {
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::warning(
                 "mcp-twice",
                 format!("{field} ends in /mcp, so the connector URL ends in /mcp/mcp"),
@@ -162,8 +173,8 @@ fn validate_prefix(
     Some(prefix)
 }
 
-fn warn_of_trailing_slash(case: &mut Validation<'_, '_>, found: &FoundValue<'_>, field: &str) {
-    case.add_finding(
+fn warn_of_trailing_slash(validation: &mut Validation<'_, '_>, found: &FoundValue<'_>, field: &str) {
+    validation.add_finding(
         Diagnostic::warning("trailing-slash", format!("{field} ends with a slash; the slash is ignored"))
             .help("write it without the slash"),
         Some(found.location()),
@@ -171,13 +182,13 @@ fn warn_of_trailing_slash(case: &mut Validation<'_, '_>, found: &FoundValue<'_>,
 }
 
 fn report_if_prefixes_differ(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     found: &FoundValue<'_>,
     prefix: &Prefix,
     public_url: Option<&ParsedPublicUrl<'_>>,
 ) {
     if let Some(other) = public_url.map(|url| &url.prefix).filter(|other| *other != prefix) {
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::error(
                 "prefix-differs",
                 format!("path_prefix is {prefix}, but the path of public_url is {other}"),
@@ -189,14 +200,14 @@ fn report_if_prefixes_differ(
 }
 
 fn validate_public_url<'a>(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     found: FoundValue<'a>,
 ) -> Option<ParsedPublicUrl<'a>> {
     let text = found.text()?;
     let url = match parse_public_url(text) {
         Ok(url) => url,
         Err(what) => {
-            case.add_finding(
+            validation.add_finding(
                 Diagnostic::error("bad-public-url", format!("public_url {what}"))
                     .help("write it like https://mcp.example.com/tenant-a"),
                 Some(found.location()),
@@ -208,10 +219,10 @@ fn validate_public_url<'a>(
     let scheme_and_host = text.find("://").map(|at| &text[at + 3..]).unwrap_or_default();
     let path = scheme_and_host.find('/').map_or("/", |at| &scheme_and_host[at..]);
     if path == "/" && scheme_and_host.ends_with('/') {
-        warn_of_trailing_slash(case, &found, "public_url");
+        warn_of_trailing_slash(validation, &found, "public_url");
     }
-    report_if_insecure(case, &found, &url);
-    let prefix = validate_prefix(case, &found, "the path of public_url", path)?;
+    report_if_insecure(validation, &found, &url);
+    let prefix = validate_prefix(validation, &found, "the path of public_url", path)?;
     Some(ParsedPublicUrl { found, origin: normalize_origin(&url, &host), host, prefix })
 }
 
@@ -247,18 +258,18 @@ fn parse_public_url(text: &str) -> Result<Url, &'static str> {
 
 /// Refuses plain HTTP for a tenant with a login, and warns if it has keys: codes, tokens and keys
 /// travel over this URL.
-fn report_if_insecure(case: &mut Validation<'_, '_>, found: &FoundValue<'_>, url: &Url) {
+fn report_if_insecure(validation: &mut Validation<'_, '_>, found: &FoundValue<'_>, url: &Url) {
     if url.scheme() == "https" || is_loopback(url) {
         return;
     }
-    if case.is_login_enabled() {
-        case.add_finding(
+    if validation.is_login_enabled() {
+        validation.add_finding(
             Diagnostic::error("insecure-public-url", "public_url is http, but the tenant has a login")
                 .help("use https; http is allowed for loopback addresses only"),
             Some(found.location()),
         );
-    } else if case.is_given(&["api_keys"]) {
-        case.add_finding(
+    } else if validation.is_given(&["api_keys"]) {
+        validation.add_finding(
             Diagnostic::warning(
                 "insecure-public-url",
                 "public_url is http: callers' keys are sent unencrypted",
@@ -270,15 +281,18 @@ fn report_if_insecure(case: &mut Validation<'_, '_>, found: &FoundValue<'_>, url
 }
 
 /// Refuses a login if the URL that derives from the gateway's base is plain HTTP.
-fn reject_insecure_base(case: &mut Validation<'_, '_>) {
-    let Ok(base) = Url::parse(&case.context.public_base) else { return };
-    if !case.is_login_enabled() || base.scheme() == "https" || is_loopback(&base) {
+fn reject_insecure_base(validation: &mut Validation<'_, '_>) {
+    let Ok(base) = Url::parse(&validation.context.public_base) else { return };
+    if !validation.is_login_enabled() || base.scheme() == "https" || is_loopback(&base) {
         return;
     }
-    case.add_finding(
+    validation.add_finding(
         Diagnostic::error(
             "insecure-public-url",
-            format!("the gateway's public base is {}, but the tenant has a login", case.context.public_base),
+            format!(
+                "the gateway's public base is {}, but the tenant has a login",
+                validation.context.public_base
+            ),
         )
         .help("serve with TLS, or set the https URL that clients use (--public-base)"),
         None,
@@ -295,11 +309,11 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// Returns the tenant's own hosts, without the gateway's.
-fn validate_hosts(case: &mut Validation<'_, '_>) -> Vec<HostName> {
-    let Some(found) = case.layers.find(&["hosts"]) else { return Vec::new() };
+fn validate_hosts(validation: &mut Validation<'_, '_>) -> Vec<HostName> {
+    let Some(found) = validation.layers.find(&["hosts"]) else { return Vec::new() };
     let texts = found.list_items_as_written();
     if texts.len() > MAX_HOSTS {
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::error(
                 "hosts-many",
                 format!("hosts has {} names; at most {MAX_HOSTS} are allowed", texts.len()),
@@ -311,8 +325,10 @@ fn validate_hosts(case: &mut Validation<'_, '_>) -> Vec<HostName> {
     let mut hosts = Vec::new();
     for text in texts.into_iter().take(MAX_HOSTS) {
         match HostName::parse(text) {
-            None => case.add_finding(bad_host_error(found.document.source.origin), Some(found.location())),
-            Some(host) if is_gateways_host(case, &host) => case.add_finding(
+            None => {
+                validation.add_finding(bad_host_error(found.document.source.origin), Some(found.location()))
+            }
+            Some(host) if is_gateways_host(validation, &host) => validation.add_finding(
                 Diagnostic::warning(
                     "host-is-gateways",
                     format!("{host} is the gateway's own host; it is ignored"),

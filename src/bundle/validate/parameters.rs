@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::case::Validation;
+use super::validation::Validation;
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::bundle::contract;
 use crate::bundle::fields::is_field_name;
@@ -28,28 +28,28 @@ fn is_valid_name(name: &str) -> bool {
 }
 
 /// Returns the parameters as JSON Schema properties.
-pub(super) fn validate(case: &mut Validation<'_, '_>) -> Map<String, Json> {
-    let named = case.layers.find_named(PATH);
+pub(super) fn validate(validation: &mut Validation<'_, '_>) -> Map<String, Json> {
+    let named = validation.layers.find_named(PATH);
     let mut parameters = Map::new();
     if let Some((_, found)) = named.get(MAX_PARAMETERS) {
-        reject(case, "there are more than 16 parameters", found.location());
+        reject(validation, "there are more than 16 parameters", found.location());
         return parameters;
     }
     for (name, found) in named {
         let schema = found.node.to_json();
         match find_parameter_error(name, &schema) {
             None => {
-                warn_of_schema(case, name, &schema, &found.location());
+                warn_of_schema(validation, name, &schema, &found.location());
                 parameters.insert(name.to_owned(), schema);
             }
-            Some(what) => reject(case, what, found.location()),
+            Some(what) => reject(validation, what, found.location()),
         }
     }
     parameters
 }
 
-fn reject(case: &mut Validation<'_, '_>, what: &str, at: Location) {
-    case.add_finding(
+fn reject(validation: &mut Validation<'_, '_>, what: &str, at: Location) {
+    validation.add_finding(
         Diagnostic::error("bad-parameter", format!("tools.search.parameters cannot be used: {what}"))
             .help("write one JSON Schema per name, such as region: {type: string, description: …}"),
         Some(at),
@@ -91,7 +91,7 @@ fn find_schema_error(schema: &Json, depth: usize) -> Option<&'static str> {
 }
 
 /// Warns of keywords that some clients reject, since they convert our schema to one of their own.
-fn warn_of_schema(case: &mut Validation<'_, '_>, name: &str, schema: &Json, at: &Location) {
+fn warn_of_schema(validation: &mut Validation<'_, '_>, name: &str, schema: &Json, at: &Location) {
     let has_type_list = |schema: &Map<String, Json>| schema.get("type").is_some_and(Json::is_array);
     let has_exclusive_bound = |schema: &Map<String, Json>| {
         ["exclusiveMinimum", "exclusiveMaximum"].iter().any(|keyword| schema.contains_key(*keyword))
@@ -110,7 +110,7 @@ fn warn_of_schema(case: &mut Validation<'_, '_>, name: &str, schema: &Json, at: 
     ];
     for (_, what, help) in found.into_iter().filter(|(is_so, ..)| *is_so) {
         let what = format!("the schema of tools.search.parameters.{name} {what}");
-        case.add_finding(Diagnostic::warning("schema-refused", what).help(help), Some(at.clone()));
+        validation.add_finding(Diagnostic::warning("schema-refused", what).help(help), Some(at.clone()));
     }
 }
 

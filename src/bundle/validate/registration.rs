@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use super::case::Validation;
+use super::validation::Validation;
 use crate::base::diagnostic::Diagnostic;
 use crate::spec::{DocumentPolicy, HostName, RegistrationSpec};
 
 /// Returns the permitted ways of registration; by default all are.
-pub(super) fn validate(case: &mut Validation<'_, '_>) -> RegistrationSpec {
+pub(super) fn validate(validation: &mut Validation<'_, '_>) -> RegistrationSpec {
     let default = RegistrationSpec::default();
     RegistrationSpec {
-        dynamic: case.layers.find_bool(&["registration", "dynamic"]).unwrap_or(default.dynamic),
-        documents: read_document_policy(case).unwrap_or(default.documents),
+        dynamic: validation.layers.find_bool(&["registration", "dynamic"]).unwrap_or(default.dynamic),
+        documents: read_document_policy(validation).unwrap_or(default.documents),
     }
 }
 
-fn read_document_policy(case: &mut Validation<'_, '_>) -> Option<DocumentPolicy> {
-    let found = case.layers.find(&["registration", "documents"])?;
+fn read_document_policy(validation: &mut Validation<'_, '_>) -> Option<DocumentPolicy> {
+    let found = validation.layers.find(&["registration", "documents"])?;
     let words = found.list_items();
     match words.as_slice() {
         ["any"] => return Some(DocumentPolicy::Any),
@@ -26,7 +26,7 @@ fn read_document_policy(case: &mut Validation<'_, '_>) -> Option<DocumentPolicy>
     }
     let listed: Option<Vec<Arc<str>>> = words.iter().map(|word| parse_host(word)).collect();
     if listed.as_ref().is_none_or(Vec::is_empty) {
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::error(
                 "registration-invalid",
                 "registration.documents must be any, off, or a list of hosts",

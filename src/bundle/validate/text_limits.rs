@@ -6,7 +6,7 @@
 
 use serde_json::json;
 
-use super::case::Validation;
+use super::validation::Validation;
 use crate::base::diagnostic::Diagnostic;
 use crate::spec::ToolSpec;
 
@@ -19,48 +19,48 @@ const MAX_INSTRUCTIONS: usize = 16 << 10;
 const LEAST_LIST: usize = 16 << 10;
 
 /// Validates the texts about the whole tenant.
-pub(super) fn check_texts(case: &mut Validation<'_, '_>) {
+pub(super) fn check_texts(validation: &mut Validation<'_, '_>) {
     check_length(
-        case,
+        validation,
         "description",
         MAX_DESCRIPTION,
         "every caller gets this text: a few sentences work better",
     );
     check_length(
-        case,
+        validation,
         "instructions",
         MAX_INSTRUCTIONS,
         "models read them before every conversation: one page works better",
     );
-    check_dataset(case);
-    check_title(case);
+    check_dataset(validation);
+    check_title(validation);
 }
 
-fn check_length(case: &mut Validation<'_, '_>, field: &str, limit: usize, why: &str) {
-    let Some(found) = case.layers.find(&[field]) else { return };
+fn check_length(validation: &mut Validation<'_, '_>, field: &str, limit: usize, why: &str) {
+    let Some(found) = validation.layers.find(&[field]) else { return };
     let bytes = found.text().map_or(0, str::len);
     if bytes > limit {
         let help = format!("{why}; write a shorter {field} into the .yaml beside the zip");
-        case.add_finding(too_long_error(field, bytes, limit).help(help), Some(found.location()));
+        validation.add_finding(too_long_error(field, bytes, limit).help(help), Some(found.location()));
     }
 }
 
 /// Checks the length of the dataset's name, which names the resource and is in each tool's text. It
 /// may come from the name of the configuration's file.
-fn check_dataset(case: &mut Validation<'_, '_>) {
-    let bytes = case.dataset.len();
+fn check_dataset(validation: &mut Validation<'_, '_>) {
+    let bytes = validation.dataset.len();
     if bytes > MAX_DATASET {
-        let at = case.locate(&["dataset"]);
+        let at = validation.locate(&["dataset"]);
         let help = "give the dataset a shorter name in the portal and export it again, or write dataset: \
                     into the .yaml beside the zip";
-        case.add_finding(too_long_error("the name of the dataset", bytes, MAX_DATASET).help(help), at);
+        validation.add_finding(too_long_error("the name of the dataset", bytes, MAX_DATASET).help(help), at);
     }
 }
 
-fn check_title(case: &mut Validation<'_, '_>) {
-    let Some(found) = case.layers.find(&["display_name"]) else { return };
+fn check_title(validation: &mut Validation<'_, '_>) {
+    let Some(found) = validation.layers.find(&["display_name"]) else { return };
     if found.text().is_some_and(|text| text.chars().nth(MAX_TITLE).is_some()) {
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::warning(
                 "text-too-long",
                 format!("display_name is longer than {MAX_TITLE} characters; the rest is cut off"),
@@ -77,14 +77,14 @@ fn too_long_error(what: &str, bytes: usize, limit: usize) -> Diagnostic {
 
 /// Checks the size of the list of tools as sent. It is a result like others, so `limits.max_result`
 /// applies.
-pub(super) fn check_tool_list(case: &mut Validation<'_, '_>, tools: &[ToolSpec], max_result: usize) {
+pub(super) fn check_tool_list(validation: &mut Validation<'_, '_>, tools: &[ToolSpec], max_result: usize) {
     let limit = max_result.max(LEAST_LIST);
     let bytes: usize = tools.iter().map(count_listed_bytes).sum();
     if bytes <= limit {
         return;
     }
-    let at = case.locate(&["tools"]);
-    case.add_finding(
+    let at = validation.locate(&["tools"]);
+    validation.add_finding(
         Diagnostic::error(
             "list-too-large",
             format!("the list of tools has {bytes} bytes, but limits.max_result allows {limit}"),

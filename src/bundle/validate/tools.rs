@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 use super::backend::ValidatedBackend;
-use super::case::Validation;
 use super::parameters;
+use super::validation::Validation;
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::contract::{self, ToolTexts};
 use crate::spec::{CallSpec, Constants, ToolKind, ToolSpec};
@@ -15,25 +15,30 @@ const MAX_TEXT_BYTES: usize = 4_096;
 
 /// Returns the tools in the order they are listed, without hidden ones.
 pub(super) fn validate(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     title: &str,
     backend: &ValidatedBackend,
 ) -> Vec<ToolSpec> {
-    let description = case.layers.find_text(&["description"]);
-    let parameters = parameters::validate(case);
+    let description = validation.layers.find_text(&["description"]);
+    let parameters = parameters::validate(validation);
     let search_input = contract::search_input(&parameters, &find_path_arguments(backend));
-    let context = contract::context_texts(case.dataset, title);
-    let context =
-        validate_tool(case, context, contract::context_input(), ToolKind::Context, &backend.spec.context);
+    let context = contract::context_texts(validation.dataset, title);
+    let context = validate_tool(
+        validation,
+        context,
+        contract::context_input(),
+        ToolKind::Context,
+        &backend.spec.context,
+    );
     let context_name = context.as_ref().map(|tool| &*tool.name);
-    let search = contract::search_texts(case.dataset, title, description, context_name);
-    let search = validate_tool(case, search, search_input, ToolKind::Search, &backend.search);
+    let search = contract::search_texts(validation.dataset, title, description, context_name);
+    let search = validate_tool(validation, search, search_input, ToolKind::Search, &backend.search);
     let tools: Vec<ToolSpec> = [search, context].into_iter().flatten().collect();
     if let [first, second] = tools.as_slice()
         && first.name == second.name
     {
-        let at = case.locate(&["tools"]);
-        case.add_finding(
+        let at = validation.locate(&["tools"]);
+        validation.add_finding(
             Diagnostic::error("tool-name-twice", "both tools have the same name")
                 .help("give each its own name"),
             at,
@@ -54,20 +59,20 @@ fn find_path_arguments(backend: &ValidatedBackend) -> Vec<&str> {
 }
 
 fn validate_tool(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     texts: ToolTexts,
     input_schema: Arc<Map<String, Json>>,
     kind: ToolKind,
     call: &Arc<CallSpec>,
 ) -> Option<ToolSpec> {
     let key = texts.name;
-    if case.layers.find_bool(&["tools", key, "hidden"]) == Some(true) {
+    if validation.layers.find_bool(&["tools", key, "hidden"]) == Some(true) {
         return None;
     }
     Some(ToolSpec {
-        name: validate_name(case, key),
-        title: validate_text(case, key, "title").unwrap_or(texts.title).into(),
-        description: validate_text(case, key, "description").unwrap_or(texts.description).into(),
+        name: validate_name(validation, key),
+        title: validate_text(validation, key, "title").unwrap_or(texts.title).into(),
+        description: validate_text(validation, key, "description").unwrap_or(texts.description).into(),
         input_schema,
         output_schema: contract::output(),
         kind,
@@ -75,18 +80,18 @@ fn validate_tool(
     })
 }
 
-fn validate_name(case: &mut Validation<'_, '_>, key: &'static str) -> Arc<str> {
-    let Some(found) = case.layers.find(&["tools", key, "name"]) else { return key.into() };
+fn validate_name(validation: &mut Validation<'_, '_>, key: &'static str) -> Arc<str> {
+    let Some(found) = validation.layers.find(&["tools", key, "name"]) else { return key.into() };
     let text = found.text().unwrap_or(key);
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
     if text.len() > 128 || !text.bytes().all(fits) {
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::error("bad-tool-name", format!("tools.{key}.name is not a valid name for a tool"))
                 .help("use letters, digits, \"_\", \"-\" and \".\", at most 128 characters"),
             Some(found.location()),
         );
     } else if text.len() > 64 || text.contains('.') {
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::warning(
                 "tool-name-refused",
                 format!(
@@ -101,11 +106,11 @@ fn validate_name(case: &mut Validation<'_, '_>, key: &'static str) -> Arc<str> {
     text.into()
 }
 
-fn validate_text(case: &mut Validation<'_, '_>, key: &str, field: &str) -> Option<String> {
-    let found = case.layers.find(&["tools", key, field])?;
+fn validate_text(validation: &mut Validation<'_, '_>, key: &str, field: &str) -> Option<String> {
+    let found = validation.layers.find(&["tools", key, field])?;
     let text = found.text()?;
     if text.len() > MAX_TEXT_BYTES {
-        case.add_finding(
+        validation.add_finding(
             Diagnostic::error("text-too-long", format!("tools.{key}.{field} is longer than 4 KiB"))
                 .help("models read this before every call: a few sentences work better"),
             Some(found.location()),

@@ -4,12 +4,12 @@
 use url::Url;
 
 use super::backend_address::check_address;
-use super::case::Validation;
+use super::validation::Validation;
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::LoadContext;
 use crate::bundle::document::FoundValue;
 use crate::bundle::placeholder::{QUOTED, has_angle_brackets, is_copy_artifact, is_quoted};
-use crate::spec::{Standing, UrlTemplate};
+use crate::spec::{HostMatch, UrlTemplate};
 
 /// The limit on a URL in the file, in bytes. Filled with callers' values it may be twice as long.
 const MAX_URL_BYTES: usize = 4_096;
@@ -19,12 +19,12 @@ type UrlError = (&'static str, String);
 
 /// Returns a URL of the backend if it is valid. Marks are allowed only after the host.
 pub(super) fn validate_url(
-    case: &mut Validation<'_, '_>,
+    validation: &mut Validation<'_, '_>,
     found: &FoundValue<'_>,
     name: &str,
 ) -> Option<String> {
     let text = found.text()?;
-    let (code, what) = match check_url(text, case.context) {
+    let (code, what) = match check_url(text, validation.context) {
         Ok(()) => return Some(text.to_owned()),
         Err(error) => error,
     };
@@ -37,7 +37,8 @@ pub(super) fn validate_url(
         "url-placeholder" => "replace it with the portal's host name",
         _ => "write it like https://portal.example.com/nlp-search",
     };
-    case.add_finding(Diagnostic::error(code, format!("{name} {what}")).help(help), Some(found.location()));
+    validation
+        .add_finding(Diagnostic::error(code, format!("{name} {what}")).help(help), Some(found.location()));
     None
 }
 
@@ -72,7 +73,7 @@ fn check_url(text: &str, context: &LoadContext) -> Result<(), UrlError> {
     }
     check_address(&url, context).map_err(|error| ("backend-forbidden", error.to_string()))?;
     match url.host_str() {
-        Some(host) if context.backend_only.standing(host) == Standing::Unlisted => {
+        Some(host) if context.backend_only.match_host(host) == HostMatch::Unlisted => {
             Err(("backend-unlisted", format!("points to {host}, where the settings allow no backend")))
         }
         _ => Ok(()),

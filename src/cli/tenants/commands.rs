@@ -13,50 +13,48 @@ use super::super::args::{AdminArgs, TenantsAction};
 use super::super::{Exit, entries, output, render};
 use crate::base::disk;
 use crate::telemetry::printable::printable;
+use crate::tenants::reconcile::MAX_UPLOAD_BYTES;
 use crate::tenants::status::TenantState;
-
-/// The largest file to send; the gateway accepts no larger one.
-const MAX_FILE_BYTES: u64 = 33 << 20;
 
 /// Runs the command.
 pub(super) fn run(action: &TenantsAction) -> anyhow::Result<Exit> {
     use TenantsAction as Action;
     match action {
-        Action::List { .. } | Action::Show { .. } => unreachable!("they are questions about the present"),
-        Action::History { name, question } => {
-            let revisions = get(&question.admin, &tenant_path(name, "/history"));
-            print_answer(revisions, |revisions| output::rendered(question.format, revisions, history))
+        Action::List { .. } | Action::Show { .. } => unreachable!("they are queries about the present"),
+        Action::History { name, query } => {
+            let revisions = get(&query.admin, &tenant_path(name, "/history"));
+            print_answer(revisions, |revisions| output::rendered(query.format, revisions, format_history))
         }
         Action::Diff { name, from, to, admin } => {
             let number = |name: &str, number: &Option<u64>| number.map(|number| format!("{name}={number}"));
             let query: Vec<_> = [number("from", from), number("to", to)].into_iter().flatten().collect();
             let path = tenant_path(name, &format!("/diff?{}", query.join("&")));
-            print_answer(get(admin, &path), difference)
+            print_answer(get(admin, &path), format_comparison)
         }
         Action::Rollback { name, revision, admin } => {
             let path = tenant_path(name, &format!("/rollback?revision={revision}"));
             let done = format!("{name}: revision {revision} is in force until its files change\n");
-            confirm(order(admin, Method::POST, &path), &done)
+            confirm(send_command(admin, Method::POST, &path), &done)
         }
         Action::Pause { name, admin } => {
             let done = format!("{name} is paused; `tenantd tenants resume {name}` serves it again\n");
-            confirm(order(admin, Method::POST, &tenant_path(name, "/pause")), &done)
+            confirm(send_command(admin, Method::POST, &tenant_path(name, "/pause")), &done)
         }
         Action::Resume { name, admin } => {
-            let answer = order(admin, Method::POST, &tenant_path(name, "/resume"));
+            let answer = send_command(admin, Method::POST, &tenant_path(name, "/resume"));
             confirm(answer, &format!("{name} is resumed\n"))
         }
         Action::Accept { name, admin } => {
-            let answer = order(admin, Method::POST, &tenant_path(name, "/accept"));
+            let answer = send_command(admin, Method::POST, &tenant_path(name, "/accept"));
             confirm(answer, &format!("{name} is accepted: it has now what its files claim\n"))
         }
         Action::Remove { name, admin } => {
-            let answer = order(admin, Method::DELETE, &tenant_path(name, ""));
+            let answer = send_command(admin, Method::DELETE, &tenant_path(name, ""));
             confirm(answer, &format!("{name} is removed, with its files and all its stored data\n"))
         }
         Action::Add { file, alone, replace, admin } => match find_companion(file).filter(|_| !alone) {
             Some(companion) => {
-                output::print_error(left_behind(file, &companion));
+                output::print_error(describe_left_behind(file, &companion));
                 Ok(Exit::Findings)
             }
             None => add(file, *replace, admin),
@@ -70,11 +68,11 @@ pub(super) fn run(action: &TenantsAction) -> anyhow::Result<Exit> {
 }
 
 fn get(admin: &AdminArgs, path: &str) -> Answer {
-    order(admin, Method::GET, path)
+    send_command(admin, Method::GET, path)
 }
 
-/// Sends an order. If there is no gateway to ask, that counts as a refusal.
-fn order(admin: &AdminArgs, method: Method, path: &str) -> Answer {
+/// Sends a command. If there is no gateway to ask, that counts as a refusal.
+fn send_command(admin: &AdminArgs, method: Method, path: &str) -> Answer {
     send(admin, method, path, Bytes::new())
         .unwrap_or_else(|error| Err(Error::Rejected(format!("{error:#}"), Vec::new())))
 }
@@ -91,8 +89,8 @@ fn confirm(answer: Answer, done: &str) -> anyhow::Result<Exit> {
 fn add(file: &Path, replace: bool, admin: &AdminArgs) -> anyhow::Result<Exit> {
     let name =
         file.file_name().and_then(|name| name.to_str()).context("the file's name is not UTF-8 text")?;
-    let bytes =
-        disk::read(file, MAX_FILE_BYTES).with_context(|| format!("{} cannot be read", file.display()))?;
+    let bytes = disk::read(file, MAX_UPLOAD_BYTES as u64)
+        .with_context(|| format!("{} cannot be read", file.display()))?;
     let answer = send(admin, Method::PUT, &file_path(name, replace), bytes.into())?;
     let is_rejected =
         answer.as_ref().is_ok_and(|answer| answer["tenant"]["state"] == TenantState::Rejected.as_str());
@@ -116,7 +114,7 @@ fn find_companion(file: &Path) -> Option<PathBuf> {
     files.find(|other| other.file_name() != file.file_name())
 }
 
-fn left_behind(file: &Path, companion: &Path) -> String {
+fn describe_left_behind(file: &Path, companion: &Path) -> String {
     let (file, companion) = (file.display(), companion.display());
     format!(
         "{companion} belongs to the same tenant as {file}, or has almost its name, and would not be sent; without \
@@ -125,7 +123,7 @@ fn left_behind(file: &Path, companion: &Path) -> String {
 }
 
 /// Formats the table of revisions.
-fn history(revisions: &Value) -> String {
+fn format_history(revisions: &Value) -> String {
     let row = |revision: &Value| {
         let text = |name: &str| revision[name].as_str().unwrap_or_default().to_owned();
         let in_force = if revision["in_force"] == true { "in force" } else { "" };
@@ -138,7 +136,7 @@ fn history(revisions: &Value) -> String {
     }
 }
 
-fn difference(comparison: &Value) -> String {
+fn format_comparison(comparison: &Value) -> String {
     let mut out = format!("revision {} -> {}\n", comparison["from"], comparison["to"]);
     let documents = comparison["documents"].as_array().into_iter().flatten();
     for document in documents {
@@ -164,7 +162,7 @@ mod tests {
             { "number": 2, "digest": "0123456789ab", "accepted_at": "2026-11-25T08:00:00Z", "in_force": true },
             { "number": 1, "digest": "ba9876543210", "accepted_at": "2026-11-24T08:00:00Z", "in_force": false },
         ]);
-        insta::assert_snapshot!(history(&revisions), @r"
+        insta::assert_snapshot!(format_history(&revisions), @r"
         REVISION  DIGEST        ACCEPTED
         2         0123456789ab  2026-11-25T08:00:00Z  in force
         1         ba9876543210  2026-11-24T08:00:00Z
@@ -177,7 +175,7 @@ mod tests {
             { "sign": "-", "number": 2, "text": "api_key: [hidden]" },
             { "sign": "+", "number": 2, "text": "api_key: [hidden]" },
         ]}]});
-        insta::assert_snapshot!(difference(&comparison), @r"
+        insta::assert_snapshot!(format_comparison(&comparison), @r"
         revision 1 -> 2
 
         acme.yaml

@@ -42,10 +42,10 @@ impl ClaimRejection {
             }
             Self::DataRestricted { by } => open_data_error(by),
             Self::NeedsAcceptance { name, mounts } => {
-                let places: Vec<_> = mounts.iter().map(format_mount).collect();
-                let places = places.join(", ");
+                let mounts: Vec<_> = mounts.iter().map(format_mount).collect();
+                let mounts = mounts.join(", ");
                 let message = format!(
-                    "the name \"{name}\" and {places} are free now, but this claim was refused before, \
+                    "the name \"{name}\" and {mounts} are free now, but this claim was refused before, \
                      because another tenant had one of them or protected the same backend; the claim does \
                      not take effect by itself"
                 );

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::base::digest::Digest;
-use crate::bundle::{self, LoadOutcome, Named, Presence, Snapshot};
+use crate::bundle::{self, LoadOutcome, Presence, SecretFile, Snapshot};
 use crate::spec::HeldClaim;
 use crate::store::{LocalStore, StoredEntry};
 
@@ -90,11 +90,11 @@ impl LastGoodRevision {
         let snapshot = Snapshot::decode(&documents)?;
         let (its_files, loaded) = (snapshot.files(root), bundle::load_snapshot(&snapshot, root, context));
         let is_pinned = self.entry.pinned_against == Some(now.digest);
-        let was_deleted = |named: &Named| {
-            named.presence == Presence::Gone && loaded.named.iter().any(|its| its.path == named.path)
+        let was_deleted = |file: &SecretFile| {
+            file.presence == Presence::Absent && loaded.secret_files.iter().any(|its| its.path == file.path)
         };
         let is_whole =
-            its_files.iter().all(|file| files.contains(file)) && !now.named.iter().any(was_deleted);
+            its_files.iter().all(|file| files.contains(file)) && !now.secret_files.iter().any(was_deleted);
         let comes_back = (is_pinned || is_whole) && loaded.digest == digest && loaded.spec.is_some();
         comes_back.then_some(RestoredRevision { number, loaded, files: its_files.into() })
     }

@@ -7,7 +7,7 @@ use crate::base::diagnostic::Diagnostic;
 use crate::base::digest::Digest;
 use crate::bundle::{LoadOutcome, Snapshot};
 use crate::spec::TenantSpec;
-use crate::tenants::scan::{NamedFiles, Signature};
+use crate::tenants::scan::{FileStamps, SecretFiles};
 use crate::tenants::tenant::Tenant;
 
 /// Where an entry is in its life. Only `transitions` changes it.
@@ -35,7 +35,7 @@ pub(in crate::tenants) struct Candidate {
     /// The files that it was read from.
     pub(super) files: Arc<[PathBuf]>,
     /// The files with secrets that those files name.
-    pub(super) named: NamedFiles,
+    pub(super) secret_files: SecretFiles,
     pub(super) source: RevisionSource,
     pub(super) decision: Decision,
     /// What a rollback to this revision put aside; `None` if it is no rollback.
@@ -73,7 +73,7 @@ pub(super) struct LiveRevision {
     /// The files that it was built from.
     pub(super) files: Arc<[PathBuf]>,
     /// The files with secrets that those files name.
-    pub(super) named: NamedFiles,
+    pub(super) secret_files: SecretFiles,
     /// The digest of everything that decides who may call it, if that is certain.
     pub(super) access_fingerprint: Option<Digest>,
     /// Its number, which counts up for each entry.
@@ -135,15 +135,15 @@ impl Candidate {
     }
 
     fn new(loaded: LoadOutcome, files: Arc<[PathBuf]>, source: RevisionSource) -> Option<Self> {
-        let LoadOutcome { digest, spec, access_fingerprint, named, .. } = loaded;
+        let LoadOutcome { digest, spec, access_fingerprint, secret_files, .. } = loaded;
         let (decision, shelved) = (Decision::Pending, None);
-        let named = named.into_iter().map(|named| named.path).collect();
+        let secret_files = secret_files.into_iter().map(|file| file.path).collect();
         Some(Self {
             spec: spec?,
             revision: digest,
             access_fingerprint,
             files,
-            named,
+            secret_files,
             source,
             decision,
             shelved,
@@ -166,8 +166,8 @@ impl Candidate {
 
 impl LiveRevision {
     /// Whether one of the files that it was built from, including those with secrets, is missing.
-    pub(super) fn has_lost_file(&self, files: &[PathBuf], signature: &Signature) -> bool {
-        self.files.iter().any(|file| !files.contains(file)) || signature.lacks_one_of(&self.named)
+    pub(super) fn has_lost_file(&self, files: &[PathBuf], stamps: &FileStamps) -> bool {
+        self.files.iter().any(|file| !files.contains(file)) || stamps.misses_any_of(&self.secret_files)
     }
 
     pub(super) fn open(&self) {

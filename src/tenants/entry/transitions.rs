@@ -34,7 +34,7 @@ use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
 use crate::bundle::LoadOutcome;
 use crate::spec::TenantSpec;
-use crate::tenants::scan::Signature;
+use crate::tenants::scan::FileStamps;
 use crate::tenants::tenant::{Tenant, TenantSlot};
 
 /// Builds a tenant, and catches panics.
@@ -50,10 +50,10 @@ impl Entry {
     pub(in crate::tenants) fn ingest(
         &mut self,
         mut loaded: LoadOutcome,
-        signature: Signature,
+        stamps: FileStamps,
         files: Arc<[PathBuf]>,
     ) -> bool {
-        self.signature = signature;
+        self.stamps = stamps;
         let is_unchanged = self.on_disk == Some(loaded.digest) && self.files == files;
         self.files = files;
         if is_unchanged {
@@ -94,7 +94,7 @@ impl Entry {
                 live.open();
                 Phase::Live(live)
             }
-            (Some(live), None) if live.has_lost_file(&self.files, &self.signature) => {
+            (Some(live), None) if live.has_lost_file(&self.files, &self.stamps) => {
                 self.remember_claim(&live);
                 Phase::Unusable
             }
@@ -265,13 +265,13 @@ impl Entry {
         slot: Arc<TenantSlot>,
         build: impl BuildTenant,
     ) -> Result<LiveRevision, Report> {
-        let Candidate { mut spec, revision, access_fingerprint, files, named, source, .. } = candidate;
+        let Candidate { mut spec, revision, access_fingerprint, files, secret_files, source, .. } = candidate;
         let is_enabled_by_files = spec.enabled;
         spec.enabled &= !self.persisted.is_paused;
         let tenant = build(spec, revision, slot)?;
         let number = self.number(source, revision);
         self.persisted.in_force = Some((number, revision));
-        Ok(LiveRevision { tenant, files, named, access_fingerprint, number, is_enabled_by_files })
+        Ok(LiveRevision { tenant, files, secret_files, access_fingerprint, number, is_enabled_by_files })
     }
 
     /// Returns the number of a revision. A new one gets the next, and is to be persisted.

@@ -15,7 +15,7 @@ use crate::bundle::{self, EntryFiles, LoadOutcome};
 use crate::spec::TenantSpec;
 use crate::tenants::build::internal_error;
 use crate::tenants::entry::{Entry, LastGoodRevision, RestoredRevision};
-use crate::tenants::scan::{ScannedEntry, Signature};
+use crate::tenants::scan::{FileStamps, ScannedEntry};
 use crate::tenants::stability::PendingLoad;
 
 /// The number of concurrent readers: the cores of the smallest machine.
@@ -28,9 +28,9 @@ const BATCH_SIZE: usize = 256;
 struct LoadedEntry {
     entry_id: Arc<str>,
     loaded: LoadOutcome,
-    signature: Signature,
-    /// The signature of the files after reading.
-    signature_after: Signature,
+    stamps: FileStamps,
+    /// The stamps of the files after reading.
+    stamps_after: FileStamps,
     files: Arc<[PathBuf]>,
     /// The last good revision, if these files are not it.
     restored: Option<RestoredRevision>,
@@ -70,11 +70,10 @@ impl Reconciler {
     /// Updates the entry map with what was read of an entry, unless it is unstable. Returns its id
     /// if it changed.
     fn ingest(&mut self, read: LoadedEntry, now: Instant) -> Option<Arc<str>> {
-        let LoadedEntry { entry_id, loaded, signature, signature_after, files, restored, is_provisional } =
-            read;
+        let LoadedEntry { entry_id, loaded, stamps, stamps_after, files, restored, is_provisional } = read;
         let is_new = !self.entries.contains_key(&entry_id);
-        if signature_after != signature || is_in_doubt(&loaded, is_provisional, is_new) {
-            self.observations.observe(&entry_id, Some(signature_after), now);
+        if stamps_after != stamps || is_in_doubt(&loaded, is_provisional, is_new) {
+            self.observations.observe(&entry_id, Some(stamps_after), now);
             return None;
         }
         self.observations.remove(&entry_id);
@@ -86,7 +85,7 @@ impl Reconciler {
         if let Some(restored) = restored {
             entry.restore(restored, since, self.tenant_deps.builder(&entry_id));
         }
-        entry.ingest(loaded, signature, files).then_some(entry_id)
+        entry.ingest(loaded, stamps, files).then_some(entry_id)
     }
 }
 
@@ -104,14 +103,14 @@ fn load_entry(
     folder: &Path,
     context: &bundle::LoadContext,
 ) -> LoadedEntry {
-    let PendingLoad { scanned: ScannedEntry { files: entry, signature, .. }, is_provisional } = due;
+    let PendingLoad { scanned: ScannedEntry { files: entry, stamps, .. }, is_provisional } = due;
     let loaded = catch_panic_sync(|| bundle::load(&entry, context)).unwrap_or_else(|_| failed_load(&entry));
-    let signature = signature.naming(&loaded.named);
-    let signature_after = Signature::read(&entry, Arc::clone(signature.named()));
+    let stamps = stamps.with_secret_files(&loaded.secret_files);
+    let stamps_after = FileStamps::read(&entry, Arc::clone(stamps.secret_files()));
     let restore = |last_good: LastGoodRevision| last_good.restore(&loaded, &entry.files, folder, context);
     let restored = catch_panic_sync(|| last_good.and_then(restore)).unwrap_or_default();
     let (entry_id, files) = (entry.id.as_str().into(), entry.files.into());
-    LoadedEntry { entry_id, loaded, signature, signature_after, files, restored, is_provisional }
+    LoadedEntry { entry_id, loaded, stamps, stamps_after, files, restored, is_provisional }
 }
 
 fn failed_load(entry: &EntryFiles) -> LoadOutcome {
@@ -127,7 +126,7 @@ fn failed_load(entry: &EntryFiles) -> LoadOutcome {
         access_fingerprint: None,
         restricted_data: None,
         report: Report::from(located),
-        named: Vec::new(),
+        secret_files: Vec::new(),
         snapshot: None,
     }
 }

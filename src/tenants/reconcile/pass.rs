@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::reconciler::{ChangedEntries, Reconciler};
 use crate::tenants::claims::{self, ClaimRejection};
 use crate::tenants::entry::Entry;
-use crate::tenants::scan::{self, NamedFiles, ScanRequest, ScanResult, ScannedEntry};
+use crate::tenants::scan::{self, ScanRequest, ScanResult, ScannedEntry, SecretFiles};
 use crate::tenants::stability::ScanContext;
 
 impl Reconciler {
@@ -92,19 +92,22 @@ impl Reconciler {
 
     async fn scan(&self, request: &ScanRequest) -> io::Result<ScanResult> {
         let (folder, only) = (Arc::clone(self.folder.path()), request.entry_ids.clone());
-        let named = self.named_files(request);
-        let scan = tokio::task::spawn_blocking(move || scan::scan_folder(&folder, only.as_ref(), &named));
+        let secret_files = self.secret_files(request);
+        let scan =
+            tokio::task::spawn_blocking(move || scan::scan_folder(&folder, only.as_ref(), &secret_files));
         scan.await.map_err(io::Error::other)?
     }
 
     /// Returns the files that the entries' files name, as last read, whether or not that was
     /// accepted.
-    fn named_files(&self, request: &ScanRequest) -> HashMap<Arc<str>, NamedFiles> {
-        let read = self.entries.iter().map(|(entry_id, entry)| (entry_id, entry.signature.named()));
-        let read = read.filter(|(_, named)| !named.is_empty());
-        let named = read.chain(self.observations.named_files());
-        let named = named.filter(|(entry_id, _)| request.includes(entry_id));
-        named.map(|(entry_id, named)| (Arc::clone(entry_id), Arc::clone(named))).collect()
+    fn secret_files(&self, request: &ScanRequest) -> HashMap<Arc<str>, SecretFiles> {
+        let read = self.entries.iter().map(|(entry_id, entry)| (entry_id, entry.stamps.secret_files()));
+        let read = read.filter(|(_, secret_files)| !secret_files.is_empty());
+        let secret_files = read.chain(self.observations.secret_files());
+        let secret_files = secret_files.filter(|(entry_id, _)| request.includes(entry_id));
+        secret_files
+            .map(|(entry_id, secret_files)| (Arc::clone(entry_id), Arc::clone(secret_files)))
+            .collect()
     }
 
     /// Whether a full scan found nothing, although there were tenants, because the folder itself
@@ -120,7 +123,7 @@ impl Reconciler {
     fn watch_entry_folders(&mut self, scanned: &[ScannedEntry]) {
         for scanned in scanned.iter().filter(|scanned| scanned.is_folder) {
             let entry = self.entries.get(scanned.files.id.as_str());
-            let is_unchanged = entry.is_some_and(|entry| entry.signature == scanned.signature);
+            let is_unchanged = entry.is_some_and(|entry| entry.stamps == scanned.stamps);
             self.folder.watch_entry_folder(&scanned.files.id, is_unchanged);
         }
     }

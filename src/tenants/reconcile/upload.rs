@@ -11,6 +11,10 @@ use crate::base::disk;
 use crate::bundle::{self, Draft, LoadContext};
 use crate::tenants::status::TenantStatus;
 
+/// The largest file that can be uploaded, in bytes: somewhat more than the largest archive that is
+/// loaded, so that a finding says why a larger one is refused.
+pub const MAX_UPLOAD_BYTES: usize = 33 << 20;
+
 /// Why a file was not put into the folder.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {

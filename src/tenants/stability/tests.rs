@@ -58,7 +58,7 @@ impl Fixture {
     fn know_all(&mut self) {
         for scanned in self.scan() {
             let mut entry = Entry::new(self.clock.now(), PersistedState::default());
-            entry.signature = scanned.signature;
+            entry.stamps = scanned.stamps;
             self.entries.insert(scanned.files.id.into(), Box::new(entry));
         }
     }
@@ -140,7 +140,7 @@ fn a_zip_counts_if_it_reads_completely_or_a_later_scan_confirms_it() {
     fixture.write("a.zip", "x");
     assert_eq!(fixture.classify_renamed(&["a.zip"]), loads("a", true), "its overlay may be coming");
     let (scanned, now) = (fixture.scan(), fixture.clock.monotonic());
-    fixture.observations.observe(&"a".into(), Some(scanned[0].signature.clone()), now);
+    fixture.observations.observe(&"a".into(), Some(scanned[0].stamps.clone()), now);
     fixture.wait(499);
     assert_eq!(fixture.classify(), loads("a", true));
     fixture.wait(1);
@@ -218,8 +218,8 @@ fn an_entry_that_vanishes_before_it_is_stable_is_forgotten() {
 
 #[test]
 fn an_entry_without_a_file_that_can_be_seen_is_never_stable_by_one_scan() {
-    let signature = Signature::default();
+    let stamps = FileStamps::default();
     let nothing_renamed = HashSet::new();
-    assert_eq!(Stability::of(&signature, &nothing_renamed, None), Stability::Unstable);
-    assert_eq!(Stability::of(&signature, &nothing_renamed, Some(&signature)), Stability::Unstable);
+    assert_eq!(Stability::judge(&stamps, &nothing_renamed, None), Stability::Unstable);
+    assert_eq!(Stability::judge(&stamps, &nothing_renamed, Some(&stamps)), Stability::Unstable);
 }

@@ -99,7 +99,7 @@ impl Fixture {
     }
 
     /// Writes the files, and loads them.
-    fn load(&self, content: Content) -> (LoadOutcome, Signature, Arc<[PathBuf]>) {
+    fn load(&self, content: Content) -> (LoadOutcome, FileStamps, Arc<[PathBuf]>) {
         let yaml = match content {
             Good(number) => format!("{FIELDS}description: number {number}\n"),
             Guarded => format!("{FIELDS}api_keys: [{{sha256: {}}}]\n", Digest::of(b"key")),
@@ -115,13 +115,13 @@ impl Fixture {
         let scanned = scan_folder(self.folder.path(), None, &Default::default()).expect("listed");
         let scanned = scanned.entries.into_iter().next().expect("an entry");
         let loaded = bundle::load(&scanned.files, &sample_context());
-        (loaded, scanned.signature, scanned.files.files.into())
+        (loaded, scanned.stamps, scanned.files.files.into())
     }
 
     fn read(&mut self, content: Content) -> bool {
         self.content = content;
-        let (loaded, signature, files) = self.load(content);
-        self.entry.ingest(loaded, signature, files)
+        let (loaded, stamps, files) = self.load(content);
+        self.entry.ingest(loaded, stamps, files)
     }
 
     /// Applies an event. Returns what the transition returns, if that is a boolean.

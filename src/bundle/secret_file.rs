@@ -7,7 +7,7 @@ use crate::base::disk::Stamp;
 
 /// A file with a secret that a document names, and its presence before it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
+pub struct SecretFile {
     /// The file's path.
     pub path: PathBuf,
     /// Whether the file exists, and its stamp.
@@ -18,28 +18,28 @@ pub struct Named {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
     /// It exists.
-    There(Stamp),
+    Present(Stamp),
     /// It does not exist.
-    Gone,
+    Absent,
     /// Its metadata cannot be read, so it may or may not exist.
-    Hidden,
+    Unknown,
 }
 
-impl Named {
+impl SecretFile {
     /// Returns a file with its current presence.
-    pub(super) fn now(path: &Path) -> Self {
-        Self { path: path.to_owned(), presence: Presence::at(path) }
+    pub(super) fn read(path: &Path) -> Self {
+        Self { path: path.to_owned(), presence: Presence::read(path) }
     }
 }
 
 impl Presence {
     /// Returns the current presence of a file.
-    pub fn at(path: &Path) -> Self {
+    pub fn read(path: &Path) -> Self {
         match Stamp::of(path) {
-            Ok(stamp) => Self::There(stamp),
+            Ok(stamp) => Self::Present(stamp),
             Err(error) => match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Gone,
-                _ => Self::Hidden,
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Absent,
+                _ => Self::Unknown,
             },
         }
     }
