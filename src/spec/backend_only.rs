@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_names_domains_and_networks() {
+    fn items_are_names_domains_and_networks() {
         for (text, shown) in [
             ("Portal.example.com", "portal.example.com"),
             ("*.Example.com", "*.example.com"),

@@ -171,7 +171,7 @@ mod tests {
 
     impl Write for CapturedOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no panic").write(bytes)
+            self.0.lock().expect("no holder of this lock panics").write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -194,7 +194,7 @@ mod tests {
             LogFormat::Text => tracing::subscriber::with_default(builder.finish(), event),
             LogFormat::Json => tracing::subscriber::with_default(builder.json().finish(), event),
         }
-        String::from_utf8(kept.0.lock().expect("no panic").clone()).expect("text")
+        String::from_utf8(kept.0.lock().expect("no holder of this lock panics").clone()).expect("text")
     }
 
     #[test]

@@ -219,6 +219,6 @@ mod tests {
     }
 
     fn callers(buckets: &RateBuckets) -> usize {
-        buckets.buckets.lock().expect("not poisoned").as_ref().map_or(0, |all| all.callers())
+        buckets.buckets.lock().expect("no holder of this lock panics").as_ref().map_or(0, |all| all.callers())
     }
 }

@@ -229,7 +229,7 @@ mod tests {
 
     impl io::Write for CapturedLog {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no panic").extend_from_slice(bytes);
+            self.0.lock().expect("no holder of this lock panics").extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -267,7 +267,8 @@ mod tests {
                 tracing::info!(target: "tenantd::tenants::announce", number, "tenant loaded");
             }
         });
-        let text = String::from_utf8(written.0.lock().expect("no panic").clone()).expect("text");
+        let text = String::from_utf8(written.0.lock().expect("no holder of this lock panics").clone())
+            .expect("text");
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         let about = |tenant: &str| lines.iter().filter(|line| line["tenant"] == tenant).count();

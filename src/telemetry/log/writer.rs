@@ -213,7 +213,7 @@ mod tests {
 
     impl Write for FillingDisk {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            if *self.is_cleared.lock().expect("no panic") {
+            if *self.is_cleared.lock().expect("no holder of this lock panics") {
                 self.room = usize::MAX;
             }
             let fits = bytes.len().min(self.room);
@@ -221,7 +221,7 @@ mod tests {
                 return Err(ErrorKind::StorageFull.into());
             }
             self.room -= fits;
-            self.kept.lock().expect("no panic").extend_from_slice(&bytes[..fits]);
+            self.kept.lock().expect("no holder of this lock panics").extend_from_slice(&bytes[..fits]);
             Ok(fits)
         }
 
@@ -259,10 +259,11 @@ mod tests {
             queue.flush(PATIENCE);
         }
         assert_eq!(queue.0.lock().untold, 2);
-        *is_cleared.lock().expect("no panic") = true;
+        *is_cleared.lock().expect("no holder of this lock panics") = true;
         queue.push(b"fourth\n");
         queue.flush(PATIENCE);
-        let text = String::from_utf8(kept.lock().expect("no panic").clone()).expect("text");
+        let text =
+            String::from_utf8(kept.lock().expect("no holder of this lock panics").clone()).expect("text");
         assert_eq!(text, "first\nseco\nfourth\n");
         assert_eq!(queue.0.lock().untold, 0, "it is told");
     }
@@ -293,6 +294,6 @@ mod tests {
         let queue = LogQueue::start(disk).expect("a thread");
         (0..1_000).for_each(|number| queue.push(format!("{number}\n").as_bytes()));
         queue.flush(PATIENCE);
-        assert_eq!(count(&kept.lock().expect("no panic")), 1_000);
+        assert_eq!(count(&kept.lock().expect("no holder of this lock panics")), 1_000);
     }
 }
