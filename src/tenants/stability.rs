@@ -174,7 +174,7 @@ impl ScanContext<'_> {
         observations.0.retain(|entry_id, observation| observation.stamps.is_none() || !is_missing(entry_id));
         let mut removed = Vec::new();
         for entry_id in self.entries.keys().filter(|entry_id| is_missing(entry_id)) {
-            match observations.is_confirmed(&entry_id, None, self.now) {
+            match observations.is_confirmed(entry_id, None, self.now) {
                 true => removed.push(Arc::clone(entry_id)),
                 false => observations.observe(entry_id, None, self.now),
             }
