@@ -45,7 +45,7 @@ pub struct AuthContext {
 }
 
 impl AuthContext {
-    /// Loads lives and revocations from the store, and starts the housekeeping task.
+    /// Loads incarnations and revocations from the store, and starts the housekeeping task.
     ///
     /// # Errors
     /// Fails if the store cannot be read.
@@ -55,11 +55,8 @@ impl AuthContext {
         audit: Audit,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, auth::Error> {
-        let StoredAuthState {
-            incarnations: lives,
-            revocations: revoked,
-            tenants_with_unreadable_denials: doubtful,
-        } = store.load_state().await?;
+        let StoredAuthState { incarnations, revocations: revoked, tenants_with_unreadable_denials: doubtful } =
+            store.load_state().await?;
         for tenant in &doubtful {
             tracing::error!(%tenant, "removed clients can no longer be recognized, because somebody else \
                                       changed the store: requests of self-registered clients of this tenant \
@@ -74,13 +71,13 @@ impl AuthContext {
             );
             revocations.revoke_all_until(clock.now());
         }
-        for (life, revoked) in revoked.known {
-            revocations.insert(&life, revoked);
+        for (incarnation, revoked) in revoked.known {
+            revocations.insert(&incarnation, revoked);
         }
         let ledger = Arc::new(Self {
             store,
             clock,
-            incarnations: IncarnationTable::from_records(lives),
+            incarnations: IncarnationTable::from_records(incarnations),
             persist_lock: Mutex::default(),
             revocations,
             unreadable_denials: doubtful,
@@ -110,20 +107,21 @@ impl AuthContext {
         self.unreadable_denials.iter().any(|doubtful| **doubtful == *tenant)
     }
 
-    /// Prepares the publication of a tenant without login from the entry `stem`: ends the life that
-    /// another entry had under this name. For a tenant with login, see
+    /// Prepares the publication of a tenant without login from the entry `entry_id`: ends the
+    /// incarnation that another entry had under this name. For a tenant with login, see
     /// [`Issuer::activate`](super::issuer::Issuer::activate).
-    pub fn activate_without_login(&self, tenant: &TenantName, stem: &Arc<str>) {
-        self.incarnations.activate(tenant, stem, None);
+    pub fn activate_without_login(&self, tenant: &TenantName, entry_id: &Arc<str>) {
+        self.incarnations.activate(tenant, entry_id, None);
     }
 
-    /// Ends the lives of all tenants of a removed entry, so that everything stored for their logins
-    /// is deleted.
-    pub fn end_entry(&self, stem: &str) {
-        self.incarnations.end_entry(stem);
+    /// Ends the incarnations of all tenants of a removed entry, so that everything stored for their
+    /// logins is deleted.
+    pub fn end_entry(&self, entry_id: &str) {
+        self.incarnations.end_entry(entry_id);
     }
 
-    /// Writes lives that began or ended to the store; returns whether the store has all of them.
+    /// Writes incarnations that began or ended to the store; returns whether the store has all of
+    /// them.
     pub async fn persist_incarnations(&self) -> bool {
         if !self.incarnations.has_unpersisted() {
             return true;
@@ -167,8 +165,8 @@ impl AuthContext {
         if self.store.probe_write().await.is_err() || self.store.revoke_all(waiting.clone()).await.is_err() {
             return;
         }
-        for (life, revoked) in &waiting {
-            self.revocations.mark_persisted(life, revoked.subject);
+        for (incarnation, revoked) in &waiting {
+            self.revocations.mark_persisted(incarnation, revoked.subject);
         }
         if self.persist_incarnations().await {
             tracing::info!(
@@ -190,7 +188,8 @@ async fn run_housekeeping(ledger: Arc<AuthContext>, ended: tokio_util::sync::Can
         (tokio::time::interval(HOUSEKEEPING_INTERVAL), tokio::time::interval(RETRY_INTERVAL));
     loop {
         tokio::select! {
-            // A last attempt: unwritten revocations and lives would be lost with the process.
+            // A last attempt: unwritten revocations and incarnations would be lost with the
+            // process.
             () = ended.cancelled() => return ledger.retry_unpersisted().await,
             _ = beat.tick() => ledger.remove_expired().await,
             _ = again.tick() => ledger.retry_unpersisted().await,

@@ -2,8 +2,8 @@
 //! issued for, and is valid while the tenant's file has that secret or key. So replacing a secret
 //! or key invalidates its tokens at once.
 //!
-//! The mark is a digest that includes the secret id of the tenant's life, so that a leaked token
-//! does not help to guess a secret.
+//! The mark is a digest that includes the secret id of the tenant's incarnation, so that a leaked
+//! token does not help to guess a secret.
 
 use std::sync::Arc;
 
@@ -26,14 +26,14 @@ struct MachineClientFingerprints {
 }
 
 impl CredentialFingerprints {
-    pub(super) fn from_login(life: &Incarnation, login: &LoginSpec) -> Self {
-        Self::from_machine_clients(life, &login.machine_clients)
+    pub(super) fn from_login(incarnation: &Incarnation, login: &LoginSpec) -> Self {
+        Self::from_machine_clients(incarnation, &login.machine_clients)
     }
 
-    fn from_machine_clients(life: &Incarnation, machines: &[MachineClientSpec]) -> Self {
+    fn from_machine_clients(incarnation: &Incarnation, machines: &[MachineClientSpec]) -> Self {
         let marks = |machine: &MachineClientSpec| {
             let all = credential_digests(machine)
-                .map(|proof| compute_fingerprint(life, &machine.id, &proof).into());
+                .map(|proof| compute_fingerprint(incarnation, &machine.id, &proof).into());
             MachineClientFingerprints { client_id: Arc::clone(&machine.id), fingerprints: all.collect() }
         };
         Self(machines.iter().map(marks).collect())
@@ -48,10 +48,10 @@ impl CredentialFingerprints {
 
 /// Returns the mark of a token of this client. `proof` is the digest of the secret or key that
 /// authenticated it.
-pub(super) fn compute_fingerprint(life: &Incarnation, client_id: &str, proof: &Digest) -> String {
+pub(super) fn compute_fingerprint(incarnation: &Incarnation, client_id: &str, proof: &Digest) -> String {
     let mut fields = Hasher::new();
     fields.update_field(b"machine token");
-    fields.update_field(life.id().as_bytes());
+    fields.update_field(incarnation.id().as_bytes());
     fields.update_field(client_id.as_bytes());
     fields.update_field(proof.as_bytes());
     BASE64_URL_SAFE_NO_PAD.encode(&fields.finish().as_bytes()[..16])
@@ -84,21 +84,21 @@ mod tests {
         }
     }
 
-    fn marks(life: &Incarnation, machines: Vec<MachineClientSpec>) -> CredentialFingerprints {
-        CredentialFingerprints::from_machine_clients(life, &machines)
+    fn marks(incarnation: &Incarnation, machines: Vec<MachineClientSpec>) -> CredentialFingerprints {
+        CredentialFingerprints::from_machine_clients(incarnation, &machines)
     }
 
     #[test]
     fn a_token_counts_while_what_it_was_bought_by_is_there() {
-        let life = Incarnation::new(&"acme".into());
-        let bought = compute_fingerprint(&life, "a", &Digest::of(b"old"));
-        assert!(marks(&life, vec![machine("a", Some("old"), None)]).contains("a", &bought));
+        let incarnation = Incarnation::new(&"acme".into());
+        let bought = compute_fingerprint(&incarnation, "a", &Digest::of(b"old"));
+        assert!(marks(&incarnation, vec![machine("a", Some("old"), None)]).contains("a", &bought));
         let others = [
-            marks(&life, vec![machine("a", Some("new"), None)]),
-            marks(&life, vec![machine("a", None, Some(r#"{"keys":[]}"#))]),
-            marks(&life, vec![machine("b", Some("old"), None)]),
+            marks(&incarnation, vec![machine("a", Some("new"), None)]),
+            marks(&incarnation, vec![machine("a", None, Some(r#"{"keys":[]}"#))]),
+            marks(&incarnation, vec![machine("b", Some("old"), None)]),
             marks(&Incarnation::new(&"acme".into()), vec![machine("a", Some("old"), None)]),
-            marks(&life, Vec::new()),
+            marks(&incarnation, Vec::new()),
         ];
         for other in others {
             assert!(!other.contains("a", &bought), "{other:?}");
@@ -107,19 +107,19 @@ mod tests {
 
     #[test]
     fn one_of_several_keys_that_goes_takes_its_own_tokens_along() {
-        let life = Incarnation::new(&"acme".into());
+        let incarnation = Incarnation::new(&"acme".into());
         let set = |keys: &[&str]| format!(r#"{{"keys":[{}]}}"#, keys.join(","));
         let (one, two) = (r#"{"kty":"EC","x":"1"}"#, r#"{"kty":"EC","x":"2"}"#);
         let bought = |key: &str| {
             compute_fingerprint(
-                &life,
+                &incarnation,
                 "a",
                 &digest_of_key(&serde_json::from_str::<Value>(key).expect("JSON")),
             )
         };
-        let both = marks(&life, vec![machine("a", None, Some(&set(&[one, two])))]);
+        let both = marks(&incarnation, vec![machine("a", None, Some(&set(&[one, two])))]);
         assert!(both.contains("a", &bought(one)) && both.contains("a", &bought(two)));
-        let left = marks(&life, vec![machine("a", None, Some(&set(&[two])))]);
+        let left = marks(&incarnation, vec![machine("a", None, Some(&set(&[two])))]);
         assert!(!left.contains("a", &bought(one)) && left.contains("a", &bought(two)));
     }
 }

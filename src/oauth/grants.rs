@@ -196,10 +196,10 @@ impl Grants {
             // Only the token request needs these fields.
             payload: GrantPayload { redirect_uri: None, code_challenge: None, ..details.clone() }.encode(),
         };
-        let life = self.issuer.current_incarnation();
+        let incarnation = self.issuer.current_incarnation();
         // The store decides between concurrent requests with the same code.
         let taken = match grant.last_sequence {
-            0 => self.context.store.take_code(life, step).await.map_err(Unavailable::from_store)?,
+            0 => self.context.store.take_code(incarnation, step).await.map_err(Unavailable::from_store)?,
             _ => false,
         };
         if !taken {
@@ -404,8 +404,8 @@ impl Grants {
     /// its grants may not be revoked yet.
     pub async fn revoke_client(&self, client_id: &str) -> Result<usize, Unavailable> {
         self.persist_revocation(RevokedSubject::Client(Digest::of(client_id.as_bytes()))).await?;
-        let life = self.issuer.current_incarnation();
-        let ended = self.context.store.delete_grants_of_client(life, client_id).await;
+        let incarnation = self.issuer.current_incarnation();
+        let ended = self.context.store.delete_grants_of_client(incarnation, client_id).await;
         let ended = ended.map_err(Unavailable::from_store)?;
         let now = self.context.now();
         for id in &ended {
@@ -418,13 +418,13 @@ impl Grants {
 
     async fn persist_revocation(&self, subject: RevokedSubject) -> Result<(), Unavailable> {
         let revoked = new_revocation(subject, self.context.now());
-        let life = self.issuer.current_incarnation();
+        let incarnation = self.issuer.current_incarnation();
         // In memory first: if the store cannot be written now, the revocation is in force all the
         // same and written later.
-        self.context.revocations.insert(life, revoked);
-        let written = self.context.store.revoke(life, revoked).await.map_err(Unavailable::from_store);
+        self.context.revocations.insert(incarnation, revoked);
+        let written = self.context.store.revoke(incarnation, revoked).await.map_err(Unavailable::from_store);
         if written.is_err() {
-            self.context.revocations.mark_unpersisted(life, subject);
+            self.context.revocations.mark_unpersisted(incarnation, subject);
         }
         written
     }
@@ -447,11 +447,11 @@ impl Grants {
     }
 
     pub(super) async fn find_grant(&self, id: GrantId) -> Result<Option<Grant>, Unavailable> {
-        let (life, now) = (self.issuer.current_incarnation(), self.context.now());
-        if self.context.revocations.is_grant_ended(life.tenant(), id) {
+        let (incarnation, now) = (self.issuer.current_incarnation(), self.context.now());
+        if self.context.revocations.is_grant_ended(incarnation.tenant(), id) {
             return Ok(None);
         }
-        self.context.store.load_grant(life, id, now).await.map_err(Unavailable::from_store)
+        self.context.store.load_grant(incarnation, id, now).await.map_err(Unavailable::from_store)
     }
 
     /// Returns the grant and the client of a genuine refresh token, whatever its number.

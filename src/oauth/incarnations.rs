@@ -1,8 +1,8 @@
-//! The lives of tenants in memory: the current life of each tenant, and the changes that the store
-//! does not have yet.
+//! The incarnations of tenants in memory: the current incarnation of each tenant, and the changes
+//! that the store does not have yet.
 //!
-//! A tenant that is built gets a life, which becomes its current one when the tenant is published.
-//! So a tenant that is built and never published takes nothing from another.
+//! A tenant that is built gets an incarnation, which becomes its current one when the tenant is
+//! published. So a tenant that is built and never published takes nothing from another.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,8 +14,8 @@ use crate::identity::ProviderApp;
 use crate::spec::{LoginSpec, TenantName};
 use crate::store::{Incarnation, IncarnationChange, IncarnationRecord};
 
-/// The settings when a life was taken over from an earlier version, whose grants and tokens do not
-/// record them.
+/// The settings when an incarnation was taken over from an earlier version, whose grants and tokens
+/// do not record them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LegacyState {
     pub(super) upstream: ProviderApp,
@@ -23,15 +23,15 @@ pub(super) struct LegacyState {
     pub(super) machines: String,
 }
 
-/// A tenant's life, as assigned when the tenant is built.
+/// A tenant's incarnation, as assigned when the tenant is built.
 #[derive(Debug, Clone)]
 pub(super) struct TenantIncarnation {
     pub(super) current: Incarnation,
-    /// Present for a life that an earlier version began.
+    /// Present for an incarnation that an earlier version began.
     pub(super) legacy: Option<Arc<LegacyState>>,
 }
 
-/// The current life of each tenant.
+/// The current incarnation of each tenant.
 #[derive(Debug, Default)]
 pub(super) struct IncarnationTable(Mutex<IncarnationMap>);
 
@@ -75,71 +75,70 @@ fn digest_machine_clients(login: &LoginSpec) -> Digest {
 }
 
 impl IncarnationTable {
-    pub(super) fn from_records(kept: Vec<IncarnationRecord>) -> Self {
-        let held =
-            |IncarnationRecord { incarnation: life, entry_id: stem, payload: about }: IncarnationRecord| {
-                let before = serde_json::from_slice(&about).ok().map(Arc::new);
-                (
-                    Arc::clone(life.tenant()),
-                    EntryIncarnation { incarnation: life, entry_id: stem, legacy: before },
-                )
-            };
+    pub(super) fn from_records(records: Vec<IncarnationRecord>) -> Self {
+        let by_tenant = |IncarnationRecord { incarnation, entry_id, payload }: IncarnationRecord| {
+            let legacy = serde_json::from_slice(&payload).ok().map(Arc::new);
+            (Arc::clone(incarnation.tenant()), EntryIncarnation { incarnation, entry_id, legacy })
+        };
         Self(Mutex::new(IncarnationMap {
-            by_tenant: kept.into_iter().map(held).collect(),
+            by_tenant: records.into_iter().map(by_tenant).collect(),
             unpersisted: Vec::new(),
         }))
     }
 
-    /// Returns the life that a tenant of this entry will have once it is published.
+    /// Returns the incarnation that a tenant of this entry will have once it is published.
     pub(super) fn current_or_new(
         &self,
         tenant: &TenantName,
-        stem: &str,
+        entry_id: &str,
         login: &LoginSpec,
     ) -> TenantIncarnation {
         match self.lock().by_tenant.get(tenant.as_arc()) {
-            Some(EntryIncarnation { incarnation: life, entry_id: Some(holder), legacy: before })
-                if **holder == *stem =>
+            Some(EntryIncarnation { incarnation, entry_id: Some(holder), legacy })
+                if **holder == *entry_id =>
             {
-                TenantIncarnation { current: life.clone(), legacy: before.clone() }
+                TenantIncarnation { current: incarnation.clone(), legacy: legacy.clone() }
             }
             // The data of an earlier version goes to the first holder of the name.
-            Some(EntryIncarnation { incarnation: life, entry_id: None, .. }) => TenantIncarnation {
-                current: life.clone(),
+            Some(EntryIncarnation { incarnation, entry_id: None, .. }) => TenantIncarnation {
+                current: incarnation.clone(),
                 legacy: Some(Arc::new(LegacyState::from_login(login))),
             },
             _ => TenantIncarnation { current: Incarnation::new(tenant.as_arc()), legacy: None },
         }
     }
 
-    /// Makes `lived` the current life of a published tenant, if it has a login; ends the life of
-    /// another entry.
-    pub(super) fn activate(&self, tenant: &TenantName, stem: &Arc<str>, lived: Option<&TenantIncarnation>) {
-        let mut inner = self.lock();
-        let held = inner.by_tenant.get(tenant.as_arc());
-        let is_its_own = held.is_some_and(|held| held.entry_id.as_ref() == Some(stem));
-        match (lived, held) {
-            (Some(lived), Some(held)) if is_its_own && held.incarnation == lived.current => {}
-            (Some(lived), _) => inner.begin(lived.clone(), stem),
-            // A tenant without login needs no life, but a life that another entry left must end.
+    /// Makes `new` the current incarnation of a published tenant; without a login there is none.
+    /// Ends the incarnation that another entry had under this name.
+    pub(super) fn activate(&self, tenant: &TenantName, entry_id: &Arc<str>, new: Option<&TenantIncarnation>) {
+        let mut map = self.lock();
+        let known = map.by_tenant.get(tenant.as_arc());
+        let has_same_entry = known.is_some_and(|known| known.entry_id.as_ref() == Some(entry_id));
+        match (new, known) {
+            (Some(new), Some(known)) if has_same_entry && known.incarnation == new.current => {}
+            (Some(new), _) => map.begin(new.clone(), entry_id),
+            // A tenant without login needs no incarnation, but an incarnation that another entry
+            // left must end.
             (None, None) => {}
-            (None, Some(_)) if is_its_own => {}
-            (None, Some(EntryIncarnation { entry_id: None, incarnation: life, .. })) => {
-                let lived = TenantIncarnation { current: life.clone(), legacy: None };
-                inner.begin(lived, stem);
+            (None, Some(_)) if has_same_entry => {}
+            (None, Some(EntryIncarnation { entry_id: None, incarnation, .. })) => {
+                let unknown_settings = TenantIncarnation { current: incarnation.clone(), legacy: None };
+                map.begin(unknown_settings, entry_id);
             }
-            (None, Some(_)) => inner.end(tenant.as_arc()),
+            (None, Some(_)) => map.end(tenant.as_arc()),
         }
     }
 
-    /// Ends the lives of all names that a removed entry had.
-    pub(super) fn end_entry(&self, stem: &str) {
-        let mut inner = self.lock();
-        let of_it = |(tenant, held): (&Arc<str>, &EntryIncarnation)| {
-            held.entry_id.as_deref().is_some_and(|holder| holder == stem).then(|| Arc::clone(tenant))
-        };
-        let ended: Vec<_> = inner.by_tenant.iter().filter_map(of_it).collect();
-        ended.iter().for_each(|tenant| inner.end(tenant));
+    /// Ends the incarnations of all names that a removed entry had.
+    pub(super) fn end_entry(&self, entry_id: &str) {
+        let mut map = self.lock();
+        let tenants: Vec<_> = map
+            .by_tenant
+            .iter()
+            .filter(|(_, known)| known.entry_id.as_deref() == Some(entry_id))
+            .map(|(tenant, _)| Arc::clone(tenant))
+            .collect();
+        tenants.iter().for_each(|tenant| map.end(tenant));
     }
 
     /// Returns the changes that the store does not have yet.
@@ -162,18 +161,18 @@ impl IncarnationTable {
 }
 
 impl IncarnationMap {
-    fn begin(&mut self, lived: TenantIncarnation, stem: &Arc<str>) {
-        let TenantIncarnation { current: life, legacy: before } = lived;
-        let about = before.as_deref().map(|before| serde_json::to_vec(before).expect("plain data"));
-        let kept = IncarnationRecord {
-            incarnation: life.clone(),
-            entry_id: Some(Arc::clone(stem)),
-            payload: about.unwrap_or_default(),
+    fn begin(&mut self, new: TenantIncarnation, entry_id: &Arc<str>) {
+        let TenantIncarnation { current: incarnation, legacy } = new;
+        let payload = legacy.as_deref().map(|legacy| serde_json::to_vec(legacy).expect("plain data"));
+        let record = IncarnationRecord {
+            incarnation: incarnation.clone(),
+            entry_id: Some(Arc::clone(entry_id)),
+            payload: payload.unwrap_or_default(),
         };
-        self.unpersisted.push(IncarnationChange::Begin(kept));
+        self.unpersisted.push(IncarnationChange::Begin(record));
         self.by_tenant.insert(
-            Arc::clone(life.tenant()),
-            EntryIncarnation { incarnation: life, entry_id: Some(Arc::clone(stem)), legacy: before },
+            Arc::clone(incarnation.tenant()),
+            EntryIncarnation { incarnation, entry_id: Some(Arc::clone(entry_id)), legacy },
         );
     }
 

@@ -22,7 +22,7 @@ use crate::store::{GrantId, Incarnation, RevokedSubject};
 #[derive(Debug)]
 pub struct Issuer {
     pub(super) tenant: TenantName,
-    /// The tenant's life, which the keys and grants belong to.
+    /// The tenant's incarnation, which the keys and grants belong to.
     pub(super) incarnation: TenantIncarnation,
     pub(super) url: PublicUrl,
     /// The audience of all its tokens.
@@ -50,15 +50,15 @@ impl Issuer {
         })
     }
 
-    /// Returns the life of the tenant that this issuer belongs to.
+    /// Returns the incarnation of the tenant that this issuer belongs to.
     pub(super) fn current_incarnation(&self) -> &Incarnation {
         &self.incarnation.current
     }
 
-    /// Prepares the publication of the tenant from the entry `stem`: begins its life, and ends that
-    /// of another entry.
-    pub fn activate(&self, stem: &Arc<str>) {
-        self.context.incarnations.activate(&self.tenant, stem, Some(&self.incarnation));
+    /// Prepares the publication of the tenant from the entry `entry_id`: begins its incarnation,
+    /// and ends that of another entry.
+    pub fn activate(&self, entry_id: &Arc<str>) {
+        self.context.incarnations.activate(&self.tenant, entry_id, Some(&self.incarnation));
     }
 
     /// Returns the JWK set (RFC 7517): the signing key, the next one, and old ones with tokens that

@@ -15,7 +15,7 @@ use crate::store::{GrantId, Incarnation, Revocation, RevokedSubject};
 #[derive(Debug, Default)]
 pub(super) struct Revocations {
     revoked: DashMap<(Arc<str>, RevokedSubject), Revocation>,
-    /// Revocations that the store does not have yet, and the life that each belongs to.
+    /// Revocations that the store does not have yet, and the incarnation that each belongs to.
     unpersisted: DashMap<(Arc<str>, RevokedSubject), Incarnation>,
     /// Every token issued until then is refused; seconds since 1970.
     all_revoked_until: AtomicI64,
@@ -28,8 +28,8 @@ pub(super) type GrantRevocationToken = Arc<CancellationToken>;
 
 impl Revocations {
     /// Refuses tokens from now on, and ends the calls and streams of a revoked grant.
-    pub(super) fn insert(&self, life: &Incarnation, revoked: Revocation) {
-        self.revoked.insert((Arc::clone(life.tenant()), revoked.subject), revoked);
+    pub(super) fn insert(&self, incarnation: &Incarnation, revoked: Revocation) {
+        self.revoked.insert((Arc::clone(incarnation.tenant()), revoked.subject), revoked);
         if let RevokedSubject::Grant(id) = revoked.subject
             && let Some((_, leave)) = self.in_flight.remove(&id)
         {
@@ -60,13 +60,13 @@ impl Revocations {
     }
 
     /// Records that the store could not take this revocation.
-    pub(super) fn mark_unpersisted(&self, life: &Incarnation, subject: RevokedSubject) {
-        self.unpersisted.insert((Arc::clone(life.tenant()), subject), life.clone());
+    pub(super) fn mark_unpersisted(&self, incarnation: &Incarnation, subject: RevokedSubject) {
+        self.unpersisted.insert((Arc::clone(incarnation.tenant()), subject), incarnation.clone());
     }
 
     /// Records that the store has this revocation.
-    pub(super) fn mark_persisted(&self, life: &Incarnation, subject: RevokedSubject) {
-        self.unpersisted.remove(&(Arc::clone(life.tenant()), subject));
+    pub(super) fn mark_persisted(&self, incarnation: &Incarnation, subject: RevokedSubject) {
+        self.unpersisted.remove(&(Arc::clone(incarnation.tenant()), subject));
     }
 
     /// Returns up to `at_most` revocations that the store does not have yet.

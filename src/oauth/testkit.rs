@@ -118,7 +118,7 @@ impl TestGateway {
     /// Creates the server of a tenant of this entry, which holds the tenant's name from now on.
     pub(super) fn server_for_entry(
         &self,
-        stem: &str,
+        entry_id: &str,
         tenant: &TenantName,
         login: LoginSpec,
     ) -> TestAuthServer {
@@ -126,8 +126,8 @@ impl TestGateway {
         let url = PublicUrl::new("https://mcp.example.com", &prefix);
         let spec =
             AuthServerSpec { tenant: tenant.clone(), title: "Acme".into(), url, login: Arc::new(login) };
-        let inner = AuthServer::new(&self.shared, stem, spec);
-        inner.issuer.activate(&stem.into());
+        let inner = AuthServer::new(&self.shared, entry_id, spec);
+        inner.issuer.activate(&entry_id.into());
         let context = &self.shared.context;
         store::testkit::apply_incarnation_changes(&context.store, &context.incarnations.unpersisted());
         self.shared.context.incarnations.mark_persisted(self.shared.context.incarnations.unpersisted().len());

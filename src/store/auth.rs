@@ -1,6 +1,7 @@
-//! The auth store: grants, revocations, signing keys, clients, and the lives of tenants that all of
-//! these belong to. Several gateways could share it, so its functions are named by intent, take the
-//! life first and return owned values, and its errors say nothing of the database behind it.
+//! The auth store: grants, revocations, signing keys, clients, and the incarnations of tenants that
+//! all of these belong to. Several gateways could share it, so its functions are named by intent,
+//! take the incarnation first and return owned values, and its errors say nothing of the database
+//! behind it.
 //!
 //! Guarantees: what a function wrote is on the disk when it returns `Ok`, and was not written
 //! otherwise. A code is redeemed once and a refresh token rotated once, however many ask at the
@@ -36,7 +37,7 @@ pub struct AuthStore {
 /// What the store holds when a gateway starts.
 #[derive(Debug)]
 pub struct StoredAuthState {
-    /// The life of every tenant that has one.
+    /// The incarnation of every tenant that has one.
     pub incarnations: Vec<IncarnationRecord>,
     /// The revocations of all tenants.
     pub revocations: StoredRevocations,
@@ -50,8 +51,8 @@ impl AuthStore {
         Self { tables: Arc::new(tables) }
     }
 
-    /// Loads what a gateway must know from the start. Seals lives anew that an older master key
-    /// sealed.
+    /// Loads what a gateway must know from the start. Seals incarnations anew that an older master
+    /// key sealed.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be read. What does not open is told in the state.
@@ -67,7 +68,8 @@ impl AuthStore {
         .await
     }
 
-    /// Writes changes of lives and deletes what belonged to those that ended; all or nothing.
+    /// Writes changes of incarnations and deletes what belonged to those that ended; all or
+    /// nothing.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
@@ -79,9 +81,9 @@ impl AuthStore {
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
-    pub async fn create_grant(&self, life: &Incarnation, grant: CreateGrant) -> Result<(), Error> {
-        let life = life.clone();
-        self.run(move |tables| tables.create_grant(&life, grant)).await
+    pub async fn create_grant(&self, incarnation: &Incarnation, grant: CreateGrant) -> Result<(), Error> {
+        let incarnation = incarnation.clone();
+        self.run(move |tables| tables.create_grant(&incarnation, grant)).await
     }
 
     /// Returns a grant, unless it has expired.
@@ -90,12 +92,12 @@ impl AuthStore {
     /// [`ErrorKind::Unavailable`] if it cannot be read, [`ErrorKind::Corrupt`] if it does not open.
     pub async fn load_grant(
         &self,
-        life: &Incarnation,
+        incarnation: &Incarnation,
         id: GrantId,
         now: Timestamp,
     ) -> Result<Option<Grant>, Error> {
-        let life = life.clone();
-        self.run(move |tables| tables.load_grant(&life, id, now)).await
+        let incarnation = incarnation.clone();
+        self.run(move |tables| tables.load_grant(&incarnation, id, now)).await
     }
 
     /// Redeems the authorization code of a grant. Returns `false` if it was redeemed before or has
@@ -103,9 +105,9 @@ impl AuthStore {
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
-    pub async fn take_code(&self, life: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
-        let life = life.clone();
-        self.run(move |tables| tables.take_code(&life, step)).await
+    pub async fn take_code(&self, incarnation: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
+        let incarnation = incarnation.clone();
+        self.run(move |tables| tables.take_code(&incarnation, step)).await
     }
 
     /// Rotates the refresh token of a grant. Returns `false` if the token was not the last one; of
@@ -113,9 +115,9 @@ impl AuthStore {
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
-    pub async fn rotate_refresh(&self, life: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
-        let life = life.clone();
-        self.run(move |tables| tables.rotate_refresh(&life, step)).await
+    pub async fn rotate_refresh(&self, incarnation: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
+        let incarnation = incarnation.clone();
+        self.run(move |tables| tables.rotate_refresh(&incarnation, step)).await
     }
 
     /// Deletes all grants of a client and returns their ids.
@@ -124,20 +126,20 @@ impl AuthStore {
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn delete_grants_of_client(
         &self,
-        life: &Incarnation,
+        incarnation: &Incarnation,
         client_id: &str,
     ) -> Result<Vec<GrantId>, Error> {
-        let (life, client_id) = (life.clone(), client_id.to_owned());
-        self.run(move |tables| tables.delete_grants_of_client(&life, &client_id)).await
+        let (incarnation, client_id) = (incarnation.clone(), client_id.to_owned());
+        self.run(move |tables| tables.delete_grants_of_client(&incarnation, &client_id)).await
     }
 
     /// Revokes the access tokens of a subject, and deletes its grant if the subject is one.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
-    pub async fn revoke(&self, life: &Incarnation, revocation: Revocation) -> Result<(), Error> {
-        let life = life.clone();
-        self.run(move |tables| tables.revoke(&life, revocation)).await
+    pub async fn revoke(&self, incarnation: &Incarnation, revocation: Revocation) -> Result<(), Error> {
+        let incarnation = incarnation.clone();
+        self.run(move |tables| tables.revoke(&incarnation, revocation)).await
     }
 
     /// Writes revocations that could not be written before, until one cannot be written now.
@@ -146,7 +148,9 @@ impl AuthStore {
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn revoke_all(&self, revocations: Vec<(Incarnation, Revocation)>) -> Result<(), Error> {
         let write = move |tables: &AuthTables| {
-            revocations.iter().try_for_each(|(life, revocation)| tables.revoke(life, *revocation))
+            revocations
+                .iter()
+                .try_for_each(|(incarnation, revocation)| tables.revoke(incarnation, *revocation))
         };
         self.run(write).await
     }
@@ -165,9 +169,9 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if they cannot be read, [`ErrorKind::Corrupt`] if one does not
     /// open.
-    pub async fn load_signing_keys(&self, life: &Incarnation) -> Result<Vec<SigningKey>, Error> {
-        let life = life.clone();
-        self.run(move |tables| tables.load_signing_keys(&life)).await
+    pub async fn load_signing_keys(&self, incarnation: &Incarnation) -> Result<Vec<SigningKey>, Error> {
+        let incarnation = incarnation.clone();
+        self.run(move |tables| tables.load_signing_keys(&incarnation)).await
     }
 
     /// Stores the first signing key of a tenant, unless the tenant has one. Returns the tenant's
@@ -178,13 +182,13 @@ impl AuthStore {
     /// tenant does not open.
     pub async fn insert_first_signing_key(
         &self,
-        life: &Incarnation,
+        incarnation: &Incarnation,
         key: SigningKey,
     ) -> Result<Vec<SigningKey>, Error> {
-        let life = life.clone();
+        let incarnation = incarnation.clone();
         self.run(move |tables| {
-            tables.insert_first_signing_key(&life, &key)?;
-            tables.load_signing_keys(&life)
+            tables.insert_first_signing_key(&incarnation, &key)?;
+            tables.load_signing_keys(&incarnation)
         })
         .await
     }
@@ -197,14 +201,14 @@ impl AuthStore {
     /// tenant does not open.
     pub async fn replace_signing_keys(
         &self,
-        life: &Incarnation,
+        incarnation: &Incarnation,
         new: Option<SigningKey>,
         gone: Vec<String>,
     ) -> Result<Vec<SigningKey>, Error> {
-        let life = life.clone();
+        let incarnation = incarnation.clone();
         self.run(move |tables| {
-            tables.replace_signing_keys(&life, new.as_ref(), gone)?;
-            tables.load_signing_keys(&life)
+            tables.replace_signing_keys(&incarnation, new.as_ref(), gone)?;
+            tables.load_signing_keys(&incarnation)
         })
         .await
     }
@@ -215,21 +219,21 @@ impl AuthStore {
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn insert_client(
         &self,
-        life: &Incarnation,
+        incarnation: &Incarnation,
         id: &str,
         document: Vec<u8>,
     ) -> Result<bool, Error> {
-        let (life, id) = (life.clone(), id.to_owned());
-        self.run(move |tables| tables.insert_client(&life, &id, &document)).await
+        let (incarnation, id) = (incarnation.clone(), id.to_owned());
+        self.run(move |tables| tables.insert_client(&incarnation, &id, &document)).await
     }
 
     /// Returns the document of a client that an operator entered.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be read, [`ErrorKind::Corrupt`] if it does not open.
-    pub async fn load_client(&self, life: &Incarnation, id: &str) -> Result<Option<Vec<u8>>, Error> {
-        let (life, id) = (life.clone(), id.to_owned());
-        self.run(move |tables| tables.load_client(&life, &id)).await
+    pub async fn load_client(&self, incarnation: &Incarnation, id: &str) -> Result<Option<Vec<u8>>, Error> {
+        let (incarnation, id) = (incarnation.clone(), id.to_owned());
+        self.run(move |tables| tables.load_client(&incarnation, &id)).await
     }
 
     /// Returns the ids and documents of the clients that an operator entered, sorted by id.
@@ -237,45 +241,50 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if they cannot be read, [`ErrorKind::Corrupt`] if one does not
     /// open.
-    pub async fn load_clients(&self, life: &Incarnation) -> Result<Vec<(String, Vec<u8>)>, Error> {
-        let life = life.clone();
-        self.run(move |tables| tables.load_clients(&life)).await
+    pub async fn load_clients(&self, incarnation: &Incarnation) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let incarnation = incarnation.clone();
+        self.run(move |tables| tables.load_clients(&incarnation)).await
     }
 
     /// Returns how many clients an operator entered.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if they cannot be read.
-    pub async fn count_clients(&self, life: &Incarnation) -> Result<usize, Error> {
-        let life = life.clone();
-        self.run(move |tables| tables.list_client_ids(&life).map(|ids| ids.len())).await
+    pub async fn count_clients(&self, incarnation: &Incarnation) -> Result<usize, Error> {
+        let incarnation = incarnation.clone();
+        self.run(move |tables| tables.list_client_ids(&incarnation).map(|ids| ids.len())).await
     }
 
     /// Deletes a client and returns whether there was one.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
-    pub async fn delete_client(&self, life: &Incarnation, id: &str) -> Result<bool, Error> {
-        let (life, id) = (life.clone(), id.to_owned());
-        self.run(move |tables| tables.delete_client(&life, &id)).await
+    pub async fn delete_client(&self, incarnation: &Incarnation, id: &str) -> Result<bool, Error> {
+        let (incarnation, id) = (incarnation.clone(), id.to_owned());
+        self.run(move |tables| tables.delete_client(&incarnation, &id)).await
     }
 
     /// Denies a client from now on, although its id is genuine.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
-    pub async fn deny_client(&self, life: &Incarnation, id: &str, now: Timestamp) -> Result<(), Error> {
-        let (life, id) = (life.clone(), id.to_owned());
-        self.run(move |tables| tables.deny_client(&life, &id, now)).await
+    pub async fn deny_client(
+        &self,
+        incarnation: &Incarnation,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let (incarnation, id) = (incarnation.clone(), id.to_owned());
+        self.run(move |tables| tables.deny_client(&incarnation, &id, now)).await
     }
 
     /// Returns whether a client is denied.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be read.
-    pub async fn is_client_denied(&self, life: &Incarnation, id: &str) -> Result<bool, Error> {
-        let (life, id) = (life.clone(), id.to_owned());
-        self.run(move |tables| tables.is_client_denied(&life, &id)).await
+    pub async fn is_client_denied(&self, incarnation: &Incarnation, id: &str) -> Result<bool, Error> {
+        let (incarnation, id) = (incarnation.clone(), id.to_owned());
+        self.run(move |tables| tables.is_client_denied(&incarnation, &id)).await
     }
 
     /// Returns whether the last write succeeded.

@@ -11,7 +11,7 @@ use super::Error;
 /// "tntd": marks a SQLite file as tenantd's.
 pub(super) const APPLICATION_ID: i64 = 0x746e_7464;
 
-/// The version whose step assigns logins to lives. That takes code, because SQL cannot seal.
+/// The version whose step assigns logins to incarnations. That takes code, because SQL cannot seal.
 pub(super) const INCARNATIONS_VERSION: i64 = 3;
 
 /// The version that added the table of claims.

@@ -31,14 +31,14 @@ pub(super) fn open_local_tables(folder: &Path, key: &KeySource) -> LocalTables {
     local_tables(&open_store(folder, key))
 }
 
-/// Writes changes of lives, for tests that are not asynchronous.
+/// Writes changes of incarnations, for tests that are not asynchronous.
 pub(crate) fn apply_incarnation_changes(store: &AuthStore, changes: &[IncarnationChange]) {
     store.tables().apply_incarnation_changes(changes).expect("kept");
 }
 
 /// Stores a grant, for tests that are not asynchronous.
-pub(crate) fn create_grant(store: &AuthStore, life: &Incarnation, grant: CreateGrant) {
-    store.tables().create_grant(life, grant).expect("kept");
+pub(crate) fn create_grant(store: &AuthStore, incarnation: &Incarnation, grant: CreateGrant) {
+    store.tables().create_grant(incarnation, grant).expect("kept");
 }
 
 /// Changes a store that is not open, as an attacker could who has the file but not the key.

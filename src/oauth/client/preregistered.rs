@@ -103,11 +103,11 @@ impl ClientRegistry {
         let secret = (!entry.public).then(|| Secret::new(format!("cs_{}", random::hex::<32>())));
         let entered = PreregisteredClient::new(entry, secret.as_ref(), now)?;
         let id = format!("op_{}", random::hex::<8>());
-        let (store, life) = (&self.context.store, &self.incarnation.current);
-        if store.count_clients(life).await? >= MOST {
+        let (store, incarnation) = (&self.context.store, &self.incarnation.current);
+        if store.count_clients(incarnation).await? >= MOST {
             return Err(ClientAdminError::TooManyClients);
         }
-        store.insert_client(life, &id, entered.to_json()).await?;
+        store.insert_client(incarnation, &id, entered.to_json()).await?;
         Ok(CreatedClient { id, secret })
     }
 
@@ -130,11 +130,11 @@ impl ClientRegistry {
     /// Returns `ClientAdminError::UnknownClient` if the tenant has no such client, or why the store
     /// cannot be written.
     pub async fn remove(&self, id: &str, now: Timestamp) -> Result<(), ClientAdminError> {
-        let (store, life) = (&self.context.store, &self.incarnation.current);
+        let (store, incarnation) = (&self.context.store, &self.incarnation.current);
         if super::registered::open_client_id(&self.keyring, &self.incarnation, id).is_some() {
-            return Ok(store.deny_client(life, id, now).await?);
+            return Ok(store.deny_client(incarnation, id, now).await?);
         }
-        match store.delete_client(life, id).await? {
+        match store.delete_client(incarnation, id).await? {
             true => Ok(()),
             false => Err(ClientAdminError::UnknownClient),
         }

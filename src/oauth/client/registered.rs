@@ -51,11 +51,13 @@ pub(crate) struct IssuedClient {
 impl ClientRegistration {
     /// Issues the client's id, and a secret unless its method is `None`. Returns `None` if the
     /// metadata are too long for an id.
-    pub(crate) fn issue(&self, keyring: &Keyring, life: &Incarnation) -> Option<IssuedClient> {
-        let id =
-            format!("{ID_PREFIX}{}", sealed::seal(keyring, CLIENT_ID, life, "", self.encode().as_bytes()));
+    pub(crate) fn issue(&self, keyring: &Keyring, incarnation: &Incarnation) -> Option<IssuedClient> {
+        let id = format!(
+            "{ID_PREFIX}{}",
+            sealed::seal(keyring, CLIENT_ID, incarnation, "", self.encode().as_bytes())
+        );
         let secret = (self.method != ClientAuthMethod::None)
-            .then(|| derive_secrets(keyring, life, &id).next())
+            .then(|| derive_secrets(keyring, incarnation, &id).next())
             .flatten();
         (id.len() <= MAX_ID_BYTES).then_some(IssuedClient { id, secret })
     }
@@ -95,21 +97,32 @@ impl ClientRegistration {
     }
 }
 
-/// Returns the client of this id; `None` if this tenant did not issue it in its current life.
-pub(super) fn open_client_id(keyring: &Keyring, lived: &TenantIncarnation, id: &str) -> Option<OAuthClient> {
-    let life = &lived.current;
+/// Returns the client of this id; `None` if this tenant did not issue it in its current
+/// incarnation.
+pub(super) fn open_client_id(
+    keyring: &Keyring,
+    tenant_incarnation: &TenantIncarnation,
+    id: &str,
+) -> Option<OAuthClient> {
+    let incarnation = &tenant_incarnation.current;
     let sealed = id.strip_prefix(ID_PREFIX).filter(|_| id.len() <= MAX_ID_BYTES)?;
-    // Clients keep their ids permanently, so ids of an earlier version without lives are still
-    // accepted.
-    let earlier =
-        || lived.legacy.as_ref().and_then(|_| sealed::open_legacy(keyring, CLIENT_ID, life, sealed));
-    let opened = sealed::open(keyring, CLIENT_ID, life, "", sealed).or_else(earlier)?;
+    // Clients keep their ids permanently, so ids of an earlier version without incarnations are
+    // still accepted.
+    let earlier = || {
+        tenant_incarnation
+            .legacy
+            .as_ref()
+            .and_then(|_| sealed::open_legacy(keyring, CLIENT_ID, incarnation, sealed))
+    };
+    let opened = sealed::open(keyring, CLIENT_ID, incarnation, "", sealed).or_else(earlier)?;
     let text = String::from_utf8(opened).ok()?;
     let registration = ClientRegistration::decode(&text)?;
     let method = registration.method;
     let secrets = match method {
         ClientAuthMethod::None => Vec::new(),
-        _ => derive_secrets(keyring, life, id).map(|secret| Digest::of(secret.expose().as_bytes())).collect(),
+        _ => derive_secrets(keyring, incarnation, id)
+            .map(|secret| Digest::of(secret.expose().as_bytes()))
+            .collect(),
     };
     Some(OAuthClient {
         id: id.into(),
@@ -128,8 +141,8 @@ pub(super) fn open_client_id(keyring: &Keyring, lived: &TenantIncarnation, id: &
 
 /// Returns the secrets of an id: the one that is issued now, then those of older master keys that
 /// are still valid.
-fn derive_secrets(keyring: &Keyring, life: &Incarnation, id: &str) -> impl Iterator<Item = Secret> {
-    keyring.derive_keys("client-secret", life.tenant()).into_iter().map(move |key| {
+fn derive_secrets(keyring: &Keyring, incarnation: &Incarnation, id: &str) -> impl Iterator<Item = Secret> {
+    keyring.derive_keys("client-secret", incarnation.tenant()).into_iter().map(move |key| {
         let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), id.as_bytes());
         Secret::new(BASE64_URL_SAFE_NO_PAD.encode(tag))
     })

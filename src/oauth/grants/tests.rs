@@ -167,7 +167,7 @@ async fn a_login_without_entras_token_cannot_be_renewed() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_is_idle_for_thirty_days_at_most_and_lives_for_ninety() {
+async fn a_refresh_token_may_idle_for_thirty_days_and_its_grant_lasts_ninety() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let client = server.register_public();

@@ -79,7 +79,7 @@ impl SigningKeyCache {
     pub(in crate::oauth) async fn load(
         &self,
         store: &AuthStore,
-        life: &Incarnation,
+        incarnation: &Incarnation,
         now: Timestamp,
     ) -> Result<Arc<SigningKeySet>, Unavailable> {
         let at_hand = || self.set.load_full().filter(|set| !set.has_retired_keys(now));
@@ -89,7 +89,7 @@ impl SigningKeyCache {
         let _one_at_a_time = self.loading.lock().await;
         match at_hand() {
             Some(set) => Ok(set),
-            None => self.load_from_store(store, life, now).await,
+            None => self.load_from_store(store, incarnation, now).await,
         }
     }
 
@@ -97,37 +97,37 @@ impl SigningKeyCache {
     pub(in crate::oauth) async fn rotate(
         &self,
         store: &AuthStore,
-        life: &Incarnation,
+        incarnation: &Incarnation,
         now: Timestamp,
         how: KeyRotation,
     ) -> Result<Arc<SigningKeySet>, Unavailable> {
         let _one_at_a_time = self.loading.lock().await;
-        let known = store.load_signing_keys(life).await.map_err(Unavailable::from_store)?;
+        let known = store.load_signing_keys(incarnation).await.map_err(Unavailable::from_store)?;
         let (signs_from, is_replaced): (_, fn(&SigningKey, Timestamp) -> bool) = match how {
             // Replaces a next key that has not signed yet, so that there is at most one.
             KeyRotation::Gentle => (now + PUBLISH_AHEAD, |key, now| key.signs_from > now),
             KeyRotation::Emergency => (now, |_, _| true),
         };
         let gone = known.into_iter().filter(|key| is_replaced(key, now)).map(|key| key.kid).collect();
-        let keys = store.replace_signing_keys(life, Some(generate(signs_from)), gone).await;
+        let keys = store.replace_signing_keys(incarnation, Some(generate(signs_from)), gone).await;
         self.cache_keys(keys.map_err(Unavailable::from_store)?)
     }
 
     async fn load_from_store(
         &self,
         store: &AuthStore,
-        life: &Incarnation,
+        incarnation: &Incarnation,
         now: Timestamp,
     ) -> Result<Arc<SigningKeySet>, Unavailable> {
-        let mut keys = store.load_signing_keys(life).await.map_err(Unavailable::from_store)?;
+        let mut keys = store.load_signing_keys(incarnation).await.map_err(Unavailable::from_store)?;
         if keys.is_empty() {
-            let first = store.insert_first_signing_key(life, generate(now)).await;
+            let first = store.insert_first_signing_key(incarnation, generate(now)).await;
             keys = first.map_err(Unavailable::from_store)?;
         }
         let retired = count_retired(keys.iter().map(|key| key.signs_from), now);
         let gone: Vec<_> = keys.drain(..retired).map(|key| key.kid).collect();
         if !gone.is_empty() {
-            let left = store.replace_signing_keys(life, None, gone).await;
+            let left = store.replace_signing_keys(incarnation, None, gone).await;
             keys = left.map_err(Unavailable::from_store)?;
         }
         self.cache_keys(keys)

@@ -140,7 +140,7 @@ pub struct Revocation {
 /// All revocations in the store.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct StoredRevocations {
-    /// The revocations that opened, each with the life it belongs to.
+    /// The revocations that opened, each with the incarnation it belongs to.
     pub known: Vec<(Incarnation, Revocation)>,
     /// How many revocations were tampered with, so that it is unknown whose tokens they meant.
     pub unreadable: usize,

@@ -1,23 +1,23 @@
-//! One life of a tenant: the scope of grants, signing keys, clients and revocations.
+//! One incarnation of a tenant: the scope of grants, signing keys, clients and revocations.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::base::{hex, random};
 
-/// The id of one life of a tenant. It is never disclosed, so what it is mixed into cannot be
+/// The id of one incarnation of a tenant. It is never disclosed, so what it is mixed into cannot be
 /// guessed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IncarnationId(pub(super) [u8; 16]);
 
 impl IncarnationId {
-    /// Returns the bytes, to mix them into values that belong to the life.
+    /// Returns the bytes, to mix them into values that belong to the incarnation.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 }
 
-/// A tenant in one of its lives. Cheap to clone.
+/// A tenant in one of its incarnations. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Incarnation {
     pub(super) tenant: Arc<str>,
@@ -25,12 +25,12 @@ pub struct Incarnation {
 }
 
 impl Incarnation {
-    /// Begins a new life of the tenant of this name.
+    /// Begins a new incarnation of the tenant of this name.
     pub fn new(tenant: &Arc<str>) -> Self {
         Self::from_parts(tenant, IncarnationId(random::bytes()))
     }
 
-    /// Builds the life with this id.
+    /// Builds the incarnation with this id.
     pub fn from_parts(tenant: &Arc<str>, id: IncarnationId) -> Self {
         Self { tenant: Arc::clone(tenant), id }
     }
@@ -40,7 +40,7 @@ impl Incarnation {
         &self.tenant
     }
 
-    /// Returns the id of the life.
+    /// Returns the id of the incarnation.
     pub fn id(&self) -> IncarnationId {
         self.id
     }
@@ -51,30 +51,30 @@ impl Incarnation {
     }
 }
 
-/// A life as it is stored.
+/// An incarnation as it is stored.
 #[derive(Debug, Clone)]
 pub struct IncarnationRecord {
-    /// The tenant and the id of the life.
+    /// The tenant and the id of the incarnation.
     pub incarnation: Incarnation,
     /// The entry that holds the name; none yet if an earlier version stored what belongs to the
-    /// life.
+    /// incarnation.
     pub entry_id: Option<Arc<str>>,
     /// Data of the caller, in the clear; it is sealed before it reaches the disk.
     pub payload: Vec<u8>,
 }
 
-/// A change to the life of a tenant.
+/// A change to the incarnation of a tenant.
 #[derive(Debug, Clone)]
 pub enum IncarnationChange {
-    /// This life begins, or stays; everything that belongs to another life of the tenant is
-    /// deleted.
+    /// This incarnation begins, or stays; everything that belongs to another incarnation of the
+    /// tenant is deleted.
     Begin(IncarnationRecord),
-    /// The tenant has no life any more: everything stored for its logins is deleted.
+    /// The tenant has no incarnation any more: everything stored for its logins is deleted.
     End(Arc<str>),
 }
 
 impl IncarnationChange {
-    /// Returns the tenant whose life changes.
+    /// Returns the tenant whose incarnation changes.
     pub fn tenant(&self) -> &Arc<str> {
         match self {
             Self::Begin(kept) => &kept.incarnation.tenant,

@@ -9,7 +9,7 @@ const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 /// Creates a store with one grant, changes its file by `sql`, and opens it again.
 async fn reopen_after(sql: &str) -> (tempfile::TempDir, Store, Incarnation, GrantId) {
     let (folder, store) = new_store();
-    let (life, id) = (Incarnation::new(&"acme".into()), GrantId::random());
+    let (incarnation, id) = (Incarnation::new(&"acme".into()), GrantId::random());
     let grant = CreateGrant {
         id,
         client_id: "client".into(),
@@ -18,25 +18,25 @@ async fn reopen_after(sql: &str) -> (tempfile::TempDir, Store, Incarnation, Gran
         family_key: [7; 32],
         payload: b"payload".to_vec(),
     };
-    store.auth().create_grant(&life, grant).await.expect("written");
+    store.auth().create_grant(&incarnation, grant).await.expect("written");
     drop(store);
     let file = rusqlite::Connection::open(folder.path().join("tenantd.db")).expect("opened");
     file.execute_batch(sql).expect("changed");
     drop(file);
     let store = open_store(folder.path(), &KeySource::State);
-    (folder, store, life, id)
+    (folder, store, incarnation, id)
 }
 
 #[tokio::test]
 async fn failures_are_told_apart_by_their_kind() {
-    let (_folder, store, life, id) = reopen_after("").await;
-    assert!(store.auth().load_grant(&life, id, NOW).await.expect("read").is_some());
+    let (_folder, store, incarnation, id) = reopen_after("").await;
+    assert!(store.auth().load_grant(&incarnation, id, NOW).await.expect("read").is_some());
     for (sql, kind) in [
         ("UPDATE grants SET client_id = 'other'", ErrorKind::Corrupt),
         ("DROP TABLE grants", ErrorKind::Unavailable),
     ] {
-        let (_folder, store, life, id) = reopen_after(sql).await;
-        let error = store.auth().load_grant(&life, id, NOW).await.expect_err(sql);
+        let (_folder, store, incarnation, id) = reopen_after(sql).await;
+        let error = store.auth().load_grant(&incarnation, id, NOW).await.expect_err(sql);
         assert_eq!(error.kind(), kind, "{sql}: {error}");
     }
 }

@@ -78,11 +78,11 @@ impl LocalTables {
         connection: &Connection,
     ) -> rusqlite::Result<HashMap<String, StoredEntry>> {
         let mut claims = HashMap::new();
-        for (stem, about) in select_claims(connection)? {
-            match self.open_claims(&stem, &about) {
-                Some(entry) => drop(claims.insert(stem, entry)),
+        for (entry_id, about) in select_claims(connection)? {
+            match self.open_claims(&entry_id, &about) {
+                Some(entry) => drop(claims.insert(entry_id, entry)),
                 None => tracing::error!(
-                    entry = stem,
+                    entry = entry_id,
                     "the store's record of this entry's name and paths was changed, or encrypted with \
                      another master key: the gateway ignores it"
                 ),
@@ -97,16 +97,16 @@ impl LocalTables {
             return Ok(0);
         }
         let all = select_claims(connection)?;
-        Ok(all.iter().filter(|(stem, about)| self.open_claims(stem, about).is_none()).count())
+        Ok(all.iter().filter(|(entry_id, about)| self.open_claims(entry_id, about).is_none()).count())
     }
 
-    fn open_claims(&self, stem: &str, about: &[u8]) -> Option<StoredEntry> {
+    fn open_claims(&self, entry_id: &str, about: &[u8]) -> Option<StoredEntry> {
         let ClaimsRecord { holding, refused } =
-            serde_json::from_slice(&self.keyring.open(&seal_context(stem), about)?).ok()?;
+            serde_json::from_slice(&self.keyring.open(&seal_context(entry_id), about)?).ok()?;
         let holding = holding.and_then(HeldClaimRecord::into_claim).map(Arc::new);
         let refused = refused.and_then(|digest| Digest::parse_hex(&digest));
         Some(StoredEntry {
-            entry_id: stem.to_owned(),
+            entry_id: entry_id.to_owned(),
             claim: holding,
             rejected_claim: refused,
             ..StoredEntry::default()
@@ -115,12 +115,15 @@ impl LocalTables {
 
     /// Seals claims anew that an older master key sealed, so that its line can be removed.
     pub(in crate::store) fn reseal_claims(&self, connection: &Connection) -> rusqlite::Result<()> {
-        for (stem, about) in select_claims(connection)? {
-            let opened =
-                self.keyring.open(&seal_context(&stem), &about).filter(|_| !self.keyring.is_current(&about));
+        for (entry_id, about) in select_claims(connection)? {
+            let opened = self
+                .keyring
+                .open(&seal_context(&entry_id), &about)
+                .filter(|_| !self.keyring.is_current(&about));
             if let Some(opened) = opened {
-                let sealed = self.keyring.seal(&seal_context(&stem), &opened);
-                connection.execute("UPDATE claims SET about = ?2 WHERE stem = ?1", params![stem, sealed])?;
+                let sealed = self.keyring.seal(&seal_context(&entry_id), &opened);
+                connection
+                    .execute("UPDATE claims SET about = ?2 WHERE stem = ?1", params![entry_id, sealed])?;
             }
         }
         Ok(())
@@ -132,8 +135,8 @@ fn select_claims(connection: &Connection) -> rusqlite::Result<Vec<(String, Vec<u
     all.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
-fn seal_context(stem: &str) -> SealContext<'_> {
-    SealContext { purpose: "claims", tenant: stem, row: "" }
+fn seal_context(entry_id: &str) -> SealContext<'_> {
+    SealContext { purpose: "claims", tenant: entry_id, row: "" }
 }
 
 /// The prepared statements that write claims.
@@ -153,18 +156,18 @@ impl<'a> ClaimsWriteTx<'a> {
     }
 
     pub(super) fn replace(&mut self, claims: &EntryClaims, keys: &Keyring) -> rusqlite::Result<()> {
-        let EntryClaims { entry_id: stem, claim: holding, rejected_claim: refused } = claims;
+        let EntryClaims { entry_id, claim: holding, rejected_claim: refused } = claims;
         if holding.is_none() && refused.is_none() {
-            return self.delete(stem);
+            return self.delete(entry_id);
         }
         let holding = holding.as_deref().map(HeldClaimRecord::from_claim);
         let refused = refused.map(|digest| digest.to_string());
         let kept = serde_json::to_vec(&ClaimsRecord { holding, refused }).expect("claims are plain data");
-        self.set.execute(params![&**stem, keys.seal(&seal_context(stem), &kept)]).map(drop)
+        self.set.execute(params![&**entry_id, keys.seal(&seal_context(entry_id), &kept)]).map(drop)
     }
 
-    pub(super) fn delete(&mut self, stem: &str) -> rusqlite::Result<()> {
-        self.forget.execute([stem]).map(drop)
+    pub(super) fn delete(&mut self, entry_id: &str) -> rusqlite::Result<()> {
+        self.forget.execute([entry_id]).map(drop)
     }
 }
 

@@ -10,28 +10,32 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::store::keyring::{Keyring, SealContext};
 
 /// Seals an entry anew after a change.
-pub(super) fn seal_entry(connection: &Connection, keys: &Keyring, stem: &str) -> rusqlite::Result<()> {
-    let Some((columns, _)) = read_columns(connection, stem)? else { return Ok(()) };
-    let sealed = keys.seal_row(&seal_context(stem), &columns, b"");
+pub(super) fn seal_entry(connection: &Connection, keys: &Keyring, entry_id: &str) -> rusqlite::Result<()> {
+    let Some((columns, _)) = read_columns(connection, entry_id)? else { return Ok(()) };
+    let sealed = keys.seal_row(&seal_context(entry_id), &columns, b"");
     let update = "UPDATE entries SET seal = ?2 WHERE stem = ?1";
-    connection.prepare_cached(update)?.execute(params![stem, sealed]).map(drop)
+    connection.prepare_cached(update)?.execute(params![entry_id, sealed]).map(drop)
 }
 
 /// Returns whether an entry is as it was written; also if there is no such entry.
-pub(super) fn is_intact(connection: &Connection, keys: &Keyring, stem: &str) -> rusqlite::Result<bool> {
-    let Some((columns, seal)) = read_columns(connection, stem)? else { return Ok(true) };
-    Ok(keys.open_row(&seal_context(stem), &columns, &seal).is_some())
+pub(super) fn is_intact(connection: &Connection, keys: &Keyring, entry_id: &str) -> rusqlite::Result<bool> {
+    let Some((columns, seal)) = read_columns(connection, entry_id)? else { return Ok(true) };
+    Ok(keys.open_row(&seal_context(entry_id), &columns, &seal).is_some())
 }
 
 /// Pauses an entry that was tampered with, and drops the rest of what its row says: an operator has
 /// decided none of it.
-pub(super) fn pause_if_tampered(connection: &Connection, keys: &Keyring, stem: &str) -> rusqlite::Result<()> {
-    if is_intact(connection, keys, stem)? {
+pub(super) fn pause_if_tampered(
+    connection: &Connection,
+    keys: &Keyring,
+    entry_id: &str,
+) -> rusqlite::Result<()> {
+    if is_intact(connection, keys, entry_id)? {
         return Ok(());
     }
     let update = "UPDATE entries SET paused = 1, in_force = NULL, held_against = NULL WHERE stem = ?1";
-    connection.execute(update, [stem])?;
-    seal_entry(connection, keys, stem)
+    connection.execute(update, [entry_id])?;
+    seal_entry(connection, keys, entry_id)
 }
 
 /// Seals all entries after a step of the schema, except those in `changed`.
@@ -41,16 +45,18 @@ pub(in crate::store) fn seal_all_except(
     changed: &HashSet<String>,
 ) -> rusqlite::Result<()> {
     let all = entry_ids(connection)?;
-    all.iter().filter(|stem| !changed.contains(*stem)).try_for_each(|stem| seal_entry(connection, keys, stem))
+    all.iter()
+        .filter(|entry_id| !changed.contains(*entry_id))
+        .try_for_each(|entry_id| seal_entry(connection, keys, entry_id))
 }
 
 /// Seals entries anew that an older master key sealed, so that its line can be removed.
 pub(in crate::store) fn reseal_entries(connection: &Connection, keys: &Keyring) -> rusqlite::Result<()> {
     let mut select = connection.prepare("SELECT stem, seal FROM entries")?;
     let all = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    for (stem, seal) in all.collect::<Result<Vec<(String, Vec<u8>)>, _>>()? {
-        if !keys.is_current(&seal) && is_intact(connection, keys, &stem)? {
-            self::seal_entry(connection, keys, &stem)?;
+    for (entry_id, seal) in all.collect::<Result<Vec<(String, Vec<u8>)>, _>>()? {
+        if !keys.is_current(&seal) && is_intact(connection, keys, &entry_id)? {
+            self::seal_entry(connection, keys, &entry_id)?;
         }
     }
     Ok(())
@@ -62,9 +68,9 @@ pub(in crate::store) fn tampered_entries(
     keys: &Keyring,
 ) -> rusqlite::Result<HashSet<String>> {
     let mut changed = HashSet::new();
-    for stem in entry_ids(connection)? {
-        if !is_intact(connection, keys, &stem)? {
-            changed.insert(stem);
+    for entry_id in entry_ids(connection)? {
+        if !is_intact(connection, keys, &entry_id)? {
+            changed.insert(entry_id);
         }
     }
     Ok(changed)
@@ -78,7 +84,7 @@ fn entry_ids(connection: &Connection) -> rusqlite::Result<Vec<String>> {
 type EntryColumns = (Vec<Vec<u8>>, Vec<u8>);
 
 /// Returns all columns of an entry, each preceded by its name, and the seal.
-fn read_columns(connection: &Connection, stem: &str) -> rusqlite::Result<Option<EntryColumns>> {
+fn read_columns(connection: &Connection, entry_id: &str) -> rusqlite::Result<Option<EntryColumns>> {
     let mut select = connection.prepare_cached("SELECT * FROM entries WHERE stem = ?1")?;
     let read = |row: &Row<'_>| {
         // Ask for the names after the statement runs: a cached statement learns of a new column
@@ -93,7 +99,7 @@ fn read_columns(connection: &Connection, stem: &str) -> rusqlite::Result<Option<
         }
         Ok((columns, seal))
     };
-    select.query_row([stem], read).optional()
+    select.query_row([entry_id], read).optional()
 }
 
 /// Encodes a value with its type in front.
@@ -107,8 +113,8 @@ fn encode_value(value: ValueRef<'_>) -> Vec<u8> {
     }
 }
 
-fn seal_context(stem: &str) -> SealContext<'_> {
-    SealContext { purpose: "entry", tenant: stem, row: "" }
+fn seal_context(entry_id: &str) -> SealContext<'_> {
+    SealContext { purpose: "entry", tenant: entry_id, row: "" }
 }
 
 #[cfg(test)]

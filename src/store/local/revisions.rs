@@ -20,7 +20,7 @@ pub const REVISIONS_KEPT: u64 = 10;
 /// A revision that was accepted and serves from now on.
 #[derive(Debug, Clone)]
 pub struct AcceptedRevision {
-    /// The entry's stem.
+    /// The entry's id.
     pub entry_id: String,
     /// Counts up from 1 for each entry.
     pub number: u64,
@@ -44,12 +44,12 @@ pub enum EntryChange {
 }
 
 impl EntryChange {
-    /// Returns the stem of the entry that changes.
+    /// Returns the id of the entry that changes.
     fn entry_id(&self) -> &str {
         match self {
             Self::Accept(accepted) => &accepted.entry_id,
             Self::Claims(claims) => &claims.entry_id,
-            Self::Remove(stem) => stem,
+            Self::Remove(entry_id) => entry_id,
         }
     }
 }
@@ -83,21 +83,21 @@ impl LocalTables {
             let entry = |row: &Row<'_>| {
                 let digest = |text: Option<String>| text.and_then(|text| Digest::parse_hex(&text));
                 let in_force = row.get::<_, Option<i64>>(1)?.zip(digest(row.get(2)?));
-                let stem: String = row.get(0)?;
-                let claimed = claims.remove(&stem).unwrap_or_default();
-                // Of a row that was tampered with nothing counts but the stem.
-                if changed.contains(&stem) {
+                let entry_id: String = row.get(0)?;
+                let claimed = claims.remove(&entry_id).unwrap_or_default();
+                // Of a row that was tampered with nothing counts but the id.
+                if changed.contains(&entry_id) {
                     tracing::error!(
-                        entry = stem,
+                        entry = entry_id,
                         "the store's record of this entry was changed, or encrypted with another master key, \
                          so the entry is paused. Check its files, then resume it with \"tenantd tenants \
                          resume\""
                     );
                     let last = row.get::<_, Option<i64>>(5)?.unwrap_or_default().unsigned_abs();
-                    return Ok(StoredEntry { entry_id: stem, last_number: last, paused: true, ..claimed });
+                    return Ok(StoredEntry { entry_id, last_number: last, paused: true, ..claimed });
                 }
                 Ok(StoredEntry {
-                    entry_id: stem,
+                    entry_id,
                     live: in_force.map(|(number, digest)| (number.unsigned_abs(), digest)),
                     paused: row.get(3)?,
                     pinned_against: digest(row.get(4)?),
@@ -136,7 +136,7 @@ impl LocalTables {
                         )?;
                     }
                     EntryChange::Claims(claims) => pen.write_claims(claims, &self.keyring)?,
-                    EntryChange::Remove(stem) => pen.remove(stem)?,
+                    EntryChange::Remove(entry_id) => pen.remove(entry_id)?,
                 }
                 entry_seal::seal_entry(&transaction, &self.keyring, change.entry_id())?;
             }
@@ -152,42 +152,42 @@ impl LocalTables {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn pin_revision(&self, stem: &str, number: u64, against: Option<Digest>) -> Result<(), Error> {
+    pub fn pin_revision(&self, entry_id: &str, number: u64, against: Option<Digest>) -> Result<(), Error> {
         let against = against.map(|digest| digest.to_string());
         let sql = "UPDATE entries SET in_force = ?2, held_against = ?3 WHERE stem = ?1";
-        self.update_entry(stem, sql, params![stem, number.cast_signed(), against])
+        self.update_entry(entry_id, sql, params![entry_id, number.cast_signed(), against])
     }
 
     /// Pauses an entry, or resumes it.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn set_paused(&self, stem: &str, paused: bool) -> Result<(), Error> {
+    pub fn set_paused(&self, entry_id: &str, paused: bool) -> Result<(), Error> {
         let sql = "INSERT INTO entries (stem, paused) VALUES (?1, ?2)
                    ON CONFLICT (stem) DO UPDATE SET paused = ?2";
-        self.update_entry(stem, sql, params![stem, paused])
+        self.update_entry(entry_id, sql, params![entry_id, paused])
     }
 
     /// Deletes everything about an entry, its pause included.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub fn delete_entry(&self, stem: &str) -> Result<(), Error> {
-        self.apply_changes(&[EntryChange::Remove(stem.to_owned())])?;
-        self.update_entry(stem, "DELETE FROM entries WHERE stem = ?1", params![stem])
+    pub fn delete_entry(&self, entry_id: &str) -> Result<(), Error> {
+        self.apply_changes(&[EntryChange::Remove(entry_id.to_owned())])?;
+        self.update_entry(entry_id, "DELETE FROM entries WHERE stem = ?1", params![entry_id])
     }
 
     /// Returns the revisions of an entry, newest first.
     ///
     /// # Errors
     /// [`Error::Database`] if they cannot be read.
-    pub fn list_revisions(&self, stem: &str) -> Result<Vec<RevisionInfo>, Error> {
+    pub fn list_revisions(&self, entry_id: &str) -> Result<Vec<RevisionInfo>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
             let connection = self.database.connection();
             let mut all = connection.prepare(
                 "SELECT number, digest, accepted_at FROM revisions WHERE stem = ?1 ORDER BY number DESC",
             )?;
-            let rows = all.query_map([stem], |row| {
+            let rows = all.query_map([entry_id], |row| {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
             })?;
             rows.collect()
@@ -207,39 +207,39 @@ impl LocalTables {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be read, [`Error::CannotUnseal`] if it does not open.
-    pub fn load_documents(&self, stem: &str, number: u64) -> Result<Option<Vec<u8>>, Error> {
+    pub fn load_documents(&self, entry_id: &str, number: u64) -> Result<Option<Vec<u8>>, Error> {
         let read = || {
             let sql = "SELECT documents FROM revisions WHERE stem = ?1 AND number = ?2";
-            let parameters = params![stem, number.cast_signed()];
+            let parameters = params![entry_id, number.cast_signed()];
             self.database.connection().query_row(sql, parameters, |row| row.get::<_, Vec<u8>>(0)).optional()
         };
         let Some(sealed) = read().map_err(self.database.error())? else { return Ok(None) };
-        let opened = self.keyring.open(&seal_context(stem, &number.to_string()), &sealed);
+        let opened = self.keyring.open(&seal_context(entry_id, &number.to_string()), &sealed);
         opened.map(Some).ok_or(Error::CannotUnseal)
     }
 
     /// Opens every sealed value and returns how many entries and revisions there are.
     pub(in crate::store) fn verify_entries(&self) -> Result<(usize, usize), Error> {
-        let stems = self.entry_ids()?;
+        let entry_ids = self.entry_ids()?;
         let changed = || self.tampered_entries(&self.database.connection());
         if !changed().map_err(self.database.error())?.is_empty() {
             return Err(Error::CannotUnseal);
         }
         let mut revisions = 0;
-        for stem in &stems {
-            for mark in self.list_revisions(stem)? {
-                self.load_documents(stem, mark.number)?;
+        for entry_id in &entry_ids {
+            for mark in self.list_revisions(entry_id)? {
+                self.load_documents(entry_id, mark.number)?;
                 revisions += 1;
             }
         }
         let claims = || self.count_unreadable_claims(&self.database.connection());
         match claims().map_err(self.database.error())? {
-            0 => Ok((stems.len(), revisions)),
+            0 => Ok((entry_ids.len(), revisions)),
             _ => Err(Error::CannotUnseal),
         }
     }
 
-    /// Returns the stems of all entries; files of earlier versions have no other column that could
+    /// Returns the ids of all entries; files of earlier versions have no other column that could
     /// be relied on.
     fn entry_ids(&self) -> Result<Vec<String>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
@@ -259,13 +259,18 @@ impl LocalTables {
     }
 
     /// Changes an entry and seals it anew.
-    fn update_entry(&self, stem: &str, sql: &str, parameters: &[&dyn rusqlite::ToSql]) -> Result<(), Error> {
+    fn update_entry(
+        &self,
+        entry_id: &str,
+        sql: &str,
+        parameters: &[&dyn rusqlite::ToSql],
+    ) -> Result<(), Error> {
         let change = || -> rusqlite::Result<usize> {
             let mut connection = self.database.connection();
             let transaction = connection.transaction()?;
-            entry_seal::pause_if_tampered(&transaction, &self.keyring, stem)?;
+            entry_seal::pause_if_tampered(&transaction, &self.keyring, entry_id)?;
             let rows = transaction.execute(sql, parameters)?;
-            entry_seal::seal_entry(&transaction, &self.keyring, stem)?;
+            entry_seal::seal_entry(&transaction, &self.keyring, entry_id)?;
             transaction.commit().map(|()| rows)
         };
         let outcome = change();
@@ -307,25 +312,31 @@ impl<'a> RevisionWriteTx<'a> {
     }
 
     fn accept(&mut self, accepted: &AcceptedRevision, sealed: &[u8]) -> rusqlite::Result<()> {
-        let AcceptedRevision { entry_id: stem, digest, accepted_at: at, .. } = accepted;
+        let AcceptedRevision { entry_id, digest, accepted_at: at, .. } = accepted;
         let number = accepted.number.cast_signed();
-        self.upsert_entry.execute(params![stem, number])?;
-        self.insert_revision.execute(params![stem, number, digest.to_string(), at.to_string(), sealed])?;
-        self.prune_revisions.execute(params![stem, number, REVISIONS_KEPT.cast_signed()]).map(drop)
+        self.upsert_entry.execute(params![entry_id, number])?;
+        self.insert_revision.execute(params![
+            entry_id,
+            number,
+            digest.to_string(),
+            at.to_string(),
+            sealed
+        ])?;
+        self.prune_revisions.execute(params![entry_id, number, REVISIONS_KEPT.cast_signed()]).map(drop)
     }
 
     fn write_claims(&mut self, claims: &EntryClaims, keys: &Keyring) -> rusqlite::Result<()> {
         self.claims.replace(claims, keys)
     }
 
-    fn remove(&mut self, stem: &str) -> rusqlite::Result<()> {
-        self.remove_entry.iter_mut().try_for_each(|statement| statement.execute([stem]).map(drop))?;
-        self.claims.delete(stem)
+    fn remove(&mut self, entry_id: &str) -> rusqlite::Result<()> {
+        self.remove_entry.iter_mut().try_for_each(|statement| statement.execute([entry_id]).map(drop))?;
+        self.claims.delete(entry_id)
     }
 }
 
-fn seal_context<'a>(stem: &'a str, number: &'a str) -> SealContext<'a> {
-    SealContext { purpose: "revision", tenant: stem, row: number }
+fn seal_context<'a>(entry_id: &'a str, number: &'a str) -> SealContext<'a> {
+    SealContext { purpose: "revision", tenant: entry_id, row: number }
 }
 
 #[cfg(test)]
@@ -333,11 +344,11 @@ mod tests {
     use super::*;
     use crate::store::testkit::new_local_tables;
 
-    fn accept(store: &LocalTables, stem: &str, number: u64) {
-        let documents = format!("{stem} {number}").into_bytes();
+    fn accept(store: &LocalTables, entry_id: &str, number: u64) {
+        let documents = format!("{entry_id} {number}").into_bytes();
         let digest = Digest::of(&documents);
         let accepted = AcceptedRevision {
-            entry_id: stem.into(),
+            entry_id: entry_id.into(),
             number,
             digest,
             accepted_at: Timestamp::UNIX_EPOCH,
@@ -346,8 +357,8 @@ mod tests {
         store.apply_changes(&[EntryChange::Accept(accepted)]).expect("written");
     }
 
-    fn entry(store: &LocalTables, stem: &str) -> Option<StoredEntry> {
-        store.load_entries().expect("read").into_iter().find(|entry| entry.entry_id == stem)
+    fn entry(store: &LocalTables, entry_id: &str) -> Option<StoredEntry> {
+        store.load_entries().expect("read").into_iter().find(|entry| entry.entry_id == entry_id)
     }
 
     #[test]
@@ -383,8 +394,8 @@ mod tests {
     #[test]
     fn a_pause_outlives_its_entry_and_nothing_else_does() {
         let (_folder, store) = new_local_tables();
-        for stem in ["acme", "beta"] {
-            accept(&store, stem, 1);
+        for entry_id in ["acme", "beta"] {
+            accept(&store, entry_id, 1);
         }
         store.set_paused("acme", true).expect("paused");
         store

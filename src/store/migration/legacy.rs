@@ -1,5 +1,5 @@
-//! What versions without lives of tenants stored. Part of the step to schema version 3, which takes
-//! code, because SQL cannot seal.
+//! What versions without incarnations of tenants stored. Part of the step to schema version 3,
+//! which takes code, because SQL cannot seal.
 
 use rusqlite::Transaction;
 
@@ -10,25 +10,25 @@ use crate::store::auth::tables::{clients, grants, incarnations, signing_keys};
 use crate::store::database::Database;
 use crate::store::keyring::{Keyring, SealContext};
 
-/// Assigns everything that an earlier version stored to lives that begin now and have no holder
-/// yet, and seals it so that seals cover whole rows. A value that does not open stays as it is, and
-/// opens nowhere.
+/// Assigns everything that an earlier version stored to incarnations that begin now and have no
+/// holder yet, and seals it so that seals cover whole rows. A value that does not open stays as it
+/// is, and opens nowhere.
 pub(super) fn assign_incarnations(transaction: &Transaction<'_>, keys: &Keyring) -> rusqlite::Result<()> {
     let all = OWNED_TABLES.map(|table| format!("SELECT tenant FROM {table}")).join(" UNION ");
     let tenants: Vec<String> =
         transaction.prepare(&all)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     for tenant in tenants {
-        let life = Incarnation::new(&tenant.into());
-        grants::migrate_legacy(transaction, keys, &life)?;
-        signing_keys::migrate_legacy(transaction, keys, &life)?;
-        clients::migrate_legacy(transaction, keys, &life)?;
-        incarnations::insert_unheld(transaction, keys, life)?;
+        let incarnation = Incarnation::new(&tenant.into());
+        grants::migrate_legacy(transaction, keys, &incarnation)?;
+        signing_keys::migrate_legacy(transaction, keys, &incarnation)?;
+        clients::migrate_legacy(transaction, keys, &incarnation)?;
+        incarnations::insert_unheld(transaction, keys, incarnation)?;
     }
     Ok(())
 }
 
-/// Opens the grants, signing keys and clients of a schema without lives, and returns how many
-/// of each there are.
+/// Opens the grants, signing keys and clients of a schema without incarnations, and returns how
+/// many of each there are.
 pub(in crate::store) fn verify(database: &Database, keys: &Keyring) -> Result<[usize; 3], Error> {
     const ALL: [(&str, &str); 3] = [
         ("SELECT tenant, lower(hex(id)), details FROM grants", "grant"),

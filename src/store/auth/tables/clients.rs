@@ -20,16 +20,17 @@ impl AuthTables {
     /// [`Error::Database`] if it cannot be written.
     pub(in crate::store) fn insert_client(
         &self,
-        life: &Incarnation,
+        incarnation: &Incarnation,
         id: &str,
         document: &[u8],
     ) -> Result<bool, Error> {
         const INSERT: &str = "INSERT INTO clients (tenant, life, id, document) VALUES (?1, ?2, ?3, ?4)
                               ON CONFLICT DO NOTHING";
-        let sealed = self.keyring.seal_row(&seal_context(life, id), &clear_columns(life), document);
-        let (life, id) = (life.clone(), id.to_owned());
+        let sealed =
+            self.keyring.seal_row(&seal_context(incarnation, id), &clear_columns(incarnation), document);
+        let (incarnation, id) = (incarnation.clone(), id.to_owned());
         self.database.commit(move |connection| {
-            let parameters = params![life.tenant(), life.id_bytes(), id, sealed];
+            let parameters = params![incarnation.tenant(), incarnation.id_bytes(), id, sealed];
             Ok(connection.execute(INSERT, parameters)? == 1)
         })
     }
@@ -40,19 +41,19 @@ impl AuthTables {
     /// [`Error::Database`] if it cannot be read, [`Error::CannotUnseal`] if it does not open.
     pub(in crate::store) fn load_client(
         &self,
-        life: &Incarnation,
+        incarnation: &Incarnation,
         id: &str,
     ) -> Result<Option<Vec<u8>>, Error> {
         const SELECT: &str = "SELECT document FROM clients WHERE tenant = ?1 AND life = ?2 AND id = ?3";
         let read = || {
             let connection = self.database.connection();
             let mut select = connection.prepare_cached(SELECT)?;
-            let parameters = params![life.tenant(), life.id_bytes(), id];
+            let parameters = params![incarnation.tenant(), incarnation.id_bytes(), id];
             select.query_row(parameters, |row| row.get::<_, Vec<u8>>(0)).optional()
         };
         let Some(sealed) = read().map_err(self.database.error())? else { return Ok(None) };
         self.keyring
-            .open_row(&seal_context(life, id), &clear_columns(life), &sealed)
+            .open_row(&seal_context(incarnation, id), &clear_columns(incarnation), &sealed)
             .map(Some)
             .ok_or(Error::CannotUnseal)
     }
@@ -61,12 +62,14 @@ impl AuthTables {
     ///
     /// # Errors
     /// [`Error::Database`] if they cannot be read.
-    pub(in crate::store) fn list_client_ids(&self, life: &Incarnation) -> Result<Vec<String>, Error> {
+    pub(in crate::store) fn list_client_ids(&self, incarnation: &Incarnation) -> Result<Vec<String>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
             let connection = self.database.connection();
             let mut select =
                 connection.prepare("SELECT id FROM clients WHERE tenant = ?1 AND life = ?2 ORDER BY id")?;
-            select.query_map(params![life.tenant(), life.id_bytes()], |row| row.get(0))?.collect()
+            select
+                .query_map(params![incarnation.tenant(), incarnation.id_bytes()], |row| row.get(0))?
+                .collect()
         };
         read().map_err(self.database.error())
     }
@@ -75,20 +78,23 @@ impl AuthTables {
     ///
     /// # Errors
     /// [`Error::Database`] if they cannot be read, [`Error::CannotUnseal`] if one does not open.
-    pub(in crate::store) fn load_clients(&self, life: &Incarnation) -> Result<Vec<(String, Vec<u8>)>, Error> {
-        let load = |id: String| Ok(self.load_client(life, &id)?.map(|document| (id, document)));
-        self.list_client_ids(life)?.into_iter().filter_map(|id| load(id).transpose()).collect()
+    pub(in crate::store) fn load_clients(
+        &self,
+        incarnation: &Incarnation,
+    ) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let load = |id: String| Ok(self.load_client(incarnation, &id)?.map(|document| (id, document)));
+        self.list_client_ids(incarnation)?.into_iter().filter_map(|id| load(id).transpose()).collect()
     }
 
     /// Deletes a client and returns whether there was one.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub(in crate::store) fn delete_client(&self, life: &Incarnation, id: &str) -> Result<bool, Error> {
+    pub(in crate::store) fn delete_client(&self, incarnation: &Incarnation, id: &str) -> Result<bool, Error> {
         const DELETE: &str = "DELETE FROM clients WHERE tenant = ?1 AND life = ?2 AND id = ?3";
-        let (life, id) = (life.clone(), id.to_owned());
+        let (incarnation, id) = (incarnation.clone(), id.to_owned());
         self.database.commit(move |connection| {
-            Ok(connection.execute(DELETE, params![life.tenant(), life.id_bytes(), id])? == 1)
+            Ok(connection.execute(DELETE, params![incarnation.tenant(), incarnation.id_bytes(), id])? == 1)
         })
     }
 
@@ -98,17 +104,18 @@ impl AuthTables {
     /// [`Error::Database`] if it cannot be written.
     pub(in crate::store) fn deny_client(
         &self,
-        life: &Incarnation,
+        incarnation: &Incarnation,
         id: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
         const INSERT: &str = "INSERT INTO denied_clients (tenant, life, client, denied_at, seal)
                               VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
         let (client, now) = (Digest::of(id.as_bytes()), now.as_second());
-        let seal = seal_denied(&self.keyring, life, &client, now);
-        let life = life.clone();
+        let seal = seal_denied(&self.keyring, incarnation, &client, now);
+        let incarnation = incarnation.clone();
         self.database.commit(move |connection| {
-            let parameters = params![life.tenant(), life.id_bytes(), client.as_bytes(), now, seal];
+            let parameters =
+                params![incarnation.tenant(), incarnation.id_bytes(), client.as_bytes(), now, seal];
             connection.execute(INSERT, parameters).map(drop)
         })
     }
@@ -117,14 +124,18 @@ impl AuthTables {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be read.
-    pub(in crate::store) fn is_client_denied(&self, life: &Incarnation, id: &str) -> Result<bool, Error> {
+    pub(in crate::store) fn is_client_denied(
+        &self,
+        incarnation: &Incarnation,
+        id: &str,
+    ) -> Result<bool, Error> {
         const SELECT: &str = "SELECT 1 FROM denied_clients WHERE tenant = ?1 AND life = ?2 AND client = ?3";
         let client = Digest::of(id.as_bytes());
         let read = || {
             let connection = self.database.connection();
             connection.prepare_cached(SELECT)?.exists(params![
-                life.tenant(),
-                life.id_bytes(),
+                incarnation.tenant(),
+                incarnation.id_bytes(),
                 client.as_bytes()
             ])
         };
@@ -138,9 +149,9 @@ impl AuthTables {
     /// [`Error::Database`] if they cannot be read.
     pub(in crate::store) fn tenants_with_unreadable_denials(&self) -> Result<Vec<Arc<str>>, Error> {
         let mut doubtful = Vec::new();
-        for life in self.incarnations_in("denied_clients")? {
-            match self.load_denied_clients(&life) {
-                Err(Error::CannotUnseal) => doubtful.push(Arc::clone(life.tenant())),
+        for incarnation in self.incarnations_in("denied_clients")? {
+            match self.load_denied_clients(&incarnation) {
+                Err(Error::CannotUnseal) => doubtful.push(Arc::clone(incarnation.tenant())),
                 denied => drop(denied?),
             }
         }
@@ -148,13 +159,13 @@ impl AuthTables {
     }
 
     /// Returns the digests of the ids of denied clients; an operator has denied each of them.
-    fn load_denied_clients(&self, life: &Incarnation) -> Result<Vec<Digest>, Error> {
+    fn load_denied_clients(&self, incarnation: &Incarnation) -> Result<Vec<Digest>, Error> {
         const SELECT: &str =
             "SELECT client, denied_at, seal FROM denied_clients WHERE tenant = ?1 AND life = ?2";
         let read = || -> rusqlite::Result<Vec<DeniedRow>> {
             let connection = self.database.connection();
             let mut select = connection.prepare_cached(SELECT)?;
-            let rows = select.query_map(params![life.tenant(), life.id_bytes()], |row| {
+            let rows = select.query_map(params![incarnation.tenant(), incarnation.id_bytes()], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })?;
             rows.collect()
@@ -163,7 +174,11 @@ impl AuthTables {
             let client = Digest::from_bytes(client);
             let row = client.to_string();
             self.keyring
-                .open_row(&denied_seal_context(life, &row), &denied_clear_columns(life, denied_at), &seal)
+                .open_row(
+                    &denied_seal_context(incarnation, &row),
+                    &denied_clear_columns(incarnation, denied_at),
+                    &seal,
+                )
                 .map(|_| client)
         };
         let rows = read().map_err(self.database.error())?;
@@ -173,15 +188,15 @@ impl AuthTables {
     /// Opens every client and returns how many there are.
     pub(in crate::store) fn verify_clients(&self) -> Result<usize, Error> {
         let mut opened = 0;
-        for life in self.incarnations_in("clients")? {
-            for id in self.list_client_ids(&life)? {
-                self.load_client(&life, &id)?;
+        for incarnation in self.incarnations_in("clients")? {
+            for id in self.list_client_ids(&incarnation)? {
+                self.load_client(&incarnation, &id)?;
                 opened += 1;
             }
         }
         self.incarnations_in("denied_clients")?
             .iter()
-            .try_for_each(|life| self.load_denied_clients(life).map(drop))?;
+            .try_for_each(|incarnation| self.load_denied_clients(incarnation).map(drop))?;
         Ok(opened)
     }
 }
@@ -189,54 +204,55 @@ impl AuthTables {
 /// Digest of the id, time of denial in seconds, seal.
 type DeniedRow = ([u8; 32], i64, Vec<u8>);
 
-/// Assigns the clients of an earlier version to a life.
+/// Assigns the clients of an earlier version to an incarnation.
 pub(in crate::store) fn migrate_legacy(
     transaction: &Transaction<'_>,
     keys: &Keyring,
-    life: &Incarnation,
+    incarnation: &Incarnation,
 ) -> rusqlite::Result<()> {
     let mut select = transaction.prepare("SELECT id, document FROM clients WHERE tenant = ?1")?;
-    let rows = select.query_map([life.tenant()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows = select.query_map([incarnation.tenant()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let rows: Vec<(String, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
     for (id, old) in rows {
-        let opened = keys.open(&seal_context(life, &id), &old);
-        let sealed = opened
-            .map_or(old, |document| keys.seal_row(&seal_context(life, &id), &clear_columns(life), &document));
+        let opened = keys.open(&seal_context(incarnation, &id), &old);
+        let sealed = opened.map_or(old, |document| {
+            keys.seal_row(&seal_context(incarnation, &id), &clear_columns(incarnation), &document)
+        });
         let update = "UPDATE clients SET life = ?3, document = ?4 WHERE tenant = ?1 AND id = ?2";
-        transaction.execute(update, params![life.tenant(), id, life.id_bytes(), sealed])?;
+        transaction.execute(update, params![incarnation.tenant(), id, incarnation.id_bytes(), sealed])?;
     }
     let mut select = transaction.prepare("SELECT client, denied_at FROM denied_clients WHERE tenant = ?1")?;
-    let rows = select.query_map([life.tenant()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows = select.query_map([incarnation.tenant()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let rows: Vec<([u8; 32], i64)> = rows.collect::<Result<_, _>>()?;
     for (client, denied_at) in rows {
-        let seal = seal_denied(keys, life, &Digest::from_bytes(client), denied_at);
+        let seal = seal_denied(keys, incarnation, &Digest::from_bytes(client), denied_at);
         let update = "UPDATE denied_clients SET life = ?3, seal = ?4 WHERE tenant = ?1 AND client = ?2";
-        transaction.execute(update, params![life.tenant(), client, life.id_bytes(), seal])?;
+        transaction.execute(update, params![incarnation.tenant(), client, incarnation.id_bytes(), seal])?;
     }
     Ok(())
 }
 
-fn seal_context<'a>(life: &'a Incarnation, id: &'a str) -> SealContext<'a> {
-    SealContext { purpose: "client", tenant: life.tenant(), row: id }
+fn seal_context<'a>(incarnation: &'a Incarnation, id: &'a str) -> SealContext<'a> {
+    SealContext { purpose: "client", tenant: incarnation.tenant(), row: id }
 }
 
 /// The columns that the seal covers but does not encrypt.
-fn clear_columns(life: &Incarnation) -> [&[u8]; 1] {
-    [life.id_bytes()]
+fn clear_columns(incarnation: &Incarnation) -> [&[u8]; 1] {
+    [incarnation.id_bytes()]
 }
 
-fn denied_seal_context<'a>(life: &'a Incarnation, client: &'a str) -> SealContext<'a> {
-    SealContext { purpose: "denied", tenant: life.tenant(), row: client }
+fn denied_seal_context<'a>(incarnation: &'a Incarnation, client: &'a str) -> SealContext<'a> {
+    SealContext { purpose: "denied", tenant: incarnation.tenant(), row: client }
 }
 
-fn denied_clear_columns(life: &Incarnation, denied_at: i64) -> [Vec<u8>; 2] {
-    [life.id_bytes().to_vec(), denied_at.to_be_bytes().to_vec()]
+fn denied_clear_columns(incarnation: &Incarnation, denied_at: i64) -> [Vec<u8>; 2] {
+    [incarnation.id_bytes().to_vec(), denied_at.to_be_bytes().to_vec()]
 }
 
-fn seal_denied(keys: &Keyring, life: &Incarnation, client: &Digest, denied_at: i64) -> Vec<u8> {
+fn seal_denied(keys: &Keyring, incarnation: &Incarnation, client: &Digest, denied_at: i64) -> Vec<u8> {
     keys.seal_row(
-        &denied_seal_context(life, &client.to_string()),
-        &denied_clear_columns(life, denied_at),
+        &denied_seal_context(incarnation, &client.to_string()),
+        &denied_clear_columns(incarnation, denied_at),
         b"",
     )
 }

@@ -24,7 +24,11 @@ impl AuthTables {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub(in crate::store) fn create_grant(&self, life: &Incarnation, grant: CreateGrant) -> Result<(), Error> {
+    pub(in crate::store) fn create_grant(
+        &self,
+        incarnation: &Incarnation,
+        grant: CreateGrant,
+    ) -> Result<(), Error> {
         const INSERT: &str = "
             INSERT INTO grants (tenant, life, id, client_id, number, issued_at, expires_at, ends_at, family, details)
             VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?6, ?7, ?8)";
@@ -33,17 +37,28 @@ impl AuthTables {
         let clear =
             GrantClearColumns { client_id: &grant.client_id, number: 0, issued: now, expires, ends: expires };
         let family = self.keyring.seal_row(
-            &family_context(life, &row),
-            &family_clear_columns(life, &grant.client_id),
+            &family_context(incarnation, &row),
+            &family_clear_columns(incarnation, &grant.client_id),
             &grant.family_key,
         );
-        let details =
-            self.keyring.seal_row(&payload_context(life, &row), &clear.to_columns(life), &grant.payload);
-        let life = life.clone();
+        let details = self.keyring.seal_row(
+            &payload_context(incarnation, &row),
+            &clear.to_columns(incarnation),
+            &grant.payload,
+        );
+        let incarnation = incarnation.clone();
         self.database.commit(move |connection| {
             let CreateGrant { id, client_id, .. } = grant;
-            let parameters =
-                params![life.tenant(), life.id_bytes(), id.0, client_id, now, expires, family, details];
+            let parameters = params![
+                incarnation.tenant(),
+                incarnation.id_bytes(),
+                id.0,
+                client_id,
+                now,
+                expires,
+                family,
+                details
+            ];
             connection.prepare_cached(INSERT)?.execute(parameters).map(drop)
         })
     }
@@ -54,7 +69,7 @@ impl AuthTables {
     /// [`Error::Database`] if it cannot be read, [`Error::CannotUnseal`] if it does not open.
     pub(in crate::store) fn load_grant(
         &self,
-        life: &Incarnation,
+        incarnation: &Incarnation,
         id: GrantId,
         now: Timestamp,
     ) -> Result<Option<Grant>, Error> {
@@ -64,15 +79,15 @@ impl AuthTables {
         let read = || {
             let connection = self.database.connection();
             let mut select = connection.prepare_cached(SELECT)?;
-            let parameters = params![life.tenant(), life.id_bytes(), id.0, now.as_second()];
+            let parameters = params![incarnation.tenant(), incarnation.id_bytes(), id.0, now.as_second()];
             select.query_row(parameters, GrantRow::from_row).optional()
         };
         let Some(found) = read().map_err(self.database.error())? else { return Ok(None) };
         let row = id.to_string();
-        let clear = family_clear_columns(life, &found.client_id);
-        let family = self.keyring.open_row(&family_context(life, &row), &clear, &found.family);
-        let clear = found.clear_columns().to_columns(life);
-        let details = self.keyring.open_row(&payload_context(life, &row), &clear, &found.details);
+        let clear = family_clear_columns(incarnation, &found.client_id);
+        let family = self.keyring.open_row(&family_context(incarnation, &row), &clear, &found.family);
+        let clear = found.clear_columns().to_columns(incarnation);
+        let details = self.keyring.open_row(&payload_context(incarnation, &row), &clear, &found.details);
         let family = family.and_then(|bytes| bytes.try_into().ok());
         let (family, details) = family.zip(details).ok_or(Error::CannotUnseal)?;
         let GrantRow { client_id, number, issued, ends, .. } = found;
@@ -92,9 +107,13 @@ impl AuthTables {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub(in crate::store) fn take_code(&self, life: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
+    pub(in crate::store) fn take_code(
+        &self,
+        incarnation: &Incarnation,
+        step: RotateGrant,
+    ) -> Result<bool, Error> {
         debug_assert_eq!(step.from_sequence, 0, "the code is the first of a grant's tokens");
-        self.advance_sequence(life, step)
+        self.advance_sequence(incarnation, step)
     }
 
     /// Rotates the refresh token of a grant. Returns `false` if the token was not the last one; of
@@ -104,14 +123,14 @@ impl AuthTables {
     /// [`Error::Database`] if it cannot be written.
     pub(in crate::store) fn rotate_refresh(
         &self,
-        life: &Incarnation,
+        incarnation: &Incarnation,
         step: RotateGrant,
     ) -> Result<bool, Error> {
         debug_assert_ne!(step.from_sequence, 0, "the first of a grant's tokens is its code");
-        self.advance_sequence(life, step)
+        self.advance_sequence(incarnation, step)
     }
 
-    fn advance_sequence(&self, life: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
+    fn advance_sequence(&self, incarnation: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
         const UPDATE: &str = "
             UPDATE grants SET number = ?6, issued_at = ?7, expires_at = ?8, ends_at = ?9, details = ?10
             WHERE tenant = ?1 AND life = ?2 AND id = ?3 AND client_id = ?4 AND number = ?5 AND expires_at > ?7";
@@ -119,14 +138,17 @@ impl AuthTables {
         let (now, ends) = (step.now.as_second(), step.ends_at.as_second());
         let (number, expires) = (step.from_sequence.saturating_add(1), step.expires_at.as_second().min(ends));
         let clear = GrantClearColumns { client_id: &step.client_id, number, issued: now, expires, ends };
-        let details =
-            self.keyring.seal_row(&payload_context(life, &row), &clear.to_columns(life), &step.payload);
-        let life = life.clone();
+        let details = self.keyring.seal_row(
+            &payload_context(incarnation, &row),
+            &clear.to_columns(incarnation),
+            &step.payload,
+        );
+        let incarnation = incarnation.clone();
         self.database.commit(move |connection| {
             let RotateGrant { id, from_sequence: from, client_id, .. } = step;
-            let whose = (life.tenant(), life.id_bytes());
+            let (tenant, incarnation) = (incarnation.tenant(), incarnation.id_bytes());
             let parameters =
-                params![whose.0, whose.1, id.0, client_id, from, number, now, expires, ends, details];
+                params![tenant, incarnation, id.0, client_id, from, number, now, expires, ends, details];
             Ok(connection.prepare_cached(UPDATE)?.execute(parameters)? == 1)
         })
     }
@@ -135,20 +157,24 @@ impl AuthTables {
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub(in crate::store) fn revoke(&self, life: &Incarnation, revoked: Revocation) -> Result<(), Error> {
+    pub(in crate::store) fn revoke(
+        &self,
+        incarnation: &Incarnation,
+        revoked: Revocation,
+    ) -> Result<(), Error> {
         const INSERT: &str = "
             INSERT INTO revoked (tenant, life, subject, issued_until, forget_at, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
             ON CONFLICT (tenant, subject) DO UPDATE SET life = ?2, issued_until = ?4, forget_at = ?5, seal = ?6";
-        let seal = seal_revocation(&self.keyring, life, &revoked);
-        let life = life.clone();
+        let seal = seal_revocation(&self.keyring, incarnation, &revoked);
+        let incarnation = incarnation.clone();
         self.database.commit(move |connection| {
-            let whose = (life.tenant(), life.id_bytes());
+            let (tenant, incarnation) = (incarnation.tenant(), incarnation.id_bytes());
             if let RevokedSubject::Grant(id) = revoked.subject {
                 const DELETE: &str = "DELETE FROM grants WHERE tenant = ?1 AND life = ?2 AND id = ?3";
-                connection.prepare_cached(DELETE)?.execute(params![whose.0, whose.1, id.0])?;
+                connection.prepare_cached(DELETE)?.execute(params![tenant, incarnation, id.0])?;
             }
             let (until, forget) = (revoked.issued_until.as_second(), revoked.forget_at.as_second());
-            let parameters = params![whose.0, whose.1, revoked.subject.as_bytes(), until, forget, seal];
+            let parameters = params![tenant, incarnation, revoked.subject.as_bytes(), until, forget, seal];
             connection.prepare_cached(INSERT)?.execute(parameters).map(drop)
         })
     }
@@ -159,15 +185,15 @@ impl AuthTables {
     /// [`Error::Database`] if it cannot be written.
     pub(in crate::store) fn delete_grants_of_client(
         &self,
-        life: &Incarnation,
+        incarnation: &Incarnation,
         client_id: &str,
     ) -> Result<Vec<GrantId>, Error> {
         const DELETE: &str =
             "DELETE FROM grants WHERE tenant = ?1 AND life = ?2 AND client_id = ?3 RETURNING id";
-        let (life, client_id) = (life.clone(), client_id.to_owned());
+        let (incarnation, client_id) = (incarnation.clone(), client_id.to_owned());
         self.database.commit(move |connection| {
             let mut delete = connection.prepare_cached(DELETE)?;
-            let parameters = params![life.tenant(), life.id_bytes(), client_id];
+            let parameters = params![incarnation.tenant(), incarnation.id_bytes(), client_id];
             let ids = delete.query_map(parameters, |row| row.get(0).map(GrantId))?;
             ids.collect()
         })
@@ -181,18 +207,19 @@ impl AuthTables {
         const SELECT: &str = "SELECT subject, issued_until, forget_at, seal FROM revoked
                               WHERE tenant = ?1 AND life = ?2";
         let mut all = StoredRevocations::default();
-        for life in self.incarnations_in("revoked")? {
+        for incarnation in self.incarnations_in("revoked")? {
             let read = || -> rusqlite::Result<Vec<RevocationRow>> {
                 let connection = self.database.connection();
                 let mut select = connection.prepare_cached(SELECT)?;
-                let rows = select.query_map(params![life.tenant(), life.id_bytes()], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-                })?;
+                let rows = select
+                    .query_map(params![incarnation.tenant(), incarnation.id_bytes()], |row| {
+                        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                    })?;
                 rows.collect()
             };
             for found in read().map_err(self.database.error())? {
-                match self.open_revocation(&life, &found) {
-                    Some(revoked) => all.known.push((life.clone(), revoked)),
+                match self.open_revocation(&incarnation, &found) {
+                    Some(revoked) => all.known.push((incarnation.clone(), revoked)),
                     None => all.unreadable += 1,
                 }
             }
@@ -200,7 +227,7 @@ impl AuthTables {
         Ok(all)
     }
 
-    fn open_revocation(&self, life: &Incarnation, found: &RevocationRow) -> Option<Revocation> {
+    fn open_revocation(&self, incarnation: &Incarnation, found: &RevocationRow) -> Option<Revocation> {
         let (subject, issued_until, forget, seal) = found;
         let revoked = Revocation {
             subject: RevokedSubject::from_bytes(subject)?,
@@ -209,8 +236,8 @@ impl AuthTables {
         };
         let row = to_hex(subject);
         self.keyring.open_row(
-            &revocation_context(life, &row),
-            &revocation_clear_columns(life, &revoked),
+            &revocation_context(incarnation, &row),
+            &revocation_clear_columns(incarnation, &revoked),
             seal,
         )?;
         Some(revoked)
@@ -236,17 +263,18 @@ impl AuthTables {
 
     /// Opens every sealed value of grants and revocations, and returns how many grants there are.
     pub(in crate::store) fn verify_grants(&self) -> Result<usize, Error> {
-        let ids = |life: &Incarnation| -> rusqlite::Result<Vec<GrantId>> {
+        let ids = |incarnation: &Incarnation| -> rusqlite::Result<Vec<GrantId>> {
             let connection = self.database.connection();
             let mut select = connection.prepare("SELECT id FROM grants WHERE tenant = ?1 AND life = ?2")?;
-            let rows =
-                select.query_map(params![life.tenant(), life.id_bytes()], |row| row.get(0).map(GrantId))?;
+            let rows = select.query_map(params![incarnation.tenant(), incarnation.id_bytes()], |row| {
+                row.get(0).map(GrantId)
+            })?;
             rows.collect()
         };
         let mut opened = 0;
-        for life in self.incarnations_in("grants")? {
-            for id in ids(&life).map_err(self.database.error())? {
-                self.load_grant(&life, id, Timestamp::MIN)?;
+        for incarnation in self.incarnations_in("grants")? {
+            for id in ids(&incarnation).map_err(self.database.error())? {
+                self.load_grant(&incarnation, id, Timestamp::MIN)?;
                 opened += 1;
             }
         }
@@ -257,37 +285,39 @@ impl AuthTables {
     }
 }
 
-/// Assigns the grants and revocations of an earlier version to a life.
+/// Assigns the grants and revocations of an earlier version to an incarnation.
 pub(in crate::store) fn migrate_legacy(
     transaction: &Transaction<'_>,
     keys: &Keyring,
-    life: &Incarnation,
+    incarnation: &Incarnation,
 ) -> rusqlite::Result<()> {
     const GRANTS: &str = "SELECT id, client_id, number, issued_at, expires_at, ends_at, family, details
                           FROM grants WHERE tenant = ?1";
     const REVOKED: &str = "SELECT subject, issued_until, forget_at FROM revoked WHERE tenant = ?1";
     let mut select = transaction.prepare(GRANTS)?;
-    let rows = select
-        .query_map([life.tenant()], |row| Ok((GrantId(row.get(0)?), GrantRow::from_columns(row, 1)?)))?;
+    let rows = select.query_map([incarnation.tenant()], |row| {
+        Ok((GrantId(row.get(0)?), GrantRow::from_columns(row, 1)?))
+    })?;
     for (id, found) in rows.collect::<Result<Vec<_>, _>>()? {
         let row = id.to_string();
         let family = reseal(
             keys,
-            &family_context(life, &row),
-            &family_clear_columns(life, &found.client_id),
+            &family_context(incarnation, &row),
+            &family_clear_columns(incarnation, &found.client_id),
             &found.family,
         );
         let details = reseal(
             keys,
-            &payload_context(life, &row),
-            &found.clear_columns().to_columns(life),
+            &payload_context(incarnation, &row),
+            &found.clear_columns().to_columns(incarnation),
             &found.details,
         );
         let update = "UPDATE grants SET life = ?3, family = ?4, details = ?5 WHERE tenant = ?1 AND id = ?2";
-        transaction.execute(update, params![life.tenant(), id.0, life.id_bytes(), family, details])?;
+        transaction
+            .execute(update, params![incarnation.tenant(), id.0, incarnation.id_bytes(), family, details])?;
     }
     let mut select = transaction.prepare(REVOKED)?;
-    let rows = select.query_map([life.tenant()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let rows = select.query_map([incarnation.tenant()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     for (subject, issued_until, forget) in rows.collect::<Result<Vec<(Vec<u8>, i64, i64)>, _>>()? {
         let Some(known) = RevokedSubject::from_bytes(&subject) else { continue };
         let revoked = Revocation {
@@ -295,9 +325,9 @@ pub(in crate::store) fn migrate_legacy(
             issued_until: to_timestamp(issued_until),
             forget_at: to_timestamp(forget),
         };
-        let seal = seal_revocation(keys, life, &revoked);
+        let seal = seal_revocation(keys, incarnation, &revoked);
         let update = "UPDATE revoked SET life = ?3, seal = ?4 WHERE tenant = ?1 AND subject = ?2";
-        transaction.execute(update, params![life.tenant(), subject, life.id_bytes(), seal])?;
+        transaction.execute(update, params![incarnation.tenant(), subject, incarnation.id_bytes(), seal])?;
     }
     Ok(())
 }
@@ -333,11 +363,11 @@ struct GrantClearColumns<'a> {
 }
 
 impl GrantClearColumns<'_> {
-    fn to_columns(&self, life: &Incarnation) -> Vec<Vec<u8>> {
+    fn to_columns(&self, incarnation: &Incarnation) -> Vec<Vec<u8>> {
         let Self { client_id, number, issued, expires, ends } = self;
         let numbers =
             [i64::from(*number), *issued, *expires, *ends].map(|number| number.to_be_bytes().to_vec());
-        [life.id_bytes().to_vec(), client_id.as_bytes().to_vec()].into_iter().chain(numbers).collect()
+        [incarnation.id_bytes().to_vec(), client_id.as_bytes().to_vec()].into_iter().chain(numbers).collect()
     }
 }
 
@@ -370,30 +400,34 @@ fn to_timestamp(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
 }
 
-fn family_context<'a>(life: &'a Incarnation, row: &'a str) -> SealContext<'a> {
-    SealContext { purpose: "family", tenant: life.tenant(), row }
+fn family_context<'a>(incarnation: &'a Incarnation, row: &'a str) -> SealContext<'a> {
+    SealContext { purpose: "family", tenant: incarnation.tenant(), row }
 }
 
-fn payload_context<'a>(life: &'a Incarnation, row: &'a str) -> SealContext<'a> {
-    SealContext { purpose: "grant", tenant: life.tenant(), row }
+fn payload_context<'a>(incarnation: &'a Incarnation, row: &'a str) -> SealContext<'a> {
+    SealContext { purpose: "grant", tenant: incarnation.tenant(), row }
 }
 
-fn revocation_context<'a>(life: &'a Incarnation, row: &'a str) -> SealContext<'a> {
-    SealContext { purpose: "revoked", tenant: life.tenant(), row }
+fn revocation_context<'a>(incarnation: &'a Incarnation, row: &'a str) -> SealContext<'a> {
+    SealContext { purpose: "revoked", tenant: incarnation.tenant(), row }
 }
 
-fn family_clear_columns(life: &Incarnation, client_id: &str) -> Vec<Vec<u8>> {
-    vec![life.id_bytes().to_vec(), client_id.as_bytes().to_vec()]
+fn family_clear_columns(incarnation: &Incarnation, client_id: &str) -> Vec<Vec<u8>> {
+    vec![incarnation.id_bytes().to_vec(), client_id.as_bytes().to_vec()]
 }
 
-fn revocation_clear_columns(life: &Incarnation, revoked: &Revocation) -> [Vec<u8>; 3] {
+fn revocation_clear_columns(incarnation: &Incarnation, revoked: &Revocation) -> [Vec<u8>; 3] {
     let moment = |moment: Timestamp| moment.as_second().to_be_bytes().to_vec();
-    [life.id_bytes().to_vec(), moment(revoked.issued_until), moment(revoked.forget_at)]
+    [incarnation.id_bytes().to_vec(), moment(revoked.issued_until), moment(revoked.forget_at)]
 }
 
-fn seal_revocation(keys: &Keyring, life: &Incarnation, revoked: &Revocation) -> Vec<u8> {
+fn seal_revocation(keys: &Keyring, incarnation: &Incarnation, revoked: &Revocation) -> Vec<u8> {
     let row = to_hex(revoked.subject.as_bytes());
-    keys.seal_row(&revocation_context(life, &row), &revocation_clear_columns(life, revoked), b"")
+    keys.seal_row(
+        &revocation_context(incarnation, &row),
+        &revocation_clear_columns(incarnation, revoked),
+        b"",
+    )
 }
 
 fn to_hex(bytes: &[u8]) -> String {

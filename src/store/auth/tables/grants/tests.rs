@@ -9,7 +9,7 @@ use crate::store::testkit::{new_auth_tables, open_auth_tables};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-/// The life that all tests use.
+/// The incarnation that all tests use.
 fn acme() -> Incarnation {
     static LIFE: std::sync::LazyLock<Incarnation> =
         std::sync::LazyLock::new(|| Incarnation::new(&"acme".into()));

@@ -14,16 +14,16 @@ fn new_incarnation(tenant: &str) -> Incarnation {
     Incarnation::new(&tenant.into())
 }
 
-fn begin_change(life: &Incarnation, stem: &str) -> IncarnationChange {
+fn begin_change(incarnation: &Incarnation, entry_id: &str) -> IncarnationChange {
     IncarnationChange::Begin(IncarnationRecord {
-        incarnation: life.clone(),
-        entry_id: Some(stem.into()),
+        incarnation: incarnation.clone(),
+        entry_id: Some(entry_id.into()),
         payload: b"about".to_vec(),
     })
 }
 
 /// Stores an item of every kind. Returns the ids of the grant and of the client.
-fn fill(store: &AuthTables, life: &Incarnation) -> (GrantId, String) {
+fn fill(store: &AuthTables, incarnation: &Incarnation) -> (GrantId, String) {
     let id = GrantId::random();
     let (client_id, details) = ("client".to_owned(), b"details".to_vec());
     let expires = NOW + 60.seconds();
@@ -35,31 +35,36 @@ fn fill(store: &AuthTables, life: &Incarnation) -> (GrantId, String) {
         family_key: [7; 32],
         payload: details,
     };
-    store.create_grant(life, grant).expect("kept");
+    store.create_grant(incarnation, grant).expect("kept");
     store
-        .insert_first_signing_key(life, &SigningKey { kid: "k".into(), signs_from: NOW, pkcs8: vec![7] })
+        .insert_first_signing_key(
+            incarnation,
+            &SigningKey { kid: "k".into(), signs_from: NOW, pkcs8: vec![7] },
+        )
         .expect("kept");
-    let client = format!("op-{}", life.id());
-    assert!(store.insert_client(life, &client, b"document").expect("kept"));
-    store.deny_client(life, "denied", NOW).expect("kept");
+    let client = format!("op-{}", incarnation.id());
+    assert!(store.insert_client(incarnation, &client, b"document").expect("kept"));
+    store.deny_client(incarnation, "denied", NOW).expect("kept");
     let subject = RevokedSubject::Grant(GrantId::random());
-    store.revoke(life, Revocation { subject, issued_until: NOW, forget_at: NOW + 1.hour() }).expect("kept");
+    store
+        .revoke(incarnation, Revocation { subject, issued_until: NOW, forget_at: NOW + 1.hour() })
+        .expect("kept");
     (id, client)
 }
 
-fn has_all(store: &AuthTables, life: &Incarnation, (id, client): &(GrantId, String)) -> [bool; 5] {
-    let is_revoked = |revoked: &(Incarnation, Revocation)| revoked.0 == *life;
+fn has_all(store: &AuthTables, incarnation: &Incarnation, (id, client): &(GrantId, String)) -> [bool; 5] {
+    let is_revoked = |revoked: &(Incarnation, Revocation)| revoked.0 == *incarnation;
     [
-        store.load_grant(life, *id, NOW).expect("read").is_some(),
-        !store.load_signing_keys(life).expect("read").is_empty(),
-        store.load_client(life, client).expect("read").is_some(),
-        store.is_client_denied(life, "denied").expect("read"),
+        store.load_grant(incarnation, *id, NOW).expect("read").is_some(),
+        !store.load_signing_keys(incarnation).expect("read").is_empty(),
+        store.load_client(incarnation, client).expect("read").is_some(),
+        store.is_client_denied(incarnation, "denied").expect("read"),
         store.load_revocations().expect("read").known.iter().any(is_revoked),
     ]
 }
 
 #[test]
-fn what_belongs_to_one_life_does_not_exist_to_another_and_goes_with_it() {
+fn rows_of_an_incarnation_exist_for_it_only_and_are_deleted_when_it_ends() {
     let (_folder, store) = new_auth_tables();
     let (first, second, other) = (new_incarnation("acme"), new_incarnation("acme"), new_incarnation("beta"));
     store.apply_incarnation_changes(&[begin_change(&first, "a"), begin_change(&other, "b")]).expect("kept");
@@ -187,7 +192,7 @@ fn write_as_version_2(connection: &Connection, keys: &Keyring, id: GrantId) -> r
 }
 
 #[test]
-fn what_version_2_kept_lives_on_in_the_life_that_takes_the_name_first() {
+fn rows_of_version_2_belong_to_the_first_incarnation_of_the_name() {
     let folder = tempfile::tempdir().expect("a folder");
     let keys =
         Keyring::load(folder.path(), &KeySource::State, true).unwrap_or_else(|error| panic!("{error}"));
@@ -200,8 +205,11 @@ fn what_version_2_kept_lives_on_in_the_life_that_takes_the_name_first() {
     let store = Store::open(folder.path(), &KeySource::State).expect("brought up");
     assert!(!store.local().tables().load_entries().expect("read")[0].paused, "nobody paused it");
     let store = store.auth().tables();
-    let lives = store.load_incarnations().expect("read");
-    let acme = lives.iter().find(|kept| **kept.incarnation.tenant() == *"acme").expect("it has a life");
+    let incarnations = store.load_incarnations().expect("read");
+    let acme = incarnations
+        .iter()
+        .find(|kept| **kept.incarnation.tenant() == *"acme")
+        .expect("it has an incarnation");
     assert_eq!((&acme.entry_id, acme.payload.len()), (&None, 0), "nobody has taken it");
     let acme = acme.incarnation.clone();
     let grant = store.load_grant(&acme, id, NOW).expect("read").expect("there");
@@ -224,10 +232,13 @@ fn what_version_2_kept_lives_on_in_the_life_that_takes_the_name_first() {
     assert!(store.rotate_refresh(&acme, step).expect("answered"), "it goes on");
     assert!(
         store.load_grant(&new_incarnation("acme"), id, NOW).expect("read").is_none(),
-        "in that life only"
+        "in that incarnation only"
     );
     // What did not open before does not open now, and nothing replaces it.
-    let beta = lives.iter().find(|kept| **kept.incarnation.tenant() == *"beta").expect("it has a life");
+    let beta = incarnations
+        .iter()
+        .find(|kept| **kept.incarnation.tenant() == *"beta")
+        .expect("it has an incarnation");
     assert!(matches!(store.load_signing_keys(&beta.incarnation), Err(Error::CannotUnseal)));
 }
 
