@@ -163,7 +163,7 @@ impl Gateway {
             http_listeners: plain,
             admin,
             certificates,
-            load_context: context,
+            load_context,
             tenant_deps: parts,
             registry: publisher.registry().clone(),
             publisher,
@@ -427,11 +427,11 @@ async fn build_login(
 ) -> Result<Option<AuthServerDeps>, Error> {
     let Some(store) = store else { return Ok(None) };
     let TenantDeps { clock, metrics, audit, .. } = parts;
-    let ledger = AuthContext::start(store.auth().clone(), Arc::clone(clock), audit.clone(), tasks).await?;
+    let context = AuthContext::start(store.auth().clone(), Arc::clone(clock), audit.clone(), tasks).await?;
     let providers = Providers::new(settings.entra_authority.clone(), Arc::clone(clock), Arc::clone(metrics));
     Ok(Some(AuthServerDeps {
         keyring: Arc::clone(store.keyring()),
-        context: ledger,
+        context,
         providers,
         documents: ClientDocuments::new(Arc::clone(clock), tasks),
     }))

@@ -230,19 +230,20 @@ impl Store {
         self.local.tables().reseal_claims(&connection)
     }
 
-    /// Seals the witness when the store is created, so that a key that does not fit is reported at
-    /// the next start, and seals it anew when another key has become the current one, so that the
-    /// old key can be removed.
+    /// Seals the key check when the store is created, so that a key that does not fit is reported
+    /// at the next start, and seals it anew when another key has become the current one, so that
+    /// the old key can be removed.
     fn ensure_key_check(&self) -> Result<(), Error> {
-        let has_witness = verify_key_check(&self.database.connection(), &self.keyring, &self.database.file)?;
-        let witness = schema::load_key_check(&self.database.connection()).map_err(self.database.error())?;
-        if witness.is_some_and(|sealed| self.keyring.is_current(&sealed)) {
+        let has_key_check =
+            verify_key_check(&self.database.connection(), &self.keyring, &self.database.file)?;
+        let key_check = schema::load_key_check(&self.database.connection()).map_err(self.database.error())?;
+        if key_check.is_some_and(|sealed| self.keyring.is_current(&sealed)) {
             return Ok(());
         }
         let sealed = self.keyring.seal(&KEY_CHECK, b"tenantd");
         match schema::save_key_check(&self.database.connection(), &sealed) {
-            // The old witness opens as long as its key is kept; the next start tries again.
-            Err(error) if has_witness => {
+            // The old key check opens as long as its key is kept; the next start tries again.
+            Err(error) if has_key_check => {
                 tracing::warn!(%error, "the store's key check could not be encrypted with the new master \
                                         key; keep the old key");
                 Ok(())
@@ -252,7 +253,7 @@ impl Store {
     }
 }
 
-/// Returns whether there is a witness, and fails if the keys do not open it.
+/// Returns whether there is a key check, and fails if the keys do not open it.
 fn verify_key_check(connection: &Connection, keys: &Keyring, file: &Path) -> Result<bool, Error> {
     let version = schema::version(connection).map_err(|cause| schema::to_store_error(file, cause))?;
     // `schema::check_version` reports files that are damaged or from a newer version.

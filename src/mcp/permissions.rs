@@ -14,7 +14,8 @@ use std::sync::Arc;
 use crate::oauth::bearer::Principal;
 use crate::spec::{AccessSpec, LoginSpec, ToolKind, ToolSpec};
 
-/// Which kind of caller a tenant admits.
+/// Which kind of caller a tenant admits: what a permission depends on. The bearer check has what it
+/// takes to check a credential, too.
 #[derive(Debug, Clone)]
 pub enum AuthMode {
     /// The tenant requires no credential.
@@ -51,7 +52,7 @@ pub enum ProtectedItem<'a> {
 /// The rights at one tenant. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Permissions {
-    door: AuthMode,
+    auth_mode: AuthMode,
     tools: Arc<[ToolRight]>,
 }
 
@@ -72,8 +73,8 @@ impl From<&ToolSpec> for ToolRight {
 
 impl Permissions {
     /// The rights at a tenant with these tools; hidden tools are not among them.
-    pub fn new(door: AuthMode, tools: impl Iterator<Item = ToolRight>) -> Self {
-        Self { door, tools: tools.collect() }
+    pub fn new(auth_mode: AuthMode, tools: impl Iterator<Item = ToolRight>) -> Self {
+        Self { auth_mode, tools: tools.collect() }
     }
 
     /// Returns whether a caller may have an item. This is the only place that decides it.
@@ -81,7 +82,7 @@ impl Permissions {
         match item {
             ProtectedItem::Description => self.admits(caller),
             ProtectedItem::Tool(name) => {
-                self.admits(caller) && self.has(name) && self.meets_rules(caller, name)
+                self.admits(caller) && self.has_tool(name) && self.meets_rules(caller, name)
             }
             ProtectedItem::Context => {
                 self.context_tools().any(|tool| self.allows(caller, ProtectedItem::Tool(&tool.name)))
@@ -91,7 +92,7 @@ impl Permissions {
 
     /// Returns whether responses depend on the caller, so that no shared cache may store them.
     pub fn vary_by_caller(&self) -> bool {
-        !matches!(self.door, AuthMode::Open)
+        !matches!(self.auth_mode, AuthMode::Open)
     }
 
     /// Returns whether any caller can have an item. None can have the context if its tool is
@@ -99,7 +100,7 @@ impl Permissions {
     pub(super) fn is_offered(&self, item: ProtectedItem<'_>) -> bool {
         match item {
             ProtectedItem::Description => true,
-            ProtectedItem::Tool(name) => self.has(name),
+            ProtectedItem::Tool(name) => self.has_tool(name),
             ProtectedItem::Context => self.context_tools().next().is_some(),
         }
     }
@@ -109,7 +110,7 @@ impl Permissions {
     }
 
     fn admits(&self, caller: &Principal) -> bool {
-        match (&self.door, caller) {
+        match (&self.auth_mode, caller) {
             (AuthMode::Open, Principal::Anonymous)
             | (AuthMode::Keys, Principal::Key { .. })
             | (AuthMode::Login(_), Principal::User(_) | Principal::Machine(_)) => true,
@@ -117,12 +118,12 @@ impl Permissions {
         }
     }
 
-    fn has(&self, name: &str) -> bool {
+    fn has_tool(&self, name: &str) -> bool {
         self.tools.iter().any(|tool| *tool.name == *name)
     }
 
     fn meets_rules(&self, caller: &Principal, name: &str) -> bool {
-        let AuthMode::Login(login) = &self.door else { return true };
+        let AuthMode::Login(login) = &self.auth_mode else { return true };
         login.tools.get(name).is_none_or(|rules| caller.satisfies(rules))
     }
 }
@@ -219,8 +220,8 @@ mod tests {
                 tools.push(tool("get_context", ToolKind::Context));
             }
             let tools: Arc<[ToolSpec]> = tools.into();
-            for (door, his) in [(AuthMode::Open, 0), (AuthMode::Keys, 1), (login(&rules), 2)] {
-                let rights = Permissions::new(door, tools.iter().map(ToolRight::from));
+            for (auth_mode, his) in [(AuthMode::Open, 0), (AuthMode::Keys, 1), (login(&rules), 2)] {
+                let rights = Permissions::new(auth_mode, tools.iter().map(ToolRight::from));
                 for (number, caller) in callers(&roles).iter().enumerate() {
                     let may = |item| rights.allows(caller, item);
                     prop_assert_eq!(may(ProtectedItem::Description), number == his);

@@ -80,11 +80,11 @@ impl Principal {
 pub struct AdmittedCaller {
     /// The caller.
     pub principal: Principal,
-    /// Its permission, which can be revoked.
+    /// Ends the call once the caller's access is revoked.
     pub revocation: CallRevocation,
 }
 
-/// The permission of one call or stream; to be held until that ends.
+/// What ends one call or stream once its access is revoked; to be held until that ends.
 #[derive(Debug, Clone)]
 pub struct CallRevocation {
     revoked: CancellationToken,
@@ -93,7 +93,7 @@ pub struct CallRevocation {
 }
 
 impl CallRevocation {
-    /// Returns the token that fires when the permission is revoked; the call must then end at once.
+    /// Returns the token that fires when the access is revoked; the call must then end at once.
     pub fn revoked(&self) -> &CancellationToken {
         &self.revoked
     }
@@ -119,12 +119,12 @@ pub enum Denial {
     NotPrivate,
 }
 
-/// The permissions in use at one tenant. They outlive a revision, so that a later one can revoke
-/// them while calls and streams are in progress.
+/// The revocation tokens of one tenant, by access basis. They outlive a revision, so that a later
+/// one can revoke access while calls and streams are in progress.
 #[derive(Debug, Default)]
 pub struct AccessRevocations(Mutex<Vec<(AccessBasis, CancellationToken)>>);
 
-/// The reason for which a caller is admitted.
+/// What a caller was admitted by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum AccessBasis {
     Key(Digest),
@@ -136,28 +136,28 @@ enum AccessBasis {
 }
 
 impl AccessRevocations {
-    fn token_for(&self, leave: AccessBasis) -> CancellationToken {
-        let mut given = self.lock();
-        if let Some((_, token)) = given.iter().find(|(known, _)| *known == leave) {
+    fn token_for(&self, basis: AccessBasis) -> CancellationToken {
+        let mut tokens = self.lock();
+        if let Some((_, token)) = tokens.iter().find(|(known_basis, _)| *known_basis == basis) {
             return token.clone();
         }
         let token = CancellationToken::new();
         // Most tenants need a single one.
-        given.reserve_exact(1);
-        given.push((leave, token.clone()));
+        tokens.reserve_exact(1);
+        tokens.push((basis, token.clone()));
         token
     }
 
-    /// Revokes at once every permission that `check` no longer grants.
+    /// Revokes at once the access of every basis that `check` no longer allows.
     pub fn retain_allowed(&self, check: &BearerCheck, now: Timestamp) {
-        for (_, taken_back) in self.lock().extract_if(.., |(leave, _)| !check.allows(leave, now)) {
-            taken_back.cancel();
+        for (_, token) in self.lock().extract_if(.., |(basis, _)| !check.allows(basis, now)) {
+            token.cancel();
         }
     }
 
-    /// Revokes every permission at once.
+    /// Revokes all access at once.
     pub fn revoke_all(&self) {
-        self.lock().drain(..).for_each(|(_, taken_back)| taken_back.cancel());
+        self.lock().drain(..).for_each(|(_, token)| token.cancel());
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(AccessBasis, CancellationToken)>> {
@@ -168,13 +168,14 @@ impl AccessRevocations {
 /// The bearer check of one tenant. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct BearerCheck {
-    mode: AccessMode,
+    rule: AdmissionRule,
     /// Fires when anonymous callers, or all who logged in, are no longer admitted.
     revoked: CancellationToken,
 }
 
+/// Whom a tenant admits, and what it takes to check that of a request.
 #[derive(Debug, Clone)]
-enum AccessMode {
+enum AdmissionRule {
     Login(LoginCheck),
     Keys(Arc<[ApiKeyCheck]>),
     /// With the networks that count as private besides.
@@ -196,9 +197,9 @@ struct ApiKeyCheck {
 
 impl BearerCheck {
     /// Creates the check of a tenant with login.
-    pub fn with_login(grants: Arc<Grants>, leaves: &AccessRevocations) -> Self {
-        let closed = leaves.token_for(AccessBasis::Login(Arc::clone(grants.login_spec())));
-        Self { mode: AccessMode::Login(grants.into()), revoked: closed }
+    pub fn with_login(grants: Arc<Grants>, revocations: &AccessRevocations) -> Self {
+        let revoked = revocations.token_for(AccessBasis::Login(Arc::clone(grants.login_spec())));
+        Self { rule: AdmissionRule::Login(grants.into()), revoked }
     }
 
     /// Creates the check for a tenant without login, within what the settings allow to open
@@ -207,23 +208,25 @@ impl BearerCheck {
         access: &AccessSpec,
         open: OpenTenants,
         networks: Arc<[IpNet]>,
-        leaves: &AccessRevocations,
+        revocations: &AccessRevocations,
     ) -> Self {
         let rule = match open {
             // Fail closed: this constructor has no grants with which a login could be checked.
-            _ if access.login.is_some() => AccessMode::Closed,
-            _ if !access.is_open() => AccessMode::Keys(build_key_checks(access, leaves)),
-            OpenTenants::Refused => AccessMode::Closed,
-            OpenTenants::Public => AccessMode::OpenToAll,
-            OpenTenants::Private if access.public => AccessMode::OpenToAll,
-            OpenTenants::Private => AccessMode::OpenToPrivate(networks),
+            _ if access.login.is_some() => AdmissionRule::Closed,
+            _ if !access.is_open() => AdmissionRule::Keys(build_key_checks(access, revocations)),
+            OpenTenants::Refused => AdmissionRule::Closed,
+            OpenTenants::Public => AdmissionRule::OpenToAll,
+            OpenTenants::Private if access.public => AdmissionRule::OpenToAll,
+            OpenTenants::Private => AdmissionRule::OpenToPrivate(networks),
         };
-        let closed = match rule {
-            AccessMode::OpenToPrivate(_) => leaves.token_for(AccessBasis::OpenToPrivate),
-            AccessMode::OpenToAll => leaves.token_for(AccessBasis::OpenToAll),
-            AccessMode::Login(_) | AccessMode::Keys(_) | AccessMode::Closed => CancellationToken::new(),
+        let revoked = match rule {
+            AdmissionRule::OpenToPrivate(_) => revocations.token_for(AccessBasis::OpenToPrivate),
+            AdmissionRule::OpenToAll => revocations.token_for(AccessBasis::OpenToAll),
+            AdmissionRule::Login(_) | AdmissionRule::Keys(_) | AdmissionRule::Closed => {
+                CancellationToken::new()
+            }
         };
-        Self { mode: rule, revoked: closed }
+        Self { rule, revoked }
     }
 
     /// Checks the credentials of a request from `peer`, the remote address of the connection.
@@ -237,7 +240,7 @@ impl BearerCheck {
         peer: IpAddr,
         now: Timestamp,
     ) -> Result<AdmittedCaller, Denial> {
-        if let AccessMode::Login(login) = &self.mode {
+        if let AdmissionRule::Login(login) = &self.rule {
             return login.authorize(parse_bearer_token(headers)?, &self.revoked).await;
         }
         let principal = self.authorize_without_login(headers, peer, now)?;
@@ -245,23 +248,25 @@ impl BearerCheck {
         Ok(AdmittedCaller { principal, revocation: CallRevocation { revoked, _grant_token: None } })
     }
 
-    /// Returns the token that fires when the permission of an admitted caller is revoked.
+    /// Returns the token that fires when the access of an admitted caller is revoked.
     fn revocation_token(&self, principal: &Principal) -> &CancellationToken {
-        let key = match (&self.mode, principal) {
-            (AccessMode::Keys(keys), Principal::Key { label }) => keys.iter().find(|key| key.label == *label),
+        let key = match (&self.rule, principal) {
+            (AdmissionRule::Keys(keys), Principal::Key { label }) => {
+                keys.iter().find(|key| key.label == *label)
+            }
             _ => None,
         };
         key.map_or(&self.revoked, |key| &key.revoked)
     }
 
-    fn allows(&self, leave: &AccessBasis, now: Timestamp) -> bool {
-        match (&self.mode, leave) {
-            (AccessMode::Login(login), AccessBasis::Login(spec)) => login.login_spec() == spec,
-            (AccessMode::Keys(keys), AccessBasis::Key(digest)) => keys
+    fn allows(&self, basis: &AccessBasis, now: Timestamp) -> bool {
+        match (&self.rule, basis) {
+            (AdmissionRule::Login(login), AccessBasis::Login(spec)) => login.login_spec() == spec,
+            (AdmissionRule::Keys(keys), AccessBasis::Key(digest)) => keys
                 .iter()
                 .any(|key| key.digest == *digest && key.expires_at.is_none_or(|expires| now < expires)),
-            (AccessMode::OpenToAll, AccessBasis::OpenToAll | AccessBasis::OpenToPrivate) => true,
-            (AccessMode::OpenToPrivate(_), leave) => *leave == AccessBasis::OpenToPrivate,
+            (AdmissionRule::OpenToAll, AccessBasis::OpenToAll | AccessBasis::OpenToPrivate) => true,
+            (AdmissionRule::OpenToPrivate(_), basis) => *basis == AccessBasis::OpenToPrivate,
             _ => false,
         }
     }
@@ -272,8 +277,8 @@ impl BearerCheck {
     /// Returns `Denial::NotPrivate` if the tenant is open to private networks only and `peer` is
     /// not on one.
     pub fn check_page_access(&self, peer: IpAddr) -> Result<(), Denial> {
-        match &self.mode {
-            AccessMode::OpenToPrivate(networks) if !is_private(peer, networks) => Err(Denial::NotPrivate),
+        match &self.rule {
+            AdmissionRule::OpenToPrivate(networks) if !is_private(peer, networks) => Err(Denial::NotPrivate),
             _ => Ok(()),
         }
     }
@@ -286,38 +291,38 @@ impl BearerCheck {
         peer: IpAddr,
         now: Timestamp,
     ) -> Result<Principal, Denial> {
-        match &self.mode {
-            AccessMode::Keys(keys) => {
+        match &self.rule {
+            AdmissionRule::Keys(keys) => {
                 let token = Digest::of(parse_bearer_token(headers)?);
                 let label = find_key_label(keys, &token, now).ok_or(Denial::Invalid)?;
                 Ok(Principal::Key { label })
             }
-            AccessMode::OpenToAll => Ok(Principal::Anonymous),
-            AccessMode::OpenToPrivate(networks) if is_private(peer, networks) => Ok(Principal::Anonymous),
-            AccessMode::OpenToPrivate(_) => Err(Denial::NotPrivate),
-            AccessMode::Closed | AccessMode::Login(_) => Err(Denial::Missing),
+            AdmissionRule::OpenToAll => Ok(Principal::Anonymous),
+            AdmissionRule::OpenToPrivate(networks) if is_private(peer, networks) => Ok(Principal::Anonymous),
+            AdmissionRule::OpenToPrivate(_) => Err(Denial::NotPrivate),
+            AdmissionRule::Closed | AdmissionRule::Login(_) => Err(Denial::Missing),
         }
     }
 
     /// Returns the `WWW-Authenticate` value of a denial, if its status requires one. `asked` is the
     /// spelling of the endpoint that the client used.
     pub fn challenge(&self, denial: Denial, asked: ResourceSpelling) -> Option<HeaderValue> {
-        match &self.mode {
-            AccessMode::Login(login) => login.challenge(denial, asked),
+        match &self.rule {
+            AdmissionRule::Login(login) => login.challenge(denial, asked),
             _ => denial.challenge().map(HeaderValue::from_static),
         }
     }
 
     /// Returns one sentence about a denial for people: what is wrong and what to do.
     pub fn message(&self, denial: Denial) -> Cow<'static, str> {
-        match (&self.mode, denial) {
-            (AccessMode::Login(login), Denial::Missing) => format!(
+        match (&self.rule, denial) {
+            (AdmissionRule::Login(login), Denial::Missing) => format!(
                 "This server requires a login; add its URL to your client as a connector with OAuth, and log \
                  in with {}.",
                 login.brand().name
             )
             .into(),
-            (AccessMode::Login(_), Denial::Invalid) => {
+            (AdmissionRule::Login(_), Denial::Invalid) => {
                 "The access token is unknown, expired or revoked; log in again.".into()
             }
             _ => denial.message().into(),
@@ -327,22 +332,22 @@ impl BearerCheck {
     /// Returns the kind of check for status pages: `api keys (2)`, `open (private networks)`, `open
     /// (public)`.
     pub fn describe(&self) -> String {
-        match &self.mode {
-            AccessMode::Login(login) => login.describe(),
-            AccessMode::Keys(keys) => format!("api keys ({})", keys.len()),
-            AccessMode::OpenToPrivate(_) => "open (private networks)".to_owned(),
-            AccessMode::OpenToAll => "open (public)".to_owned(),
-            AccessMode::Closed => "closed (no key is configured)".to_owned(),
+        match &self.rule {
+            AdmissionRule::Login(login) => login.describe(),
+            AdmissionRule::Keys(keys) => format!("api keys ({})", keys.len()),
+            AdmissionRule::OpenToPrivate(_) => "open (private networks)".to_owned(),
+            AdmissionRule::OpenToAll => "open (public)".to_owned(),
+            AdmissionRule::Closed => "closed (no key is configured)".to_owned(),
         }
     }
 }
 
-fn build_key_checks(access: &AccessSpec, leaves: &AccessRevocations) -> Arc<[ApiKeyCheck]> {
+fn build_key_checks(access: &AccessSpec, revocations: &AccessRevocations) -> Arc<[ApiKeyCheck]> {
     let key = |key: &crate::spec::ApiKeySpec| ApiKeyCheck {
         label: key.label.as_str().into(),
         digest: key.digest,
         expires_at: key.expires,
-        revoked: leaves.token_for(AccessBasis::Key(key.digest)),
+        revoked: revocations.token_for(AccessBasis::Key(key.digest)),
     };
     access.api_keys.iter().map(key).collect()
 }

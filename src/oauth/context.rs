@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio_util::sync::CancellationToken;
 
 use super::error::Unavailable;
 use super::incarnations::IncarnationTable;
@@ -55,9 +56,12 @@ impl AuthContext {
         audit: Audit,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, auth::Error> {
-        let StoredAuthState { incarnations, revocations: revoked, tenants_with_unreadable_denials: doubtful } =
-            store.load_state().await?;
-        for tenant in &doubtful {
+        let StoredAuthState {
+            incarnations,
+            revocations: revoked,
+            tenants_with_unreadable_denials: unreadable_denials,
+        } = store.load_state().await?;
+        for tenant in &unreadable_denials {
             tracing::error!(%tenant, "removed clients can no longer be recognized, because somebody else \
                                       changed the store: requests of self-registered clients of this tenant \
                                       get 503; restore a backup");
@@ -74,22 +78,22 @@ impl AuthContext {
         for (incarnation, revoked) in revoked.known {
             revocations.insert(&incarnation, revoked);
         }
-        let ledger = Arc::new(Self {
+        let context = Arc::new(Self {
             store,
             clock,
             incarnations: IncarnationTable::from_records(incarnations),
             persist_lock: Mutex::default(),
             revocations,
-            unreadable_denials: doubtful,
+            unreadable_denials,
             verified_tokens: VerifiedTokenCache::default(),
             used_assertions: ReplayCache::default(),
             audit,
             refresh_locks: DashMap::new(),
         });
-        let (kept, ended) = (Arc::clone(&ledger), tasks.soft().clone());
-        let housekeeping = move || run_housekeeping(Arc::clone(&kept), ended.clone());
+        let (shared, shutdown) = (Arc::clone(&context), tasks.soft().clone());
+        let housekeeping = move || run_housekeeping(Arc::clone(&shared), shutdown.clone());
         tasks.spawn("oauth housekeeping", tasks.supervise("oauth housekeeping", housekeeping));
-        Ok(ledger)
+        Ok(context)
     }
 
     /// Returns the wall-clock time.
@@ -104,7 +108,7 @@ impl AuthContext {
 
     /// Whether the tenant's denied clients can no longer be identified.
     pub(super) fn has_unreadable_denials(&self, tenant: &str) -> bool {
-        self.unreadable_denials.iter().any(|doubtful| **doubtful == *tenant)
+        self.unreadable_denials.iter().any(|unreadable| **unreadable == *tenant)
     }
 
     /// Prepares the publication of a tenant without login from the entry `entry_id`: ends the
@@ -137,16 +141,16 @@ impl AuthContext {
     }
 
     /// Waits until no other request is working on this grant, and locks it.
-    pub(super) async fn lock_grant(&self, grant: GrantId) -> tokio::sync::OwnedMutexGuard<()> {
-        let turn = Arc::clone(&self.refresh_locks.entry(grant).or_default());
-        turn.lock_owned().await
+    pub(super) async fn lock_grant(&self, grant: GrantId) -> OwnedMutexGuard<()> {
+        let lock = Arc::clone(&self.refresh_locks.entry(grant).or_default());
+        lock.lock_owned().await
     }
 
     async fn remove_expired(&self) {
         let now = self.now();
         self.revocations.remove_expired(now);
         self.used_assertions.remove_expired(now);
-        self.refresh_locks.retain(|_, turn| Arc::strong_count(turn) > 1);
+        self.refresh_locks.retain(|_, lock| Arc::strong_count(lock) > 1);
         // A failure is logged already, and retried in a minute.
         while let Ok(deleted) =
             self.store.delete_expired(now, DELETE_BATCH).await.map_err(Unavailable::from_store)
@@ -157,20 +161,22 @@ impl AuthContext {
     /// Writes what the store could not take before. If the last write failed, something small is
     /// written first as a probe.
     async fn retry_unpersisted(&self) {
-        let waiting = self.revocations.unpersisted(DELETE_BATCH as usize);
-        if waiting.is_empty() && !self.incarnations.has_unpersisted() && self.store.is_writable() {
+        let unpersisted = self.revocations.unpersisted(DELETE_BATCH as usize);
+        if unpersisted.is_empty() && !self.incarnations.has_unpersisted() && self.store.is_writable() {
             return;
         }
         // The first failure is in the log already.
-        if self.store.probe_write().await.is_err() || self.store.revoke_all(waiting.clone()).await.is_err() {
+        if self.store.probe_write().await.is_err()
+            || self.store.revoke_all(unpersisted.clone()).await.is_err()
+        {
             return;
         }
-        for (incarnation, revoked) in &waiting {
+        for (incarnation, revoked) in &unpersisted {
             self.revocations.mark_persisted(incarnation, revoked.subject);
         }
         if self.persist_incarnations().await {
             tracing::info!(
-                revocations = waiting.len(),
+                revocations = unpersisted.len(),
                 "the store can be written again; pending changes are stored now"
             );
         }
@@ -183,16 +189,16 @@ impl std::fmt::Debug for AuthContext {
     }
 }
 
-async fn run_housekeeping(ledger: Arc<AuthContext>, ended: tokio_util::sync::CancellationToken) {
-    let (mut beat, mut again) =
+async fn run_housekeeping(context: Arc<AuthContext>, shutdown: CancellationToken) {
+    let (mut housekeeping, mut retry) =
         (tokio::time::interval(HOUSEKEEPING_INTERVAL), tokio::time::interval(RETRY_INTERVAL));
     loop {
         tokio::select! {
             // A last attempt: unwritten revocations and incarnations would be lost with the
             // process.
-            () = ended.cancelled() => return ledger.retry_unpersisted().await,
-            _ = beat.tick() => ledger.remove_expired().await,
-            _ = again.tick() => ledger.retry_unpersisted().await,
+            () = shutdown.cancelled() => return context.retry_unpersisted().await,
+            _ = housekeeping.tick() => context.remove_expired().await,
+            _ = retry.tick() => context.retry_unpersisted().await,
         }
     }
 }

@@ -31,9 +31,9 @@ impl Revocations {
     pub(super) fn insert(&self, incarnation: &Incarnation, revoked: Revocation) {
         self.revoked.insert((Arc::clone(incarnation.tenant()), revoked.subject), revoked);
         if let RevokedSubject::Grant(id) = revoked.subject
-            && let Some((_, leave)) = self.in_flight.remove(&id)
+            && let Some((_, token)) = self.in_flight.remove(&id)
         {
-            leave.cancel();
+            token.cancel();
         }
     }
 
@@ -69,27 +69,27 @@ impl Revocations {
         self.unpersisted.remove(&(Arc::clone(incarnation.tenant()), subject));
     }
 
-    /// Returns up to `at_most` revocations that the store does not have yet.
-    pub(super) fn unpersisted(&self, at_most: usize) -> Vec<(Incarnation, Revocation)> {
-        let some = self.unpersisted.iter().take(at_most);
-        some.filter_map(|one| Some((one.value().clone(), *self.revoked.get(one.key())?))).collect()
+    /// Returns up to `max_count` revocations that the store does not have yet.
+    pub(super) fn unpersisted(&self, max_count: usize) -> Vec<(Incarnation, Revocation)> {
+        let entries = self.unpersisted.iter().take(max_count);
+        entries.filter_map(|entry| Some((entry.value().clone(), *self.revoked.get(entry.key())?))).collect()
     }
 
     /// Returns the token that ends calls of this grant; it fires with `parent`, too. Take it before
     /// checking whether the grant is revoked, so that any later revocation ends the call.
     pub(super) fn token_for(&self, grant: GrantId, parent: &CancellationToken) -> GrantRevocationToken {
-        let mut leave = self.in_flight.entry(grant).or_insert_with(|| Arc::new(parent.child_token()));
-        if leave.is_cancelled() {
-            *leave = Arc::new(parent.child_token());
+        let mut token = self.in_flight.entry(grant).or_insert_with(|| Arc::new(parent.child_token()));
+        if token.is_cancelled() {
+            *token = Arc::new(parent.child_token());
         }
-        Arc::clone(&leave)
+        Arc::clone(&token)
     }
 
     /// Forgets expired revocations, and grants without calls in progress.
     pub(super) fn remove_expired(&self, now: Timestamp) {
         // Unwritten revocations are kept: without them the store's grant would be valid again.
         self.revoked.retain(|key, revoked| revoked.forget_at > now || self.unpersisted.contains_key(key));
-        self.in_flight.retain(|_, leave| Arc::strong_count(leave) > 1);
+        self.in_flight.retain(|_, token| Arc::strong_count(token) > 1);
     }
 }
 
@@ -106,14 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_revoked_ends_at_once_and_for_its_tenant_only() {
+    fn a_revocation_ends_calls_at_once_and_for_its_tenant_only() {
         let revocations = Revocations::default();
         let (acme, beta): (Arc<str>, Arc<str>) = ("acme".into(), "beta".into());
         let grant = GrantId::random();
         let parent = CancellationToken::new();
-        let leave = revocations.token_for(grant, &parent);
+        let token = revocations.token_for(grant, &parent);
         revocations.insert(&Incarnation::new(&acme), revoked(RevokedSubject::Grant(grant)));
-        assert!(leave.is_cancelled() && !parent.is_cancelled());
+        assert!(token.is_cancelled() && !parent.is_cancelled());
         assert!(revocations.is_revoked(&acme, RevokedSubject::Grant(grant), NOW));
         assert!(!revocations.is_revoked(&beta, RevokedSubject::Grant(grant), NOW));
         assert!(
@@ -125,19 +125,19 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_those_no_longer_under_way() {
+    fn a_grant_without_calls_in_progress_is_forgotten() {
         let revocations = Revocations::default();
         let (parent, grant) = (CancellationToken::new(), GrantId::random());
-        let leave = revocations.token_for(grant, &parent);
+        let token = revocations.token_for(grant, &parent);
         revocations.remove_expired(NOW);
         assert_eq!(revocations.in_flight.len(), 1);
         parent.cancel();
-        assert!(leave.is_cancelled());
+        assert!(token.is_cancelled());
         assert!(
             !revocations.token_for(grant, &CancellationToken::new()).is_cancelled(),
             "a new parent counts anew"
         );
-        drop(leave);
+        drop(token);
         revocations.remove_expired(NOW);
         assert_eq!(revocations.in_flight.len(), 0);
     }

@@ -72,13 +72,12 @@ impl TestGateway {
         let store = Store::open(folder.path(), &KeySource::State).expect("opened");
         let tasks = Tasks::new();
         let ours: Arc<dyn Clock> = clock.clone();
-        let ledger =
+        let context =
             AuthContext::start(store.auth().clone(), ours, Audit::disabled(), &tasks).await.expect("read");
         let authority = entra.authority().parse().expect("a URL");
         let providers = Providers::new(authority, SystemClock::shared(), Arc::new(Metrics::new()));
         let documents = ClientDocuments::new(SystemClock::shared(), &tasks);
-        let shared =
-            AuthServerDeps { keyring: Arc::clone(store.keyring()), context: ledger, providers, documents };
+        let shared = AuthServerDeps { keyring: Arc::clone(store.keyring()), context, providers, documents };
         Self { folder, clock, entra, shared, _tasks: tasks }
     }
 

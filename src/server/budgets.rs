@@ -132,8 +132,8 @@ impl MemoryBudgets {
 }
 
 impl Lingerer {
-    /// How many linger at its network.
-    pub(super) fn of_its_network(&self) -> u64 {
+    /// Returns how many clients of its network are lingered on.
+    pub(super) fn count_in_network(&self) -> u64 {
         self.network.held()
     }
 }

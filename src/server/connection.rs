@@ -178,14 +178,14 @@ impl Connection {
     fn linger_over_body(&self, body: TrackedRequestBody<Incoming>, streams: &StreamTasks) {
         let Some(lingerer) = self.server.budgets.linger(&self.attribution()) else { return };
         streams.push(async move {
-            linger::over_body(body, || lingerer.of_its_network()).await;
+            linger::over_body(body, || lingerer.count_in_network()).await;
         });
     }
 
     /// Lingers, so that a refused client that is still sending can read the refusal.
     async fn linger<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) {
         if let Some(lingerer) = self.server.budgets.linger(&self.attribution()) {
-            linger::over(stream, || lingerer.of_its_network()).await;
+            linger::over(stream, || lingerer.count_in_network()).await;
         }
     }
 

@@ -52,7 +52,7 @@ pub(super) async fn serve(server: Arc<Server>, stream: TcpStream, addr: SocketAd
     if is_unread.into_inner()
         && let Some(lingerer) = server.budgets.linger(&Attribution::new(conn.addr.ip(), None))
     {
-        linger::over(stream, || lingerer.of_its_network()).await;
+        linger::over(stream, || lingerer.count_in_network()).await;
     }
 }
 

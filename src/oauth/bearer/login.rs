@@ -60,11 +60,12 @@ impl LoginCheck {
         identity::brand_of(&self.login_spec().provider)
     }
 
-    /// Admits a caller with a valid token. `closed` fires when a later revision has another login.
+    /// Admits a caller with a valid token. `revoked_with_login` fires when a later revision has
+    /// another login.
     pub(super) async fn authorize(
         &self,
         token: &[u8],
-        closed: &CancellationToken,
+        revoked_with_login: &CancellationToken,
     ) -> Result<AdmittedCaller, Denial> {
         let token = self.grants.verify_access_token(token).await.map_err(|fault| match fault {
             AccessTokenError::Invalid => Denial::Invalid,
@@ -75,10 +76,11 @@ impl LoginCheck {
         }
         let principal = self.authorize_principal(&token)?;
         // Taken before the last check, so that any later revocation ends the call.
-        let grant = self.grants.revocation_token(token.grant_id, closed);
-        let leave = CallRevocation { revoked: CancellationToken::clone(&grant), _grant_token: Some(grant) };
+        let grant = self.grants.revocation_token(token.grant_id, revoked_with_login);
+        let revocation =
+            CallRevocation { revoked: CancellationToken::clone(&grant), _grant_token: Some(grant) };
         if self.grants.is_valid_now(&token) {
-            Ok(AdmittedCaller { principal, revocation: leave })
+            Ok(AdmittedCaller { principal, revocation })
         } else {
             Err(Denial::Invalid)
         }

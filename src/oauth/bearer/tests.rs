@@ -223,8 +223,8 @@ proptest! {
 }
 
 #[test]
-fn a_leave_that_is_taken_back_ends_what_is_under_way_and_no_other_does() {
-    let (leaves, now) = (AccessRevocations::default(), Timestamp::UNIX_EPOCH);
+fn revoked_access_ends_its_calls_and_no_others() {
+    let (revocations, now) = (AccessRevocations::default(), Timestamp::UNIX_EPOCH);
     let key = |label: &str| ApiKeySpec {
         label: label.to_owned(),
         digest: Digest::of(label.as_bytes()),
@@ -235,27 +235,27 @@ fn a_leave_that_is_taken_back_ends_what_is_under_way_and_no_other_does() {
             &AccessSpec { api_keys: keys, public, ..AccessSpec::default() },
             OpenTenants::Private,
             Arc::default(),
-            &leaves,
+            &revocations,
         )
     };
     let holder = |label: &str| Principal::Key { label: label.into() };
     let both = check(vec![key("old"), key("new")], false);
     let one = check(vec![key("new")], false);
-    leaves.retain_allowed(&one, now);
+    revocations.retain_allowed(&one, now);
     assert!(both.revocation_token(&holder("old")).is_cancelled());
     assert!(!both.revocation_token(&holder("new")).is_cancelled());
     // A later revision also revokes the permissions that earlier ones gave.
     let open = check(vec![], false);
-    leaves.retain_allowed(&open, now);
+    revocations.retain_allowed(&open, now);
     assert!(
         both.revocation_token(&holder("new")).is_cancelled()
             && one.revocation_token(&holder("new")).is_cancelled()
     );
     // Opening further ends no call; closing does.
     let public = check(vec![], true);
-    leaves.retain_allowed(&public, now);
+    revocations.retain_allowed(&public, now);
     assert!(!open.revocation_token(&Principal::Anonymous).is_cancelled());
-    leaves.retain_allowed(&check(vec![], false), now);
+    revocations.retain_allowed(&check(vec![], false), now);
     assert!(public.revocation_token(&Principal::Anonymous).is_cancelled());
     assert!(!open.revocation_token(&Principal::Anonymous).is_cancelled());
 }
