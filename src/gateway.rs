@@ -163,7 +163,7 @@ impl Gateway {
             http_listeners: plain,
             admin,
             certificates,
-            load_context,
+            load_context: context,
             tenant_deps: parts,
             registry: publisher.registry().clone(),
             publisher,

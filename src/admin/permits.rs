@@ -84,7 +84,7 @@ impl Drop for ActiveRequest<'_> {
 }
 
 impl Evictable for ConnectionActivity {
-    fn waits(&self) -> bool {
+    fn is_waiting(&self) -> bool {
         self.0.load(Ordering::Relaxed) == 0
     }
 
@@ -114,10 +114,10 @@ mod tests {
     #[test]
     fn a_connection_waits_for_its_client_between_answers() {
         let talk = ConnectionActivity::default();
-        assert!(talk.waits());
+        assert!(talk.is_waiting());
         let answering = talk.begin();
-        assert!(!talk.waits());
+        assert!(!talk.is_waiting());
         drop(answering);
-        assert!(talk.waits());
+        assert!(talk.is_waiting());
     }
 }

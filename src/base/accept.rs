@@ -14,7 +14,7 @@ use super::backoff::Backoff;
 use super::clock::Clock;
 use super::log_limiter::LogLimiter;
 
-const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 /// The shortest interval between two log lines about failing to accept.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -44,7 +44,7 @@ impl<F: Fn()> Acceptor<F> {
                     self.failures = 0;
                     return accepted;
                 }
-                Err(error) if is_the_peers(&error) => {}
+                Err(error) if is_peer_error(&error) => {}
                 Err(error) => tokio::time::sleep(self.record_failure(&error)).await,
             }
         }
@@ -63,14 +63,14 @@ impl<F: Fn()> Acceptor<F> {
                 "connections cannot be accepted and wait in the kernel; if too many files are open, lower limits.connections or raise the limit of open files (LimitNOFILE, ulimit -n)"
             );
         }
-        let pause = PAUSES.pause_after(self.failures);
+        let pause = BACKOFF.pause_after(self.failures);
         self.failures = self.failures.saturating_add(1);
         pause
     }
 }
 
 /// Whether the error concerns only the connection being accepted, so that the next one may succeed.
-fn is_the_peers(error: &io::Error) -> bool {
+fn is_peer_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

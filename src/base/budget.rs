@@ -46,7 +46,7 @@ pub struct Budget {
 #[derive(Debug)]
 pub struct BudgetShare {
     budget: Arc<Budget>,
-    party: Consumer,
+    consumer: Consumer,
     limit: u64,
     held: AtomicU64,
 }
@@ -123,27 +123,28 @@ impl Budget {
 
     /// Returns the share of a party with its default limit. Keep it where the party is looked up
     /// often.
-    pub fn share(self: &Arc<Self>, party: Consumer) -> Arc<BudgetShare> {
-        let limit = match party {
+    pub fn share(self: &Arc<Self>, consumer: Consumer) -> Arc<BudgetShare> {
+        let limit = match consumer {
             Consumer::Tenant(_) | Consumer::Network(_) | Consumer::Origin(_) => self.share_limit(),
             Consumer::Client { .. } => self.share_limit() / 2,
         };
-        self.share_with_limit(party, limit)
+        self.share_with_limit(consumer, limit)
     }
 
     /// Returns the share of a party, which may hold up to `limit`. Pass the same limit each time.
-    pub fn share_with_limit(self: &Arc<Self>, party: Consumer, limit: u64) -> Arc<BudgetShare> {
-        let mut entry = self.shares.entry(party.clone()).or_default();
+    pub fn share_with_limit(self: &Arc<Self>, consumer: Consumer, limit: u64) -> Arc<BudgetShare> {
+        let mut entry = self.shares.entry(consumer.clone()).or_default();
         if let Some(share) = entry.upgrade() {
             return share;
         }
-        let share = Arc::new(BudgetShare { budget: Arc::clone(self), party, limit, held: AtomicU64::new(0) });
+        let share =
+            Arc::new(BudgetShare { budget: Arc::clone(self), consumer, limit, held: AtomicU64::new(0) });
         *entry = Arc::downgrade(&share);
         share
     }
 
-    /// Creates an empty hold, counted against the shares of a tenant and a source network, if
-    /// given.
+    /// Creates an empty reservation, counted against the shares of a tenant and a source network,
+    /// if given.
     pub fn new_reservation(
         self: &Arc<Self>,
         tenant: Option<Arc<BudgetShare>>,
@@ -166,8 +167,8 @@ impl BudgetShare {
         self.held.load(Ordering::Relaxed)
     }
 
-    fn exhausted(&self) -> Exhausted {
-        match self.party {
+    fn to_exhausted(&self) -> Exhausted {
+        match self.consumer {
             Consumer::Tenant(_) => Exhausted::Tenant,
             Consumer::Network(_) => Exhausted::Network,
             Consumer::Client { .. } => Exhausted::Client,
@@ -179,19 +180,19 @@ impl BudgetShare {
 impl Drop for BudgetShare {
     fn drop(&mut self) {
         // A new share of the same party may have replaced this one since; that one stays.
-        self.budget.shares.remove_if(&self.party, |_, share| share.strong_count() == 0);
+        self.budget.shares.remove_if(&self.consumer, |_, share| share.strong_count() == 0);
     }
 }
 
 impl Reservation {
-    /// Counts this hold against a client's share as well. The hold must be empty.
+    /// Counts this reservation against a client's share as well. It must be empty.
     pub fn with_client_share(mut self, client: Arc<BudgetShare>) -> Self {
         debug_assert_eq!(self.weight, 0, "what it has is counted nowhere else");
         self.shares[2] = Some(client);
         self
     }
 
-    /// Creates an empty hold that is counted against the same shares as this one.
+    /// Creates an empty reservation that is counted against the same shares as this one.
     pub fn new_empty(&self) -> Self {
         let (budget, shares) = (Arc::clone(&self.budget), self.shares.clone());
         Self { budget, shares, has_credential: self.has_credential, weight: 0 }
@@ -205,14 +206,14 @@ impl Reservation {
     pub fn try_grow(&mut self, weight: u64) -> Result<(), Exhausted> {
         for (at, share) in self.shares.iter().enumerate() {
             let Some(share) = share else { continue };
-            if !try_add(&share.held, weight, self.open_part(share.limit)) {
-                let exhausted = share.exhausted();
-                self.give_back_to_shares(at, weight);
+            if !try_add(&share.held, weight, self.available_limit(share.limit)) {
+                let exhausted = share.to_exhausted();
+                self.release_shares(at, weight);
                 return Err(exhausted);
             }
         }
-        if !try_add(&self.budget.held, weight, self.open_part(self.budget.limit)) {
-            self.give_back_to_shares(self.shares.len(), weight);
+        if !try_add(&self.budget.held, weight, self.available_limit(self.budget.limit)) {
+            self.release_shares(self.shares.len(), weight);
             return Err(Exhausted::Budget);
         }
         self.weight += weight;
@@ -223,7 +224,7 @@ impl Reservation {
     pub fn shrink(&mut self, weight: u64) {
         let weight = weight.min(self.weight);
         self.weight -= weight;
-        self.give_back_to_shares(self.shares.len(), weight);
+        self.release_shares(self.shares.len(), weight);
         self.budget.held.fetch_sub(weight, Ordering::Relaxed);
     }
 
@@ -255,11 +256,11 @@ impl Reservation {
 
     /// Returns the part of a limit open to this caller: all of it with a credential, else all but
     /// the last fifth.
-    fn open_part(&self, limit: u64) -> u64 {
+    fn available_limit(&self, limit: u64) -> u64 {
         if self.has_credential { limit } else { limit - limit / 5 }
     }
 
-    fn give_back_to_shares(&self, shares: usize, weight: u64) {
+    fn release_shares(&self, shares: usize, weight: u64) {
         for share in self.shares.iter().take(shares).flatten() {
             share.held.fetch_sub(weight, Ordering::Relaxed);
         }
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_has_half_whichever_tenants_it_asks() {
+    fn one_network_has_half_whichever_tenants_it_calls() {
         let budget = Budget::new(100);
         let mut one = budget.new_reservation(tenant(&budget, "a"), source(&budget, "2001:db8::1"), true);
         let mut two = budget.new_reservation(tenant(&budget, "b"), source(&budget, "2001:db8::2"), true);
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_fifth_is_for_those_with_a_credential() {
+    fn the_last_fifth_is_for_callers_with_a_credential() {
         let budget = Budget::new(100);
         let mut a = budget.new_reservation(tenant(&budget, "a"), None, false);
         let mut b = budget.new_reservation(tenant(&budget, "b"), None, false);
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_half_of_what_its_tenant_has() {
+    fn a_client_has_half_of_its_tenants_share() {
         let budget = Budget::new(100);
         let client = |id: &str| budget.share(Consumer::Client { tenant: "a".into(), id: id.into() });
         let mut one =
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_is_free_for_others_and_never_more_than_was_taken() {
+    fn a_shrunk_weight_is_free_for_others_and_never_exceeds_what_was_held() {
         let budget = Budget::new(100);
         let mut a = budget.new_reservation(tenant(&budget, "a"), None, true);
         assert_eq!(a.try_grow(50), Ok(()));
@@ -367,13 +368,14 @@ mod tests {
     #[test]
     fn a_client_may_have_a_share_of_its_own_size() {
         let budget = Budget::new(100);
-        let hold = |id: &str| {
+        let reservation = |id: &str| {
             let client = Consumer::Client { tenant: "a".into(), id: id.into() };
             budget
                 .new_reservation(tenant(&budget, "a"), None, true)
                 .with_client_share(budget.share_with_limit(client, 5))
         };
-        let (mut ann, mut more_of_ann, mut bob) = (hold("ann"), hold("ann"), hold("bob"));
+        let (mut ann, mut more_of_ann, mut bob) =
+            (reservation("ann"), reservation("ann"), reservation("bob"));
         assert_eq!((ann.try_grow(4), more_of_ann.try_grow(2)), (Ok(()), Err(Exhausted::Client)));
         assert_eq!((more_of_ann.try_grow(1), bob.try_grow(5)), (Ok(()), Ok(())));
         let tenant = budget.share(Consumer::Tenant("a".into()));
@@ -383,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_large_are_to_hurry_until_little_is_left() {
+    fn only_large_holders_are_under_pressure_until_little_is_left() {
         let budget = Budget::new(100);
         let mut a = budget.new_reservation(tenant(&budget, "a"), None, true);
         let mut b = budget.new_reservation(tenant(&budget, "b"), None, false);
@@ -393,7 +395,7 @@ mod tests {
         assert!(a.is_under_pressure() && !b.is_under_pressure());
         let mut others: Vec<_> =
             ["c", "d", "e"].map(|name| budget.new_reservation(tenant(&budget, name), None, true)).into();
-        others.iter_mut().for_each(|hold| assert_eq!(hold.try_grow(20), Ok(())));
+        others.iter_mut().for_each(|reservation| assert_eq!(reservation.try_grow(20), Ok(())));
         assert!(
             b.is_under_pressure() && !others[0].is_under_pressure(),
             "nobody who showed a credential is hurried for it"
@@ -401,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_all_together_have_no_room_for_is_given_back_to_the_shares() {
+    fn a_weight_refused_by_the_budget_is_returned_to_the_shares() {
         let budget = Budget::new(100);
         let mut others = budget.new_reservation(None, None, true);
         let mut a = budget.new_reservation(tenant(&budget, "a"), None, true);
@@ -412,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn another_hold_counts_in_the_same_shares() {
+    fn a_new_empty_reservation_counts_in_the_same_shares() {
         let budget = Budget::new(100);
         let mut one = budget.new_reservation(tenant(&budget, "a"), None, true);
         let mut another = one.new_empty();
@@ -422,15 +424,15 @@ mod tests {
     }
 
     #[test]
-    fn a_share_lives_as_long_as_somebody_has_it() {
+    fn a_share_exists_as_long_as_somebody_holds_it() {
         let budget = Budget::new(100);
         let kept = budget.share(Consumer::Tenant("a".into()));
-        let mut hold = budget.new_reservation(tenant(&budget, "a"), None, true);
-        assert_eq!(hold.try_grow(7), Ok(()));
+        let mut reservation = budget.new_reservation(tenant(&budget, "a"), None, true);
+        assert_eq!(reservation.try_grow(7), Ok(()));
         assert_eq!(kept.held(), 7);
         drop(kept);
         assert_eq!(budget.consumer_count(), 1);
-        drop(hold);
+        drop(reservation);
         assert_eq!(budget.consumer_count(), 0);
     }
 }

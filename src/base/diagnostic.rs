@@ -149,7 +149,7 @@ impl Report {
     pub fn push(&mut self, diagnostic: Diagnostic) {
         match self.0.len().cmp(&MAX_FINDINGS) {
             Ordering::Less => self.0.push(diagnostic),
-            Ordering::Equal => self.0.push(more(diagnostic.severity)),
+            Ordering::Equal => self.0.push(more_findings(diagnostic.severity)),
             Ordering::Greater => {
                 let last = &mut self.0[MAX_FINDINGS];
                 last.severity = last.severity.max(diagnostic.severity);
@@ -178,7 +178,7 @@ impl Report {
     }
 }
 
-fn more(severity: Severity) -> Diagnostic {
+fn more_findings(severity: Severity) -> Diagnostic {
     Diagnostic::new("more-findings", severity, "there are more findings; they are not shown")
         .help("fix the reported findings first")
 }

@@ -48,18 +48,18 @@ impl Stamp {
     /// # Errors
     /// The file does not exist, or its metadata cannot be read.
     pub fn of(path: &Path) -> io::Result<Self> {
-        fs::metadata(path).map(|about| Self::from(&about))
+        fs::metadata(path).map(|metadata| Self::from(&metadata))
     }
 }
 
 impl From<&Metadata> for Stamp {
-    fn from(about: &Metadata) -> Self {
+    fn from(metadata: &Metadata) -> Self {
         Self {
-            size: about.size(),
-            modified: (about.mtime(), about.mtime_nsec()),
-            changed: (about.ctime(), about.ctime_nsec()),
-            inode: about.ino(),
-            device: about.dev(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            inode: metadata.ino(),
+            device: metadata.dev(),
         }
     }
 }
@@ -114,8 +114,8 @@ pub fn is_resource_exhaustion(error: &io::Error) -> bool {
 /// # Errors
 /// The file is not a regular file, is larger than `cap`, or cannot be read.
 pub fn read(path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
-    let (file, about) = open(path)?;
-    read_contents(&file, &about, cap)
+    let (file, metadata) = open(path)?;
+    read_contents(&file, &metadata, cap)
 }
 
 /// Reads a whole text file of at most `cap` bytes; see [`read`].
@@ -131,8 +131,8 @@ pub fn read_text(path: &Path, cap: u64) -> Result<String, Error> {
 /// # Errors
 /// Those of [`read`]; a link is an error of the system.
 pub fn read_no_follow(path: &Path, cap: u64) -> Result<Vec<u8>, Error> {
-    let (file, about) = open_as(path, SymlinkPolicy::Refuse)?;
-    read_contents(&file, &about, cap)
+    let (file, metadata) = open_with(path, SymlinkPolicy::Refuse)?;
+    read_contents(&file, &metadata, cap)
 }
 
 /// Reads a file that must lie below one of `roots` once all links are resolved; see [`read`].
@@ -153,9 +153,9 @@ pub fn read_below<'a>(
     if !below(&path.canonicalize()?) {
         return Err(Error::OutsideRoots);
     }
-    let (file, about) = open(path)?;
-    match below(&place_of(&file, &about, path)?) {
-        true => read_contents(&file, &about, cap),
+    let (file, metadata) = open(path)?;
+    match below(&resolve_opened(&file, &metadata, path)?) {
+        true => read_contents(&file, &metadata, cap),
         false => Err(Error::OutsideRoots),
     }
 }
@@ -163,14 +163,14 @@ pub fn read_below<'a>(
 /// Returns the path of an opened file, from the kernel where `/proc` is available.
 ///
 /// Elsewhere the canonical path must still refer to the same file.
-fn place_of(file: &File, about: &Metadata, path: &Path) -> Result<PathBuf, Error> {
+fn resolve_opened(file: &File, metadata: &Metadata, path: &Path) -> Result<PathBuf, Error> {
     let known = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
     if let Some(place) = known.ok().filter(|place| place.is_absolute()) {
         return Ok(place);
     }
     let place = path.canonicalize()?;
     let named = fs::symlink_metadata(&place)?;
-    match (named.dev(), named.ino()) == (about.dev(), about.ino()) {
+    match (named.dev(), named.ino()) == (metadata.dev(), metadata.ino()) {
         true => Ok(place),
         false => Err(Error::OutsideRoots),
     }
@@ -181,18 +181,18 @@ fn place_of(file: &File, about: &Metadata, path: &Path) -> Result<PathBuf, Error
 /// # Errors
 /// The file is not a regular file, or cannot be opened.
 pub fn open(path: &Path) -> Result<(File, Metadata), Error> {
-    open_as(path, SymlinkPolicy::Follow)
+    open_with(path, SymlinkPolicy::Follow)
 }
 
 /// Reads the contents of an opened file, at most `cap` bytes.
 ///
 /// # Errors
 /// The file is larger than `cap`, or cannot be read.
-pub fn read_contents(file: &File, about: &Metadata, cap: u64) -> Result<Vec<u8>, Error> {
-    if about.len() > cap {
+pub fn read_contents(file: &File, metadata: &Metadata, cap: u64) -> Result<Vec<u8>, Error> {
+    if metadata.len() > cap {
         return Err(Error::TooLarge(cap));
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0));
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
     file.take(cap + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > cap {
         true => Err(Error::TooLarge(cap)),
@@ -200,7 +200,7 @@ pub fn read_contents(file: &File, about: &Metadata, cap: u64) -> Result<Vec<u8>,
     }
 }
 
-fn open_as(path: &Path, links: SymlinkPolicy) -> Result<(File, Metadata), Error> {
+fn open_with(path: &Path, links: SymlinkPolicy) -> Result<(File, Metadata), Error> {
     // Opening some devices has side effects (a watchdog starts, a tape rewinds), so they are
     // rejected before. A device that takes the file's place in between is rejected below.
     let kind = fs::metadata(path)?.file_type();
@@ -214,9 +214,9 @@ fn open_as(path: &Path, links: SymlinkPolicy) -> Result<(File, Metadata), Error>
     }
     let flags = i32::try_from(flags.bits()).expect("the flags of open are an int in C");
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let about = file.metadata()?;
-    match about.is_file() {
-        true => Ok((file, about)),
+    let metadata = file.metadata()?;
+    match metadata.is_file() {
+        true => Ok((file, metadata)),
         false => Err(Error::NotRegular),
     }
 }
@@ -228,7 +228,7 @@ fn open_as(path: &Path, links: SymlinkPolicy) -> Result<(File, Metadata), Error>
 /// # Errors
 /// The folder cannot be written to. The previous file is then unchanged.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    put(path, bytes, mode, |_| Ok(()))
+    write_and_rename(path, bytes, mode, |_| Ok(()))
 }
 
 /// Writes a file atomically and syncs it and its folder to disk; see [`replace`].
@@ -239,23 +239,28 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// The folder cannot be written to. The previous file is then unchanged, unless only the last sync
 /// failed.
 pub fn replace_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    put(path, bytes, mode, File::sync_all)?;
-    File::open(folder_of(path))?.sync_all()
+    write_and_rename(path, bytes, mode, File::sync_all)?;
+    File::open(parent_folder(path))?.sync_all()
 }
 
-fn put(path: &Path, bytes: &[u8], mode: u32, sync: fn(&File) -> io::Result<()>) -> io::Result<()> {
+fn write_and_rename(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    sync: fn(&File) -> io::Result<()>,
+) -> io::Result<()> {
     // The dot and the extension keep readers of the folder from taking the draft for the real file.
-    let draft = folder_of(path).join(format!(".new-{}.tmp", random::hex::<8>()));
+    let temporary = parent_folder(path).join(format!(".new-{}.tmp", random::hex::<8>()));
     let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(bytes)?;
         sync(&file)?;
-        fs::rename(&draft, path)
+        fs::rename(&temporary, path)
     };
-    write().inspect_err(|_| drop(fs::remove_file(&draft)))
+    write().inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
-fn folder_of(path: &Path) -> &Path {
+fn parent_folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -333,8 +338,8 @@ mod tests {
             fs::create_dir(folder).expect("made");
             fs::write(folder.join("key"), text).expect("written");
         }
-        let (file, about) = open(&theirs.join("key")).expect("opened");
-        let place = place_of(&file, &about, &ours.join("key")).expect("a place");
+        let (file, metadata) = open(&theirs.join("key")).expect("opened");
+        let place = resolve_opened(&file, &metadata, &ours.join("key")).expect("a place");
         assert_eq!(place, theirs.join("key").canonicalize().expect("a path"));
     }
 
@@ -346,15 +351,15 @@ mod tests {
             fs::create_dir_all(folder.join("x")).expect("made");
             fs::write(folder.join("x/key"), text).expect("written");
         }
-        let (link, draft) = (ours.join("link"), ours.join("draft"));
+        let (link, temporary) = (ours.join("link"), ours.join("draft"));
         symlink(ours.join("x"), &link).expect("linked");
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let mut targets = [theirs.join("x"), ours.join("x")].into_iter().cycle();
                 while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    symlink(targets.next().expect("endless"), &draft).expect("linked");
-                    fs::rename(&draft, &link).expect("renamed");
+                    symlink(targets.next().expect("endless"), &temporary).expect("linked");
+                    fs::rename(&temporary, &link).expect("renamed");
                 }
             });
             let read: Vec<_> = (0..20_000)
@@ -393,8 +398,8 @@ mod tests {
             replace(&path, b"ours", 0o600).expect("replaced");
             assert_eq!(fs::read(&path).expect("there"), b"ours");
             assert_eq!(fs::read(&other).expect("there"), b"theirs");
-            let about = fs::symlink_metadata(&path).expect("there");
-            assert!(about.is_file() && about.permissions().mode() & 0o777 == 0o600);
+            let metadata = fs::symlink_metadata(&path).expect("there");
+            assert!(metadata.is_file() && metadata.permissions().mode() & 0o777 == 0o600);
         }
         assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 2, "a draft is left");
         assert!(replace(&folder.path().join("none/x"), b"", 0o600).is_err());

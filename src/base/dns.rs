@@ -26,27 +26,27 @@ use super::budget::{Budget, Reservation};
 use super::clock::{Clock, SystemClock};
 
 /// The numbers of threads that look up operators' names, and names that callers bring.
-const PLACES: u64 = 48;
-const PLACES_OF_CALLERS: u64 = 20;
+const MAX_LOOKUPS: u64 = 48;
+const MAX_CALLER_LOOKUPS: u64 = 20;
 /// Enough for the system's resolver, which keeps its buffers on the stack.
-const STACK: usize = 512 << 10;
+const STACK_BYTES: usize = 512 << 10;
 
 /// How long a caller waits, without and with an older result at hand.
-const PATIENCE: Duration = Duration::from_millis(2500);
-const PATIENCE_WITH_STALE: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_millis(2500);
+const TIMEOUT_WITH_STALE: Duration = Duration::from_millis(500);
 /// How long a caller waits for a name that it brought: longer, since the result is not cached.
-pub const PATIENCE_ONCE: Duration = Duration::from_secs(4);
+pub const CALLER_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a result, and a failure, is reused without another lookup.
-const FRESH: Duration = Duration::from_secs(5);
-const FAILED: Duration = Duration::from_secs(2);
+const FRESH_TTL: Duration = Duration::from_secs(5);
+const MIN_FAILURE_TTL: Duration = Duration::from_secs(2);
 /// A name that hung is not asked for again for as long as it hung, at most this long.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_FAILURE_TTL: Duration = Duration::from_secs(30);
 /// How long a result remains usable while no name server answers (RFC 8767).
-const STALE: Duration = Duration::from_secs(3600);
+const STALE_TTL: Duration = Duration::from_secs(3600);
 /// The maximum number of addresses used of one name; no honest name server lists more.
-const MOST_ADDRESSES: usize = 32;
+const MAX_ADDRESSES: usize = 32;
 /// The maximum number of names remembered; those that can be asked for again are dropped first.
-const MOST_NAMES: usize = 8192;
+const MAX_NAMES: usize = 8192;
 
 /// The reason why a name has no addresses at present.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,10 +65,10 @@ type SystemLookup = Box<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
 
 struct ResolverInner {
     names: Mutex<HashMap<Arc<str>, HostRecord>>,
-    places: Arc<Budget>,
-    places_of_callers: Arc<Budget>,
+    slots: Arc<Budget>,
+    caller_slots: Arc<Budget>,
     /// Notified when a slot was released.
-    freed: Notify,
+    slot_released: Notify,
     clock: Arc<dyn Clock>,
     system: SystemLookup,
 }
@@ -76,11 +76,11 @@ struct ResolverInner {
 /// The state of one name.
 #[derive(Default)]
 struct HostRecord {
-    found: Option<(Instant, Arc<[IpAddr]>)>,
+    addresses: Option<(Instant, Arc<[IpAddr]>)>,
     /// Until when the failure is reused, and the failure.
-    failed: Option<(Instant, LookupError)>,
+    failure: Option<(Instant, LookupError)>,
     /// Closes when the lookup in progress ends.
-    flight: Option<watch::Receiver<()>>,
+    in_progress: Option<watch::Receiver<()>>,
 }
 
 /// The next step of a lookup.
@@ -98,10 +98,10 @@ enum LookupStep {
 struct Lookup {
     inner: Arc<ResolverInner>,
     host: Arc<str>,
-    began: Instant,
-    outcome: Option<io::Result<Vec<IpAddr>>>,
-    place: Reservation,
-    _landed: watch::Sender<()>,
+    started_at: Instant,
+    result: Option<io::Result<Vec<IpAddr>>>,
+    slot: Reservation,
+    _done: watch::Sender<()>,
 }
 
 impl DnsResolver {
@@ -109,15 +109,15 @@ impl DnsResolver {
     /// process.
     pub fn global() -> &'static Self {
         static RESOLVER: OnceLock<DnsResolver> = OnceLock::new();
-        RESOLVER.get_or_init(|| Self::over(Box::new(ask_the_system), SystemClock::shared()))
+        RESOLVER.get_or_init(|| Self::with_system_lookup(Box::new(lookup_in_system), SystemClock::shared()))
     }
 
-    fn over(system: SystemLookup, clock: Arc<dyn Clock>) -> Self {
+    fn with_system_lookup(system: SystemLookup, clock: Arc<dyn Clock>) -> Self {
         Self(Arc::new(ResolverInner {
             names: Mutex::default(),
-            places: Budget::new(PLACES),
-            places_of_callers: Budget::new(PLACES_OF_CALLERS),
-            freed: Notify::new(),
+            slots: Budget::new(MAX_LOOKUPS),
+            caller_slots: Budget::new(MAX_CALLER_LOOKUPS),
+            slot_released: Notify::new(),
             clock,
             system,
         }))
@@ -125,8 +125,8 @@ impl DnsResolver {
 
     /// Creates a resolver that calls a test's function.
     #[cfg(test)]
-    pub fn asking(system: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
-        Self::over(Box::new(system), SystemClock::shared())
+    pub fn with_lookup(system: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
+        Self::with_system_lookup(Box::new(system), SystemClock::shared())
     }
 
     /// Returns the addresses of a host in the system's order (RFC 6724); an IP literal is returned
@@ -139,171 +139,170 @@ impl DnsResolver {
             return Ok([address].into());
         }
         let host: Arc<str> = host.to_ascii_lowercase().into();
-        let stale = self.0.stale(&host);
-        let patience = if stale.is_some() { PATIENCE_WITH_STALE } else { PATIENCE };
-        let landed = tokio::time::timeout(patience, self.landed(&host)).await;
-        match landed.unwrap_or(Err(LookupError::TimedOut)) {
+        let stale = self.0.find_stale(&host);
+        let timeout = if stale.is_some() { TIMEOUT_WITH_STALE } else { TIMEOUT };
+        let waited = tokio::time::timeout(timeout, self.wait_for_result(&host)).await;
+        match waited.unwrap_or(Err(LookupError::TimedOut)) {
             Err(LookupError::TimedOut) => stale.ok_or(LookupError::TimedOut),
-            said => said,
+            result => result,
         }
     }
 
     /// Returns the slots for names that callers bring.
-    pub fn places_of_callers(&self) -> &Arc<Budget> {
-        &self.0.places_of_callers
+    pub fn caller_slots(&self) -> &Arc<Budget> {
+        &self.0.caller_slots
     }
 
-    /// Resolves a name that a caller brought, without caching the result. The slot `place` is
-    /// occupied until the system's resolver returns, even if the caller has given up.
+    /// Resolves a name that a caller brought, without caching the result. `slot` is occupied until
+    /// the system's resolver returns, even if the caller has given up.
     ///
     /// # Errors
     /// The name has no address, or no name server answered in time.
-    pub async fn lookup_once(&self, host: &str, place: Reservation) -> Result<Vec<IpAddr>, LookupError> {
-        let (tell, told) = oneshot::channel();
+    pub async fn lookup_once(&self, host: &str, slot: Reservation) -> Result<Vec<IpAddr>, LookupError> {
+        let (sender, receiver) = oneshot::channel();
         let (inner, host) = (Arc::clone(&self.0), host.to_owned());
-        let begun = on_a_thread(move || {
-            let found = (inner.system)(&host);
-            drop(place);
+        let spawned = spawn_thread(move || {
+            let addresses = (inner.system)(&host);
+            drop(slot);
             // The caller may have given up.
-            let _gone = tell.send(found);
+            let _gone = sender.send(addresses);
         });
-        begun.map_err(|error| LookupError::failed(&error))?;
-        match tokio::time::timeout(PATIENCE_ONCE, told).await {
-            Ok(Ok(Ok(found))) => Ok(found.into_iter().take(MOST_ADDRESSES).collect()),
-            Ok(Ok(Err(error))) => Err(LookupError::failed(&error)),
+        spawned.map_err(|error| LookupError::from_io(&error))?;
+        match tokio::time::timeout(CALLER_TIMEOUT, receiver).await {
+            Ok(Ok(Ok(addresses))) => Ok(addresses.into_iter().take(MAX_ADDRESSES).collect()),
+            Ok(Ok(Err(error))) => Err(LookupError::from_io(&error)),
             Ok(Err(error)) => Err(LookupError::Failed(error.to_string().into())),
             Err(_) => Err(LookupError::TimedOut),
         }
     }
 
     /// Waits for the lookup of this name, whichever caller started it.
-    async fn landed(&self, host: &Arc<str>) -> Result<Arc<[IpAddr]>, LookupError> {
+    async fn wait_for_result(&self, host: &Arc<str>) -> Result<Arc<[IpAddr]>, LookupError> {
         loop {
             // Subscribed before checking, so that no freed thread goes unnoticed.
-            let freed = self.0.freed.notified();
-            match self.0.step(host) {
-                LookupStep::Found(found) => return Ok(found),
-                LookupStep::Failed(fault) => return Err(fault),
+            let slot_released = self.0.slot_released.notified();
+            match self.0.next_step(host) {
+                LookupStep::Found(addresses) => return Ok(addresses),
+                LookupStep::Failed(error) => return Err(error),
                 // The sender is dropped when the lookup ends, which ends this wait.
-                LookupStep::InFlight(mut flight) => while flight.changed().await.is_ok() {},
-                LookupStep::Start(flight) => flight.take_off(),
-                LookupStep::AtCapacity => freed.await,
+                LookupStep::InFlight(mut lookup) => while lookup.changed().await.is_ok() {},
+                LookupStep::Start(lookup) => lookup.spawn(),
+                LookupStep::AtCapacity => slot_released.await,
             }
         }
     }
 }
 
 impl LookupError {
-    fn failed(error: &io::Error) -> Self {
+    fn from_io(error: &io::Error) -> Self {
         Self::Failed(error.to_string().into())
     }
 }
 
 impl ResolverInner {
-    fn step(self: &Arc<Self>, host: &Arc<str>) -> LookupStep {
+    fn next_step(self: &Arc<Self>, host: &Arc<str>) -> LookupStep {
         let now = self.clock.monotonic();
-        let mut names = self.names();
-        let entry = names.get(host);
-        if let Some((at, found)) = entry.and_then(|entry| entry.found.as_ref())
-            && now.saturating_duration_since(*at) < FRESH
+        let mut names = self.lock_names();
+        let record = names.get(host);
+        if let Some((at, addresses)) = record.and_then(|record| record.addresses.as_ref())
+            && now.saturating_duration_since(*at) < FRESH_TTL
         {
-            return LookupStep::Found(Arc::clone(found));
+            return LookupStep::Found(Arc::clone(addresses));
         }
-        if let Some(flight) = entry.and_then(|entry| entry.flight.as_ref()) {
-            return LookupStep::InFlight(flight.clone());
+        if let Some(in_progress) = record.and_then(|record| record.in_progress.as_ref()) {
+            return LookupStep::InFlight(in_progress.clone());
         }
-        if let Some((until, fault)) = entry.and_then(|entry| entry.failed.as_ref())
+        if let Some((until, error)) = record.and_then(|record| record.failure.as_ref())
             && now < *until
         {
-            return LookupStep::Failed(fault.clone());
+            return LookupStep::Failed(error.clone());
         }
         // Opens the reserve to names that resolved before.
-        let was_found = entry.is_some_and(|entry| entry.found.is_some());
-        let mut place = self.places.new_reservation(None, None, was_found);
-        if place.try_grow(1).is_err() {
+        let was_found = record.is_some_and(|record| record.addresses.is_some());
+        let mut slot = self.slots.new_reservation(None, None, was_found);
+        if slot.try_grow(1).is_err() {
             return LookupStep::AtCapacity;
         }
-        make_room(&mut names, now);
-        let (landed, flight) = watch::channel(());
-        names.entry(Arc::clone(host)).or_default().flight = Some(flight);
+        evict_names(&mut names, now);
+        let (done, in_progress) = watch::channel(());
+        names.entry(Arc::clone(host)).or_default().in_progress = Some(in_progress);
         let (inner, host) = (Arc::clone(self), Arc::clone(host));
-        LookupStep::Start(Lookup { inner, host, began: now, outcome: None, place, _landed: landed })
+        LookupStep::Start(Lookup { inner, host, started_at: now, result: None, slot, _done: done })
     }
 
     /// Returns the older result of a name, if it is recent enough to be used.
-    fn stale(&self, host: &str) -> Option<Arc<[IpAddr]>> {
+    fn find_stale(&self, host: &str) -> Option<Arc<[IpAddr]>> {
         let now = self.clock.monotonic();
-        let (at, found) = self.names().get(host)?.found.clone()?;
-        (now.saturating_duration_since(at) < STALE).then_some(found)
+        let (at, addresses) = self.lock_names().get(host)?.addresses.clone()?;
+        (now.saturating_duration_since(at) < STALE_TTL).then_some(addresses)
     }
 
-    fn names(&self) -> MutexGuard<'_, HashMap<Arc<str>, HostRecord>> {
+    fn lock_names(&self) -> MutexGuard<'_, HashMap<Arc<str>, HostRecord>> {
         self.names.lock().expect("no holder of this lock panics")
     }
 }
 
 impl Lookup {
     /// Calls the system's resolver on a new thread. The lookup fails if no thread can be started.
-    fn take_off(self) {
-        if let Err(error) = on_a_thread(move || self.fly()) {
+    fn spawn(self) {
+        if let Err(error) = spawn_thread(move || self.run()) {
             tracing::debug!(%error, "no thread is available for a DNS lookup");
         }
     }
 
-    fn fly(mut self) {
-        self.outcome = Some((self.inner.system)(&self.host));
+    fn run(mut self) {
+        self.result = Some((self.inner.system)(&self.host));
     }
 }
 
 impl Drop for Lookup {
     fn drop(&mut self) {
         let now = self.inner.clock.monotonic();
-        let took = now.saturating_duration_since(self.began);
-        let outcome =
-            self.outcome.take().unwrap_or_else(|| Err(io::Error::other("no thread is left for it")));
-        if let Some(entry) = self.inner.names().get_mut(&self.host) {
-            entry.flight = None;
-            match outcome {
-                Ok(found) => {
-                    entry.failed = None;
-                    entry.found = Some((now, found.into_iter().take(MOST_ADDRESSES).collect()));
+        let elapsed = now.saturating_duration_since(self.started_at);
+        let result = self.result.take().unwrap_or_else(|| Err(io::Error::other("no thread is left for it")));
+        if let Some(record) = self.inner.lock_names().get_mut(&self.host) {
+            record.in_progress = None;
+            match result {
+                Ok(addresses) => {
+                    record.failure = None;
+                    record.addresses = Some((now, addresses.into_iter().take(MAX_ADDRESSES).collect()));
                 }
                 Err(error) => {
-                    let fault =
-                        if took < PATIENCE { LookupError::failed(&error) } else { LookupError::TimedOut };
-                    entry.failed = Some((now + took.clamp(FAILED, LONGEST_PAUSE), fault));
+                    let error =
+                        if elapsed < TIMEOUT { LookupError::from_io(&error) } else { LookupError::TimedOut };
+                    record.failure = Some((now + elapsed.clamp(MIN_FAILURE_TTL, MAX_FAILURE_TTL), error));
                 }
             }
         }
-        self.place.release();
-        self.inner.freed.notify_waiters();
+        self.slot.release();
+        self.inner.slot_released.notify_waiters();
     }
 }
 
 /// Starts a detached thread.
-fn on_a_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new().name("resolve".to_owned()).stack_size(STACK).spawn(work).map(drop)
+fn spawn_thread(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name("resolve".to_owned()).stack_size(STACK_BYTES).spawn(work).map(drop)
 }
 
 /// Drops names that can be looked up again: first those that were not found, then all that are not
 /// fresh.
-fn make_room(names: &mut HashMap<Arc<str>, HostRecord>, now: Instant) {
-    if names.len() >= MOST_NAMES {
-        names.retain(|_, entry| entry.flight.is_some() || entry.found.is_some());
+fn evict_names(names: &mut HashMap<Arc<str>, HostRecord>, now: Instant) {
+    if names.len() >= MAX_NAMES {
+        names.retain(|_, record| record.in_progress.is_some() || record.addresses.is_some());
     }
-    if names.len() >= MOST_NAMES {
-        let is_fresh = |at: Instant| now.saturating_duration_since(at) < FRESH;
-        names.retain(|_, entry| {
-            entry.flight.is_some() || entry.found.as_ref().is_some_and(|(at, _)| is_fresh(*at))
+    if names.len() >= MAX_NAMES {
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) < FRESH_TTL;
+        names.retain(|_, record| {
+            record.in_progress.is_some() || record.addresses.as_ref().is_some_and(|(at, _)| is_fresh(*at))
         });
     }
 }
 
 /// Calls the system's resolver. An empty answer counts as a failure.
 #[expect(clippy::disallowed_methods, reason = "here, on a thread of its own")]
-fn ask_the_system(host: &str) -> io::Result<Vec<IpAddr>> {
-    let found: Vec<IpAddr> = (host, 0).to_socket_addrs()?.map(|address| address.ip()).collect();
-    if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
+fn lookup_in_system(host: &str) -> io::Result<Vec<IpAddr>> {
+    let addresses: Vec<IpAddr> = (host, 0).to_socket_addrs()?.map(|address| address.ip()).collect();
+    if addresses.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(addresses) }
 }
 
 #[cfg(test)]
@@ -318,18 +317,18 @@ mod tests {
     #[derive(Default)]
     struct FakeNameServer {
         open: Mutex<bool>,
-        turned: Condvar,
-        asked: Mutex<Vec<String>>,
+        opened: Condvar,
+        queries: Mutex<Vec<String>>,
         in_flight: watch::Sender<usize>,
     }
 
     impl FakeNameServer {
-        fn ask(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-            self.asked.lock().expect("whole").push(host.to_owned());
+        fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+            self.queries.lock().expect("no holder of this lock panics").push(host.to_owned());
             if host.contains("hang") {
                 self.in_flight.send_modify(|count| *count += 1);
-                let open = self.open.lock().expect("whole");
-                drop(self.turned.wait_while(open, |open| !*open).expect("whole"));
+                let open = self.open.lock().expect("no holder of this lock panics");
+                drop(self.opened.wait_while(open, |open| !*open).expect("no holder of this lock panics"));
                 self.in_flight.send_modify(|count| *count -= 1);
             }
             match host.contains("none") {
@@ -338,151 +337,174 @@ mod tests {
             }
         }
 
-        fn open(&self, open: bool) {
-            *self.open.lock().expect("whole") = open;
-            self.turned.notify_all();
+        fn set_open(&self, open: bool) {
+            *self.open.lock().expect("no holder of this lock panics") = open;
+            self.opened.notify_all();
         }
 
-        fn asked(&self) -> usize {
-            self.asked.lock().expect("whole").len()
+        fn query_count(&self) -> usize {
+            self.queries.lock().expect("no holder of this lock panics").len()
         }
     }
 
-    fn bench() -> (DnsResolver, Arc<FakeNameServer>, Arc<ManualClock>) {
+    fn new_resolver() -> (DnsResolver, Arc<FakeNameServer>, Arc<ManualClock>) {
         let system = Arc::new(FakeNameServer::default());
         let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
-        let asked = Arc::clone(&system);
-        (DnsResolver::over(Box::new(move |host| asked.ask(host)), clock.clone()), system, clock)
+        let name_server = Arc::clone(&system);
+        (
+            DnsResolver::with_system_lookup(Box::new(move |host| name_server.resolve(host)), clock.clone()),
+            system,
+            clock,
+        )
     }
 
-    async fn found(resolver: &DnsResolver, host: &str) -> Result<usize, LookupError> {
-        resolver.lookup(host).await.map(|found| found.len())
+    async fn count_addresses(resolver: &DnsResolver, host: &str) -> Result<usize, LookupError> {
+        resolver.lookup(host).await.map(|addresses| addresses.len())
     }
 
     /// Starts lookups that hang, and waits until the expected number of them is in progress.
     async fn hang(resolver: &DnsResolver, system: &FakeNameServer, names: usize) {
-        let mut under_way = system.in_flight.subscribe();
-        let before = *under_way.borrow_and_update();
+        let mut in_flight = system.in_flight.subscribe();
+        let before = *in_flight.borrow_and_update();
         for name in 0..names {
             let host: Arc<str> = format!("hang{name}.test").into();
-            if let LookupStep::Start(flight) = resolver.0.step(&host) {
-                flight.take_off();
+            if let LookupStep::Start(lookup) = resolver.0.next_step(&host) {
+                lookup.spawn();
             }
         }
-        let expected = names.min((PLACES - PLACES / 5) as usize);
-        under_way.wait_for(|count| *count == before + expected).await.expect("as many as may be");
+        let expected = names.min((MAX_LOOKUPS - MAX_LOOKUPS / 5) as usize);
+        in_flight.wait_for(|count| *count == before + expected).await.expect("as many as may be");
     }
 
     #[tokio::test]
-    async fn one_lookup_serves_all_who_ask_and_a_moment_more() {
-        let (resolver, system, clock) = bench();
-        system.open(true);
+    async fn a_fresh_result_is_reused() {
+        let (resolver, system, clock) = new_resolver();
+        system.set_open(true);
         for _ in 0..3 {
-            assert_eq!(found(&resolver, "Portal.test").await, Ok(1));
+            assert_eq!(count_addresses(&resolver, "Portal.test").await, Ok(1));
         }
-        assert_eq!(system.asked(), 1);
-        clock.advance(FRESH);
-        assert_eq!(found(&resolver, "portal.test").await, Ok(1));
-        assert_eq!(system.asked(), 2, "addresses change");
-        assert_eq!(found(&resolver, "192.0.2.7").await, Ok(1));
-        assert_eq!(system.asked(), 2, "an address is no name");
+        assert_eq!(system.query_count(), 1);
+        clock.advance(FRESH_TTL);
+        assert_eq!(count_addresses(&resolver, "portal.test").await, Ok(1));
+        assert_eq!(system.query_count(), 2, "addresses change");
+        assert_eq!(count_addresses(&resolver, "192.0.2.7").await, Ok(1));
+        assert_eq!(system.query_count(), 2, "an address is no name");
     }
 
     #[tokio::test]
-    async fn a_name_that_hangs_takes_one_place_however_many_ask() {
-        let (resolver, system, _) = bench();
-        let asked =
-            (0..20).map(|_| tokio::time::timeout(Duration::from_millis(50), found(&resolver, "hang.test")));
-        for outcome in futures_util::future::join_all(asked).await {
-            assert!(outcome.is_err(), "it hangs");
+    async fn a_name_that_hangs_takes_one_slot_however_many_callers_wait() {
+        let (resolver, system, _) = new_resolver();
+        let asked = (0..20).map(|_| {
+            tokio::time::timeout(Duration::from_millis(50), count_addresses(&resolver, "hang.test"))
+        });
+        for result in futures_util::future::join_all(asked).await {
+            assert!(result.is_err(), "it hangs");
         }
-        assert_eq!((system.asked(), resolver.0.places.held()), (1, 1), "the place is held by the lookup");
-        system.open(true);
-        assert_eq!(found(&resolver, "hang.test").await, Ok(1));
-        assert_eq!(resolver.0.places.held(), 0);
+        assert_eq!((system.query_count(), resolver.0.slots.held()), (1, 1), "the lookup holds the slot");
+        system.set_open(true);
+        assert_eq!(count_addresses(&resolver, "hang.test").await, Ok(1));
+        assert_eq!(resolver.0.slots.held(), 0);
     }
 
     #[tokio::test]
-    async fn names_that_hang_leave_places_to_names_that_were_found() {
-        let (resolver, system, clock) = bench();
-        assert_eq!(found(&resolver, "portal.test").await, Ok(1));
+    async fn names_that_hang_leave_slots_to_names_that_resolved_before() {
+        let (resolver, system, clock) = new_resolver();
+        assert_eq!(count_addresses(&resolver, "portal.test").await, Ok(1));
         hang(&resolver, &system, 100).await;
-        clock.advance(FRESH);
-        assert_eq!(found(&resolver, "portal.test").await, Ok(1));
-        assert_eq!(system.asked(), 1 + (PLACES - PLACES / 5) as usize + 1, "it was looked up again");
-        let new = tokio::time::timeout(Duration::from_millis(50), found(&resolver, "new.test")).await;
-        assert!(new.is_err(), "a name that nobody has seen waits for a place");
-        system.open(true);
-        assert_eq!(found(&resolver, "new.test").await, Ok(1));
+        clock.advance(FRESH_TTL);
+        assert_eq!(count_addresses(&resolver, "portal.test").await, Ok(1));
+        assert_eq!(
+            system.query_count(),
+            1 + (MAX_LOOKUPS - MAX_LOOKUPS / 5) as usize + 1,
+            "it was looked up again"
+        );
+        let new =
+            tokio::time::timeout(Duration::from_millis(50), count_addresses(&resolver, "new.test")).await;
+        assert!(new.is_err(), "a name that nobody has seen waits for a slot");
+        system.set_open(true);
+        assert_eq!(count_addresses(&resolver, "new.test").await, Ok(1));
     }
 
     #[tokio::test]
-    async fn what_was_found_serves_while_nobody_answers_and_not_against_an_answer() {
-        let (resolver, system, clock) = bench();
-        system.open(true);
-        assert_eq!(found(&resolver, "hang.test").await, Ok(1));
-        system.open(false);
-        clock.advance(FRESH);
-        assert_eq!(found(&resolver, "hang.test").await, Ok(1), "no name server answers");
-        clock.advance(STALE);
-        assert_eq!(found(&resolver, "hang.test").await, Err(LookupError::TimedOut), "an hour is too long");
-        system.open(true);
+    async fn stale_addresses_serve_while_no_name_server_answers_and_not_after_a_failure() {
+        let (resolver, system, clock) = new_resolver();
+        system.set_open(true);
+        assert_eq!(count_addresses(&resolver, "hang.test").await, Ok(1));
+        system.set_open(false);
+        clock.advance(FRESH_TTL);
+        assert_eq!(count_addresses(&resolver, "hang.test").await, Ok(1), "no name server answers");
+        clock.advance(STALE_TTL);
+        assert_eq!(
+            count_addresses(&resolver, "hang.test").await,
+            Err(LookupError::TimedOut),
+            "an hour is too long"
+        );
+        system.set_open(true);
 
-        assert_eq!(found(&resolver, "none.test").await, Err(LookupError::Failed("no such name".into())));
-        let asked = system.asked();
-        assert_eq!(found(&resolver, "none.test").await, Err(LookupError::Failed("no such name".into())));
-        assert_eq!(system.asked(), asked, "it is not asked for again at once");
-        clock.advance(FAILED);
-        assert!(found(&resolver, "none.test").await.is_err());
-        assert_eq!(system.asked(), asked + 1);
+        assert_eq!(
+            count_addresses(&resolver, "none.test").await,
+            Err(LookupError::Failed("no such name".into()))
+        );
+        let queries = system.query_count();
+        assert_eq!(
+            count_addresses(&resolver, "none.test").await,
+            Err(LookupError::Failed("no such name".into()))
+        );
+        assert_eq!(system.query_count(), queries, "it is not asked for again at once");
+        clock.advance(MIN_FAILURE_TTL);
+        assert!(count_addresses(&resolver, "none.test").await.is_err());
+        assert_eq!(system.query_count(), queries + 1);
     }
 
     #[tokio::test]
-    async fn a_name_that_a_caller_brings_keeps_its_own_place_and_none_of_the_operators() {
-        let (resolver, system, _) = bench();
-        let place = || {
-            let mut place = resolver.places_of_callers().new_reservation(None, None, false);
-            place.try_grow(1).expect("a place");
-            place
+    async fn a_name_from_a_caller_takes_a_caller_slot_and_is_not_cached() {
+        let (resolver, system, _) = new_resolver();
+        let slot = || {
+            let mut slot = resolver.caller_slots().new_reservation(None, None, false);
+            slot.try_grow(1).expect("a slot");
+            slot
         };
-        let asked = resolver.lookup_once("hang.test", place());
+        let asked = resolver.lookup_once("hang.test", slot());
         assert!(tokio::time::timeout(Duration::from_millis(50), asked).await.is_err(), "it hangs");
-        assert_eq!(resolver.places_of_callers().held(), 1, "whoever asked is gone, the lookup is not");
-        assert_eq!(resolver.0.places.held(), 0);
-        system.open(true);
+        assert_eq!(resolver.caller_slots().held(), 1, "the caller is gone, the lookup is not");
+        assert_eq!(resolver.0.slots.held(), 0);
+        system.set_open(true);
         for _ in 0..2 {
-            assert_eq!(resolver.lookup_once("portal.test", place()).await.map(|found| found.len()), Ok(1));
+            assert_eq!(
+                resolver.lookup_once("portal.test", slot()).await.map(|addresses| addresses.len()),
+                Ok(1)
+            );
         }
-        assert_eq!(system.asked(), 3, "nothing of it is remembered");
-        let none = resolver.lookup_once("none.test", place()).await;
+        assert_eq!(system.query_count(), 3, "nothing of it is remembered");
+        let none = resolver.lookup_once("none.test", slot()).await;
         assert_eq!(none, Err(LookupError::Failed("no such name".into())));
-        assert!(resolver.0.names().is_empty());
+        assert!(resolver.0.lock_names().is_empty());
         system.in_flight.subscribe().wait_for(|count| *count == 0).await.expect("it ended");
         let free = async {
-            while resolver.places_of_callers().held() > 0 {
+            while resolver.caller_slots().held() > 0 {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), free).await.expect("its place is free again");
+        tokio::time::timeout(Duration::from_secs(10), free).await.expect("its slot is free again");
     }
 
     #[test]
-    fn names_that_can_be_asked_for_again_make_room() {
+    fn names_without_fresh_addresses_are_evicted_first() {
         let now = SystemClock.monotonic();
         let mut names = HashMap::new();
-        for number in 0..MOST_NAMES {
-            let found = (number % 2 == 0).then(|| (now, Arc::from([])));
-            names.insert(Arc::from(number.to_string()), HostRecord { found, ..HostRecord::default() });
+        for number in 0..MAX_NAMES {
+            let addresses = (number % 2 == 0).then(|| (now, Arc::from([])));
+            names.insert(Arc::from(number.to_string()), HostRecord { addresses, ..HostRecord::default() });
         }
-        make_room(&mut names, now);
-        assert_eq!(names.len(), MOST_NAMES / 2);
-        for number in 0..MOST_NAMES {
+        evict_names(&mut names, now);
+        assert_eq!(names.len(), MAX_NAMES / 2);
+        for number in 0..MAX_NAMES {
             names.insert(
                 Arc::from(number.to_string()),
-                HostRecord { found: Some((now, Arc::from([]))), ..HostRecord::default() },
+                HostRecord { addresses: Some((now, Arc::from([]))), ..HostRecord::default() },
             );
         }
-        make_room(&mut names, now + FRESH);
+        evict_names(&mut names, now + FRESH_TTL);
         assert_eq!(names.len(), 0);
     }
 }

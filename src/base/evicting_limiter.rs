@@ -1,8 +1,8 @@
-//! Connection places: a limit for all connections and one for each client network. When all places
-//! are taken, an idle connection is closed to make room for the next one.
+//! Connection permits: a limit for all connections and one for each client network. When all
+//! permits are taken, an idle connection is closed to make room for the next one.
 //!
 //! Connections without a credential are closed first. Among the oldest, the choice falls on the
-//! network with the most connections. A client that fills all places thus locks out no other
+//! network with the most connections. A client that takes all permits thus locks out no other
 //! client, and a request in progress is never cut off.
 
 use std::collections::{HashMap, VecDeque};
@@ -17,47 +17,47 @@ use super::net::client_network;
 use super::sync::lock;
 
 /// The number of connections examined to find one to close, which bounds the cost of making room.
-const LOOKS: usize = 64;
+const MAX_EXAMINED: usize = 64;
 /// How often to look again while no connection can be closed.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The state of a connection that decides whether it can be closed.
 pub trait Evictable: Send + Sync {
     /// Whether the connection is idle: no response is in progress and the client's next request is
     /// awaited.
-    fn waits(&self) -> bool;
+    fn is_waiting(&self) -> bool;
     /// Whether the caller presented a valid credential.
     fn has_credential(&self) -> bool;
 }
 
-/// The places of one listener, or shared by several.
+/// The permits of one listener, or of several that share them.
 #[derive(Debug)]
 pub struct EvictingLimiter<O> {
     permits: Arc<Semaphore>,
-    per_party: usize,
-    crowd: Mutex<PermitTable<O>>,
+    per_network: usize,
+    table: Mutex<PermitTable<O>>,
 }
 
 #[derive(Debug)]
 struct PermitTable<O> {
-    parties: HashMap<IpAddr, usize>,
+    network_counts: HashMap<IpAddr, usize>,
     /// By age, oldest first. Entries of ended connections are dropped when they are encountered.
-    unknown: VecDeque<Weak<PermitState<O>>>,
-    known: VecDeque<Weak<PermitState<O>>>,
+    without_credential: VecDeque<Weak<PermitState<O>>>,
+    with_credential: VecDeque<Weak<PermitState<O>>>,
 }
 
 #[derive(Debug)]
 struct PermitState<O> {
-    party: IpAddr,
-    occupant: Arc<O>,
-    taken_away: CancellationToken,
+    network: IpAddr,
+    connection: Arc<O>,
+    evicted: CancellationToken,
 }
 
-/// The place of one connection; returned when dropped.
+/// The permit of one connection; returned when dropped.
 #[derive(Debug)]
 pub struct EvictablePermit<O> {
-    seat: Arc<PermitState<O>>,
-    places: Arc<EvictingLimiter<O>>,
+    state: Arc<PermitState<O>>,
+    limiter: Arc<EvictingLimiter<O>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -66,143 +66,153 @@ pub struct EvictablePermit<O> {
 pub struct AcceptPermit(OwnedSemaphorePermit);
 
 impl<O: Evictable> EvictingLimiter<O> {
-    /// Creates `places` places, of which one client network may take `per_party`.
-    pub fn new(places: usize, per_party: usize) -> Arc<Self> {
-        let permits = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
-        let crowd = PermitTable { parties: HashMap::new(), unknown: VecDeque::new(), known: VecDeque::new() };
-        Arc::new(Self { permits, per_party, crowd: Mutex::new(crowd) })
+    /// Creates `max` permits, of which one client network may hold `per_network`.
+    pub fn new(max: usize, per_network: usize) -> Arc<Self> {
+        let permits = Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
+        let table = PermitTable {
+            network_counts: HashMap::new(),
+            without_credential: VecDeque::new(),
+            with_credential: VecDeque::new(),
+        };
+        Arc::new(Self { permits, per_network, table: Mutex::new(table) })
     }
 
-    /// Whether all places are taken.
+    /// Whether all permits are taken.
     pub fn is_full(&self) -> bool {
         self.permits.available_permits() == 0
     }
 
     /// Waits until one more connection may be accepted; further connections queue in the kernel.
     ///
-    /// While all places are taken, idle connections are asked to close; `made_room` is called for
-    /// each.
-    pub async fn acquire(&self, made_room: impl Fn()) -> AcceptPermit {
+    /// While all permits are taken, idle connections are asked to close; `on_eviction` is called
+    /// for each.
+    pub async fn acquire(&self, on_eviction: impl Fn()) -> AcceptPermit {
         loop {
-            if self.is_full() && self.make_room() {
-                made_room();
+            if self.is_full() && self.evict_one() {
+                on_eviction();
             }
             let permit = Arc::clone(&self.permits).acquire_owned();
-            if let Ok(permit) = tokio::time::timeout(LOOK_AGAIN, permit).await {
+            if let Ok(permit) = tokio::time::timeout(RETRY_INTERVAL, permit).await {
                 return AcceptPermit(permit.expect("the semaphore is never closed"));
             }
         }
     }
 
-    /// Gives a place to a connection from `address`, or returns `None` if its network has its
+    /// Gives a permit to a connection from `address`, or returns `None` if its network has its
     /// maximum.
     pub fn admit(
         self: &Arc<Self>,
         AcceptPermit(permit): AcceptPermit,
         address: IpAddr,
-        occupant: Arc<O>,
+        connection: Arc<O>,
     ) -> Option<EvictablePermit<O>> {
-        let party = client_network(address);
-        let seat = Arc::new(PermitState { party, occupant, taken_away: CancellationToken::new() });
-        lock(&self.crowd).enter(&seat, self.per_party)?;
-        Some(EvictablePermit { seat, places: Arc::clone(self), _permit: permit })
+        let network = client_network(address);
+        let state = Arc::new(PermitState { network, connection, evicted: CancellationToken::new() });
+        lock(&self.table).insert(&state, self.per_network)?;
+        Some(EvictablePermit { state, limiter: Arc::clone(self), _permit: permit })
     }
 
     /// Asks one connection to close. Returns whether there was a candidate.
-    fn make_room(&self) -> bool {
-        let chosen = lock(&self.crowd).choose();
-        if let Some(seat) = &chosen {
-            seat.taken_away.cancel();
+    fn evict_one(&self) -> bool {
+        let candidate = lock(&self.table).take_candidate();
+        if let Some(state) = &candidate {
+            state.evicted.cancel();
         }
-        chosen.is_some()
+        candidate.is_some()
     }
 }
 
 impl<O> PermitTable<O> {
-    fn enter(&mut self, seat: &Arc<PermitState<O>>, per_party: usize) -> Option<()> {
-        let count = self.parties.entry(seat.party).or_insert(0);
-        if *count >= per_party {
+    fn insert(&mut self, state: &Arc<PermitState<O>>, per_network: usize) -> Option<()> {
+        let count = self.network_counts.entry(state.network).or_insert(0);
+        if *count >= per_network {
             return None;
         }
         *count += 1;
-        if self.unknown.len() == self.unknown.capacity() {
+        if self.without_credential.len() == self.without_credential.capacity() {
             // Drop entries of ended connections before the queue grows. Reserving as much again
             // keeps this rare.
-            self.unknown.retain(|seat| seat.strong_count() > 0);
-            self.unknown.reserve(self.unknown.len() + 1);
+            self.without_credential.retain(|state| state.strong_count() > 0);
+            self.without_credential.reserve(self.without_credential.len() + 1);
         }
-        self.unknown.push_back(Arc::downgrade(seat));
+        self.without_credential.push_back(Arc::downgrade(state));
         Some(())
     }
 
-    fn leave(&mut self, party: IpAddr) {
-        if let Some(count) = self.parties.get_mut(&party) {
+    fn remove(&mut self, network: IpAddr) {
+        if let Some(count) = self.network_counts.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
-                self.parties.remove(&party);
+                self.network_counts.remove(&network);
             }
         }
     }
 }
 
 impl<O: Evictable> PermitTable<O> {
-    fn choose(&mut self) -> Option<Arc<PermitState<O>>> {
-        self.choose_unknown().or_else(|| self.choose_known())
+    fn take_candidate(&mut self) -> Option<Arc<PermitState<O>>> {
+        self.take_without_credential().or_else(|| self.take_with_credential())
     }
 
-    fn choose_unknown(&mut self) -> Option<Arc<PermitState<O>>> {
+    fn take_without_credential(&mut self) -> Option<Arc<PermitState<O>>> {
         let mut waiting = Vec::new();
-        for _ in 0..LOOKS.min(self.unknown.len()) {
-            let Some(seat) = self.unknown.pop_front().as_ref().and_then(Weak::upgrade) else { continue };
-            match &seat.occupant {
-                _ if seat.taken_away.is_cancelled() => {}
-                occupant if occupant.has_credential() => self.known.push_back(Arc::downgrade(&seat)),
-                occupant if occupant.waits() => waiting.push(seat),
-                _ => self.unknown.push_back(Arc::downgrade(&seat)),
+        for _ in 0..MAX_EXAMINED.min(self.without_credential.len()) {
+            let Some(state) = self.without_credential.pop_front().as_ref().and_then(Weak::upgrade) else {
+                continue;
+            };
+            match &state.connection {
+                _ if state.evicted.is_cancelled() => {}
+                connection if connection.has_credential() => {
+                    self.with_credential.push_back(Arc::downgrade(&state))
+                }
+                connection if connection.is_waiting() => waiting.push(state),
+                _ => self.without_credential.push_back(Arc::downgrade(&state)),
             }
         }
-        let chosen = largest(&self.parties, &mut waiting);
-        waiting.iter().rev().for_each(|seat| self.unknown.push_front(Arc::downgrade(seat)));
-        chosen
+        let candidate = take_from_largest_network(&self.network_counts, &mut waiting);
+        waiting.iter().rev().for_each(|state| self.without_credential.push_front(Arc::downgrade(state)));
+        candidate
     }
 
-    fn choose_known(&mut self) -> Option<Arc<PermitState<O>>> {
+    fn take_with_credential(&mut self) -> Option<Arc<PermitState<O>>> {
         let mut waiting = Vec::new();
-        for _ in 0..LOOKS.min(self.known.len()) {
-            let Some(seat) = self.known.pop_front().as_ref().and_then(Weak::upgrade) else { continue };
-            match seat.occupant.waits() {
-                _ if seat.taken_away.is_cancelled() => {}
-                true => waiting.push(seat),
-                false => self.known.push_back(Arc::downgrade(&seat)),
+        for _ in 0..MAX_EXAMINED.min(self.with_credential.len()) {
+            let Some(state) = self.with_credential.pop_front().as_ref().and_then(Weak::upgrade) else {
+                continue;
+            };
+            match state.connection.is_waiting() {
+                _ if state.evicted.is_cancelled() => {}
+                true => waiting.push(state),
+                false => self.with_credential.push_back(Arc::downgrade(&state)),
             }
         }
-        let chosen = largest(&self.parties, &mut waiting);
-        waiting.iter().rev().for_each(|seat| self.known.push_front(Arc::downgrade(seat)));
-        chosen
+        let candidate = take_from_largest_network(&self.network_counts, &mut waiting);
+        waiting.iter().rev().for_each(|state| self.with_credential.push_front(Arc::downgrade(state)));
+        candidate
     }
 }
 
-/// Removes and returns the oldest seat of the network with the most connections.
-fn largest<O>(
-    parties: &HashMap<IpAddr, usize>,
+/// Removes and returns the oldest permit of the network with the most connections.
+fn take_from_largest_network<O>(
+    network_counts: &HashMap<IpAddr, usize>,
     waiting: &mut Vec<Arc<PermitState<O>>>,
 ) -> Option<Arc<PermitState<O>>> {
-    let count = |seat: &Arc<PermitState<O>>| parties.get(&seat.party).copied().unwrap_or_default();
-    // `max_by_key` returns the last maximum, which in reversed order is the oldest seat.
-    let (at, _) = waiting.iter().enumerate().rev().max_by_key(|(_, seat)| count(seat))?;
-    Some(waiting.remove(at))
+    let count = |state: &Arc<PermitState<O>>| network_counts.get(&state.network).copied().unwrap_or_default();
+    // `max_by_key` returns the last maximum, which in reversed order is the oldest.
+    let (index, _) = waiting.iter().enumerate().rev().max_by_key(|(_, state)| count(state))?;
+    Some(waiting.remove(index))
 }
 
 impl<O> EvictablePermit<O> {
-    /// Completes once the place has been given to another connection; this one must close at once.
+    /// Completes once the permit has been given to another connection; this one must close at once.
     pub async fn evicted(&self) {
-        self.seat.taken_away.cancelled().await;
+        self.state.evicted.cancelled().await;
     }
 }
 
 impl<O> Drop for EvictablePermit<O> {
     fn drop(&mut self) {
-        lock(&self.places.crowd).leave(self.seat.party);
+        lock(&self.limiter.table).remove(self.state.network);
     }
 }
 
@@ -214,13 +224,13 @@ mod tests {
 
     #[derive(Debug, Default)]
     struct FakeConnection {
-        works: AtomicBool,
+        is_working: AtomicBool,
         has_credential: AtomicBool,
     }
 
     impl Evictable for FakeConnection {
-        fn waits(&self) -> bool {
-            !self.works.load(Ordering::Relaxed)
+        fn is_waiting(&self) -> bool {
+            !self.is_working.load(Ordering::Relaxed)
         }
 
         fn has_credential(&self) -> bool {
@@ -228,61 +238,61 @@ mod tests {
         }
     }
 
-    async fn enter(
-        places: &Arc<EvictingLimiter<FakeConnection>>,
+    async fn insert(
+        limiter: &Arc<EvictingLimiter<FakeConnection>>,
         address: &str,
     ) -> Option<EvictablePermit<FakeConnection>> {
-        let permit = places.acquire(|| {}).await;
-        places.admit(permit, address.parse().expect("an address"), Arc::default())
+        let permit = limiter.acquire(|| {}).await;
+        limiter.admit(permit, address.parse().expect("an address"), Arc::default())
     }
 
-    fn gave_way(place: &EvictablePermit<FakeConnection>) -> bool {
-        place.seat.taken_away.is_cancelled()
+    fn is_evicted(permit: &EvictablePermit<FakeConnection>) -> bool {
+        permit.state.evicted.is_cancelled()
     }
 
     #[tokio::test]
-    async fn one_party_has_its_share_and_gets_it_back() {
-        let places = EvictingLimiter::new(10, 2);
-        let one = enter(&places, "2001:db8::1").await.expect("a place");
-        let two = enter(&places, "2001:db8::2").await.expect("a place");
-        assert!(enter(&places, "2001:db8::3").await.is_none());
-        assert!(enter(&places, "2001:db8:0:1::3").await.is_some());
+    async fn a_network_has_its_own_limit_and_gets_permits_back() {
+        let limiter = EvictingLimiter::new(10, 2);
+        let one = insert(&limiter, "2001:db8::1").await.expect("a permit");
+        let two = insert(&limiter, "2001:db8::2").await.expect("a permit");
+        assert!(insert(&limiter, "2001:db8::3").await.is_none());
+        assert!(insert(&limiter, "2001:db8:0:1::3").await.is_some());
         drop(one);
-        assert!(enter(&places, "2001:db8::3").await.is_some());
+        assert!(insert(&limiter, "2001:db8::3").await.is_some());
         drop(two);
-        assert!(lock(&places.crowd).parties.is_empty());
-        assert_eq!(places.permits.available_permits(), 10);
+        assert!(lock(&limiter.table).network_counts.is_empty());
+        assert_eq!(limiter.permits.available_permits(), 10);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_accepted_beyond_the_cap_while_all_are_at_work() {
-        let places = EvictingLimiter::new(1, 10);
-        let place = enter(&places, "192.0.2.1").await.expect("a place");
-        place.seat.occupant.works.store(true, Ordering::Relaxed);
-        let waiting = tokio::time::timeout(Duration::from_secs(9), places.acquire(|| {})).await;
-        assert!(waiting.is_err() && !gave_way(&place));
-        place.seat.occupant.works.store(false, Ordering::Relaxed);
-        let next = tokio::time::timeout(Duration::from_secs(9), places.acquire(|| {}));
+    async fn nothing_is_accepted_beyond_the_limit_while_all_connections_are_busy() {
+        let limiter = EvictingLimiter::new(1, 10);
+        let permit = insert(&limiter, "192.0.2.1").await.expect("a permit");
+        permit.state.connection.is_working.store(true, Ordering::Relaxed);
+        let waiting = tokio::time::timeout(Duration::from_secs(9), limiter.acquire(|| {})).await;
+        assert!(waiting.is_err() && !is_evicted(&permit));
+        permit.state.connection.is_working.store(false, Ordering::Relaxed);
+        let next = tokio::time::timeout(Duration::from_secs(9), limiter.acquire(|| {}));
         let ended = async {
-            place.evicted().await;
-            drop(place);
+            permit.evicted().await;
+            drop(permit);
         };
         assert!(tokio::join!(next, ended).0.is_ok());
     }
 
     #[tokio::test]
-    async fn of_those_who_wait_the_oldest_of_the_largest_party_gives_way_and_credentials_last() {
-        let places = EvictingLimiter::new(5, 10);
+    async fn the_oldest_idle_connection_of_the_largest_network_is_evicted_and_credentials_last() {
+        let limiter = EvictingLimiter::new(5, 10);
         let mut all = Vec::new();
         for address in ["192.0.2.1", "192.0.2.9", "192.0.2.9", "192.0.2.9", "192.0.2.2"] {
-            all.push(enter(&places, address).await.expect("a place"));
+            all.push(insert(&limiter, address).await.expect("a permit"));
         }
-        all[1].seat.occupant.works.store(true, Ordering::Relaxed);
-        all[2].seat.occupant.has_credential.store(true, Ordering::Relaxed);
+        all[1].state.connection.is_working.store(true, Ordering::Relaxed);
+        all[2].state.connection.has_credential.store(true, Ordering::Relaxed);
         let mut order = Vec::new();
-        while places.make_room() {
+        while limiter.evict_one() {
             let new: Vec<_> =
-                (0..all.len()).filter(|at| gave_way(&all[*at]) && !order.contains(at)).collect();
+                (0..all.len()).filter(|index| is_evicted(&all[*index]) && !order.contains(index)).collect();
             order.extend(new);
         }
         // The third of the three at 192.0.2.9 goes first, then the rest by age: the one with a
@@ -291,11 +301,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_ended_is_forgotten() {
-        let places = EvictingLimiter::new(10, 10);
+    async fn ended_connections_are_forgotten() {
+        let limiter = EvictingLimiter::new(10, 10);
         for _ in 0..10_000 {
-            enter(&places, "192.0.2.1").await.expect("a place");
+            insert(&limiter, "192.0.2.1").await.expect("a permit");
         }
-        assert!(lock(&places.crowd).unknown.capacity() < 100, "{}", lock(&places.crowd).unknown.capacity());
+        assert!(
+            lock(&limiter.table).without_credential.capacity() < 100,
+            "{}",
+            lock(&limiter.table).without_credential.capacity()
+        );
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use super::digest::Digest;
 
 /// Below this number of entries, looking for dropped copies is not worth it.
-const FEW: usize = 64;
+const MIN_PRUNED: usize = 64;
 
 /// The shared copies, by the digest of what they were made from.
 pub struct Interner<T>(Mutex<InternTable<T>>);
@@ -15,13 +15,13 @@ pub struct Interner<T>(Mutex<InternTable<T>>);
 struct InternTable<T> {
     copies: HashMap<Digest, Weak<T>>,
     /// The number of entries at which dropped copies are removed next.
-    full: usize,
+    prune_at: usize,
 }
 
 impl<T> Interner<T> {
     /// Creates an interner without copies.
     pub fn new() -> Self {
-        Self(Mutex::new(InternTable { copies: HashMap::new(), full: FEW }))
+        Self(Mutex::new(InternTable { copies: HashMap::new(), prune_at: MIN_PRUNED }))
     }
 
     /// Returns the shared copy, made by `make` if there is none.
@@ -32,15 +32,15 @@ impl<T> Interner<T> {
     /// # Errors
     /// The error of `make`.
     pub fn get_or_insert<E>(&self, digest: Digest, make: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
-        if let Some(copy) = self.known().copies.get(&digest).and_then(Weak::upgrade) {
+        if let Some(copy) = self.lock_table().copies.get(&digest).and_then(Weak::upgrade) {
             return Ok(copy);
         }
         let copy = Arc::new(make()?);
-        self.known().put(digest, &copy);
+        self.lock_table().insert(digest, &copy);
         Ok(copy)
     }
 
-    fn known(&self) -> MutexGuard<'_, InternTable<T>> {
+    fn lock_table(&self) -> MutexGuard<'_, InternTable<T>> {
         self.0.lock().expect("no holder of this lock panics")
     }
 }
@@ -48,10 +48,10 @@ impl<T> Interner<T> {
 impl<T> InternTable<T> {
     /// Adds a copy. Dropped copies are removed only once the map has doubled since the last time,
     /// so that the cost stays amortized.
-    fn put(&mut self, digest: Digest, copy: &Arc<T>) {
-        if self.copies.len() >= self.full {
+    fn insert(&mut self, digest: Digest, copy: &Arc<T>) {
+        if self.copies.len() >= self.prune_at {
             self.copies.retain(|_, copy| copy.strong_count() > 0);
-            self.full = FEW.max(2 * self.copies.len());
+            self.prune_at = MIN_PRUNED.max(2 * self.copies.len());
         }
         self.copies.insert(digest, Arc::downgrade(copy));
     }
@@ -79,8 +79,12 @@ mod tests {
         let interner = Interner::new();
         let kept = copy(&interner, 0);
         assert!(Arc::ptr_eq(&kept, &copy(&interner, 0)));
-        (1..10 * FEW).for_each(|number| drop(copy(&interner, number)));
-        assert!(interner.known().copies.len() <= FEW + 1, "{}", interner.known().copies.len());
+        (1..10 * MIN_PRUNED).for_each(|number| drop(copy(&interner, number)));
+        assert!(
+            interner.lock_table().copies.len() <= MIN_PRUNED + 1,
+            "{}",
+            interner.lock_table().copies.len()
+        );
         assert!(Arc::ptr_eq(&kept, &copy(&interner, 0)));
     }
 
@@ -88,6 +92,6 @@ mod tests {
     fn what_cannot_be_made_is_not_kept() {
         let interner = Interner::<usize>::new();
         assert_eq!(interner.get_or_insert(Digest::of(b"x"), || Err("no luck")), Err("no luck"));
-        assert!(interner.known().copies.is_empty());
+        assert!(interner.lock_table().copies.is_empty());
     }
 }

@@ -60,7 +60,7 @@ pub struct JsonDocument {
 #[derive(Debug)]
 pub struct CheckedJson {
     text: String,
-    read: scan::ScanSummary,
+    summary: scan::ScanSummary,
     limits: JsonLimits,
 }
 
@@ -71,25 +71,25 @@ impl CheckedJson {
     /// The first fault in the text, or the first limit that it exceeds.
     pub fn check(text: Vec<u8>, limits: &JsonLimits) -> Result<Self, JsonError> {
         let text = String::from_utf8(text).map_err(|_| JsonError::NotUtf8)?;
-        let read = scan::measure(&text, limits)?;
-        Ok(Self { text, read, limits: *limits })
+        let summary = scan::measure(&text, limits)?;
+        Ok(Self { text, summary, limits: *limits })
     }
 
     /// Returns how many bytes the document will allocate in addition to the text.
     pub fn extra_bytes(&self) -> usize {
-        let text = if self.read.is_compact { 0 } else { self.read.length };
-        text + ContainerSpans::max_bytes(self.read.length)
+        let text = if self.summary.is_compact { 0 } else { self.summary.length };
+        text + ContainerSpans::max_bytes(self.summary.length)
     }
 
     /// Makes the compact form.
     pub fn into_document(self) -> JsonDocument {
-        let Self { text, read, limits } = self;
-        if read.is_compact {
-            return JsonDocument::new(text, read.repairs);
+        let Self { text, summary, limits } = self;
+        if summary.is_compact {
+            return JsonDocument::new(text, summary.repairs);
         }
-        let mut compact = String::with_capacity(read.length);
+        let mut compact = String::with_capacity(summary.length);
         scan::write_compact(&text, &limits, &mut compact).expect("it was checked");
-        JsonDocument::new(compact, read.repairs)
+        JsonDocument::new(compact, summary.repairs)
     }
 }
 

@@ -21,15 +21,15 @@ pub const BYTES: usize = 16 << 20;
 /// The maximum time spent on one refused request.
 pub const DEADLINE: Duration = Duration::from_secs(15);
 /// A client that sends nothing for this long has read the response, or never will.
-const SILENCE: Duration = Duration::from_secs(5);
-/// How many clients of one network may read at full speed: one `CHUNK` per millisecond each. More
-/// clients share that rate.
-const SWIFT: u64 = 8;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many clients of one network may read at full speed: one `CHUNK_BYTES` per millisecond each.
+/// More clients share that rate.
+const FULL_SPEED_CLIENTS: u64 = 8;
 /// The number of bytes read between two pauses.
-const CHUNK: usize = 16 << 10;
+const CHUNK_BYTES: usize = 16 << 10;
 /// The minimum weight of a read: small pieces count as this many bytes, which bounds the work as
 /// well.
-const LEAST: usize = 256;
+const MIN_WEIGHT: usize = 256;
 
 /// Shuts down the write half, then reads and drops until the peer closes or a limit is reached.
 /// `lingering` returns how many clients of the peer's network linger now.
@@ -37,7 +37,7 @@ pub async fn over<S>(mut stream: S, lingering: impl Fn() -> u64)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut buffer = vec![0; CHUNK];
+    let mut buffer = vec![0; CHUNK_BYTES];
     let draining = async {
         if stream.shutdown().await.is_ok() {
             let next = |context: &mut Context<'_>| {
@@ -62,25 +62,25 @@ pub async fn over_body<B: Body + Unpin>(mut body: B, lingering: impl Fn() -> u64
     _ = tokio::time::timeout(DEADLINE, drain(next, lingering)).await;
 }
 
-/// Reads until the peer ends, is silent for `SILENCE`, or has sent `BYTES`.
+/// Reads until the peer ends, is silent for `IDLE_TIMEOUT`, or has sent `BYTES`.
 async fn drain(mut next: impl FnMut(&mut Context<'_>) -> Poll<Option<usize>>, lingering: impl Fn() -> u64) {
-    let (mut left, mut since_pause) = (BYTES, 0);
-    while left > 0 {
-        let piece = tokio::time::timeout(SILENCE, std::future::poll_fn(&mut next)).await;
+    let (mut remaining, mut since_pause) = (BYTES, 0);
+    while remaining > 0 {
+        let piece = tokio::time::timeout(IDLE_TIMEOUT, std::future::poll_fn(&mut next)).await;
         let Ok(Some(bytes)) = piece else { return };
-        let weight = bytes.max(LEAST);
-        left = left.saturating_sub(weight);
+        let weight = bytes.max(MIN_WEIGHT);
+        remaining = remaining.saturating_sub(weight);
         since_pause += weight;
-        if since_pause >= CHUNK {
+        if since_pause >= CHUNK_BYTES {
             since_pause = 0;
-            tokio::time::sleep(pause(lingering())).await;
+            tokio::time::sleep(compute_pause(lingering())).await;
         }
     }
 }
 
 /// Returns the pause after each chunk while `lingering` clients of the network linger.
-fn pause(lingering: u64) -> Duration {
-    Duration::from_millis(lingering.div_ceil(SWIFT).max(1))
+fn compute_pause(lingering: u64) -> Duration {
+    Duration::from_millis(lingering.div_ceil(FULL_SPEED_CLIENTS).max(1))
 }
 
 #[cfg(test)]
@@ -116,7 +116,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_is_waited_for_without_end() {
         let (_silent, server) = duplex(1 << 10);
-        assert_eq!(seconds(over(server, || 1)).await, SILENCE.as_secs());
+        assert_eq!(seconds(over(server, || 1)).await, IDLE_TIMEOUT.as_secs());
         let (mut dribbling, server) = duplex(1 << 10);
         let dribble = async {
             while dribbling.write_all(b"x").await.is_ok() {
@@ -132,8 +132,8 @@ mod tests {
         let (mut client, server) = duplex(64 << 10);
         let flooding = async {
             let mut sent = 0;
-            while client.write_all(&[0; CHUNK]).await.is_ok() {
-                sent += CHUNK;
+            while client.write_all(&[0; CHUNK_BYTES]).await.is_ok() {
+                sent += CHUNK_BYTES;
             }
             sent
         };
@@ -150,15 +150,15 @@ mod tests {
             Poll::Ready(Some(0))
         };
         drain(empty, || 1).await;
-        assert_eq!(pieces, BYTES / LEAST);
+        assert_eq!(pieces, BYTES / MIN_WEIGHT);
     }
 
     #[tokio::test(start_paused = true)]
     async fn many_of_a_network_read_no_more_together_than_a_few() {
-        let chunks = BYTES.div_ceil(CHUNK) as u64;
-        let whole = |_: &mut Context<'_>| Poll::Ready(Some(CHUNK));
-        let alone = seconds(drain(whole, || SWIFT)).await;
-        let crowd = seconds(drain(whole, || SWIFT * 50)).await;
+        let chunks = BYTES.div_ceil(CHUNK_BYTES) as u64;
+        let whole = |_: &mut Context<'_>| Poll::Ready(Some(CHUNK_BYTES));
+        let alone = seconds(drain(whole, || FULL_SPEED_CLIENTS)).await;
+        let crowd = seconds(drain(whole, || FULL_SPEED_CLIENTS * 50)).await;
         assert_eq!((alone, crowd), (chunks / 1_000, chunks * 50 / 1_000));
     }
 }

@@ -9,34 +9,34 @@ use super::sync::lock;
 /// The rate limit of one log line.
 #[derive(Debug)]
 pub struct LogLimiter {
-    every: Duration,
-    told: Mutex<LimiterState>,
+    interval: Duration,
+    state: Mutex<LimiterState>,
 }
 
 #[derive(Debug, Default)]
 struct LimiterState {
     last: Option<Instant>,
     /// Lines suppressed since then.
-    unsaid: u64,
+    suppressed: u64,
 }
 
 impl LogLimiter {
-    /// Allows one line per `every`.
-    pub fn new(every: Duration) -> Self {
-        Self { every, told: Mutex::default() }
+    /// Allows one line per `interval`.
+    pub fn new(interval: Duration) -> Self {
+        Self { interval, state: Mutex::default() }
     }
 
     /// Returns the number of lines suppressed since the last one if a line may be logged at `now`,
     /// else counts one more as suppressed and returns `None`.
     pub fn check(&self, now: Instant) -> Option<u64> {
         // No code panics while holding this lock.
-        let mut told = lock(&self.told);
-        if told.last.is_some_and(|last| now.saturating_duration_since(last) < self.every) {
-            told.unsaid += 1;
+        let mut state = lock(&self.state);
+        if state.last.is_some_and(|last| now.saturating_duration_since(last) < self.interval) {
+            state.suppressed += 1;
             return None;
         }
-        told.last = Some(now);
-        Some(std::mem::take(&mut told.unsaid))
+        state.last = Some(now);
+        Some(std::mem::take(&mut state.suppressed))
     }
 }
 

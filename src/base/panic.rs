@@ -21,7 +21,7 @@ pub struct Panicked;
 /// through state that it shares.
 pub fn catch_panic<F: Future>(future: F) -> impl Future<Output = Result<F::Output, Panicked>> {
     // Not an `async fn`, whose future would have room for `future` twice.
-    AssertUnwindSafe(future).catch_unwind().map(|outcome| outcome.map_err(forget))
+    AssertUnwindSafe(future).catch_unwind().map(|outcome| outcome.map_err(discard_payload))
 }
 
 /// Runs a function and catches a panic in it, so that the calling thread continues.
@@ -29,11 +29,11 @@ pub fn catch_panic<F: Future>(future: F) -> impl Future<Output = Result<F::Outpu
 /// # Errors
 /// [`Panicked`] if the function panics.
 pub fn catch_panic_sync<T>(function: impl FnOnce() -> T) -> Result<T, Panicked> {
-    catch_unwind(AssertUnwindSafe(function)).map_err(forget)
+    catch_unwind(AssertUnwindSafe(function)).map_err(discard_payload)
 }
 
 /// Drops a panic payload, which may itself panic.
-fn forget(payload: Box<dyn Any + Send>) -> Panicked {
+fn discard_payload(payload: Box<dyn Any + Send>) -> Panicked {
     let _second_panic = catch_unwind(AssertUnwindSafe(|| drop(payload)));
     Panicked
 }

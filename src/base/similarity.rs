@@ -1,24 +1,24 @@
 //! Suggests the known name that a misspelled name probably meant.
 
 /// The Jaro-Winkler similarity below which two names count as different.
-const NEAR: f64 = 0.85;
+const MIN_SIMILARITY: f64 = 0.85;
 /// The longest name that is compared. No known name is longer, and the cost of a comparison is the
 /// product of the lengths.
-const LONGEST_BYTES: usize = 128;
+const MAX_BYTES: usize = 128;
 
 /// Returns the value paired with the known name most similar to `name`, if one is close enough.
 /// Case and common separators are ignored.
 pub fn closest<'k, T>(name: &str, known: impl IntoIterator<Item = (&'k str, T)>) -> Option<T> {
-    if name.len() > LONGEST_BYTES {
+    if name.len() > MAX_BYTES {
         return None;
     }
     let name = name.to_ascii_lowercase().replace(['-', '.', ' '], "_");
     known
         .into_iter()
-        .map(|(known, beside)| (strsim::jaro_winkler(&name, known), beside))
-        .filter(|(likeness, _)| *likeness >= NEAR)
+        .map(|(known, value)| (strsim::jaro_winkler(&name, known), value))
+        .filter(|(similarity, _)| *similarity >= MIN_SIMILARITY)
         .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, beside)| beside)
+        .map(|(_, value)| value)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::panic::{Panicked, catch_panic};
 use super::sync::lock;
 
 /// The pause before a supervised task is restarted; it doubles with each further panic.
-const PAUSES: Backoff = Backoff::new(FIRST_PAUSE, Duration::from_secs(60));
+const RESTART_BACKOFF: Backoff = Backoff::new(FIRST_PAUSE, Duration::from_secs(60));
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// The tasks of one gateway and the two signals that end them.
@@ -80,7 +80,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        tokio::spawn(self.tracker.track_future(self.counted(name, task)))
+        tokio::spawn(self.tracker.track_future(self.watch_task(name, task)))
     }
 
     /// Spawns a named task that draining does not wait for, because it serves observers of the
@@ -90,7 +90,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        drop(tokio::spawn(self.counted(name, task)));
+        drop(tokio::spawn(self.watch_task(name, task)));
     }
 
     /// Runs the task that `start` creates for as long as the gateway runs, restarting it after a
@@ -109,7 +109,10 @@ impl Tasks {
             while catch_panic(start()).await == Err(Panicked) {
                 panics.record(name);
                 panics.set_down(name, true);
-                if soft.run_until_cancelled(tokio::time::sleep(PAUSES.pause_after(restarts))).await.is_none()
+                if soft
+                    .run_until_cancelled(tokio::time::sleep(RESTART_BACKOFF.pause_after(restarts)))
+                    .await
+                    .is_none()
                 {
                     return;
                 }
@@ -124,7 +127,7 @@ impl Tasks {
         &self.panics
     }
 
-    fn counted<F>(&self, name: &'static str, task: F) -> impl Future<Output = ()> + Send + use<F>
+    fn watch_task<F>(&self, name: &'static str, task: F) -> impl Future<Output = ()> + Send + use<F>
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -178,9 +181,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_supervised_task_is_down_after_a_panic_and_runs_again_after_a_pause() {
         let (tasks, runs) = (Tasks::new(), Arc::new(AtomicU32::new(0)));
-        let counted = Arc::clone(&runs);
+        let counter = Arc::clone(&runs);
         let start = move || {
-            let run = counted.fetch_add(1, Ordering::Relaxed);
+            let run = counter.fetch_add(1, Ordering::Relaxed);
             async move { if run < 3 { panic!("on purpose") } else { std::future::pending().await } }
         };
         let task = tasks.supervise("worker", start);

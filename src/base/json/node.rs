@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::JsonDocument;
-use super::scan::{code_unit, end_of_string, end_of_value};
+use super::scan::{code_unit, find_string_end, find_value_end};
 
 /// A value within a document. Cheap to copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +36,8 @@ impl<'a> JsonNode<'a> {
     fn at(document: &'a JsonDocument, start: usize) -> Self {
         let bytes = document.text.as_bytes();
         let is_container = matches!(bytes.get(start), Some(b'{' | b'['));
-        let known = if is_container { document.spans.end_of(start) } else { None };
-        Self { document, start, end: known.unwrap_or_else(|| end_of_value(bytes, start)) }
+        let span_end = if is_container { document.spans.find_end(start) } else { None };
+        Self { document, start, end: span_end.unwrap_or_else(|| find_value_end(bytes, start)) }
     }
 
     /// Returns the type of the value.
@@ -128,7 +128,7 @@ impl<'a> Iterator for JsonMembers<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let start = self.at?;
         let bytes = self.document.text.as_bytes();
-        let end = end_of_string(bytes, start);
+        let end = find_string_end(bytes, start);
         let name = JsonString(self.document.text.get(start + 1..end - 1)?);
         let value = JsonNode::at(self.document, end + 1);
         self.at = (bytes.get(value.end) == Some(&b',')).then_some(value.end + 1);
@@ -166,7 +166,7 @@ impl<'a> Iterator for JsonStrings<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let bytes = self.text.as_bytes();
         let start = self.at + bytes.get(self.at..)?.iter().position(|byte| *byte == b'"')?;
-        self.at = end_of_string(bytes, start);
+        self.at = find_string_end(bytes, start);
         self.text.get(start + 1..self.at - 1).map(JsonString)
     }
 }
@@ -254,7 +254,7 @@ impl Iterator for JsonChars<'_> {
             Some(b'r') => ('\r', 2),
             Some(b'b') => ('\u{8}', 2),
             Some(b'f') => ('\u{c}', 2),
-            Some(b'u') => escaped(bytes, self.at),
+            Some(b'u') => decode_unicode_escape(bytes, self.at),
             Some(&other) => (char::from(other), 2),
             None => return None,
         };
@@ -264,7 +264,7 @@ impl Iterator for JsonChars<'_> {
 }
 
 /// Decodes a `\uXXXX` or a surrogate pair; returns the character and the bytes it takes.
-fn escaped(bytes: &[u8], at: usize) -> (char, usize) {
+fn decode_unicode_escape(bytes: &[u8], at: usize) -> (char, usize) {
     let units = [code_unit(bytes, at), code_unit(bytes, at + 6)].into_iter().flatten();
     match char::decode_utf16(units).next() {
         Some(Ok(c)) => (c, 6 * c.len_utf16()),

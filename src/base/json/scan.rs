@@ -24,17 +24,17 @@ pub(super) struct ScanSummary {
 
 /// Validates a text and measures its compact form.
 pub(super) fn measure(text: &str, limits: &JsonLimits) -> Result<ScanSummary, JsonError> {
-    Scanner::new(text, limits, LengthCounter(0)).document().map(|(read, _)| read)
+    Scanner::new(text, limits, LengthCounter(0)).scan_document().map(|(summary, _)| summary)
 }
 
 /// Writes the compact form of a text.
 pub(super) fn write_compact(text: &str, limits: &JsonLimits, out: &mut String) -> Result<(), JsonError> {
-    Scanner::new(text, limits, out).document().map(|_| ())
+    Scanner::new(text, limits, out).scan_document().map(|_| ())
 }
 
 /// The destination of the compact form.
 trait CompactSink {
-    fn add(&mut self, text: &str);
+    fn push(&mut self, text: &str);
     /// Returns the bytes added so far.
     fn length(&self) -> usize;
 }
@@ -43,7 +43,7 @@ trait CompactSink {
 struct LengthCounter(usize);
 
 impl CompactSink for LengthCounter {
-    fn add(&mut self, text: &str) {
+    fn push(&mut self, text: &str) {
         self.0 += text.len();
     }
 
@@ -53,7 +53,7 @@ impl CompactSink for LengthCounter {
 }
 
 impl CompactSink for &mut String {
-    fn add(&mut self, text: &str) {
+    fn push(&mut self, text: &str) {
         self.push_str(text);
     }
 
@@ -73,8 +73,8 @@ struct Scanner<'a, S> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
-    /// Start of the stretch that goes into the compact form unchanged.
-    piece: usize,
+    /// The text before this offset is in the compact form; what follows goes there unchanged.
+    copied_to: usize,
     out: S,
     is_compact: bool,
     repairs: Repairs,
@@ -92,7 +92,7 @@ impl<'a, S: CompactSink> Scanner<'a, S> {
             text,
             bytes: text.as_bytes(),
             at: 0,
-            piece: 0,
+            copied_to: 0,
             out,
             is_compact: true,
             repairs: Repairs::default(),
@@ -103,63 +103,63 @@ impl<'a, S: CompactSink> Scanner<'a, S> {
         }
     }
 
-    fn document(mut self) -> Result<(ScanSummary, S), JsonError> {
-        self.space();
-        while self.value()? == ValueState::Opened || self.goes_on()? {}
-        self.add_piece(self.at);
+    fn scan_document(mut self) -> Result<(ScanSummary, S), JsonError> {
+        self.skip_whitespace();
+        while self.scan_value()? == ValueState::Opened || self.scan_next_value()? {}
+        self.copy_until(self.at);
         if self.out.length() > self.limits.bytes {
             return Err(JsonError::TooLarge);
         }
-        let read =
+        let summary =
             ScanSummary { length: self.out.length(), is_compact: self.is_compact, repairs: self.repairs };
-        Ok((read, self.out))
+        Ok((summary, self.out))
     }
 
-    /// Reads what follows a value; returns whether another value follows.
-    fn goes_on(&mut self) -> Result<bool, JsonError> {
+    /// Scans from the end of one value to the start of the next; returns whether there is one.
+    fn scan_next_value(&mut self) -> Result<bool, JsonError> {
         loop {
-            self.space();
+            self.skip_whitespace();
             if self.depth == 0 {
-                return if self.at == self.bytes.len() { Ok(false) } else { Err(self.fault()) };
+                return if self.at == self.bytes.len() { Ok(false) } else { Err(self.syntax_error()) };
             }
             let in_object = self.objects & 1 == 1;
-            match self.byte() {
+            match self.peek() {
                 Some(b',') => {
                     self.at += 1;
-                    self.space();
+                    self.skip_whitespace();
                     if in_object {
-                        self.name()?;
+                        self.scan_member_name()?;
                     }
                     return Ok(true);
                 }
-                Some(b'}') if in_object => self.close(),
-                Some(b']') if !in_object => self.close(),
-                _ => return Err(self.fault()),
+                Some(b'}') if in_object => self.close_container(),
+                Some(b']') if !in_object => self.close_container(),
+                _ => return Err(self.syntax_error()),
             }
         }
     }
 
-    fn value(&mut self) -> Result<ValueState, JsonError> {
+    fn scan_value(&mut self) -> Result<ValueState, JsonError> {
         self.values += 1;
         if self.values > self.limits.values {
             return Err(JsonError::TooManyValues);
         }
-        match self.byte() {
-            Some(b'"') => self.string()?,
-            Some(b'-' | b'0'..=b'9') => self.number()?,
-            Some(b'{') => return self.open(true, b'}'),
-            Some(b'[') => return self.open(false, b']'),
-            Some(b't') => self.word("true")?,
-            Some(b'f') => self.word("false")?,
-            Some(b'n') => self.word("null")?,
-            Some(b'N') => self.no_number("NaN")?,
-            Some(b'I') => self.no_number("Infinity")?,
-            _ => return Err(self.fault()),
+        match self.peek() {
+            Some(b'"') => self.scan_string()?,
+            Some(b'-' | b'0'..=b'9') => self.scan_number()?,
+            Some(b'{') => return self.open_container(true, b'}'),
+            Some(b'[') => return self.open_container(false, b']'),
+            Some(b't') => self.expect_literal("true")?,
+            Some(b'f') => self.expect_literal("false")?,
+            Some(b'n') => self.expect_literal("null")?,
+            Some(b'N') => self.replace_non_finite("NaN")?,
+            Some(b'I') => self.replace_non_finite("Infinity")?,
+            _ => return Err(self.syntax_error()),
         }
         Ok(ValueState::Complete)
     }
 
-    fn open(&mut self, is_object: bool, end: u8) -> Result<ValueState, JsonError> {
+    fn open_container(&mut self, is_object: bool, end: u8) -> Result<ValueState, JsonError> {
         // 127 is the number of bits in `objects`, less one.
         if self.depth >= self.limits.depth.min(127) {
             return Err(JsonError::TooDeep);
@@ -167,59 +167,59 @@ impl<'a, S: CompactSink> Scanner<'a, S> {
         self.at += 1;
         self.depth += 1;
         self.objects = self.objects << 1 | u128::from(is_object);
-        self.space();
-        if self.byte() == Some(end) {
-            self.close();
+        self.skip_whitespace();
+        if self.peek() == Some(end) {
+            self.close_container();
             return Ok(ValueState::Complete);
         }
         if is_object {
-            self.name()?;
+            self.scan_member_name()?;
         }
         Ok(ValueState::Opened)
     }
 
-    fn close(&mut self) {
+    fn close_container(&mut self) {
         self.at += 1;
         self.depth -= 1;
         self.objects >>= 1;
     }
 
-    /// Reads a member's name and the colon.
-    fn name(&mut self) -> Result<(), JsonError> {
-        if self.byte() != Some(b'"') {
-            return Err(self.fault());
+    /// Scans a member's name and the colon.
+    fn scan_member_name(&mut self) -> Result<(), JsonError> {
+        if self.peek() != Some(b'"') {
+            return Err(self.syntax_error());
         }
-        self.string()?;
-        self.space();
-        if self.byte() != Some(b':') {
-            return Err(self.fault());
+        self.scan_string()?;
+        self.skip_whitespace();
+        if self.peek() != Some(b':') {
+            return Err(self.syntax_error());
         }
         self.at += 1;
-        self.space();
+        self.skip_whitespace();
         Ok(())
     }
 
-    fn string(&mut self) -> Result<(), JsonError> {
+    fn scan_string(&mut self) -> Result<(), JsonError> {
         self.at += 1;
         loop {
-            self.at = end_of_plain(self.bytes, self.at);
-            match self.byte() {
+            self.at = find_special_byte(self.bytes, self.at);
+            match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
                     return Ok(());
                 }
-                Some(b'\\') => self.escape()?,
-                Some(control) => self.replace(1, escaped(control).as_str()),
-                None => return Err(self.fault()),
+                Some(b'\\') => self.scan_escape()?,
+                Some(control) => self.replace(1, escape_control_character(control).as_str()),
+                None => return Err(self.syntax_error()),
             }
         }
     }
 
-    fn escape(&mut self) -> Result<(), JsonError> {
+    fn scan_escape(&mut self) -> Result<(), JsonError> {
         match self.bytes.get(self.at + 1) {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
             Some(b'u') => {
-                let unit = self.code_unit(self.at).ok_or_else(|| self.fault())?;
+                let unit = self.code_unit(self.at).ok_or_else(|| self.syntax_error())?;
                 let is_pair = || matches!(self.code_unit(self.at + 6), Some(0xDC00..=0xDFFF));
                 match unit {
                     0xD800..=0xDBFF if is_pair() => self.at += 12,
@@ -230,7 +230,7 @@ impl<'a, S: CompactSink> Scanner<'a, S> {
                     _ => self.at += 6,
                 }
             }
-            _ => return Err(self.fault()),
+            _ => return Err(self.syntax_error()),
         }
         Ok(())
     }
@@ -240,63 +240,63 @@ impl<'a, S: CompactSink> Scanner<'a, S> {
         code_unit(self.bytes, at)
     }
 
-    fn number(&mut self) -> Result<(), JsonError> {
+    fn scan_number(&mut self) -> Result<(), JsonError> {
         let start = self.at;
-        if self.byte() == Some(b'-') {
+        if self.peek() == Some(b'-') {
             self.at += 1;
-            if self.byte() == Some(b'I') {
+            if self.peek() == Some(b'I') {
                 self.at = start;
-                return self.no_number("-Infinity");
+                return self.replace_non_finite("-Infinity");
             }
         }
-        match self.byte() {
+        match self.peek() {
             Some(b'0') => self.at += 1,
-            Some(b'1'..=b'9') => self.digits()?,
-            _ => return Err(self.fault()),
+            Some(b'1'..=b'9') => self.scan_digits()?,
+            _ => return Err(self.syntax_error()),
         }
-        if self.byte() == Some(b'.') {
+        if self.peek() == Some(b'.') {
             self.at += 1;
-            self.digits()?;
+            self.scan_digits()?;
         }
-        if matches!(self.byte(), Some(b'e' | b'E')) {
+        if matches!(self.peek(), Some(b'e' | b'E')) {
             self.at += 1;
-            if matches!(self.byte(), Some(b'+' | b'-')) {
+            if matches!(self.peek(), Some(b'+' | b'-')) {
                 self.at += 1;
             }
-            self.digits()?;
+            self.scan_digits()?;
         }
         Ok(())
     }
 
-    fn digits(&mut self) -> Result<(), JsonError> {
+    fn scan_digits(&mut self) -> Result<(), JsonError> {
         let start = self.at;
-        while matches!(self.byte(), Some(b'0'..=b'9')) {
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at == start { Err(self.fault()) } else { Ok(()) }
+        if self.at == start { Err(self.syntax_error()) } else { Ok(()) }
     }
 
-    fn word(&mut self, word: &str) -> Result<(), JsonError> {
-        if !self.bytes[self.at..].starts_with(word.as_bytes()) {
-            return Err(self.fault());
+    fn expect_literal(&mut self, literal: &str) -> Result<(), JsonError> {
+        if !self.bytes[self.at..].starts_with(literal.as_bytes()) {
+            return Err(self.syntax_error());
         }
-        self.at += word.len();
+        self.at += literal.len();
         Ok(())
     }
 
     /// Replaces Python's word for a number that JSON cannot express with `null`.
-    fn no_number(&mut self, word: &str) -> Result<(), JsonError> {
+    fn replace_non_finite(&mut self, literal: &str) -> Result<(), JsonError> {
         let start = self.at;
-        self.word(word)?;
+        self.expect_literal(literal)?;
         self.at = start;
         self.repairs.numbers = true;
-        self.replace(word.len(), "null");
+        self.replace(literal.len(), "null");
         Ok(())
     }
 
-    fn space(&mut self) {
+    fn skip_whitespace(&mut self) {
         let start = self.at;
-        while matches!(self.byte(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
         if self.at > start {
@@ -308,30 +308,30 @@ impl<'a, S: CompactSink> Scanner<'a, S> {
 
     /// Writes `text` into the compact form in place of the next `bytes` bytes.
     fn replace(&mut self, bytes: usize, text: &str) {
-        self.add_piece(self.at);
-        self.out.add(text);
+        self.copy_until(self.at);
+        self.out.push(text);
         self.at += bytes;
-        self.piece = self.at;
+        self.copied_to = self.at;
         self.is_compact = false;
     }
 
-    fn add_piece(&mut self, end: usize) {
+    fn copy_until(&mut self, end: usize) {
         // Both ends are next to ASCII characters of the grammar, so they are character boundaries.
-        self.out.add(&self.text[self.piece..end]);
-        self.piece = end;
+        self.out.push(&self.text[self.copied_to..end]);
+        self.copied_to = end;
     }
 
-    fn byte(&self) -> Option<u8> {
+    fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
-    fn fault(&self) -> JsonError {
+    fn syntax_error(&self) -> JsonError {
         JsonError::Syntax { at: self.at }
     }
 }
 
 /// Returns the escape sequence of a control character.
-fn escaped(control: u8) -> String {
+fn escape_control_character(control: u8) -> String {
     match control {
         b'\n' => "\\n".to_owned(),
         b'\r' => "\\r".to_owned(),
@@ -349,50 +349,50 @@ pub(super) fn code_unit(bytes: &[u8], at: usize) -> Option<u16> {
     })
 }
 
-/// Eight bytes of a text, looked at together: most input is plain text.
+/// Eight bytes of a text, examined together: most input is plain text.
 struct Word(u64);
 
 impl Word {
-    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
-    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    const LOW_BITS: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
 
-    fn at(bytes: &[u8], at: usize) -> Option<Self> {
+    fn load(bytes: &[u8], at: usize) -> Option<Self> {
         Some(Self(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?)))
     }
 
     /// Marks the bytes that equal `byte`. Marks above the lowest may be wrong.
-    fn equal_to(&self, byte: u8) -> u64 {
-        let differences = self.0 ^ Self::ONES.wrapping_mul(u64::from(byte));
-        differences.wrapping_sub(Self::ONES) & !differences & Self::HIGHS
+    fn mark_equal(&self, byte: u8) -> u64 {
+        let differences = self.0 ^ Self::LOW_BITS.wrapping_mul(u64::from(byte));
+        differences.wrapping_sub(Self::LOW_BITS) & !differences & Self::HIGH_BITS
     }
 
     /// Marks the bytes below `bound`, at most 0x80. Marks above the lowest may be wrong.
-    fn below(&self, bound: u8) -> u64 {
-        self.0.wrapping_sub(Self::ONES.wrapping_mul(u64::from(bound))) & !self.0 & Self::HIGHS
+    fn mark_below(&self, bound: u8) -> u64 {
+        self.0.wrapping_sub(Self::LOW_BITS.wrapping_mul(u64::from(bound))) & !self.0 & Self::HIGH_BITS
     }
 
     /// Returns the offset of the lowest mark.
-    fn first(marks: u64) -> Option<usize> {
+    fn find_first_mark(marks: u64) -> Option<usize> {
         (marks != 0).then(|| marks.trailing_zeros() as usize / 8)
     }
 
     /// Returns the offset of the first quote, backslash or control character.
-    fn end_of_plain(&self) -> Option<usize> {
-        Self::first(self.equal_to(b'"') | self.equal_to(b'\\') | self.below(0x20))
+    fn find_special_byte(&self) -> Option<usize> {
+        Self::find_first_mark(self.mark_equal(b'"') | self.mark_equal(b'\\') | self.mark_below(0x20))
     }
 
     /// Returns the offset of the first quote, brace or bracket.
-    fn structure(&self) -> Option<usize> {
+    fn find_structural_byte(&self) -> Option<usize> {
         // A bracket and a brace differ by one bit.
-        let braces = Self(self.0 | Self::ONES.wrapping_mul(0x20));
-        Self::first(self.equal_to(b'"') | braces.equal_to(b'{') | braces.equal_to(b'}'))
+        let braces = Self(self.0 | Self::LOW_BITS.wrapping_mul(0x20));
+        Self::find_first_mark(self.mark_equal(b'"') | braces.mark_equal(b'{') | braces.mark_equal(b'}'))
     }
 }
 
 /// Returns the offset of the next quote, backslash or control character of a string, or the end.
-fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(word) = Word::at(bytes, at) {
-        match word.end_of_plain() {
+fn find_special_byte(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(word) = Word::load(bytes, at) {
+        match word.find_special_byte() {
             Some(offset) => return at + offset,
             None => at += 8,
         }
@@ -402,9 +402,9 @@ fn end_of_plain(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// Returns the offset of the next quote, brace or bracket, or the end.
-pub(super) fn next_structure(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(word) = Word::at(bytes, at) {
-        match word.structure() {
+pub(super) fn find_structural_byte(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(word) = Word::load(bytes, at) {
+        match word.find_structural_byte() {
             Some(offset) => return at + offset,
             None => at += 8,
         }
@@ -414,10 +414,10 @@ pub(super) fn next_structure(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// Returns the offset after the closing quote of the string that starts here, in a validated text.
-pub(super) fn end_of_string(bytes: &[u8], start: usize) -> usize {
+pub(super) fn find_string_end(bytes: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     loop {
-        at = end_of_plain(bytes, at);
+        at = find_special_byte(bytes, at);
         match bytes.get(at) {
             Some(b'\\') => at += 2,
             Some(b'"') => return at + 1,
@@ -429,10 +429,10 @@ pub(super) fn end_of_string(bytes: &[u8], start: usize) -> usize {
 }
 
 /// Returns the offset at which the value that starts here ends, in a validated compact text.
-pub(super) fn end_of_value(bytes: &[u8], start: usize) -> usize {
+pub(super) fn find_value_end(bytes: &[u8], start: usize) -> usize {
     match bytes.get(start) {
-        Some(b'"') => end_of_string(bytes, start),
-        Some(b'{' | b'[') => end_of_container(bytes, start),
+        Some(b'"') => find_string_end(bytes, start),
+        Some(b'{' | b'[') => find_container_end(bytes, start),
         _ => {
             let inside = |byte: &u8| !matches!(byte, b'}' | b']' | b',');
             let rest = bytes.get(start..).unwrap_or_default();
@@ -441,12 +441,12 @@ pub(super) fn end_of_value(bytes: &[u8], start: usize) -> usize {
     }
 }
 
-fn end_of_container(bytes: &[u8], start: usize) -> usize {
+fn find_container_end(bytes: &[u8], start: usize) -> usize {
     let (mut at, mut depth) = (start, 0_usize);
     loop {
-        at = next_structure(bytes, at);
+        at = find_structural_byte(bytes, at);
         match bytes.get(at) {
-            Some(b'"') => at = end_of_string(bytes, at),
+            Some(b'"') => at = find_string_end(bytes, at),
             Some(b'{' | b'[') => {
                 depth += 1;
                 at += 1;

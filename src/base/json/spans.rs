@@ -3,7 +3,7 @@
 //! A tool's answer is looked through some ten times: for its rows, their number, its columns.
 //! Without these spans each time would read all of its bytes.
 
-use super::scan::{end_of_string, next_structure};
+use super::scan::{find_string_end, find_structural_byte};
 
 /// The least bytes of a container that has a span; smaller ones are read again.
 const MIN_BYTES: usize = 64;
@@ -26,8 +26,8 @@ impl ContainerSpans {
         Self::max_count(length) * size_of::<Span>()
     }
 
-    /// Finds the spans of a validated compact text, in one pass. The pass that validates cannot find
-    /// them, since it allocates nothing: memory is reserved only for what is valid.
+    /// Finds the spans of a validated compact text, in one pass. The pass that validates cannot
+    /// find them, since it allocates nothing: memory is reserved only for what is valid.
     pub(super) fn find(text: &str) -> Self {
         let bytes = text.as_bytes();
         let max = Self::max_count(bytes.len());
@@ -39,15 +39,15 @@ impl ContainerSpans {
         let mut open: Vec<(usize, Option<usize>)> = Vec::new();
         let mut at = 0;
         loop {
-            at = next_structure(bytes, at);
+            at = find_structural_byte(bytes, at);
             match bytes.get(at) {
                 None => break,
-                Some(b'"') => at = end_of_string(bytes, at),
+                Some(b'"') => at = find_string_end(bytes, at),
                 Some(b'{' | b'[') => {
                     let has_room = spans.len() < max;
                     open.push((at, has_room.then_some(spans.len())));
                     if has_room {
-                        spans.push(Span { start: offset(at), end: 0 });
+                        spans.push(Span { start: to_offset(at), end: 0 });
                     }
                     at += 1;
                 }
@@ -58,7 +58,7 @@ impl ContainerSpans {
                         // What is within a small container is smaller still, so its span is the
                         // last.
                         Some(index) if at - start < MIN_BYTES => spans.truncate(index),
-                        Some(index) => spans[index].end = offset(at),
+                        Some(index) => spans[index].end = to_offset(at),
                         None => {}
                     }
                 }
@@ -68,7 +68,7 @@ impl ContainerSpans {
     }
 
     /// Returns the offset at which the container that starts at `start` ends, if it has a span.
-    pub(super) fn end_of(&self, start: usize) -> Option<usize> {
+    pub(super) fn find_end(&self, start: usize) -> Option<usize> {
         let start = u32::try_from(start).ok()?;
         let index = self.0.binary_search_by_key(&start, |span| span.start).ok()?;
         usize::try_from(self.0[index].end).ok()
@@ -91,6 +91,6 @@ impl ContainerSpans {
 }
 
 /// Narrows an offset into a document that is short enough for spans.
-fn offset(at: usize) -> u32 {
+fn to_offset(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }

@@ -54,8 +54,8 @@ fn spans_end_where_a_pass_over_the_text_ends() {
     let document = parse(text.clone()).expect("a document");
     let mut found = 0;
     for (start, _) in text.match_indices(['{', '[']) {
-        if let Some(end) = document.spans.end_of(start) {
-            assert_eq!(end, scan::end_of_value(text.as_bytes(), start), "{start}");
+        if let Some(end) = document.spans.find_end(start) {
+            assert_eq!(end, scan::find_value_end(text.as_bytes(), start), "{start}");
             assert!(end - start >= 64);
             found += 1;
         }

@@ -30,7 +30,7 @@ pub use self::vendor_comparison::{DocumentComparison, compare_with_vendors};
 use super::{ClientLookupError, LookupContext, OAuthClient};
 use crate::base::budget::{Budget, Reservation};
 use crate::base::clock::Clock;
-use crate::base::dns::PATIENCE_ONCE;
+use crate::base::dns::CALLER_TIMEOUT;
 use crate::base::log_limiter::LogLimiter;
 use crate::base::net::client_network;
 use crate::base::task::Tasks;
@@ -203,7 +203,7 @@ impl ClientDocuments {
                 None => Ok((None, wanted.negative_ttl)),
             },
             Err(fetcher::FetchError::Busy) => {
-                Err(self.busy_error(party, "lookups of host names", PATIENCE_ONCE))
+                Err(self.busy_error(party, "lookups of host names", CALLER_TIMEOUT))
             }
             Err(fault) => {
                 tracing::debug!(host = wanted.url.host(), %fault, "a client's metadata document cannot be fetched");

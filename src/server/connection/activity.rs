@@ -151,7 +151,7 @@ impl Activity {
 }
 
 impl Evictable for Activity {
-    fn waits(&self) -> bool {
+    fn is_waiting(&self) -> bool {
         let clients = self.offered.load(Ordering::Relaxed) + self.reading.load(Ordering::Relaxed);
         self.in_flight.load(Ordering::Relaxed) <= clients
     }
@@ -202,17 +202,17 @@ impl Drop for InFlightRequest {
 #[derive(Debug)]
 pub(super) struct BodyReadGuard {
     activity: Arc<Activity>,
-    waits: bool,
+    is_waiting: bool,
 }
 
 impl BodyReadGuard {
     pub(super) fn new(activity: Arc<Activity>) -> Self {
-        Self { activity, waits: false }
+        Self { activity, is_waiting: false }
     }
 
     /// Sets whether the next chunk has to come from the client.
-    pub(super) fn set_waiting(&mut self, waits: bool) {
-        match (std::mem::replace(&mut self.waits, waits), waits) {
+    pub(super) fn set_waiting(&mut self, is_waiting: bool) {
+        match (std::mem::replace(&mut self.is_waiting, is_waiting), is_waiting) {
             (false, true) => _ = self.activity.reading.fetch_add(1, Ordering::Relaxed),
             (true, false) => _ = self.activity.reading.fetch_sub(1, Ordering::Relaxed),
             _ => {}
@@ -240,18 +240,18 @@ mod tests {
     #[test]
     fn a_connection_waits_while_all_its_requests_are_the_clients_turn() {
         let activity = Arc::new(Activity::default());
-        assert!(activity.waits());
+        assert!(activity.is_waiting());
         let (mut answered, asking) = (activity.begin_request(), activity.begin_request());
         let mut body = BodyReadGuard::new(Arc::clone(&activity));
-        assert!(!activity.waits());
+        assert!(!activity.is_waiting());
         answered.mark_chunk_ready();
-        assert!(!activity.waits());
+        assert!(!activity.is_waiting());
         body.set_waiting(true);
-        assert!(activity.waits());
+        assert!(activity.is_waiting());
         answered.mark_chunk_taken();
-        assert!(!activity.waits());
+        assert!(!activity.is_waiting());
         drop((body, answered, asking));
-        assert!(activity.waits());
+        assert!(activity.is_waiting());
     }
 
     #[tokio::test(start_paused = true)]

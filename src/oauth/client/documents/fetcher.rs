@@ -227,7 +227,7 @@ impl GuardedResolver {
         if let Some(listed) = self.table.lock().expect("no holder of this lock panics").get(name) {
             return Ok(listed.clone());
         }
-        let mut place = party.new_reservation(self.resolver.places_of_callers());
+        let mut place = party.new_reservation(self.resolver.caller_slots());
         place.try_grow(1).map_err(|_| FetchError::Busy)?;
         let found = self.resolver.lookup_once(name, place).await?.into_iter();
         // Port 0: the one of the scheme.

@@ -348,7 +348,7 @@ async fn a_document_that_was_fetched_counts_while_no_more_may_be_fetched() {
 #[tokio::test]
 async fn names_that_hang_keep_their_askers_places_and_nobody_elses() {
     static HUNG: AtomicUsize = AtomicUsize::new(0);
-    let resolver = DnsResolver::asking(|name| {
+    let resolver = DnsResolver::with_lookup(|name| {
         if name.ends_with(".hang.example") {
             HUNG.fetch_add(1, Ordering::SeqCst);
             std::thread::sleep(Duration::from_secs(6));
