@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::sync::lock_unpoisoned;
+
 /// A source of wall-clock and monotonic time.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Returns the wall-clock time, for expiry dates, receipts and logs. It may jump.
@@ -52,11 +54,11 @@ impl ManualClock {
 
     /// Moves wall-clock and monotonic time forward.
     pub fn advance(&self, by: Duration) {
-        *self.elapsed.lock().expect("no holder of this lock panics") += by;
+        *lock_unpoisoned(&self.elapsed) += by;
     }
 
     fn elapsed(&self) -> Duration {
-        *self.elapsed.lock().expect("no holder of this lock panics")
+        *lock_unpoisoned(&self.elapsed)
     }
 }
 

@@ -24,6 +24,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::budget::{Budget, Reservation};
 use super::clock::{Clock, SystemClock};
+use super::sync::lock_unpoisoned;
 
 /// The numbers of threads that look up operators' names, and names that callers bring.
 const MAX_LOOKUPS: u64 = 48;
@@ -238,7 +239,7 @@ impl ResolverInner {
     }
 
     fn lock_names(&self) -> MutexGuard<'_, HashMap<Arc<str>, HostRecord>> {
-        self.names.lock().expect("no holder of this lock panics")
+        lock_unpoisoned(&self.names)
     }
 }
 
@@ -324,10 +325,10 @@ mod tests {
 
     impl FakeNameServer {
         fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-            self.queries.lock().expect("no holder of this lock panics").push(host.to_owned());
+            lock_unpoisoned(&self.queries).push(host.to_owned());
             if host.contains("hang") {
                 self.in_flight.send_modify(|count| *count += 1);
-                let open = self.open.lock().expect("no holder of this lock panics");
+                let open = lock_unpoisoned(&self.open);
                 drop(self.opened.wait_while(open, |open| !*open).expect("no holder of this lock panics"));
                 self.in_flight.send_modify(|count| *count -= 1);
             }
@@ -338,12 +339,12 @@ mod tests {
         }
 
         fn set_open(&self, open: bool) {
-            *self.open.lock().expect("no holder of this lock panics") = open;
+            *lock_unpoisoned(&self.open) = open;
             self.opened.notify_all();
         }
 
         fn query_count(&self) -> usize {
-            self.queries.lock().expect("no holder of this lock panics").len()
+            lock_unpoisoned(&self.queries).len()
         }
     }
 

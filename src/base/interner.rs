@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use super::digest::Digest;
+use super::sync::lock_unpoisoned;
 
 /// Below this number of entries, looking for dropped copies is not worth it.
 const MIN_PRUNED: usize = 64;
@@ -41,7 +42,7 @@ impl<T> Interner<T> {
     }
 
     fn lock_table(&self) -> MutexGuard<'_, InternTable<T>> {
-        self.0.lock().expect("no holder of this lock panics")
+        lock_unpoisoned(&self.0)
     }
 }
 

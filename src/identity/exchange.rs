@@ -11,6 +11,7 @@ use super::error::Error;
 use super::meaning::LoginErrorKind;
 use super::oidc::transport::ProviderTransport;
 use super::provider_login::ProviderLogin;
+use crate::base::sync::lock_unpoisoned;
 
 /// The deadline of a login or renewal, lookups included.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -118,6 +119,6 @@ impl ExchangeMonitor {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<ProblemRecord>> {
-        self.problem.lock().expect("no holder of this lock panics")
+        lock_unpoisoned(&self.problem)
     }
 }

@@ -24,6 +24,7 @@ pub use self::login::{MachinePrincipal, UserPrincipal};
 use super::grants::Grants;
 use super::revocations::GrantRevocationToken;
 use crate::base::digest::Digest;
+use crate::base::sync::lock_unpoisoned;
 use crate::settings::OpenTenants;
 use crate::spec::{AccessRules, AccessSpec, LoginSpec, ResourceSpelling};
 use crate::telemetry::audit::Actor;
@@ -161,7 +162,7 @@ impl AccessRevocations {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(AccessBasis, CancellationToken)>> {
-        self.0.lock().expect("no holder of this lock panics")
+        lock_unpoisoned(&self.0)
     }
 }
 

@@ -104,7 +104,7 @@ impl From<Unavailable> for ClientLookupError {
     }
 }
 
-/// The party that a fetch is counted against: a tenant, and the requester's address.
+/// What a fetch is counted against: a tenant, and the requester's address.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LookupContext<'a> {
     tenant: &'a Arc<str>,
@@ -136,8 +136,8 @@ impl ClientRegistry {
             };
         }
         if id.starts_with("https://") {
-            let asker = LookupContext { tenant: self.incarnation.current.tenant(), source };
-            return self.documents.find_client(id, &self.login.registration.documents, asker).await;
+            let lookup_context = LookupContext { tenant: self.incarnation.current.tenant(), source };
+            return self.documents.find_client(id, &self.login.registration.documents, lookup_context).await;
         }
         match machine_client::find(&self.login, id) {
             Some(client) => Ok(client),
@@ -152,10 +152,12 @@ impl ClientRegistry {
         client: &OAuthClient,
         source: IpAddr,
     ) -> Result<Arc<Value>, ClientLookupError> {
-        let asker = LookupContext { tenant: self.incarnation.current.tenant(), source };
+        let lookup_context = LookupContext { tenant: self.incarnation.current.tenant(), source };
         match keys {
             ClientKeys::Inline(set) => Ok(Arc::clone(set)),
-            ClientKeys::Url(at) => self.documents.find_keys(at, client.is_vouched_for(), asker).await,
+            ClientKeys::Url(at) => {
+                self.documents.find_keys(at, client.is_vouched_for(), lookup_context).await
+            }
         }
     }
 

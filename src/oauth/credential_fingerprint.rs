@@ -1,9 +1,9 @@
-//! Marks of machine clients' tokens. A token carries the mark of the secret or key that it was
-//! issued for, and is valid while the tenant's file has that secret or key. So replacing a secret
-//! or key invalidates its tokens at once.
+//! Fingerprints of machine clients' tokens. A token carries the fingerprint of the secret or key
+//! that it was issued for, and is valid while the tenant's file has that secret or key. So
+//! replacing a secret or key invalidates its tokens at once.
 //!
-//! The mark is a digest that includes the secret id of the tenant's incarnation, so that a leaked
-//! token does not help to guess a secret.
+//! The fingerprint is a digest that includes the secret id of the tenant's incarnation, so that a
+//! leaked token does not help to guess a secret.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::base::digest::{Digest, Hasher};
 use crate::spec::{LoginSpec, MachineClientSpec};
 use crate::store::Incarnation;
 
-/// The valid marks of each machine client.
+/// The valid fingerprints of each machine client.
 #[derive(Debug)]
 pub(super) struct CredentialFingerprints(Box<[MachineClientFingerprints]>);
 
@@ -30,31 +30,31 @@ impl CredentialFingerprints {
         Self::from_machine_clients(incarnation, &login.machine_clients)
     }
 
-    fn from_machine_clients(incarnation: &Incarnation, machines: &[MachineClientSpec]) -> Self {
-        let marks = |machine: &MachineClientSpec| {
+    fn from_machine_clients(incarnation: &Incarnation, machine_clients: &[MachineClientSpec]) -> Self {
+        let fingerprints = |machine: &MachineClientSpec| {
             let all = credential_digests(machine)
                 .map(|proof| compute_fingerprint(incarnation, &machine.id, &proof).into());
             MachineClientFingerprints { client_id: Arc::clone(&machine.id), fingerprints: all.collect() }
         };
-        Self(machines.iter().map(marks).collect())
+        Self(machine_clients.iter().map(fingerprints).collect())
     }
 
-    /// Whether the mark is that of a current secret or key of this client.
-    pub(super) fn contains(&self, client_id: &str, mark: &str) -> bool {
-        let of_it = self.0.iter().filter(|machine| *machine.client_id == *client_id);
-        of_it.flat_map(|machine| &machine.fingerprints).any(|known| **known == *mark)
+    /// Whether the fingerprint is that of a current secret or key of this client.
+    pub(super) fn contains(&self, client_id: &str, fingerprint: &str) -> bool {
+        let own = self.0.iter().filter(|machine| *machine.client_id == *client_id);
+        own.flat_map(|machine| &machine.fingerprints).any(|known| **known == *fingerprint)
     }
 }
 
-/// Returns the mark of a token of this client. `proof` is the digest of the secret or key that
-/// authenticated it.
+/// Returns the fingerprint of a token of this client. `proof` is the digest of the secret or key
+/// that authenticated it.
 pub(super) fn compute_fingerprint(incarnation: &Incarnation, client_id: &str, proof: &Digest) -> String {
-    let mut fields = Hasher::new();
-    fields.update_field(b"machine token");
-    fields.update_field(incarnation.id().as_bytes());
-    fields.update_field(client_id.as_bytes());
-    fields.update_field(proof.as_bytes());
-    BASE64_URL_SAFE_NO_PAD.encode(&fields.finish().as_bytes()[..16])
+    let mut hasher = Hasher::new();
+    hasher.update_field(b"machine token");
+    hasher.update_field(incarnation.id().as_bytes());
+    hasher.update_field(client_id.as_bytes());
+    hasher.update_field(proof.as_bytes());
+    BASE64_URL_SAFE_NO_PAD.encode(&hasher.finish().as_bytes()[..16])
 }
 
 /// Returns the digest that identifies a public key.
@@ -84,21 +84,24 @@ mod tests {
         }
     }
 
-    fn marks(incarnation: &Incarnation, machines: Vec<MachineClientSpec>) -> CredentialFingerprints {
-        CredentialFingerprints::from_machine_clients(incarnation, &machines)
+    fn fingerprints(
+        incarnation: &Incarnation,
+        machine_clients: Vec<MachineClientSpec>,
+    ) -> CredentialFingerprints {
+        CredentialFingerprints::from_machine_clients(incarnation, &machine_clients)
     }
 
     #[test]
     fn a_token_counts_while_what_it_was_bought_by_is_there() {
         let incarnation = Incarnation::new(&"acme".into());
         let bought = compute_fingerprint(&incarnation, "a", &Digest::of(b"old"));
-        assert!(marks(&incarnation, vec![machine("a", Some("old"), None)]).contains("a", &bought));
+        assert!(fingerprints(&incarnation, vec![machine("a", Some("old"), None)]).contains("a", &bought));
         let others = [
-            marks(&incarnation, vec![machine("a", Some("new"), None)]),
-            marks(&incarnation, vec![machine("a", None, Some(r#"{"keys":[]}"#))]),
-            marks(&incarnation, vec![machine("b", Some("old"), None)]),
-            marks(&Incarnation::new(&"acme".into()), vec![machine("a", Some("old"), None)]),
-            marks(&incarnation, Vec::new()),
+            fingerprints(&incarnation, vec![machine("a", Some("new"), None)]),
+            fingerprints(&incarnation, vec![machine("a", None, Some(r#"{"keys":[]}"#))]),
+            fingerprints(&incarnation, vec![machine("b", Some("old"), None)]),
+            fingerprints(&Incarnation::new(&"acme".into()), vec![machine("a", Some("old"), None)]),
+            fingerprints(&incarnation, Vec::new()),
         ];
         for other in others {
             assert!(!other.contains("a", &bought), "{other:?}");
@@ -117,9 +120,9 @@ mod tests {
                 &digest_of_key(&serde_json::from_str::<Value>(key).expect("JSON")),
             )
         };
-        let both = marks(&incarnation, vec![machine("a", None, Some(&set(&[one, two])))]);
+        let both = fingerprints(&incarnation, vec![machine("a", None, Some(&set(&[one, two])))]);
         assert!(both.contains("a", &bought(one)) && both.contains("a", &bought(two)));
-        let left = marks(&incarnation, vec![machine("a", None, Some(&set(&[two])))]);
+        let left = fingerprints(&incarnation, vec![machine("a", None, Some(&set(&[two])))]);
         assert!(!left.contains("a", &bought(one)) && left.contains("a", &bought(two)));
     }
 }

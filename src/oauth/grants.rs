@@ -67,7 +67,7 @@ pub struct Grants {
     provider: Provider,
     /// The app and directory of new logins.
     provider_app: Arc<ProviderApp>,
-    /// The marks of the machine clients' valid secrets and keys.
+    /// The fingerprints of the machine clients' valid secrets and keys.
     credential_fingerprints: CredentialFingerprints,
 }
 
@@ -146,8 +146,8 @@ impl Grants {
     /// Fails if the store cannot be written.
     pub async fn create(&self, new: NewGrant) -> Result<Secret, Unavailable> {
         let now = self.context.now();
-        let (id, family) = (GrantId::random(), random::bytes());
-        let details = GrantPayload {
+        let (id, family_key) = (GrantId::random(), random::bytes());
+        let payload = GrantPayload {
             account: new.account,
             provider_app: Some(ProviderApp::clone(&self.provider_app)),
             scope: new.scope,
@@ -156,37 +156,37 @@ impl Grants {
             code_challenge: new.code_challenge,
             provider_refresh_token: new.provider_refresh_token.map(|token| token.expose().to_owned()),
         };
-        let beginning = CreateGrant {
+        let grant = CreateGrant {
             id,
             client_id: new.client_id,
             now,
             code_expires_at: now + CODE_LIFETIME,
-            family_key: family,
-            payload: details.encode(),
+            family_key,
+            payload: payload.encode(),
         };
         self.context
             .store
-            .create_grant(self.issuer.current_incarnation(), beginning)
+            .create_grant(self.issuer.current_incarnation(), grant)
             .await
             .map_err(Unavailable::from_store)?;
-        Ok(GrantToken { id, sequence: 0 }.to_secret(&family))
+        Ok(GrantToken { id, sequence: 0 }.to_secret(&family_key))
     }
 
     /// Redeems a code. Of several requests with it, one gets a grant; the others revoke it (RFC
     /// 6749 section 4.1.2). The caller verifies the rest of the request, and calls
     /// [`Grants::revoke`] if it is wrong.
     pub(super) async fn redeem_code(&self, code: &str, client_id: &str) -> Result<RotatedGrant, GrantError> {
-        let (presented, grant) = self.verify_grant_token(code, client_id).await?;
-        if presented.sequence != 0 {
+        let (grant_token, grant) = self.verify_grant_token(code, client_id).await?;
+        if grant_token.sequence != 0 {
             return Err(GrantError::Invalid);
         }
-        let details = GrantPayload::decode(&grant)?;
-        if let Err(refusal) = self.check_login(&details.account, &self.provider_app_of(&details)) {
+        let payload = GrantPayload::decode(&grant)?;
+        if let Err(refusal) = self.check_login(&payload.account, &self.find_provider_app(&payload)) {
             self.revoke(grant.id).await?;
             return Err(refusal.into_grant_error());
         }
         let now = self.context.now();
-        let step = RotateGrant {
+        let rotation = RotateGrant {
             id: grant.id,
             from_sequence: 0,
             client_id: grant.client_id,
@@ -194,20 +194,22 @@ impl Grants {
             expires_at: now + REFRESH_IDLE_LIFETIME,
             ends_at: now + MAX_GRANT_LIFETIME,
             // Only the token request needs these fields.
-            payload: GrantPayload { redirect_uri: None, code_challenge: None, ..details.clone() }.encode(),
+            payload: GrantPayload { redirect_uri: None, code_challenge: None, ..payload.clone() }.encode(),
         };
         let incarnation = self.issuer.current_incarnation();
         // The store decides between concurrent requests with the same code.
-        let taken = match grant.last_sequence {
-            0 => self.context.store.take_code(incarnation, step).await.map_err(Unavailable::from_store)?,
+        let is_redeemed = match grant.last_sequence {
+            0 => {
+                self.context.store.take_code(incarnation, rotation).await.map_err(Unavailable::from_store)?
+            }
             _ => false,
         };
-        if !taken {
+        if !is_redeemed {
             self.revoke(grant.id).await?;
             return Err(GrantError::Reused);
         }
         let refresh_token = GrantToken { id: grant.id, sequence: 1 }.to_secret(&grant.family_key);
-        Ok(RotatedGrant { id: grant.id, payload: details, refresh_token })
+        Ok(RotatedGrant { id: grant.id, payload, refresh_token })
     }
 
     /// Rotates a refresh token, after asking the provider whether the account is still valid. Two
@@ -215,25 +217,25 @@ impl Grants {
     pub(super) async fn refresh(&self, token: &str, client_id: &str) -> Result<RotatedGrant, GrantError> {
         let id = GrantToken::parse(token).ok_or(GrantError::Invalid)?.0.id;
         let _turn = self.context.lock_grant(id).await;
-        let (presented, grant) = self.verify_grant_token(token, client_id).await?;
-        if presented.sequence == 0 {
+        let (grant_token, grant) = self.verify_grant_token(token, client_id).await?;
+        if grant_token.sequence == 0 {
             return Err(GrantError::Invalid);
         }
         // The provider's answer decides about the account anew; only the app and directory are
         // compared here.
-        let details = GrantPayload::decode(&grant)?;
-        if self.check_login(&details.account, &self.provider_app_of(&details))
+        let payload = GrantPayload::decode(&grant)?;
+        if self.check_login(&payload.account, &self.find_provider_app(&payload))
             == Err(GrantRejection::OtherProviderApp)
         {
             return Err(GrantError::Invalid);
         }
-        match grant.last_sequence.checked_sub(presented.sequence) {
-            Some(0) => self.rotate(grant, details).await,
+        match grant.last_sequence.checked_sub(grant_token.sequence) {
+            Some(0) => self.rotate(grant, payload).await,
             // The predecessor: the client did not receive the response, or refreshes twice.
             Some(1) if self.context.now() < grant.issued_at + REUSE_GRACE_PERIOD => {
                 let refresh_token =
                     GrantToken { id, sequence: grant.last_sequence }.to_secret(&grant.family_key);
-                Ok(RotatedGrant { id, payload: details, refresh_token })
+                Ok(RotatedGrant { id, payload, refresh_token })
             }
             _ => {
                 self.revoke(id).await?;
@@ -252,17 +254,16 @@ impl Grants {
         let known = self.context.verified_tokens.get(&digest);
         if let Some(token) = known {
             let keys = issuer.load_keys().await?;
-            let good = keys.contains(&token.kid) && issuer.is_valid_now(&token);
-            return if good { Ok(token) } else { Err(access_token::AccessTokenError::Invalid) };
+            let is_valid = keys.contains(&token.kid) && issuer.is_valid_now(&token);
+            return if is_valid { Ok(token) } else { Err(access_token::AccessTokenError::Invalid) };
         }
         let mut token = issuer.verify(token).await?;
         if !token.is_client_credentials() {
             let grant =
                 self.find_grant(token.grant_id).await?.ok_or(access_token::AccessTokenError::Invalid)?;
-            let details = GrantPayload::decode(&grant)?;
-            let upstream = self.provider_app_of(&details);
-            token.resource_owner =
-                Some(ResourceOwner { account: Arc::new(details.account), provider_app: upstream });
+            let payload = GrantPayload::decode(&grant)?;
+            let provider_app = self.find_provider_app(&payload);
+            token.resource_owner = Some(ResourceOwner { account: Arc::new(payload.account), provider_app });
         }
         let token = Arc::new(token);
         self.context.verified_tokens.insert(digest, Arc::clone(&token));
@@ -293,12 +294,12 @@ impl Grants {
     pub(super) fn find_machine_client(&self, token: &AccessToken) -> Option<&MachineClientSpec> {
         let machine = self.login.find_machine_client(&token.claims.client_id)?;
         let counts = match &token.claims.by {
-            Some(mark) => self.credential_fingerprints.contains(&machine.id, mark),
-            // From an earlier version, whose tokens have no mark; they expire within an hour of the
-            // upgrade.
+            Some(fingerprint) => self.credential_fingerprints.contains(&machine.id, fingerprint),
+            // From an earlier version, whose tokens have no fingerprint; they expire within an hour
+            // of the upgrade.
             None => {
-                let before = self.issuer.incarnation.legacy.as_ref();
-                before.is_some_and(|before| before.has_same_machine_clients(&self.login))
+                let legacy = self.issuer.incarnation.legacy.as_ref();
+                legacy.is_some_and(|legacy| legacy.has_same_machine_clients(&self.login))
             }
         };
         counts.then_some(machine)
@@ -316,11 +317,11 @@ impl Grants {
     /// Returns the app and directory of a grant; grants with the current ones share a value. A
     /// grant of an earlier version has those that the tenant had when its incarnation was taken
     /// over, or, if these are unknown, ones that match nothing.
-    fn provider_app_of(&self, details: &GrantPayload) -> Arc<ProviderApp> {
-        let earlier = || self.issuer.incarnation.legacy.as_ref().map(|before| &before.upstream);
-        match details.provider_app.as_ref().or_else(earlier) {
-            Some(at) if *at == *self.provider_app => Arc::clone(&self.provider_app),
-            Some(at) => Arc::new(at.clone()),
+    fn find_provider_app(&self, payload: &GrantPayload) -> Arc<ProviderApp> {
+        let legacy_app = || self.issuer.incarnation.legacy.as_ref().map(|legacy| &legacy.provider_app);
+        match payload.provider_app.as_ref().or_else(legacy_app) {
+            Some(app) if *app == *self.provider_app => Arc::clone(&self.provider_app),
+            Some(app) => Arc::new(app.clone()),
             None => Arc::new(ProviderApp::unknown()),
         }
     }
@@ -339,44 +340,46 @@ impl Grants {
         (self.issuer.tenant.as_str(), self.issuer.url.resource_metadata_url(asked))
     }
 
-    async fn rotate(&self, grant: Grant, mut details: GrantPayload) -> Result<RotatedGrant, GrantError> {
-        if let Err(fault) = self.renew_at_provider(&mut details).await {
-            if fault == GrantError::Ended {
+    async fn rotate(&self, grant: Grant, mut payload: GrantPayload) -> Result<RotatedGrant, GrantError> {
+        if let Err(error) = self.renew_at_provider(&mut payload).await {
+            if error == GrantError::Ended {
                 self.revoke(grant.id).await?;
             }
-            return Err(fault);
+            return Err(error);
         }
         let now = self.context.now();
-        let step = RotateGrant {
+        let rotation = RotateGrant {
             id: grant.id,
             from_sequence: grant.last_sequence,
             client_id: grant.client_id,
             now,
             expires_at: now + REFRESH_IDLE_LIFETIME,
             ends_at: grant.ends_at,
-            payload: details.encode(),
+            payload: payload.encode(),
         };
-        let rotated = self.context.store.rotate_refresh(self.issuer.current_incarnation(), step).await;
+        let rotated = self.context.store.rotate_refresh(self.issuer.current_incarnation(), rotation).await;
         if !rotated.map_err(Unavailable::from_store)? {
             // Revoked or expired while the provider was asked.
             return Err(GrantError::Invalid);
         }
         let refresh_token =
             GrantToken { id: grant.id, sequence: grant.last_sequence + 1 }.to_secret(&grant.family_key);
-        Ok(RotatedGrant { id: grant.id, payload: details, refresh_token })
+        Ok(RotatedGrant { id: grant.id, payload, refresh_token })
     }
 
     /// Asks the provider whether the account is still valid and still admitted, and updates the
     /// details.
-    async fn renew_at_provider(&self, details: &mut GrantPayload) -> Result<(), GrantError> {
+    async fn renew_at_provider(&self, payload: &mut GrantPayload) -> Result<(), GrantError> {
         // Without the provider's refresh token the account cannot be verified; a new login brings
         // one.
-        let upstream = details.provider_refresh_token.take().map(Secret::new).ok_or(GrantError::Ended)?;
-        let renewed = self.provider.renew(&upstream, &details.account).await;
+        let provider_refresh_token =
+            payload.provider_refresh_token.take().map(Secret::new).ok_or(GrantError::Ended)?;
+        let renewed = self.provider.renew(&provider_refresh_token, &payload.account).await;
         let login = renewed.map_err(|error| self.classify_renewal_error(&error))?;
-        details.provider_refresh_token = Some(login.refresh_token.unwrap_or(upstream).expose().to_owned());
-        details.account = login.account;
-        details.provider_app = Some(ProviderApp::clone(&self.provider_app));
+        payload.provider_refresh_token =
+            Some(login.refresh_token.unwrap_or(provider_refresh_token).expose().to_owned());
+        payload.account = login.account;
+        payload.provider_app = Some(ProviderApp::clone(&self.provider_app));
         Ok(())
     }
 
@@ -435,12 +438,10 @@ impl Grants {
         token: &str,
         client_id: &str,
     ) -> Result<(GrantToken, Grant), GrantError> {
-        let (presented, proof) = GrantToken::parse(token).ok_or(GrantError::Invalid)?;
-        let grant = self.find_grant(presented.id).await?.ok_or(GrantError::Invalid)?;
-        let genuine =
-            presented.sequence <= grant.last_sequence && presented.has_valid_proof(&grant.family_key, proof);
-        if genuine && grant.client_id == client_id {
-            Ok((presented, grant))
+        let (grant_token, proof) = GrantToken::parse(token).ok_or(GrantError::Invalid)?;
+        let grant = self.find_grant(grant_token.id).await?.ok_or(GrantError::Invalid)?;
+        if grant_token.is_genuine(&grant, proof) && grant.client_id == client_id {
+            Ok((grant_token, grant))
         } else {
             Err(GrantError::Invalid)
         }
@@ -459,12 +460,10 @@ impl Grants {
         &self,
         token: &str,
     ) -> Result<Option<(GrantId, String)>, Unavailable> {
-        let Some((presented, proof)) = GrantToken::parse(token) else { return Ok(None) };
-        let grant = self.find_grant(presented.id).await?;
-        let genuine = grant.filter(|grant| {
-            presented.sequence <= grant.last_sequence && presented.has_valid_proof(&grant.family_key, proof)
-        });
-        Ok(genuine.map(|grant| (grant.id, grant.client_id)))
+        let Some((grant_token, proof)) = GrantToken::parse(token) else { return Ok(None) };
+        let grant = self.find_grant(grant_token.id).await?;
+        let grant = grant.filter(|grant| grant_token.is_genuine(grant, proof));
+        Ok(grant.map(|grant| (grant.id, grant.client_id)))
     }
 }
 
@@ -497,26 +496,28 @@ impl GrantToken {
 
     fn parse(text: &str) -> Option<(Self, &str)> {
         let mut parts = text.splitn(4, '.');
-        let (kind, id, number, proof) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let one = Self { id: GrantId::parse(id)?, sequence: number.parse().ok()? };
+        let (kind, id, sequence, proof) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let token = Self { id: GrantId::parse(id)?, sequence: sequence.parse().ok()? };
         // Each number has a single spelling.
-        (kind == one.prefix() && number == one.sequence.to_string()).then_some((one, proof))
+        (kind == token.prefix() && sequence == token.sequence.to_string()).then_some((token, proof))
     }
 
-    fn to_secret(self, family: &[u8; 32]) -> Secret {
-        let Self { id, sequence: number } = self;
-        Secret::new(format!("{}.{id}.{number}.{}", self.prefix(), self.compute_proof(family)))
+    fn to_secret(self, family_key: &[u8; 32]) -> Secret {
+        let Self { id, sequence } = self;
+        Secret::new(format!("{}.{id}.{sequence}.{}", self.prefix(), self.compute_proof(family_key)))
     }
 
-    fn compute_proof(self, family: &[u8; 32]) -> String {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, family);
+    fn compute_proof(self, family_key: &[u8; 32]) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, family_key);
         let tag = hmac::sign(&key, format!("{}.{}", self.prefix(), self.sequence).as_bytes());
         BASE64_URL_SAFE_NO_PAD.encode(tag)
     }
 
-    fn has_valid_proof(self, family: &[u8; 32], proof: &str) -> bool {
-        constant_time::verify_slices_are_equal(self.compute_proof(family).as_bytes(), proof.as_bytes())
-            .is_ok()
+    /// Whether the grant has issued this token. Compares the proof in constant time.
+    fn is_genuine(self, grant: &Grant, proof: &str) -> bool {
+        let expected = self.compute_proof(&grant.family_key);
+        self.sequence <= grant.last_sequence
+            && constant_time::verify_slices_are_equal(expected.as_bytes(), proof.as_bytes()).is_ok()
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use crate::base::digest::{Digest, Hasher};
+use crate::base::sync::lock_unpoisoned;
 use crate::identity::ProviderApp;
 use crate::spec::{LoginSpec, TenantName};
 use crate::store::{Incarnation, IncarnationChange, IncarnationRecord};
@@ -18,9 +19,11 @@ use crate::store::{Incarnation, IncarnationChange, IncarnationRecord};
 /// do not record them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LegacyState {
-    pub(super) upstream: ProviderApp,
+    #[serde(rename = "upstream")]
+    pub(super) provider_app: ProviderApp,
     /// The digest of the machine clients with their secrets and keys, in hexadecimal digits.
-    pub(super) machines: String,
+    #[serde(rename = "machines")]
+    pub(super) machine_clients: String,
 }
 
 /// A tenant's incarnation, as assigned when the tenant is built.
@@ -53,25 +56,25 @@ struct EntryIncarnation {
 impl LegacyState {
     fn from_login(login: &LoginSpec) -> Self {
         Self {
-            upstream: ProviderApp::from_spec(&login.provider),
-            machines: digest_machine_clients(login).to_string(),
+            provider_app: ProviderApp::from_spec(&login.provider),
+            machine_clients: digest_machine_clients(login).to_string(),
         }
     }
 
     /// Whether the machine clients, their secrets and their keys are unchanged.
     pub(super) fn has_same_machine_clients(&self, login: &LoginSpec) -> bool {
-        self.machines == digest_machine_clients(login).to_string()
+        self.machine_clients == digest_machine_clients(login).to_string()
     }
 }
 
 fn digest_machine_clients(login: &LoginSpec) -> Digest {
-    let mut fields = Hasher::new();
+    let mut hasher = Hasher::new();
     for machine in &login.machine_clients {
-        fields.update_field(machine.id.as_bytes());
-        fields.update_field(machine.secret.as_ref().map_or(&[], |secret| &secret.as_bytes()[..]));
-        fields.update_field(machine.jwks.as_deref().unwrap_or_default().as_bytes());
+        hasher.update_field(machine.id.as_bytes());
+        hasher.update_field(machine.secret.as_ref().map_or(&[], |secret| &secret.as_bytes()[..]));
+        hasher.update_field(machine.jwks.as_deref().unwrap_or_default().as_bytes());
     }
-    fields.finish()
+    hasher.finish()
 }
 
 impl IncarnationTable {
@@ -156,7 +159,7 @@ impl IncarnationTable {
     }
 
     fn lock(&self) -> MutexGuard<'_, IncarnationMap> {
-        self.0.lock().expect("no holder of this lock panics")
+        lock_unpoisoned(&self.0)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::base::budget::{Budget, Consumer, Exhausted, Reservation};
 use crate::base::digest::Digest;
 use crate::base::log_limiter::LogLimiter;
 use crate::base::net::client_network;
+use crate::base::sync::lock_unpoisoned;
 
 /// Room for about a hundred thousand. Only assertions with a valid signature get here, so it is
 /// ample.
@@ -80,30 +81,30 @@ impl ReplayCache {
         Self { used: Mutex::default(), budget, full_log_limiter: LogLimiter::new(Duration::from_secs(60)) }
     }
 
-    /// Records the use of an assertion that is valid until `expires`.
+    /// Records the use of an assertion that is valid until `expires_at`.
     pub(super) fn consume(
         &self,
         assertion: Digest,
-        expires: Timestamp,
+        expires_at: Timestamp,
         now: Timestamp,
-        bearer: AssertionSource<'_>,
+        source: AssertionSource<'_>,
     ) -> Result<(), ReplayError> {
         let mut used = self.lock();
         used.evict_expired(now, EVICTIONS_PER_INSERT);
         if used.digests.contains(&assertion) {
             return Err(ReplayError::AlreadyUsed);
         }
-        let mut place = self.new_reservation(bearer);
-        if place.try_grow(BYTES_PER_ASSERTION).is_err() {
+        let mut reservation = self.new_reservation(source);
+        if reservation.try_grow(BYTES_PER_ASSERTION).is_err() {
             // Each expired assertion is removed once, so a flood pays for its own sweep only.
             used.evict_expired(now, usize::MAX);
-            place.try_grow(BYTES_PER_ASSERTION).map_err(ReplayError::CacheFull)?;
+            reservation.try_grow(BYTES_PER_ASSERTION).map_err(ReplayError::CacheFull)?;
         }
         used.digests.insert(assertion);
         used.by_expiry.push(Reverse(UsedAssertion {
-            expires_at: expires,
+            expires_at,
             digest: assertion,
-            _reservation: place,
+            _reservation: reservation,
         }));
         Ok(())
     }
@@ -118,29 +119,29 @@ impl ReplayCache {
         self.full_log_limiter.check(now)
     }
 
-    fn new_reservation(&self, bearer: AssertionSource<'_>) -> Reservation {
-        let tenant = self.budget.share(Consumer::Tenant(Arc::clone(bearer.tenant)));
-        let source = self.budget.share(Consumer::Network(client_network(bearer.source)));
-        let (tenant_of, id) = (Arc::clone(bearer.tenant), Arc::clone(bearer.client));
-        let client = self.budget.share(Consumer::Client { tenant: tenant_of, id });
-        self.budget.new_reservation(Some(tenant), Some(source), bearer.is_known).with_client_share(client)
+    fn new_reservation(&self, source: AssertionSource<'_>) -> Reservation {
+        let tenant = self.budget.share(Consumer::Tenant(Arc::clone(source.tenant)));
+        let network = self.budget.share(Consumer::Network(client_network(source.source)));
+        let client = Consumer::Client { tenant: Arc::clone(source.tenant), id: Arc::clone(source.client) };
+        let client = self.budget.share(client);
+        self.budget.new_reservation(Some(tenant), Some(network), source.is_known).with_client_share(client)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, UsedAssertions> {
-        self.used.lock().expect("no holder of this lock panics")
+        lock_unpoisoned(&self.used)
     }
 }
 
 impl UsedAssertions {
-    /// Forgets at most `most` expired assertions.
-    fn evict_expired(&mut self, now: Timestamp, most: usize) {
-        for _ in 0..most {
+    /// Forgets at most `max_count` expired assertions.
+    fn evict_expired(&mut self, now: Timestamp, max_count: usize) {
+        for _ in 0..max_count {
             match self.by_expiry.peek() {
-                Some(Reverse(kept)) if kept.expires_at <= now => {}
+                Some(Reverse(assertion)) if assertion.expires_at <= now => {}
                 _ => return,
             }
-            if let Some(Reverse(kept)) = self.by_expiry.pop() {
-                self.digests.remove(&kept.digest);
+            if let Some(Reverse(assertion)) = self.by_expiry.pop() {
+                self.digests.remove(&assertion.digest);
             }
         }
     }
@@ -195,9 +196,9 @@ mod tests {
             self.number += 1;
             let (tenant, client) = (tenant.into(), client.into());
             let source = source.parse().expect("an address");
-            let bearer = AssertionSource { tenant: &tenant, client: &client, source, is_known };
+            let source = AssertionSource { tenant: &tenant, client: &client, source, is_known };
             let digest = Digest::of(&self.number.to_be_bytes());
-            self.replay.consume(digest, self.now + 1.minute(), self.now, bearer)
+            self.replay.consume(digest, self.now + 1.minute(), self.now, source)
         }
 
         /// Returns how many assertions of a client are accepted before one is refused.
@@ -211,8 +212,8 @@ mod tests {
         let (replay, now) = (ReplayCache::default(), Timestamp::UNIX_EPOCH);
         let (tenant, client) = ("a".into(), "program".into());
         let source = "192.0.2.1".parse().expect("an address");
-        let bearer = AssertionSource { tenant: &tenant, client: &client, source, is_known: true };
-        let take = |text: &[u8], expires, now| replay.consume(Digest::of(text), expires, now, bearer);
+        let source = AssertionSource { tenant: &tenant, client: &client, source, is_known: true };
+        let take = |text: &[u8], expires_at, now| replay.consume(Digest::of(text), expires_at, now, source);
         assert_eq!(take(b"a", now + 1.minute(), now), Ok(()));
         assert_eq!(take(b"a", now + 1.minute(), now), Err(ReplayError::AlreadyUsed));
         assert_eq!(take(b"b", now + 2.minutes(), now), Ok(()));

@@ -17,6 +17,7 @@ use self::group_commit::CommitQueue;
 use self::write_health::WriteHealth;
 use super::{Error, WAL, schema};
 use crate::base::process_lock::ProcessLock;
+use crate::base::sync::lock_unpoisoned;
 
 /// The file, and the lock of the folder that it is in.
 pub(super) struct Database {
@@ -35,7 +36,7 @@ impl Database {
     }
 
     pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().expect("no holder of this lock panics")
+        lock_unpoisoned(&self.connection)
     }
 
     /// Returns the conversion of SQLite's errors into those of the store.

@@ -9,6 +9,7 @@ use url::Url;
 use super::BRAND;
 use super::aadsts::DIRECTORY_UNKNOWN;
 use crate::base::clock::Clock;
+use crate::base::sync::lock_unpoisoned;
 use crate::identity::oidc::discovery::{MetadataCache, MetadataSource};
 use crate::identity::oidc::transport::ProviderTransport;
 use crate::telemetry::metrics::Metrics;
@@ -46,7 +47,7 @@ impl Entra {
     /// Returns the metadata of the directory with this id, domain or audience; tenants that name
     /// the same one share it.
     pub(super) fn directory(&self, name: &Arc<str>) -> Arc<MetadataCache> {
-        let mut directories = self.directories.lock().expect("no holder of this lock panics");
+        let mut directories = lock_unpoisoned(&self.directories);
         if let Some(directory) = directories.get(name).and_then(Weak::upgrade) {
             return directory;
         }

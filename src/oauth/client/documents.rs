@@ -33,6 +33,7 @@ use crate::base::clock::Clock;
 use crate::base::dns::CALLER_TIMEOUT;
 use crate::base::log_limiter::LogLimiter;
 use crate::base::net::client_network;
+use crate::base::sync::lock_unpoisoned;
 use crate::base::task::Tasks;
 use crate::spec::DocumentPolicy;
 
@@ -81,7 +82,7 @@ impl ClientDocuments {
     }
 
     fn with_fetcher(fetcher: DocumentFetcher, clock: Arc<dyn Clock>, tasks: &Tasks) -> Arc<Self> {
-        Arc::new_cyclic(|own| Self {
+        Arc::new_cyclic(|this| Self {
             pinned: parse_pinned(),
             documents: DocumentCache::new(CACHED_DOCUMENTS, CACHED_DOCUMENT_BYTES),
             key_sets: DocumentCache::new(CACHED_KEY_SETS, CACHED_KEY_SET_BYTES),
@@ -89,7 +90,7 @@ impl ClientDocuments {
             rate_limit: FetchRateLimit::default(),
             clock,
             tasks: tasks.clone(),
-            weak_self: Weak::clone(own),
+            weak_self: Weak::clone(this),
         })
     }
 
@@ -99,16 +100,16 @@ impl ClientDocuments {
         &self,
         id: &str,
         policy: &DocumentPolicy,
-        asker: LookupContext<'_>,
+        lookup_context: LookupContext<'_>,
     ) -> Result<OAuthClient, ClientLookupError> {
         let url = DocumentUrl::parse(id).map_err(|_| ClientLookupError::Unknown)?;
         if !is_host_allowed(policy, url.host()) {
             return Err(ClientLookupError::Unknown);
         }
-        let party = new_requester(asker, self.pinned.contains_key(url.as_str()));
+        let requester = new_requester(lookup_context, self.pinned.contains_key(url.as_str()));
         let document = match self.pinned.get(url.as_str()) {
-            None => self.get_document(&url, party).await?,
-            Some(pinned) => match self.cached_or_refresh(&url, party) {
+            None => self.get_document(&url, requester).await?,
+            Some(pinned) => match self.cached_or_refresh(&url, requester) {
                 Some(document) => Some(document),
                 None => return Ok(pinned.clone()),
             },
@@ -121,44 +122,45 @@ impl ClientDocuments {
         &self,
         at: &str,
         is_known: bool,
-        asker: LookupContext<'_>,
+        lookup_context: LookupContext<'_>,
     ) -> Result<Arc<Value>, ClientLookupError> {
         let url = DocumentUrl::parse(at).map_err(|_| ClientLookupError::Unknown)?;
-        let wanted = DocumentRequest { url: &url, max_bytes: MAX_KEY_SET_BYTES, negative_ttl: NEGATIVE_TTL };
-        let keys =
-            self.get_or_fetch(&self.key_sets, wanted, new_requester(asker, is_known), jwks::prune).await?;
+        let request = DocumentRequest { url: &url, max_bytes: MAX_KEY_SET_BYTES, negative_ttl: NEGATIVE_TTL };
+        let keys = self
+            .get_or_fetch(&self.key_sets, request, new_requester(lookup_context, is_known), jwks::prune)
+            .await?;
         keys.ok_or(ClientLookupError::Unavailable)
     }
 
     async fn get_document(
         &self,
         url: &DocumentUrl,
-        party: Requester,
+        requester: Requester,
     ) -> Result<LookupResult<OAuthClient>, ClientLookupError> {
-        let pinned = party.is_known;
-        let absent = if pinned { PINNED_NEGATIVE_TTL } else { NEGATIVE_TTL };
-        let wanted = DocumentRequest { url, max_bytes: MAX_DOCUMENT_BYTES, negative_ttl: absent };
-        let read = |value: &Value| {
+        let pinned = requester.is_known;
+        let negative_ttl = if pinned { PINNED_NEGATIVE_TTL } else { NEGATIVE_TTL };
+        let request = DocumentRequest { url, max_bytes: MAX_DOCUMENT_BYTES, negative_ttl };
+        let parse = |value: &Value| {
             document::parse_client(url, value, pinned)
                 .inspect_err(
-                    |fault| tracing::debug!(host = url.host(), %fault, "a client's metadata document is not usable"),
+                    |error| tracing::debug!(host = url.host(), fault = %error, "a client's metadata document is not usable"),
                 )
                 .ok()
         };
-        self.get_or_fetch(&self.documents, wanted, party, read).await
+        self.get_or_fetch(&self.documents, request, requester, parse).await
     }
 
     /// Returns the cached document; if there is none, starts to fetch it in the background.
-    fn cached_or_refresh(&self, url: &DocumentUrl, party: Requester) -> Option<Arc<OAuthClient>> {
+    fn cached_or_refresh(&self, url: &DocumentUrl, requester: Requester) -> Option<Arc<OAuthClient>> {
         let slot = self.documents.find(url.as_str());
-        if let Some(known) = slot.and_then(|slot| slot.get_fresh(self.clock.monotonic())) {
-            return known;
+        if let Some(cached) = slot.and_then(|slot| slot.get_fresh(self.clock.monotonic())) {
+            return cached;
         }
-        if let Some(own) = self.weak_self.upgrade() {
+        if let Some(this) = self.weak_self.upgrade() {
             let url = url.clone();
             self.tasks.spawn("client document", async move {
                 // The result is in the cache.
-                let _known = own.get_document(&url, party).await;
+                let _result = this.get_document(&url, requester).await;
             });
         }
         None
@@ -169,60 +171,61 @@ impl ClientDocuments {
     async fn get_or_fetch<T>(
         &self,
         cache: &DocumentCache<T>,
-        wanted: DocumentRequest<'_>,
-        party: Requester,
-        read: impl FnOnce(&Value) -> Option<T>,
+        request: DocumentRequest<'_>,
+        requester: Requester,
+        parse: impl FnOnce(&Value) -> Option<T>,
     ) -> Result<LookupResult<T>, ClientLookupError> {
         let now = self.clock.monotonic();
-        let (slot, is_paid) = match cache.find(wanted.url.as_str()) {
+        let (slot, is_paid) = match cache.find(request.url.as_str()) {
             Some(slot) => (slot, false),
             None => {
-                self.take_fetch(&party)?;
-                let slot = cache.get_or_insert(wanted.url.as_str(), party.clone(), now);
+                self.take_fetch(&requester)?;
+                let slot = cache.get_or_insert(request.url.as_str(), requester.clone(), now);
                 (slot.ok_or(ClientLookupError::Busy { wait: MINUTE })?, true)
             }
         };
         slot.get_or_fetch(now, async {
             if !is_paid {
-                self.take_fetch(&party)?;
+                self.take_fetch(&requester)?;
             }
-            self.fetch(wanted, &party, read).await
+            self.fetch(request, &requester, parse).await
         })
         .await
     }
 
     async fn fetch<T>(
         &self,
-        wanted: DocumentRequest<'_>,
-        party: &Requester,
-        read: impl FnOnce(&Value) -> Option<T>,
+        request: DocumentRequest<'_>,
+        requester: &Requester,
+        parse: impl FnOnce(&Value) -> Option<T>,
     ) -> Result<(LookupResult<T>, Duration), ClientLookupError> {
-        match self.fetcher.get(wanted.url, wanted.max_bytes, party).await {
-            Ok(fetched) => match read(&fetched.value) {
-                Some(good) => Ok((Some(Arc::new(good)), fetched.max_age)),
-                None => Ok((None, wanted.negative_ttl)),
+        match self.fetcher.get(request.url, request.max_bytes, requester).await {
+            Ok(fetched) => match parse(&fetched.value) {
+                Some(value) => Ok((Some(Arc::new(value)), fetched.max_age)),
+                None => Ok((None, request.negative_ttl)),
             },
             Err(fetcher::FetchError::Busy) => {
-                Err(self.busy_error(party, "lookups of host names", CALLER_TIMEOUT))
+                Err(self.busy_error(requester, "lookups of host names", CALLER_TIMEOUT))
             }
-            Err(fault) => {
-                tracing::debug!(host = wanted.url.host(), %fault, "a client's metadata document cannot be fetched");
-                Ok((None, wanted.negative_ttl))
+            Err(error) => {
+                tracing::debug!(host = request.url.host(), fault = %error, "a client's metadata document cannot be fetched");
+                Ok((None, request.negative_ttl))
             }
         }
     }
 
     /// Takes one fetch from the allowance.
-    fn take_fetch(&self, party: &Requester) -> Result<(), ClientLookupError> {
-        let taken = self.rate_limit.try_take(party, self.clock.monotonic());
-        taken.map_err(|wait| self.busy_error(party, "fetches of metadata documents in this minute", wait))
+    fn take_fetch(&self, requester: &Requester) -> Result<(), ClientLookupError> {
+        let permit = self.rate_limit.try_take(requester, self.clock.monotonic());
+        permit
+            .map_err(|wait| self.busy_error(requester, "fetches of metadata documents in this minute", wait))
     }
 
-    fn busy_error(&self, party: &Requester, what: &str, wait: Duration) -> ClientLookupError {
+    fn busy_error(&self, requester: &Requester, what: &str, wait: Duration) -> ClientLookupError {
         if let Some(unsaid) = self.rate_limit.refusal_log_limiter.check(self.clock.monotonic()) {
             tracing::warn!(
-                tenant = &*party.tenant,
-                client.addr = %party.network,
+                tenant = &*requester.tenant,
+                client.addr = %requester.network,
                 unsaid,
                 "the maximum number of {what} is reached, for one requester or for all: further ones are \
                  refused with 503. Known vendors continue; registration.documents in a tenant's file \
@@ -233,23 +236,27 @@ impl ClientDocuments {
     }
 }
 
-fn new_requester(asker: LookupContext<'_>, is_known: bool) -> Requester {
-    Requester { tenant: Arc::clone(asker.tenant), network: client_network(asker.source), is_known }
+fn new_requester(lookup_context: LookupContext<'_>, is_known: bool) -> Requester {
+    Requester {
+        tenant: Arc::clone(lookup_context.tenant),
+        network: client_network(lookup_context.source),
+        is_known,
+    }
 }
 
 fn parse_pinned() -> HashMap<Arc<str>, OAuthClient> {
-    let listed: Vec<Value> = serde_json::from_str(PINNED).expect("the shipped documents are JSON");
+    let documents: Vec<Value> = serde_json::from_str(PINNED).expect("the shipped documents are JSON");
     let client = |document: &Value| {
         let url = DocumentUrl::parse(document["client_id"].as_str()?).ok()?;
         Some((Arc::from(url.as_str()), document::parse_client(&url, document, true).ok()?))
     };
-    listed.iter().filter_map(client).collect()
+    documents.iter().filter_map(client).collect()
 }
 
 fn is_host_allowed(policy: &DocumentPolicy, host: &str) -> bool {
     match policy {
         DocumentPolicy::Any => true,
-        DocumentPolicy::Listed(hosts) => hosts.iter().any(|listed| **listed == *host),
+        DocumentPolicy::Listed(hosts) => hosts.iter().any(|allowed| **allowed == *host),
         DocumentPolicy::Off => false,
     }
 }
@@ -274,19 +281,19 @@ impl Default for FetchRateLimit {
 
 impl FetchRateLimit {
     /// Takes one fetch, or returns how long to wait for the next.
-    fn try_take(&self, party: &Requester, now: Instant) -> Result<(), Duration> {
-        let mut begun = self.recent_fetches.lock().expect("no holder of this lock panics");
+    fn try_take(&self, requester: &Requester, now: Instant) -> Result<(), Duration> {
+        let mut recent = lock_unpoisoned(&self.recent_fetches);
         let age = |at: Instant| now.saturating_duration_since(at);
-        while begun.front().is_some_and(|(at, _)| age(*at) >= MINUTE) {
-            begun.pop_front();
+        while recent.front().is_some_and(|(at, _)| age(*at) >= MINUTE) {
+            recent.pop_front();
         }
-        let mut fetch = party.new_reservation(&self.budget);
+        let mut fetch = requester.new_reservation(&self.budget);
         match fetch.try_grow(1) {
             Ok(()) => {
-                begun.push_back((now, fetch));
+                recent.push_back((now, fetch));
                 Ok(())
             }
-            Err(_) => Err(begun.front().map_or(MINUTE, |(at, _)| MINUTE.saturating_sub(age(*at)))),
+            Err(_) => Err(recent.front().map_or(MINUTE, |(at, _)| MINUTE.saturating_sub(age(*at)))),
         }
     }
 }

@@ -142,12 +142,12 @@ impl TokenRequest<'_> {
         let is_machine = client.origin == ClientOrigin::Machine && *is_proven;
         let machine = login.find_machine_client(&client.id).filter(|_| is_machine);
         let (machine, credential) = machine.zip(*credential_digest).ok_or(TokenError::UnauthorizedClient)?;
-        let mark = credential_fingerprint::compute_fingerprint(
+        let fingerprint = credential_fingerprint::compute_fingerprint(
             issuer.current_incarnation(),
             &machine.id,
             &credential,
         );
-        let subject = TokenSubject::Machine { roles: &machine.roles, mark: &mark };
+        let subject = TokenSubject::Machine { roles: &machine.roles, fingerprint: &fingerprint };
         let issued = issuer.issue(&client.id, &scope, &subject).await?;
         audit.jti = Some(issued.jti);
         Ok(token_response(&issued.text, None, &scope))
@@ -175,17 +175,17 @@ impl TokenRequest<'_> {
 /// is required if there was a challenge, and refused if there was none (a downgrade otherwise,
 /// CVE-2025-4144).
 fn verify_binding(
-    details: &GrantPayload,
+    payload: &GrantPayload,
     redirect_uri: Option<&str>,
     verifier: Option<&str>,
 ) -> Result<(), TokenError> {
     // A redirect URI that the authorization request omitted must be omitted here, too.
-    if details.redirect_uri.as_deref() != redirect_uri
-        && (details.redirect_uri.is_some() || redirect_uri.is_some())
+    if payload.redirect_uri.as_deref() != redirect_uri
+        && (payload.redirect_uri.is_some() || redirect_uri.is_some())
     {
         return Err(TokenError::BindingMismatch("redirect_uri is not the one of the authorization request"));
     }
-    match (&details.code_challenge, verifier) {
+    match (&payload.code_challenge, verifier) {
         (Some(challenge), Some(verifier)) if pkce::verify(challenge, verifier) => Ok(()),
         (Some(_), Some(_)) => {
             Err(TokenError::BindingMismatch("code_verifier does not match the code_challenge"))

@@ -114,7 +114,7 @@ fn legacy_data_belongs_to_the_first_entry_that_takes_the_name() {
     assert_eq!(taken.current, incarnation);
     let before = taken.legacy.expect("what held then is known");
     let now = login_spec(AccessRules::default());
-    assert_eq!(before.upstream, ProviderApp::from_spec(&now.provider));
+    assert_eq!(before.provider_app, ProviderApp::from_spec(&now.provider));
     assert!(before.has_same_machine_clients(&now));
     assert!(!before.has_same_machine_clients(&LoginSpec { machine_clients: Vec::new(), ..now }));
     let again = publish(&reload(&incarnations), "a", "a");

@@ -37,8 +37,8 @@ pub(in crate::oauth) enum TokenSubject<'a> {
     /// A machine client, acting for itself. Each of its tokens can be revoked individually.
     Machine {
         roles: &'a [Arc<str>],
-        /// The mark of the secret or key with which it authenticated.
-        mark: &'a str,
+        /// The fingerprint of the secret or key with which it authenticated.
+        fingerprint: &'a str,
     },
 }
 
@@ -85,7 +85,7 @@ pub(in crate::oauth) struct AccessTokenClaims {
     pub(in crate::oauth) gid: Box<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::oauth) gty: Option<Box<str>>,
-    /// For machines, the mark of the secret or key that the token was issued for.
+    /// For machines, the fingerprint of the secret or key that the token was issued for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::oauth) by: Option<Box<str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,9 +125,9 @@ impl AccessTokenClaims {
     /// machine client, its id.
     pub(in crate::oauth) fn set_subject(&mut self, bearer: &TokenSubject<'_>) {
         match bearer {
-            TokenSubject::Machine { roles, mark } => {
+            TokenSubject::Machine { roles, fingerprint } => {
                 self.gty = Some(CLIENT_CREDENTIALS.into());
-                self.by = Some((*mark).into());
+                self.by = Some((*fingerprint).into());
                 self.roles = roles.to_vec();
             }
             TokenSubject::Person { account, grant } => {

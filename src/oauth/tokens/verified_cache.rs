@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::access_token::AccessToken;
 use crate::base::digest::Digest;
+use crate::base::sync::lock_unpoisoned;
 
 const SHARDS: usize = 16;
 /// The capacity per generation and shard; two generations of 16 shards are 32,768 tokens, about 20
@@ -46,12 +47,12 @@ impl VerifiedTokenCache {
 
     fn shard(&self, digest: &Digest) -> std::sync::MutexGuard<'_, TokenCacheShard> {
         let shard = &self.0[usize::from(digest.as_bytes()[0]) % SHARDS];
-        shard.lock().expect("no holder of this lock panics")
+        lock_unpoisoned(shard)
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        let sizes = self.0.iter().map(|shard| shard.lock().expect("unpoisoned"));
+        let sizes = self.0.iter().map(|shard| lock_unpoisoned(shard));
         sizes.map(|shard| shard.young.len() + shard.old.len()).sum()
     }
 }

@@ -10,6 +10,7 @@ use rusqlite::{Connection, ffi};
 
 use super::Database;
 use super::write_health::has_changed_rows;
+use crate::base::sync::lock_unpoisoned;
 use crate::store::Error;
 
 /// Changes that wait for the connection.
@@ -22,11 +23,11 @@ type CompletionCallback = Box<dyn FnOnce(Result<(), ffi::Error>)>;
 
 impl CommitQueue {
     fn push(&self, change: QueuedWork) {
-        self.0.lock().expect("no holder of this lock panics").push(change);
+        lock_unpoisoned(&self.0).push(change);
     }
 
     fn drain(&self) -> Vec<QueuedWork> {
-        std::mem::take(&mut *self.0.lock().expect("no holder of this lock panics"))
+        std::mem::take(&mut *lock_unpoisoned(&self.0))
     }
 }
 

@@ -57,7 +57,7 @@ async fn our_own_trouble_never_looks_like_a_bad_token() {
 async fn a_token_for_something_else_and_a_person_who_may_not_are_told_apart() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
-    let bearer = TokenSubject::Machine { roles: &[], mark: "x" };
+    let bearer = TokenSubject::Machine { roles: &[], fingerprint: "x" };
     let issued = server.issuer.issue(MACHINE, "offline_access", &bearer).await.expect("issued");
     assert_eq!(authorize(&server, issued.text.expose()).await, Err(Denial::InsufficientScope));
     let challenge = login_check(&server)
@@ -88,7 +88,7 @@ async fn a_machine_is_judged_by_the_roles_it_was_given() {
     // A client that the file no longer lists has no valid token.
     let issued = server
         .issuer
-        .issue("gone", "mcp:use", &TokenSubject::Machine { roles: &[], mark: "x" })
+        .issue("gone", "mcp:use", &TokenSubject::Machine { roles: &[], fingerprint: "x" })
         .await
         .expect("issued");
     assert_eq!(authorize(&server, issued.text.expose()).await, Err(Denial::Invalid));

@@ -9,7 +9,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::base::budget::{Budget, Exhausted, Reservation};
+use crate::base::budget::{Budget, Consumer, Exhausted, Reservation};
+use crate::base::sync::lock_unpoisoned;
 
 /// How long after its expiry a value stays usable while no fetch is permitted.
 const STALE_IF_ERROR: Duration = Duration::from_secs(3600);
@@ -33,7 +34,7 @@ pub(super) struct CacheSlot<T> {
     _reservation: Option<Reservation>,
 }
 
-/// The party that had the entry fetched first.
+/// The tenant and network on whose account an entry was fetched first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Requester {
     pub(super) tenant: Arc<str>,
@@ -47,9 +48,9 @@ struct CachedLookup<T> {
 }
 
 impl<T> DocumentCache<T> {
-    /// Creates a cache of `places` entries, of `bytes_per_slot` bytes each.
-    pub(super) fn new(places: u64, weight: u64) -> Self {
-        Self { slots: Mutex::default(), budget: Budget::new(places * weight), bytes_per_slot: weight }
+    /// Creates a cache of `max_slots` entries, of `bytes_per_slot` bytes each.
+    pub(super) fn new(max_slots: u64, weight: u64) -> Self {
+        Self { slots: Mutex::default(), budget: Budget::new(max_slots * weight), bytes_per_slot: weight }
     }
 
     /// Returns the entry of an address.
@@ -57,39 +58,39 @@ impl<T> DocumentCache<T> {
         self.lock().get(address).map(Arc::clone)
     }
 
-    /// Adds the entry of an address, and evicts others of the same party if necessary. Returns
-    /// `None` if the party has no room.
+    /// Adds the entry of an address, and evicts others of the same requester if necessary. Returns
+    /// `None` if the requester has no room.
     pub(super) fn get_or_insert(
         &self,
         address: &str,
-        party: Requester,
+        requester: Requester,
         now: Instant,
     ) -> Option<Arc<CacheSlot<T>>> {
         let mut slots = self.lock();
         if let Some(slot) = slots.get(address) {
             return Some(Arc::clone(slot));
         }
-        let mut place = party.new_reservation(&self.budget);
-        if place.try_grow(self.bytes_per_slot).is_err() {
+        let mut reservation = requester.new_reservation(&self.budget);
+        if reservation.try_grow(self.bytes_per_slot).is_err() {
             slots.retain(|_, slot| slot.is_in_use(now));
         }
-        if place.weight() == 0
-            && let Err(bound) = place.try_grow(self.bytes_per_slot)
+        if reservation.weight() == 0
+            && let Err(bound) = reservation.try_grow(self.bytes_per_slot)
         {
-            evict_oldest(&mut slots, bound, &party);
-            place.try_grow(self.bytes_per_slot).ok()?;
+            evict_oldest(&mut slots, bound, &requester);
+            reservation.try_grow(self.bytes_per_slot).ok()?;
         }
         let slot = CacheSlot {
             lookup: tokio::sync::Mutex::default(),
-            requester: party,
+            requester,
             created_at: now,
-            _reservation: Some(place),
+            _reservation: Some(reservation),
         };
         Some(Arc::clone(slots.entry(address.into()).or_insert(Arc::new(slot))))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<CacheSlot<T>>>> {
-        self.slots.lock().expect("no holder of this lock panics")
+        lock_unpoisoned(&self.slots)
     }
 
     #[cfg(test)]
@@ -100,23 +101,28 @@ impl<T> DocumentCache<T> {
 
 /// Evicts the oldest entry that counts against the same bound. The scan is acceptable because it
 /// runs only before a fetch, and fetches are limited.
-fn evict_oldest<T>(slots: &mut HashMap<Arc<str>, Arc<CacheSlot<T>>>, bound: Exhausted, party: &Requester) {
-    let same = |slot: &CacheSlot<T>| match bound {
-        Exhausted::Tenant => slot.requester.tenant == party.tenant,
-        Exhausted::Network => slot.requester.network == party.network,
+fn evict_oldest<T>(
+    slots: &mut HashMap<Arc<str>, Arc<CacheSlot<T>>>,
+    bound: Exhausted,
+    requester: &Requester,
+) {
+    let is_counted_alike = |slot: &CacheSlot<T>| match bound {
+        Exhausted::Tenant => slot.requester.tenant == requester.tenant,
+        Exhausted::Network => slot.requester.network == requester.network,
         Exhausted::Client | Exhausted::Origin | Exhausted::Budget => !slot.requester.is_known,
     };
-    let counted = slots.iter().filter(|(_, slot)| same(slot) && (party.is_known || !slot.requester.is_known));
+    let counted = slots
+        .iter()
+        .filter(|(_, slot)| is_counted_alike(slot) && (requester.is_known || !slot.requester.is_known));
     let oldest = counted.min_by_key(|(_, slot)| slot.created_at).map(|(address, _)| Arc::clone(address));
     oldest.into_iter().for_each(|address| drop(slots.remove(&address)));
 }
 
 impl Requester {
-    /// Returns a reservation that counts against the shares of this party.
+    /// Returns a reservation that counts against the shares of this requester.
     pub(super) fn new_reservation(&self, budget: &Arc<Budget>) -> Reservation {
-        use crate::base::budget::Consumer as Of;
-        let tenant = budget.share(Of::Tenant(Arc::clone(&self.tenant)));
-        let network = budget.share(Of::Network(self.network));
+        let tenant = budget.share(Consumer::Tenant(Arc::clone(&self.tenant)));
+        let network = budget.share(Consumer::Network(self.network));
         budget.new_reservation(Some(tenant), Some(network), self.is_known)
     }
 }
@@ -169,7 +175,7 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn party(tenant: &str, last: u8) -> Requester {
+    fn requester(tenant: &str, last: u8) -> Requester {
         Requester { tenant: tenant.into(), network: [192, 0, 2, last].into(), is_known: false }
     }
 
@@ -183,12 +189,12 @@ mod tests {
         let found = || async { Ok::<_, Infallible>((Some(Arc::new(1)), MINUTE)) };
         let never = || async { panic!("it is known") };
         assert!(cache.find("a").is_none());
-        let slot = cache.get_or_insert("a", party("t", 1), clock.monotonic()).expect("room");
+        let slot = cache.get_or_insert("a", requester("t", 1), clock.monotonic()).expect("room");
         assert!(slot.get_fresh(clock.monotonic()).is_none());
         assert!(slot.get_or_fetch(clock.monotonic(), found()).await.expect("found").is_some());
-        let same = cache.find("a").expect("a place");
+        let found = cache.find("a").expect("an entry");
         assert!(
-            same.get_or_fetch::<_, Infallible>(clock.monotonic(), never()).await.expect("known").is_some()
+            found.get_or_fetch::<_, Infallible>(clock.monotonic(), never()).await.expect("known").is_some()
         );
         clock.advance(MINUTE);
         let gone = async { Ok::<_, Infallible>((None, MINUTE)) };
@@ -199,7 +205,7 @@ mod tests {
     #[tokio::test]
     async fn while_nothing_may_be_fetched_what_was_known_counts_for_an_hour() {
         let (cache, clock) = (DocumentCache::new(100, 1), clock());
-        let slot = cache.get_or_insert("a", party("t", 1), clock.monotonic()).expect("room");
+        let slot = cache.get_or_insert("a", requester("t", 1), clock.monotonic()).expect("room");
         let refused = || async { Err::<(LookupResult<u8>, _), _>("full") };
         assert_eq!(slot.get_or_fetch(clock.monotonic(), refused()).await, Err("full"));
         let found = async { Ok::<_, &str>((Some(Arc::new(7)), MINUTE)) };
@@ -216,18 +222,18 @@ mod tests {
     #[tokio::test]
     async fn a_flood_of_addresses_pushes_out_nobody_elses() {
         let (cache, clock) = (DocumentCache::new(100, 1), clock());
-        let keep = async |address: &str, party| {
-            let slot = cache.get_or_insert(address, party, clock.monotonic())?;
+        let keep = async |address: &str, requester| {
+            let slot = cache.get_or_insert(address, requester, clock.monotonic())?;
             let found = async { Ok::<_, Infallible>((Some(Arc::new(1)), MINUTE * 60)) };
             slot.get_or_fetch(clock.monotonic(), found).await.ok()
         };
-        assert!(keep("https://good.example/c", party("b", 200)).await.is_some());
+        assert!(keep("https://good.example/c", requester("b", 200)).await.is_some());
         for number in 0..1000 {
-            keep(&format!("https://{number}.example/c"), party("a", (number % 50) as u8)).await;
+            keep(&format!("https://{number}.example/c"), requester("a", (number % 50) as u8)).await;
             assert!(cache.len() <= 100);
         }
         assert!(cache.find("https://good.example/c").is_some());
-        assert!(keep("https://other.example/c", party("b", 201)).await.is_some());
+        assert!(keep("https://other.example/c", requester("b", 201)).await.is_some());
         assert!(cache.find("https://999.example/c").is_some(), "the flood's own make room for each other");
     }
 }

@@ -21,6 +21,7 @@ use super::document_cache::Requester;
 use super::document_url::DocumentUrl;
 use crate::base::dns::{self, DnsResolver};
 use crate::base::headers::media_type;
+use crate::base::sync::lock_unpoisoned;
 use crate::base::{error_chain, net};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -69,9 +70,9 @@ impl DocumentFetcher {
         Self::with_resolver(GuardedResolver::default())
     }
 
-    pub(super) fn with_resolver(names: GuardedResolver) -> Self {
+    pub(super) fn with_resolver(resolver: GuardedResolver) -> Self {
         Self {
-            resolver: names,
+            resolver,
             client: OnceLock::new(),
             #[cfg(test)]
             root: None,
@@ -84,34 +85,34 @@ impl DocumentFetcher {
         Self { root: Some(root), ..self }
     }
 
-    /// Fetches a JSON document of at most `largest` bytes on behalf of `party`.
+    /// Fetches a JSON document of at most `max_bytes` bytes on behalf of `requester`.
     pub(super) async fn get(
         &self,
         url: &DocumentUrl,
-        largest: usize,
-        party: &Requester,
+        max_bytes: usize,
+        requester: &Requester,
     ) -> Result<FetchedDocument, FetchError> {
         let client = self.client().ok_or(FetchError::NoClient)?;
         // Held until the response has arrived: the client connects to these addresses.
-        let _judged = self.resolver.resolve_and_approve(url.host(), party).await?;
-        let asked = client.get(url.as_str()).header(header::ACCEPT, "application/json").send().await;
-        let mut response = asked.map_err(to_unreachable)?;
+        let _approval = self.resolver.resolve_and_approve(url.host(), requester).await?;
+        let sent = client.get(url.as_str()).header(header::ACCEPT, "application/json").send().await;
+        let mut response = sent.map_err(to_unreachable)?;
         if response.status() != StatusCode::OK {
             return Err(FetchError::Status(response.status()));
         }
         if !is_json(response.headers()) {
             return Err(FetchError::NotJson);
         }
-        let keep = parse_max_age(response.headers());
+        let max_age = parse_max_age(response.headers());
         let mut text = Vec::new();
-        while let Some(more) = response.chunk().await.map_err(to_unreachable)? {
-            if text.len() + more.len() > largest {
-                return Err(FetchError::TooLong(largest));
+        while let Some(chunk) = response.chunk().await.map_err(to_unreachable)? {
+            if text.len() + chunk.len() > max_bytes {
+                return Err(FetchError::TooLong(max_bytes));
             }
-            text.extend_from_slice(&more);
+            text.extend_from_slice(&chunk);
         }
         let value = serde_json::from_slice(&text).map_err(|_| FetchError::NotJson)?;
-        Ok(FetchedDocument { value, max_age: keep })
+        Ok(FetchedDocument { value, max_age })
     }
 
     /// Created on first use: most gateways never fetch a document.
@@ -169,11 +170,11 @@ pub(super) struct ApprovalGuard<'a> {
 
 impl Drop for ApprovalGuard<'_> {
     fn drop(&mut self) {
-        let mut judged = self.resolver.approved.lock().expect("no holder of this lock panics");
-        if let Some(of_name) = judged.get_mut(self.name) {
-            of_name.users -= 1;
-            if of_name.users == 0 {
-                judged.remove(self.name);
+        let mut approved = lock_unpoisoned(&self.resolver.approved);
+        if let Some(entry) = approved.get_mut(self.name) {
+            entry.users -= 1;
+            if entry.users == 0 {
+                approved.remove(self.name);
             }
         }
     }
@@ -193,8 +194,8 @@ impl Default for GuardedResolver {
 
 impl GuardedResolver {
     #[cfg(test)]
-    pub(super) fn with_policy(permits: fn(IpAddr) -> bool) -> Self {
-        Self { is_allowed: permits, ..Self::default() }
+    pub(super) fn with_policy(is_allowed: fn(IpAddr) -> bool) -> Self {
+        Self { is_allowed, ..Self::default() }
     }
 
     /// Names that a test's resolver looks up.
@@ -207,54 +208,60 @@ impl GuardedResolver {
     async fn resolve_and_approve<'a>(
         &'a self,
         name: &'a str,
-        party: &Requester,
+        requester: &Requester,
     ) -> Result<ApprovalGuard<'a>, FetchError> {
-        let found = self.lookup_addresses(name, party).await?;
-        if !found.iter().all(|address| (self.is_allowed)(address.ip())) {
+        let addresses = self.lookup_addresses(name, requester).await?;
+        if !addresses.iter().all(|address| (self.is_allowed)(address.ip())) {
             return Err(FetchError::Unreachable(
                 "the host has an address that is not on the internet".into(),
             ));
         }
-        let mut judged = self.approved.lock().expect("no holder of this lock panics");
-        let of_name = judged.entry(name.to_owned()).or_default();
-        of_name.addresses = found;
-        of_name.users += 1;
+        let mut approved = lock_unpoisoned(&self.approved);
+        let entry = approved.entry(name.to_owned()).or_default();
+        entry.addresses = addresses;
+        entry.users += 1;
         Ok(ApprovalGuard { resolver: self, name })
     }
 
-    async fn lookup_addresses(&self, name: &str, party: &Requester) -> Result<Vec<SocketAddr>, FetchError> {
+    async fn lookup_addresses(
+        &self,
+        name: &str,
+        requester: &Requester,
+    ) -> Result<Vec<SocketAddr>, FetchError> {
         #[cfg(test)]
-        if let Some(listed) = self.table.lock().expect("no holder of this lock panics").get(name) {
+        if let Some(listed) = lock_unpoisoned(&self.table).get(name) {
             return Ok(listed.clone());
         }
-        let mut place = party.new_reservation(self.resolver.caller_slots());
-        place.try_grow(1).map_err(|_| FetchError::Busy)?;
-        let found = self.resolver.lookup_once(name, place).await?.into_iter();
+        let mut slot = requester.new_reservation(self.resolver.caller_slots());
+        slot.try_grow(1).map_err(|_| FetchError::Busy)?;
+        let addresses = self.resolver.lookup_once(name, slot).await?.into_iter();
         // Port 0: the one of the scheme.
-        Ok(found.map(|address| SocketAddr::new(address, 0)).collect())
+        Ok(addresses.map(|address| SocketAddr::new(address, 0)).collect())
     }
 }
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let judged = self.approved.lock().expect("no holder of this lock panics");
-        let found = judged.get(name.as_str()).map(|of_name| of_name.addresses.clone());
+        let approved = lock_unpoisoned(&self.approved);
+        let addresses = approved.get(name.as_str()).map(|entry| entry.addresses.clone());
         Box::pin(async move {
-            let found = found.ok_or("the host's addresses were not judged")?;
-            Ok(Box::new(found.into_iter()) as Addrs)
+            let addresses = addresses.ok_or("the host's addresses were not judged")?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let kind = media_type(headers).to_ascii_lowercase();
-    kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+    let content_type = media_type(headers).to_ascii_lowercase();
+    content_type == "application/json"
+        || (content_type.starts_with("application/") && content_type.ends_with("+json"))
 }
 
 /// Returns the `max-age` of the response (RFC 9111 section 5.2.2), within our limits.
 fn parse_max_age(headers: &HeaderMap) -> Duration {
-    let said = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let seconds = said.split(',').find_map(|part| part.trim().strip_prefix("max-age=")?.parse().ok());
+    let directives =
+        headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let seconds = directives.split(',').find_map(|part| part.trim().strip_prefix("max-age=")?.parse().ok());
     seconds.map_or(MIN_MAX_AGE, Duration::from_secs).clamp(MIN_MAX_AGE, MAX_MAX_AGE)
 }
 

@@ -89,7 +89,7 @@ impl FakeDocumentHost {
     /// `permits`.
     fn documents_allowing(&self, permits: fn(IpAddr) -> bool) -> Arc<ClientDocuments> {
         let names = GuardedResolver::with_policy(permits);
-        names.table.lock().expect("free").insert(HOST.to_owned(), vec![self.address]);
+        lock_unpoisoned(&names.table).insert(HOST.to_owned(), vec![self.address]);
         self.documents_with_resolver(names)
     }
 
@@ -143,7 +143,7 @@ async fn a_host_that_leads_nearer_than_the_internet_is_not_connected_to() {
     // Nor a name that mixes internal and public addresses, as in DNS rebinding.
     let names = GuardedResolver::with_policy(net::is_public_destination);
     let both = vec!["203.0.113.9:0".parse().expect("an address"), host.address];
-    names.table.lock().expect("free").insert(HOST.to_owned(), both);
+    lock_unpoisoned(&names.table).insert(HOST.to_owned(), both);
     let documents = host.documents_with_resolver(names);
     assert_eq!(find(&documents, ID).await.map(|_| ()), Err(ClientLookupError::Unavailable));
     assert_eq!(host.asked.load(Ordering::SeqCst), 0, "nothing was connected to");
@@ -276,7 +276,7 @@ async fn who_names_many_documents_uses_up_no_others_fetches() {
     );
     let good = documents.find_client(ID, &DocumentPolicy::Any, lookup_context(&b, "198.51.100.7")).await;
     assert!(good.is_ok(), "{good:?}");
-    // An address is the same party at another tenant. Cached documents and pinned ones need no
+    // An address is the same requester at another tenant. Cached documents and pinned ones need no
     // fetch.
     let other = documents
         .find_client("https://new.example/x", &DocumentPolicy::Any, lookup_context(&b, "192.0.2.1"))
@@ -331,7 +331,7 @@ async fn a_document_that_was_fetched_counts_while_no_more_may_be_fetched() {
     ))
     .await;
     let names = GuardedResolver::with_policy(allow_all);
-    names.table.lock().expect("free").insert(HOST.to_owned(), vec![host.address]);
+    lock_unpoisoned(&names.table).insert(HOST.to_owned(), vec![host.address]);
     let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
     let fetcher = DocumentFetcher::with_resolver(names).with_root(host.root.clone());
     let documents = ClientDocuments::with_fetcher(fetcher, clock.clone(), &host.tasks);

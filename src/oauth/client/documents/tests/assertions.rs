@@ -90,7 +90,7 @@ impl AssertionFixture {
         // Loopback stands for the internet.
         let names = GuardedResolver::with_policy(|address| address.is_loopback());
         for name in [HOST, EVIL, BELOW_EVIL] {
-            names.table.lock().expect("free").insert(name.to_owned(), vec![host.address]);
+            lock_unpoisoned(&names.table).insert(name.to_owned(), vec![host.address]);
         }
         let mut bed = TestGateway::new().await;
         bed.use_documents(host.documents_with_resolver(names.clone()));
@@ -280,7 +280,7 @@ async fn keys_elsewhere_or_nearer_than_the_internet_are_not_fetched() {
     assert!(case.server.inner.clients.find(ID, SOURCE).await.is_ok());
     // The document's host was public; now its name also has an internal address.
     let both = vec![case.host.address, "10.0.0.9:0".parse().expect("an address")];
-    case.names.table.lock().expect("free").insert(HOST.to_owned(), both);
+    lock_unpoisoned(&case.names.table).insert(HOST.to_owned(), both);
     assert_eq!(case.redeem(&code, &case.new_assertion()).await.error(), UNAVAILABLE);
     assert_eq!(case.host.asked.load(Ordering::SeqCst), 1, "nothing was connected to");
 }
