@@ -188,10 +188,10 @@ impl Store {
         ContextStore::new(self.folder(), Arc::clone(&self.keyring))
     }
 
-    /// Calls `watcher` now and whenever the outcome of writing changes: with `true` if the last
-    /// write succeeded. There is one watcher at most.
-    pub fn on_writable_change(&self, watcher: impl Fn(bool) + Send + Sync + 'static) {
-        self.database.on_writable_change(watcher);
+    /// Calls `on_change` now and whenever the outcome of writing changes: with `true` if the last
+    /// write succeeded. There is one callback at most.
+    pub fn on_writable_change(&self, on_change: impl Fn(bool) + Send + Sync + 'static) {
+        self.database.on_writable_change(on_change);
     }
 
     /// Copies the whole store into a new file while it is in use. The copy does not contain the

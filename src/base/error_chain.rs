@@ -31,7 +31,7 @@ mod tests {
     struct Link(&'static str, #[source] Option<Box<Link>>);
 
     #[test]
-    fn a_cause_is_said_once() {
+    fn a_repeated_cause_is_left_out() {
         let deepest = Link("no route", None);
         let middle = Link("not connected: no route", Some(Box::new(deepest)));
         let error = Link("the CA is silent", Some(Box::new(middle)));

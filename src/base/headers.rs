@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_asked_back_too_early() {
+    fn retry_after_is_rounded_up() {
         assert_eq!(retry_after(Duration::from_secs(2)), "2");
         assert_eq!(retry_after(Duration::from_millis(2001)), "3");
     }

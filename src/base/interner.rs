@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_things_are_one_and_go_with_their_last_holder() {
+    fn equal_copies_are_shared_and_dropped_with_their_last_holder() {
         let interner = Interner::new();
         let kept = copy(&interner, 0);
         assert!(Arc::ptr_eq(&kept, &copy(&interner, 0)));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_is_not_kept() {
+    fn a_failed_copy_is_not_kept() {
         let interner = Interner::<usize>::new();
         assert_eq!(interner.get_or_insert(Digest::of(b"x"), || Err("no luck")), Err("no luck"));
         assert!(interner.lock_table().copies.is_empty());

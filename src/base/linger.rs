@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_still_sent_is_read_and_the_answer_stays_readable() {
+    async fn the_rest_of_a_request_is_read_and_the_response_stays_readable() {
         let (mut client, mut server) = duplex(1 << 10);
         let sending = async {
             server.write_all(b"refused").await.expect("written");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_waited_for_without_end() {
+    async fn a_silent_client_is_not_waited_for() {
         let (_silent, server) = duplex(1 << 10);
         assert_eq!(seconds(over(server, || 1)).await, IDLE_TIMEOUT.as_secs());
         let (mut dribbling, server) = duplex(1 << 10);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_sends_without_end_is_cut() {
+    async fn an_endless_sender_is_cut_off() {
         let (mut client, server) = duplex(64 << 10);
         let flooding = async {
             let mut sent = 0;
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_of_a_network_read_no_more_together_than_a_few() {
+    async fn clients_of_a_network_share_the_read_rate() {
         let chunks = BYTES.div_ceil(CHUNK_BYTES) as u64;
         let whole = |_: &mut Context<'_>| Poll::Ready(Some(CHUNK_BYTES));
         let alone = seconds(drain(whole, || FULL_SPEED_CLIENTS)).await;

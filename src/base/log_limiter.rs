@@ -46,7 +46,7 @@ mod tests {
     use crate::base::clock::{Clock, ManualClock};
 
     #[test]
-    fn one_line_stands_for_many() {
+    fn suppressed_lines_are_counted() {
         let (seldom, clock) =
             (LogLimiter::new(Duration::from_secs(60)), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
         assert_eq!(seldom.check(clock.monotonic()), Some(0));

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn no_spelling_of_a_near_address_leads_to_the_internet() {
+    fn no_notation_of_a_private_address_is_public() {
         let leads = |text: &str| is_public_destination(text.parse().expect("an address"));
         for good in ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"] {
             assert!(leads(good), "{good}");

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_ends_what_it_happened_in_only() {
+    async fn a_panic_is_contained() {
         assert_eq!(catch_panic(async { panic!("on purpose") }).await, Err::<(), _>(Panicked));
         assert_eq!(catch_panic(async { 1 }).await, Ok(1));
         assert_eq!(catch_panic_sync(|| panic!("on purpose")), Err::<(), _>(Panicked));

@@ -16,7 +16,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn odd_words_are_quoted() {
+    fn words_with_special_characters_are_quoted() {
         assert_eq!(quote("/srv/tenants.d/größe_1+2"), "/srv/tenants.d/größe_1+2");
         assert_eq!(quote("/a b/it's"), r"'/a b/it'\''s'");
         assert_eq!(quote("a\u{1b}[31m;b"), "'a[31m;b'");

@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_near_and_another_name_is_not() {
+    fn a_typo_is_similar_and_another_name_is_not() {
         let known = || ["query", "limit", "topic"].map(|name| (name, name));
         for (written, meant) in [("limt", "limit"), ("Querry", "query"), ("topics", "topic")] {
             assert_eq!(closest(written, known()), Some(meant), "{written}");

@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_roles_groups_and_users_lets_in_and_domains_narrow() {
+    fn roles_groups_or_users_admit_and_domains_restrict() {
         let ada = account();
         for (let_in, rules) in [
             (true, rules(&[], &[], &[], &[])),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_that_are_not_told_let_nobody_in() {
+    fn unknown_groups_admit_nobody() {
         let many = Account { groups: GroupMembership::TooMany, ..account() };
         assert_eq!(many.check_rules(&rules(&[], &["g1"], &[], &[])), Err(RuleRejection::GroupsUnknown));
         assert_eq!(many.check_rules(&rules(&["Analyst"], &["g1"], &[], &[])), Ok(()));

@@ -43,21 +43,21 @@ pub fn check(folder: &Path, key: &KeySource) -> Result<IntegrityReport, Error> {
     let (database, local, auth) = (&store.database, store.local.tables(), store.auth.tables());
     schema::check_integrity(&database.connection(), &database.file, "integrity_check")?;
     let schema = schema::version(&database.connection()).map_err(database.error())?;
-    let mut sound = IntegrityReport { schema, known: schema::CURRENT_VERSION, ..IntegrityReport::default() };
+    let mut report = IntegrityReport { schema, known: schema::CURRENT_VERSION, ..IntegrityReport::default() };
     // Tables of later versions do not exist yet.
     if schema >= 1 {
-        (sound.entries, sound.revisions) = local.verify_entries()?;
+        (report.entries, report.revisions) = local.verify_entries()?;
     }
     if (2..schema::INCARNATIONS_VERSION).contains(&schema) {
-        [sound.grants, sound.signing_keys, sound.clients] = legacy::verify(database, &store.keyring)?;
+        [report.grants, report.signing_keys, report.clients] = legacy::verify(database, &store.keyring)?;
     }
     if schema >= schema::INCARNATIONS_VERSION {
         auth.verify_incarnations()?;
-        sound.grants = auth.verify_grants()?;
-        sound.signing_keys = auth.verify_signing_keys()?;
-        sound.clients = auth.verify_clients()?;
+        report.grants = auth.verify_grants()?;
+        report.signing_keys = auth.verify_signing_keys()?;
+        report.clients = auth.verify_clients()?;
     }
-    Ok(sound)
+    Ok(report)
 }
 
 /// Replaces the store of a state folder that no gateway uses with a backup. Returns where the old
@@ -72,15 +72,15 @@ pub fn restore(folder: &Path, backup: &Path) -> Result<Option<PathBuf>, Error> {
     let _lock = folder_lock::acquire(folder)?;
     check_backup(backup)?;
     let file = folder.join(DATABASE);
-    let draft = folder.join("tenantd.db.restoring");
+    let restoring = folder.join("tenantd.db.restoring");
     let failed = |verb, path: &Path| {
         let path = path.to_owned();
         move |cause| Error::File { verb, path, cause }
     };
-    copy_durably(backup, &draft).map_err(failed("written", &draft))?;
-    let aside = set_aside(folder, &file).map_err(failed("set aside", &file))?;
-    fs::rename(&draft, &file).and_then(|()| sync_folder(folder)).map_err(failed("replaced", &file))?;
-    Ok(aside)
+    copy_durably(backup, &restoring).map_err(failed("written", &restoring))?;
+    let previous = set_aside(folder, &file).map_err(failed("set aside", &file))?;
+    fs::rename(&restoring, &file).and_then(|()| sync_folder(folder)).map_err(failed("replaced", &file))?;
+    Ok(previous)
 }
 
 /// Copies an open store into a new file, as one consistent snapshot.
@@ -104,9 +104,9 @@ pub(super) fn vacuum_into(connection: &Connection, to: &Path) -> Result<(), Erro
 /// Refuses a file that is no backup of tenantd, or not intact.
 fn check_backup(backup: &Path) -> Result<(), Error> {
     let opened = Connection::open_with_flags(backup, OpenFlags::SQLITE_OPEN_READ_ONLY);
-    let explained = |cause| schema::to_store_error(backup, cause);
-    let connection = opened.map_err(explained)?;
-    if !schema::is_ours(&connection).map_err(explained)? {
+    let to_error = |cause| schema::to_store_error(backup, cause);
+    let connection = opened.map_err(to_error)?;
+    if !schema::is_ours(&connection).map_err(to_error)? {
         let what = "it is not a store of tenantd".into();
         return Err(Error::Damaged { file: backup.to_owned(), what });
     }
@@ -132,16 +132,16 @@ fn set_aside(folder: &Path, file: &Path) -> io::Result<Option<PathBuf>> {
     if !file.exists() {
         return Ok(None);
     }
-    let aside = unused_backup_name(folder);
+    let previous = unused_backup_name(folder);
     let log = folder.join(WAL);
     if log.exists() && checkpoint_wal(file).is_err() {
         // Damaged files are kept as they are; the log must not be applied to the new file.
-        fs::copy(&log, format!("{}-wal", aside.display()))?;
+        fs::copy(&log, format!("{}-wal", previous.display()))?;
     }
-    fs::hard_link(file, &aside).or_else(|_| fs::copy(file, &aside).map(drop))?;
+    fs::hard_link(file, &previous).or_else(|_| fs::copy(file, &previous).map(drop))?;
     match fs::remove_file(&log) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(Some(aside)),
+        _ => Ok(Some(previous)),
     }
 }
 

@@ -54,8 +54,8 @@ pub enum Error {
     Missing(PathBuf),
     #[error("the master key {} cannot be created: {cause}", path.display())]
     Make { path: PathBuf, cause: io::Error },
-    #[error("{place} contains no master key: a key is one line of 64 hexadecimal digits; {MAKE}")]
-    Malformed { place: String },
+    #[error("{origin} contains no master key: a key is one line of 64 hexadecimal digits; {MAKE}")]
+    Malformed { origin: String },
     #[error(
         "the master key does not fit the store, which is encrypted with another key; restore that key, as a \
          second line if you have changed it"
@@ -92,51 +92,51 @@ impl Keyring {
         }
         let bytes = disk::read_contents(&file, &about, MAX_KEY_FILE_BYTES)
             .map_err(|error| failed(error.into_io()))?;
-        let place = path.display().to_string();
-        let Ok(text) = String::from_utf8(bytes) else { return Err(Error::Malformed { place }) };
-        Self::parse(Secret::new(text).expose(), place)
+        let origin = path.display().to_string();
+        let Ok(text) = String::from_utf8(bytes) else { return Err(Error::Malformed { origin }) };
+        Self::parse(Secret::new(text).expose(), origin)
     }
 
-    fn parse(text: &str, place: String) -> Result<Self, Error> {
+    fn parse(text: &str, origin: String) -> Result<Self, Error> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let keys: Option<Vec<_>> = lines.map(MasterKey::parse).collect();
         let keys = keys.filter(|keys| !keys.is_empty());
-        keys.map(Self).ok_or(Error::Malformed { place })
+        keys.map(Self).ok_or(Error::Malformed { origin })
     }
 
     /// Seals a value for its place; it does not open anywhere else.
-    pub fn seal(&self, place: &SealContext<'_>, value: &[u8]) -> Vec<u8> {
-        self.seal_row::<&[u8]>(place, &[], value)
+    pub fn seal(&self, context: &SealContext<'_>, value: &[u8]) -> Vec<u8> {
+        self.seal_row::<&[u8]>(context, &[], value)
     }
 
     /// Seals a value for its place and for the clear columns beside it: it opens only with exactly
     /// those.
     pub(super) fn seal_row<C: AsRef<[u8]>>(
         &self,
-        place: &SealContext<'_>,
+        context: &SealContext<'_>,
         clear: &[C],
         value: &[u8],
     ) -> Vec<u8> {
         let key = &self.0[0];
-        seal::seal(key.id, &key.derive_key(&[place.purpose, place.tenant]), &place.aad(clear), value)
+        seal::seal(key.id, &key.derive_key(&[context.purpose, context.tenant]), &context.aad(clear), value)
     }
 
     /// Opens the value of a place. Returns `None` if it was sealed with a key that is not in the
     /// keyring or for another place, or was changed.
-    pub fn open(&self, place: &SealContext<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
-        self.open_row::<&[u8]>(place, &[], sealed)
+    pub fn open(&self, context: &SealContext<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
+        self.open_row::<&[u8]>(context, &[], sealed)
     }
 
     /// Opens the value of a place, if the clear columns beside it are those it was sealed with.
     pub(super) fn open_row<C: AsRef<[u8]>>(
         &self,
-        place: &SealContext<'_>,
+        context: &SealContext<'_>,
         clear: &[C],
         sealed: &[u8],
     ) -> Option<Vec<u8>> {
         let sealed = SealedValue::parse(sealed)?;
         let key = self.0.iter().find(|key| key.id == sealed.key_id)?;
-        sealed.open(&key.derive_key(&[place.purpose, place.tenant]), &place.aad(clear))
+        sealed.open(&key.derive_key(&[context.purpose, context.tenant]), &context.aad(clear))
     }
 
     /// Returns whether a value was sealed with the key that seals now.
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_made_once_and_for_its_owner_only() {
+    fn a_master_key_is_created_once_and_private_to_its_owner() {
         let folder = tempfile::tempdir().expect("a folder");
         let first = load(&folder, true).map(|keys| keys.0[0].id).expect("made");
         let path = folder.path().join(MASTER_KEY_FILE);
@@ -206,9 +206,9 @@ mod tests {
         let (old, new) = ("11".repeat(32), "22".repeat(32));
         let (before, after) = (keys(&old), keys(&format!("{new}\n{old}\n")));
         assert_ne!(after.0[0].id, before.0[0].id);
-        let place = SealContext { purpose: "x", tenant: "", row: "" };
-        assert!(after.open(&place, &before.seal(&place, b"value")).is_some());
-        assert!(before.open(&place, &after.seal(&place, b"value")).is_none());
+        let context = SealContext { purpose: "x", tenant: "", row: "" };
+        assert!(after.open(&context, &before.seal(&context, b"value")).is_some());
+        assert!(before.open(&context, &after.seal(&context, b"value")).is_none());
         for bad in ["", "zz", "11"] {
             assert!(Keyring::parse(bad, "x".into()).is_err(), "{bad}");
         }
@@ -221,36 +221,36 @@ mod tests {
     #[test]
     fn a_value_opens_in_its_place_only() {
         let keys = keys(&"ab".repeat(32));
-        let place = |purpose, tenant, row| SealContext { purpose, tenant, row };
-        let sealed = keys.seal(&place("revision", "acme", "1"), b"value");
-        assert_eq!(keys.open(&place("revision", "acme", "1"), &sealed).as_deref(), Some(&b"value"[..]));
+        let context = |purpose, tenant, row| SealContext { purpose, tenant, row };
+        let sealed = keys.seal(&context("revision", "acme", "1"), b"value");
+        assert_eq!(keys.open(&context("revision", "acme", "1"), &sealed).as_deref(), Some(&b"value"[..]));
         for other in [("code", "acme", "1"), ("revision", "beta", "1"), ("revision", "acme", "2")] {
-            assert_eq!(keys.open(&place(other.0, other.1, other.2), &sealed), None, "{other:?}");
+            assert_eq!(keys.open(&context(other.0, other.1, other.2), &sealed), None, "{other:?}");
         }
         let mut changed = sealed.clone();
         *changed.last_mut().expect("bytes") ^= 1;
-        assert_eq!(keys.open(&place("revision", "acme", "1"), &changed), None);
-        assert_eq!(keys.open(&place("revision", "acme", "1"), &sealed[..5]), None);
+        assert_eq!(keys.open(&context("revision", "acme", "1"), &changed), None);
+        assert_eq!(keys.open(&context("revision", "acme", "1"), &sealed[..5]), None);
         assert!(!sealed.windows(5).any(|window| window == b"value"));
     }
 
     #[test]
     fn a_row_opens_with_its_other_columns_only() {
         let keys = keys(&"ab".repeat(32));
-        let place = SealContext { purpose: "grant", tenant: "acme", row: "1" };
-        let sealed = keys.seal_row(&place, &["ab", "c"], b"value");
-        assert_eq!(keys.open_row(&place, &["ab", "c"], &sealed).as_deref(), Some(&b"value"[..]));
+        let context = SealContext { purpose: "grant", tenant: "acme", row: "1" };
+        let sealed = keys.seal_row(&context, &["ab", "c"], b"value");
+        assert_eq!(keys.open_row(&context, &["ab", "c"], &sealed).as_deref(), Some(&b"value"[..]));
         for other in [&["ab", "d"][..], &["a", "bc"], &["ab"], &["ab", "c", ""], &[]] {
-            assert_eq!(keys.open_row(&place, other, &sealed), None, "{other:?}");
+            assert_eq!(keys.open_row(&context, other, &sealed), None, "{other:?}");
         }
     }
 
     #[test]
     fn a_replaced_key_still_opens_while_it_is_kept() {
         let (old, new) = ("ab".repeat(32), "cd".repeat(32));
-        let place = SealContext { purpose: "revision", tenant: "acme", row: "1" };
-        let sealed = keys(&old).seal(&place, b"value");
-        assert!(keys(&format!("{new}\n{old}")).open(&place, &sealed).is_some());
-        assert!(keys(&new).open(&place, &sealed).is_none());
+        let context = SealContext { purpose: "revision", tenant: "acme", row: "1" };
+        let sealed = keys(&old).seal(&context, b"value");
+        assert!(keys(&format!("{new}\n{old}")).open(&context, &sealed).is_some());
+        assert!(keys(&new).open(&context, &sealed).is_none());
     }
 }

@@ -45,7 +45,7 @@ impl LocalStore {
         self.run(move |tables| tables.apply_changes(changes.iter().map(|change| &**change))).await
     }
 
-    /// Puts an older revision in force for as long as the files have the digest `against`.
+    /// Makes an older revision live for as long as the files have the digest `against`.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written; then nothing has changed.

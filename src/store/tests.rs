@@ -12,7 +12,7 @@ fn permission_bits(path: &Path) -> u32 {
 }
 
 #[test]
-fn what_it_makes_is_its_owners_alone() {
+fn files_of_the_store_are_private_to_their_owner() {
     let folder = tempfile::tempdir().expect("a folder");
     let state = folder.path().join("state");
     fs::create_dir(&state).expect("made");
@@ -26,7 +26,7 @@ fn what_it_makes_is_its_owners_alone() {
 }
 
 #[test]
-fn a_second_one_is_refused_while_the_first_lives() {
+fn a_second_process_is_refused_while_the_first_runs() {
     let folder = tempfile::tempdir().expect("a folder");
     let first = open_store(folder.path()).expect("opened");
     assert!(matches!(open_store(folder.path()), Err(Error::InUse { .. })));
@@ -35,7 +35,7 @@ fn a_second_one_is_refused_while_the_first_lives() {
 }
 
 #[test]
-fn a_newer_schema_is_refused_and_left_as_it_is() {
+fn a_newer_schema_is_refused_and_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
     drop(open_store(folder.path()).expect("made"));
     let file = folder.path().join(DATABASE);
@@ -63,7 +63,7 @@ fn write_older_version(at: &Path) {
 }
 
 #[test]
-fn checking_and_copying_change_nothing_however_old_the_file_is() {
+fn check_and_backup_do_not_change_the_file_of_any_version() {
     let folder = tempfile::tempdir().expect("a folder");
     let state = folder.path().join("state");
     fs::create_dir(&state).expect("made");
@@ -90,7 +90,7 @@ fn checking_and_copying_change_nothing_however_old_the_file_is() {
 }
 
 #[test]
-fn a_damaged_file_is_refused_and_left_as_it_is() {
+fn a_damaged_file_is_refused_and_unchanged() {
     let folder = tempfile::tempdir().expect("a folder");
     drop(open_store(folder.path()).expect("made"));
     let file = folder.path().join(DATABASE);
@@ -103,7 +103,7 @@ fn a_damaged_file_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn another_key_is_told_at_once() {
+fn another_master_key_is_refused_at_open() {
     let folder = tempfile::tempdir().expect("a folder");
     drop(open_store(folder.path()).expect("made"));
     fs::write(folder.path().join("master.key"), "ab".repeat(32)).expect("written");
@@ -112,7 +112,7 @@ fn another_key_is_told_at_once() {
 }
 
 #[test]
-fn the_key_before_can_go_once_another_one_seals() {
+fn an_old_key_can_be_removed_once_another_is_current() {
     let folder = tempfile::tempdir().expect("a folder");
     let key = folder.path().join("master.key");
     drop(open_store(folder.path()).expect("made"));
@@ -125,7 +125,7 @@ fn the_key_before_can_go_once_another_one_seals() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_told_from_a_store_that_is_there() {
+fn a_folder_that_cannot_be_created_differs_from_an_existing_store() {
     let folder = tempfile::tempdir().expect("a folder");
     let blocked = folder.path().join("file");
     fs::write(&blocked, "").expect("written");
@@ -133,7 +133,7 @@ fn a_folder_that_cannot_be_made_is_told_from_a_store_that_is_there() {
 }
 
 #[test]
-fn a_backup_comes_back() {
+fn a_backup_can_be_restored() {
     let folder = tempfile::tempdir().expect("a folder");
     let (state, copy) = (folder.path().join("state"), folder.path().join("copy.db"));
     let store = open_store(&state).expect("made");

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_of_other_kinds_are_passed_over() {
+    fn keys_of_other_kinds_are_skipped() {
         let set = br#"{"keys": [
             {"kty": "RSA", "kid": "a", "use": "sig", "n": "AQAB", "e": "AQAB"},
             {"kty": "RSA", "kid": "b", "use": "enc", "n": "AQAB", "e": "AQAB"},

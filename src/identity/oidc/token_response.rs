@@ -48,7 +48,7 @@ mod tests {
     use crate::identity::LoginErrorKind;
 
     #[test]
-    fn what_is_no_answer_is_an_outage() {
+    fn an_unusable_response_is_an_outage() {
         for (status, body) in [(200, "{}"), (200, "<html>"), (400, "<html>"), (302, "")] {
             let status = StatusCode::from_u16(status).expect("a status");
             let error = TokenAnswer::<()>::parse(status, body.as_bytes()).map(|_| ()).expect_err("no tokens");

@@ -27,7 +27,7 @@ fn stored_grants_are_read_and_written_as_ever() {
 }
 
 #[tokio::test]
-async fn of_many_that_bring_a_code_one_wins_and_the_others_end_the_login() {
+async fn of_concurrent_requests_with_a_code_one_succeeds_and_the_others_revoke_the_grant() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let client = server.register_public();

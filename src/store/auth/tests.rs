@@ -28,7 +28,7 @@ async fn reopen_after(sql: &str) -> (tempfile::TempDir, Store, Incarnation, Gran
 }
 
 #[tokio::test]
-async fn failures_are_told_apart_by_their_kind() {
+async fn errors_have_the_kind_of_their_cause() {
     let (_folder, store, incarnation, id) = reopen_after("").await;
     assert!(store.auth().load_grant(&incarnation, id, NOW).await.expect("read").is_some());
     for (sql, kind) in [

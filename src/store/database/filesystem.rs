@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_are_told_from_disks() {
+    fn network_file_systems_are_recognized() {
         let folder = tempfile::tempdir().expect("a folder");
         let local = rustix::fs::statfs(folder.path()).expect("it lies somewhere");
         assert_eq!(network_filesystem_name(local.f_type as u32), None);

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_has_one_holder_who_can_be_named() {
+    fn a_locked_folder_is_refused_with_the_process_id_of_its_holder() {
         let folder = tempfile::tempdir().expect("a folder");
         let held = acquire(folder.path()).expect("free");
         let refused = acquire(folder.path()).expect_err("held").to_string();

@@ -39,56 +39,56 @@ impl Database {
         T: Send + 'static,
         W: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let (tell, told) = sync_channel(1);
-        self.commit_queue.push(Box::new(move |begun| run_in_savepoint(begun, work, tell)));
+        let (sender, receiver) = sync_channel(1);
+        self.commit_queue.push(Box::new(move |transaction| run_in_savepoint(transaction, work, sender)));
         let mut connection = self.connection();
         // Empty if the previous holder of the connection made this change along with its own.
         let changes = self.commit_queue.drain();
         if !changes.is_empty() {
             let before = connection.total_changes();
-            let ended = commit_batch(&mut connection, changes).map_err(to_rusqlite_error);
-            self.write_health.observe_outcome(&ended, has_changed_rows(&connection, before));
+            let committed = commit_batch(&mut connection, changes).map_err(to_rusqlite_error);
+            self.write_health.observe_outcome(&committed, has_changed_rows(&connection, before));
         }
         drop(connection);
-        let outcome = told.recv().expect("whoever takes a change tells how it ended");
+        let outcome = receiver.recv().expect("the thread that runs a change sends its outcome");
         self.write_health.observe_outcome(&outcome, false);
         outcome.map_err(self.error())
     }
 }
 
 fn run_in_savepoint<T, W>(
-    begun: Result<&mut Connection, ffi::Error>,
+    transaction: Result<&mut Connection, ffi::Error>,
     work: W,
-    tell: SyncSender<rusqlite::Result<T>>,
+    sender: SyncSender<rusqlite::Result<T>>,
 ) -> CompletionCallback
 where
     T: 'static,
     W: FnOnce(&Connection) -> rusqlite::Result<T>,
 {
-    let outcome = begun.map_err(to_rusqlite_error).and_then(|connection| {
+    let outcome = transaction.map_err(to_rusqlite_error).and_then(|connection| {
         let savepoint = connection.savepoint()?;
         let value = work(&savepoint)?;
         savepoint.commit()?;
         Ok(value)
     });
-    Box::new(move |ended| {
-        let outcome = outcome.and_then(|value| ended.map(|()| value).map_err(to_rusqlite_error));
+    Box::new(move |committed| {
+        let outcome = outcome.and_then(|value| committed.map(|()| value).map_err(to_rusqlite_error));
         // The caller waits for the outcome; nothing else needs it.
-        let _asker = tell.send(outcome);
+        let _sent = sender.send(outcome);
     })
 }
 
 fn commit_batch(connection: &mut Connection, changes: Vec<QueuedWork>) -> Result<(), ffi::Error> {
     let begun = connection.execute_batch("BEGIN IMMEDIATE").map_err(to_ffi_error);
-    let begin = |change: QueuedWork| change(begun.map(|()| &mut *connection));
-    let told: Vec<_> = changes.into_iter().map(begin).collect();
-    let ended = begun.and_then(|()| connection.execute_batch("COMMIT").map_err(to_ffi_error));
-    if ended.is_err() && !connection.is_autocommit() {
+    let run = |change: QueuedWork| change(begun.map(|()| &mut *connection));
+    let completions: Vec<_> = changes.into_iter().map(run).collect();
+    let committed = begun.and_then(|()| connection.execute_batch("COMMIT").map_err(to_ffi_error));
+    if committed.is_err() && !connection.is_autocommit() {
         // If this fails, SQLite has rolled back already.
         let _rolled_back = connection.execute_batch("ROLLBACK");
     }
-    told.into_iter().for_each(|tell| tell(ended));
-    ended
+    completions.into_iter().for_each(|complete| complete(committed));
+    committed
 }
 
 fn to_rusqlite_error(cause: ffi::Error) -> rusqlite::Error {

@@ -27,9 +27,9 @@ impl WriteHealth {
     }
 
     fn set_refusing(&self, refuses: bool) {
-        let news = self.is_refusing.swap(refuses, Ordering::Relaxed) != refuses;
-        if let Some(watcher) = self.callback.get().filter(|_| news) {
-            watcher(!refuses);
+        let has_changed = self.is_refusing.swap(refuses, Ordering::Relaxed) != refuses;
+        if let Some(on_change) = self.callback.get().filter(|_| has_changed) {
+            on_change(!refuses);
         }
     }
 
@@ -51,12 +51,12 @@ impl Database {
         !self.write_health.is_refusing.load(Ordering::Relaxed)
     }
 
-    /// Calls `watcher` now and whenever [`Database::is_writable`] changes. There is one watcher at
-    /// most.
-    pub(in crate::store) fn on_writable_change(&self, watcher: impl Fn(bool) + Send + Sync + 'static) {
-        watcher(self.is_writable());
-        let set = self.write_health.callback.set(Box::new(watcher));
-        debug_assert!(set.is_ok(), "somebody watches already");
+    /// Calls `on_change` now and whenever [`Database::is_writable`] changes. There is one callback
+    /// at most.
+    pub(in crate::store) fn on_writable_change(&self, on_change: impl Fn(bool) + Send + Sync + 'static) {
+        on_change(self.is_writable());
+        let set = self.write_health.callback.set(Box::new(on_change));
+        debug_assert!(set.is_ok(), "there is a callback already");
     }
 
     /// Writes a value that nothing reads, to find out whether the store can be written.
@@ -78,12 +78,12 @@ pub(super) fn has_changed_rows(connection: &Connection, before: u64) -> bool {
 /// Returns whether the disk is full, read-only or failing. Other errors have nothing to do with the
 /// disk.
 fn is_disk_error(error: &rusqlite::Error) -> bool {
-    let of_the_disk = [
+    let disk_errors = [
         ErrorCode::DiskFull,
         ErrorCode::ReadOnly,
         ErrorCode::SystemIoFailure,
         ErrorCode::CannotOpen,
         ErrorCode::PermissionDenied,
     ];
-    error.sqlite_error_code().is_some_and(|code| of_the_disk.contains(&code))
+    error.sqlite_error_code().is_some_and(|code| disk_errors.contains(&code))
 }

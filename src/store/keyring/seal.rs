@@ -25,9 +25,9 @@ impl SealContext<'_> {
     /// Returns the associated data. Each field has its length in front, so that no two places, with
     /// whatever clear columns, have the same.
     pub(super) fn aad<C: AsRef<[u8]>>(&self, clear: &[C]) -> Vec<u8> {
-        let place = [self.purpose, self.tenant, self.row].map(str::as_bytes);
+        let context = [self.purpose, self.tenant, self.row].map(str::as_bytes);
         let mut out = vec![FORMAT_VERSION];
-        for field in place.into_iter().chain(clear.iter().map(AsRef::as_ref)) {
+        for field in context.into_iter().chain(clear.iter().map(AsRef::as_ref)) {
             out.extend((field.len() as u64).to_be_bytes());
             out.extend(field);
         }

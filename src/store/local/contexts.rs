@@ -105,7 +105,7 @@ mod tests {
     use crate::store::{KeySource, Store};
 
     #[tokio::test]
-    async fn a_context_comes_back_for_its_backend_only() {
+    async fn a_context_loads_for_its_backend_only() {
         let state = tempfile::tempdir().expect("a folder");
         let store = Store::open(state.path(), &KeySource::State).expect("opened").contexts();
         let tenant = TenantName::parse("acme").expect("a name");

@@ -29,8 +29,10 @@ pub struct EntryClaims {
 /// The claims as they are stored.
 #[derive(Serialize, Deserialize)]
 struct ClaimsRecord {
-    holding: Option<HeldClaimRecord>,
-    refused: Option<String>,
+    #[serde(rename = "holding")]
+    claim: Option<HeldClaimRecord>,
+    #[serde(rename = "refused")]
+    rejected_claim: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,13 +45,13 @@ struct HeldClaimRecord {
 }
 
 impl HeldClaimRecord {
-    fn from_claim(holding: &HeldClaim) -> Self {
+    fn from_claim(claim: &HeldClaim) -> Self {
         let mount = |mount: &Mount| (mount.host.as_ref().map(ToString::to_string), mount.prefix.to_string());
         Self {
-            name: holding.name.to_string(),
-            mounts: holding.mounts.iter().map(mount).collect(),
-            shares_hosts: holding.shares_hosts,
-            since: holding.since,
+            name: claim.name.to_string(),
+            mounts: claim.mounts.iter().map(mount).collect(),
+            shares_hosts: claim.shares_hosts,
+            since: claim.since,
         }
     }
 
@@ -78,8 +80,8 @@ impl LocalTables {
         connection: &Connection,
     ) -> rusqlite::Result<HashMap<String, StoredEntry>> {
         let mut claims = HashMap::new();
-        for (entry_id, about) in select_claims(connection)? {
-            match self.open_claims(&entry_id, &about) {
+        for (entry_id, sealed) in select_claims(connection)? {
+            match self.open_claims(&entry_id, &sealed) {
                 Some(entry) => drop(claims.insert(entry_id, entry)),
                 None => tracing::error!(
                     entry = entry_id,
@@ -96,30 +98,25 @@ impl LocalTables {
         if schema::version(connection)? < schema::CLAIMS_VERSION {
             return Ok(0);
         }
-        let all = select_claims(connection)?;
-        Ok(all.iter().filter(|(entry_id, about)| self.open_claims(entry_id, about).is_none()).count())
+        let rows = select_claims(connection)?;
+        Ok(rows.iter().filter(|(entry_id, sealed)| self.open_claims(entry_id, sealed).is_none()).count())
     }
 
-    fn open_claims(&self, entry_id: &str, about: &[u8]) -> Option<StoredEntry> {
-        let ClaimsRecord { holding, refused } =
-            serde_json::from_slice(&self.keyring.open(&seal_context(entry_id), about)?).ok()?;
-        let holding = holding.and_then(HeldClaimRecord::into_claim).map(Arc::new);
-        let refused = refused.and_then(|digest| Digest::parse_hex(&digest));
-        Some(StoredEntry {
-            entry_id: entry_id.to_owned(),
-            claim: holding,
-            rejected_claim: refused,
-            ..StoredEntry::default()
-        })
+    fn open_claims(&self, entry_id: &str, sealed: &[u8]) -> Option<StoredEntry> {
+        let ClaimsRecord { claim, rejected_claim } =
+            serde_json::from_slice(&self.keyring.open(&seal_context(entry_id), sealed)?).ok()?;
+        let claim = claim.and_then(HeldClaimRecord::into_claim).map(Arc::new);
+        let rejected_claim = rejected_claim.and_then(|digest| Digest::parse_hex(&digest));
+        Some(StoredEntry { entry_id: entry_id.to_owned(), claim, rejected_claim, ..StoredEntry::default() })
     }
 
     /// Seals claims anew that an older master key sealed, so that its line can be removed.
     pub(in crate::store) fn reseal_claims(&self, connection: &Connection) -> rusqlite::Result<()> {
-        for (entry_id, about) in select_claims(connection)? {
+        for (entry_id, sealed) in select_claims(connection)? {
             let opened = self
                 .keyring
-                .open(&seal_context(&entry_id), &about)
-                .filter(|_| !self.keyring.is_current(&about));
+                .open(&seal_context(&entry_id), &sealed)
+                .filter(|_| !self.keyring.is_current(&sealed));
             if let Some(opened) = opened {
                 let sealed = self.keyring.seal(&seal_context(&entry_id), &opened);
                 connection
@@ -131,8 +128,8 @@ impl LocalTables {
 }
 
 fn select_claims(connection: &Connection) -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
-    let mut all = connection.prepare("SELECT stem, about FROM claims")?;
-    all.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    let mut rows = connection.prepare("SELECT stem, about FROM claims")?;
+    rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 fn seal_context(entry_id: &str) -> SealContext<'_> {
@@ -141,33 +138,34 @@ fn seal_context(entry_id: &str) -> SealContext<'_> {
 
 /// The prepared statements that write claims.
 pub(super) struct ClaimsWriteTx<'a> {
-    set: Statement<'a>,
-    forget: Statement<'a>,
+    upsert: Statement<'a>,
+    delete: Statement<'a>,
 }
 
 impl<'a> ClaimsWriteTx<'a> {
     pub(super) fn new(transaction: &'a Transaction<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            set: transaction.prepare(
+            upsert: transaction.prepare(
                 "INSERT INTO claims (stem, about) VALUES (?1, ?2) ON CONFLICT (stem) DO UPDATE SET about = ?2",
             )?,
-            forget: transaction.prepare("DELETE FROM claims WHERE stem = ?1")?,
+            delete: transaction.prepare("DELETE FROM claims WHERE stem = ?1")?,
         })
     }
 
     pub(super) fn replace(&mut self, claims: &EntryClaims, keys: &Keyring) -> rusqlite::Result<()> {
-        let EntryClaims { entry_id, claim: holding, rejected_claim: refused } = claims;
-        if holding.is_none() && refused.is_none() {
+        let EntryClaims { entry_id, claim, rejected_claim } = claims;
+        if claim.is_none() && rejected_claim.is_none() {
             return self.delete(entry_id);
         }
-        let holding = holding.as_deref().map(HeldClaimRecord::from_claim);
-        let refused = refused.map(|digest| digest.to_string());
-        let kept = serde_json::to_vec(&ClaimsRecord { holding, refused }).expect("claims are plain data");
-        self.set.execute(params![&**entry_id, keys.seal(&seal_context(entry_id), &kept)]).map(drop)
+        let claim = claim.as_deref().map(HeldClaimRecord::from_claim);
+        let rejected_claim = rejected_claim.map(|digest| digest.to_string());
+        let record =
+            serde_json::to_vec(&ClaimsRecord { claim, rejected_claim }).expect("claims are plain data");
+        self.upsert.execute(params![&**entry_id, keys.seal(&seal_context(entry_id), &record)]).map(drop)
     }
 
     pub(super) fn delete(&mut self, entry_id: &str) -> rusqlite::Result<()> {
-        self.forget.execute([entry_id]).map(drop)
+        self.delete.execute([entry_id]).map(drop)
     }
 }
 
@@ -194,9 +192,8 @@ mod tests {
         }
     }
 
-    fn write_claims(store: &LocalTables, holding: Option<HeldClaim>, refused: Option<Digest>) {
-        let claims =
-            EntryClaims { entry_id: "Acme".into(), claim: holding.map(Arc::new), rejected_claim: refused };
+    fn write_claims(store: &LocalTables, claim: Option<HeldClaim>, rejected_claim: Option<Digest>) {
+        let claims = EntryClaims { entry_id: "Acme".into(), claim: claim.map(Arc::new), rejected_claim };
         store.apply_changes(&[EntryChange::Claims(claims)]).expect("written");
     }
 
@@ -205,30 +202,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_and_refused_is_read_as_it_was_written() {
+    fn claims_load_as_they_were_written() {
         let (_folder, store) = new_local_tables();
-        let refused = Digest::of(b"files");
-        write_claims(&store, Some(any_claim()), Some(refused));
-        let kept = entry(&store).expect("there");
-        assert_eq!((kept.claim.as_deref(), kept.rejected_claim), (Some(&any_claim()), Some(refused)));
+        let rejected_claim = Digest::of(b"files");
+        write_claims(&store, Some(any_claim()), Some(rejected_claim));
+        let stored = entry(&store).expect("there");
+        assert_eq!(
+            (stored.claim.as_deref(), stored.rejected_claim),
+            (Some(&any_claim()), Some(rejected_claim))
+        );
         store.set_paused("Acme", true).expect("written");
-        let kept = entry(&store).expect("there");
-        assert_eq!((kept.claim.as_deref(), kept.paused), (Some(&any_claim()), true));
+        let stored = entry(&store).expect("there");
+        assert_eq!((stored.claim.as_deref(), stored.paused), (Some(&any_claim()), true));
         write_claims(&store, None, None);
-        let kept = entry(&store).expect("it is paused");
-        assert_eq!((kept.claim, kept.rejected_claim), (None, None));
+        let stored = entry(&store).expect("it is paused");
+        assert_eq!((stored.claim, stored.rejected_claim), (None, None));
     }
 
     #[test]
-    fn an_entry_that_is_gone_or_forgotten_holds_nothing() {
+    fn a_removed_or_deleted_entry_has_no_claim() {
         let (_folder, store) = new_local_tables();
         for paused in [true, false] {
             store.set_paused("Acme", paused).expect("written");
             write_claims(&store, Some(any_claim()), Some(Digest::of(b"files")));
             store.apply_changes(&[EntryChange::Remove("Acme".into())]).expect("written");
-            let kept = entry(&store);
-            assert_eq!(kept.is_some(), paused);
-            assert!(kept.is_none_or(|kept| kept.claim.is_none() && kept.rejected_claim.is_none()));
+            let stored = entry(&store);
+            assert_eq!(stored.is_some(), paused);
+            assert!(stored.is_none_or(|stored| stored.claim.is_none() && stored.rejected_claim.is_none()));
         }
         write_claims(&store, Some(any_claim()), None);
         store.delete_entry("Acme").expect("written");
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_that_somebody_moved_to_another_entry_count_for_nothing() {
+    fn claims_moved_to_another_entry_are_ignored() {
         let (_folder, store) = new_local_tables();
         write_claims(&store, Some(any_claim()), None);
         let moved =

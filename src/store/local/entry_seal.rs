@@ -1,5 +1,5 @@
-//! The seals of entries. Whether an entry is paused, held at an older revision, and what is in
-//! force are decisions of an operator, so a seal covers them. An entry that was tampered with
+//! The seals of entries. Whether an entry is paused, pinned to an older revision, and which one is
+//! live are decisions of an operator, so a seal covers them. An entry that was tampered with
 //! counts as paused until an operator resumes it.
 
 use std::collections::HashSet;
@@ -38,23 +38,24 @@ pub(super) fn pause_if_tampered(
     seal_entry(connection, keys, entry_id)
 }
 
-/// Seals all entries after a step of the schema, except those in `changed`.
+/// Seals all entries after a step of the schema, except those in `tampered`.
 pub(in crate::store) fn seal_all_except(
     connection: &Connection,
     keys: &Keyring,
-    changed: &HashSet<String>,
+    tampered: &HashSet<String>,
 ) -> rusqlite::Result<()> {
-    let all = entry_ids(connection)?;
-    all.iter()
-        .filter(|entry_id| !changed.contains(*entry_id))
+    let entry_ids = entry_ids(connection)?;
+    entry_ids
+        .iter()
+        .filter(|entry_id| !tampered.contains(*entry_id))
         .try_for_each(|entry_id| seal_entry(connection, keys, entry_id))
 }
 
 /// Seals entries anew that an older master key sealed, so that its line can be removed.
 pub(in crate::store) fn reseal_entries(connection: &Connection, keys: &Keyring) -> rusqlite::Result<()> {
     let mut select = connection.prepare("SELECT stem, seal FROM entries")?;
-    let all = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    for (entry_id, seal) in all.collect::<Result<Vec<(String, Vec<u8>)>, _>>()? {
+    let entry_ids = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for (entry_id, seal) in entry_ids.collect::<Result<Vec<(String, Vec<u8>)>, _>>()? {
         if !keys.is_current(&seal) && is_intact(connection, keys, &entry_id)? {
             self::seal_entry(connection, keys, &entry_id)?;
         }
@@ -67,13 +68,13 @@ pub(in crate::store) fn tampered_entries(
     connection: &Connection,
     keys: &Keyring,
 ) -> rusqlite::Result<HashSet<String>> {
-    let mut changed = HashSet::new();
+    let mut tampered = HashSet::new();
     for entry_id in entry_ids(connection)? {
         if !is_intact(connection, keys, &entry_id)? {
-            changed.insert(entry_id);
+            tampered.insert(entry_id);
         }
     }
-    Ok(changed)
+    Ok(tampered)
 }
 
 fn entry_ids(connection: &Connection) -> rusqlite::Result<Vec<String>> {
@@ -91,8 +92,8 @@ fn read_columns(connection: &Connection, entry_id: &str) -> rusqlite::Result<Opt
         // only then.
         let names = row.as_ref().column_names();
         let (mut columns, mut seal) = (Vec::new(), Vec::new());
-        for (place, name) in names.enumerate() {
-            match row.get_ref(place)? {
+        for (index, name) in names.enumerate() {
+            match row.get_ref(index)? {
                 ValueRef::Blob(bytes) if name == "seal" => seal = bytes.to_vec(),
                 value => columns.extend([name.as_bytes().to_vec(), encode_value(value)]),
             }
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_was_changed_is_paused_until_an_operator_resumes_it() {
+    fn a_tampered_entry_is_paused_until_an_operator_resumes_it() {
         for sql in [
             "UPDATE entries SET paused = 0",
             "UPDATE entries SET in_force = 1",
@@ -171,25 +172,25 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_adds_a_column_leaves_entries_as_they_were_and_changed_ones_changed() {
+    fn a_migration_that_adds_a_column_keeps_intact_and_tampered_entries_so() {
         let (_folder, store) = new_local_tables();
         accept(&store, 1);
         store.set_paused("other", true).expect("paused");
         tamper(&store, "UPDATE entries SET paused = 0 WHERE stem = 'other'");
         let connection = store.database.connection();
-        let changed = tampered_entries(&connection, &store.keyring).expect("read");
+        let tampered = tampered_entries(&connection, &store.keyring).expect("read");
         connection.execute_batch("ALTER TABLE entries ADD COLUMN later TEXT").expect("altered");
         assert!(
             !is_intact(&connection, &store.keyring, "acme").expect("read"),
             "a column is not passed over"
         );
-        seal_all_except(&connection, &store.keyring, &changed).expect("sealed");
+        seal_all_except(&connection, &store.keyring, &tampered).expect("sealed");
         assert!(is_intact(&connection, &store.keyring, "acme").expect("read"));
         assert!(!is_intact(&connection, &store.keyring, "other").expect("read"));
     }
 
     #[test]
-    fn an_older_master_key_can_go_after_a_start() {
+    fn an_older_master_key_can_be_removed_after_a_start() {
         let folder = tempfile::tempdir().expect("a folder");
         let key = |lines: &[&str]| {
             crate::store::KeySource::Variable(crate::base::secret::Secret::new(lines.join("\n")))

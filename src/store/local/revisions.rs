@@ -1,4 +1,4 @@
-//! The last accepted revisions of each entry of the tenants folder, which of them is in force, and
+//! The last accepted revisions of each entry of the tenants folder, which of them is live, and
 //! the decisions of an operator: a pause, or a rollback to an older revision.
 
 use std::collections::HashSet;
@@ -35,7 +35,7 @@ pub struct AcceptedRevision {
 /// A change of one entry that a pass of the reconciler made.
 #[derive(Debug, Clone)]
 pub enum EntryChange {
-    /// A revision is in force, and a hold at an older one is over.
+    /// A revision is live, and an older one is no longer pinned.
     Accept(AcceptedRevision),
     /// The entry's claims: what it holds, and the digest of files whose claim was refused.
     Claims(EntryClaims),
@@ -77,16 +77,16 @@ impl LocalTables {
             FROM entries e LEFT JOIN revisions r ON r.stem = e.stem AND r.number = e.in_force";
         let read = || -> rusqlite::Result<Vec<StoredEntry>> {
             let connection = self.database.connection();
-            let changed = self.tampered_entries(&connection)?;
+            let tampered = self.tampered_entries(&connection)?;
             let mut claims = self.load_claims(&connection)?;
-            let mut all = connection.prepare(ALL)?;
+            let mut statement = connection.prepare(ALL)?;
             let entry = |row: &Row<'_>| {
                 let digest = |text: Option<String>| text.and_then(|text| Digest::parse_hex(&text));
                 let in_force = row.get::<_, Option<i64>>(1)?.zip(digest(row.get(2)?));
                 let entry_id: String = row.get(0)?;
                 let claimed = claims.remove(&entry_id).unwrap_or_default();
                 // Of a row that was tampered with nothing counts but the id.
-                if changed.contains(&entry_id) {
+                if tampered.contains(&entry_id) {
                     tracing::error!(
                         entry = entry_id,
                         "the store's record of this entry was changed, or encrypted with another master key, \
@@ -105,7 +105,7 @@ impl LocalTables {
                     ..claimed
                 })
             };
-            let entries: rusqlite::Result<Vec<_>> = all.query_map([], entry)?.collect();
+            let entries: rusqlite::Result<Vec<_>> = statement.query_map([], entry)?.collect();
             let mut entries = entries?;
             // An entry that never had an accepted revision has nothing but a claim.
             entries.extend(claims.into_values());
@@ -124,23 +124,23 @@ impl LocalTables {
         let write = || -> rusqlite::Result<()> {
             let mut connection = self.database.connection();
             let transaction = connection.transaction()?;
-            let mut pen = RevisionWriteTx::new(&transaction)?;
+            let mut writer = RevisionWriteTx::new(&transaction)?;
             for change in changes {
                 entry_seal::pause_if_tampered(&transaction, &self.keyring, change.entry_id())?;
                 match change {
                     EntryChange::Accept(accepted) => {
                         let row = accepted.number.to_string();
-                        pen.accept(
+                        writer.accept(
                             accepted,
                             &self.keyring.seal(&seal_context(&accepted.entry_id, &row), &accepted.documents),
                         )?;
                     }
-                    EntryChange::Claims(claims) => pen.write_claims(claims, &self.keyring)?,
-                    EntryChange::Remove(entry_id) => pen.remove(entry_id)?,
+                    EntryChange::Claims(claims) => writer.write_claims(claims, &self.keyring)?,
+                    EntryChange::Remove(entry_id) => writer.remove(entry_id)?,
                 }
                 entry_seal::seal_entry(&transaction, &self.keyring, change.entry_id())?;
             }
-            drop(pen);
+            drop(writer);
             transaction.commit()
         };
         let outcome = write();
@@ -148,7 +148,7 @@ impl LocalTables {
         outcome.map_err(self.database.error())
     }
 
-    /// Puts an older revision in force for as long as the files have the digest `against`.
+    /// Makes an older revision live for as long as the files have the digest `against`.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
@@ -184,23 +184,23 @@ impl LocalTables {
     pub fn list_revisions(&self, entry_id: &str) -> Result<Vec<RevisionInfo>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
             let connection = self.database.connection();
-            let mut all = connection.prepare(
+            let mut statement = connection.prepare(
                 "SELECT number, digest, accepted_at FROM revisions WHERE stem = ?1 ORDER BY number DESC",
             )?;
-            let rows = all.query_map([entry_id], |row| {
+            let rows = statement.query_map([entry_id], |row| {
                 Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
             })?;
             rows.collect()
         };
         let rows = read().map_err(self.database.error())?;
-        let mark = |(number, digest, at): (i64, String, String)| {
+        let revision = |(number, digest, accepted_at): (i64, String, String)| {
             Some(RevisionInfo {
                 number: number.unsigned_abs(),
                 digest: Digest::parse_hex(&digest)?,
-                accepted_at: at.parse().ok()?,
+                accepted_at: accepted_at.parse().ok()?,
             })
         };
-        Ok(rows.into_iter().filter_map(mark).collect())
+        Ok(rows.into_iter().filter_map(revision).collect())
     }
 
     /// Returns the documents of a revision, if it is kept.
@@ -221,14 +221,14 @@ impl LocalTables {
     /// Opens every sealed value and returns how many entries and revisions there are.
     pub(in crate::store) fn verify_entries(&self) -> Result<(usize, usize), Error> {
         let entry_ids = self.entry_ids()?;
-        let changed = || self.tampered_entries(&self.database.connection());
-        if !changed().map_err(self.database.error())?.is_empty() {
+        let tampered = || self.tampered_entries(&self.database.connection());
+        if !tampered().map_err(self.database.error())?.is_empty() {
             return Err(Error::CannotUnseal);
         }
         let mut revisions = 0;
         for entry_id in &entry_ids {
-            for mark in self.list_revisions(entry_id)? {
-                self.load_documents(entry_id, mark.number)?;
+            for revision in self.list_revisions(entry_id)? {
+                self.load_documents(entry_id, revision.number)?;
                 revisions += 1;
             }
         }
@@ -244,8 +244,8 @@ impl LocalTables {
     fn entry_ids(&self) -> Result<Vec<String>, Error> {
         let read = || -> rusqlite::Result<Vec<_>> {
             let connection = self.database.connection();
-            let mut all = connection.prepare("SELECT stem FROM entries")?;
-            all.query_map([], |row| row.get(0))?.collect()
+            let mut statement = connection.prepare("SELECT stem FROM entries")?;
+            statement.query_map([], |row| row.get(0))?.collect()
         };
         read().map_err(self.database.error())
     }
@@ -312,14 +312,14 @@ impl<'a> RevisionWriteTx<'a> {
     }
 
     fn accept(&mut self, accepted: &AcceptedRevision, sealed: &[u8]) -> rusqlite::Result<()> {
-        let AcceptedRevision { entry_id, digest, accepted_at: at, .. } = accepted;
+        let AcceptedRevision { entry_id, digest, accepted_at, .. } = accepted;
         let number = accepted.number.cast_signed();
         self.upsert_entry.execute(params![entry_id, number])?;
         self.insert_revision.execute(params![
             entry_id,
             number,
             digest.to_string(),
-            at.to_string(),
+            accepted_at.to_string(),
             sealed
         ])?;
         self.prune_revisions.execute(params![entry_id, number, REVISIONS_KEPT.cast_signed()]).map(drop)
@@ -366,7 +366,7 @@ mod tests {
         let (folder, store) = new_local_tables();
         (1..=12).for_each(|number| accept(&store, "acme", number));
         let numbers: Vec<_> =
-            store.list_revisions("acme").expect("read").iter().map(|mark| mark.number).collect();
+            store.list_revisions("acme").expect("read").iter().map(|revision| revision.number).collect();
         assert_eq!(numbers, (3..=12).rev().collect::<Vec<_>>());
         assert_eq!(store.load_documents("acme", 12).expect("opened").as_deref(), Some(&b"acme 12"[..]));
         assert_eq!(store.load_documents("acme", 2).expect("read"), None);
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_lasts_until_another_revision_is_accepted() {
+    fn a_pin_lasts_until_another_revision_is_accepted() {
         let (_folder, store) = new_local_tables();
         (1..=3).for_each(|number| accept(&store, "acme", number));
         let against = Digest::of(b"acme 3");
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_outlives_its_entry_and_nothing_else_does() {
+    fn only_the_pause_survives_the_removal_of_an_entry() {
         let (_folder, store) = new_local_tables();
         for entry_id in ["acme", "beta"] {
             accept(&store, entry_id, 1);

@@ -204,7 +204,7 @@ fn the_keys_own_hmac_is_no_signature() {
 }
 
 #[test]
-fn of_several_directories_only_the_listed_ones_count() {
+fn only_accounts_of_listed_directories_are_admitted() {
     let template = "https://login.test/{tenantid}/v2.0";
     let several = |allowed: &str, personal| EntraSpec {
         directory: DirectorySpec::Several { audience: Audience::Common, allowed: vec![allowed.into()] },

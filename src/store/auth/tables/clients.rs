@@ -148,14 +148,14 @@ impl AuthTables {
     /// # Errors
     /// [`Error::Database`] if they cannot be read.
     pub(in crate::store) fn tenants_with_unreadable_denials(&self) -> Result<Vec<Arc<str>>, Error> {
-        let mut doubtful = Vec::new();
+        let mut tenants = Vec::new();
         for incarnation in self.incarnations_in("denied_clients")? {
             match self.load_denied_clients(&incarnation) {
-                Err(Error::CannotUnseal) => doubtful.push(Arc::clone(incarnation.tenant())),
+                Err(Error::CannotUnseal) => tenants.push(Arc::clone(incarnation.tenant())),
                 denied => drop(denied?),
             }
         }
-        Ok(doubtful)
+        Ok(tenants)
     }
 
     /// Returns the digests of the ids of denied clients; an operator has denied each of them.
@@ -213,9 +213,9 @@ pub(in crate::store) fn migrate_legacy(
     let mut select = transaction.prepare("SELECT id, document FROM clients WHERE tenant = ?1")?;
     let rows = select.query_map([incarnation.tenant()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let rows: Vec<(String, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
-    for (id, old) in rows {
-        let opened = keys.open(&seal_context(incarnation, &id), &old);
-        let sealed = opened.map_or(old, |document| {
+    for (id, legacy_document) in rows {
+        let opened = keys.open(&seal_context(incarnation, &id), &legacy_document);
+        let sealed = opened.map_or(legacy_document, |document| {
             keys.seal_row(&seal_context(incarnation, &id), &clear_columns(incarnation), &document)
         });
         let update = "UPDATE clients SET life = ?3, document = ?4 WHERE tenant = ?1 AND id = ?2";

@@ -36,12 +36,12 @@ impl AuthTables {
         let (now, expires) = (grant.now.as_second(), grant.code_expires_at.as_second());
         let clear =
             GrantClearColumns { client_id: &grant.client_id, number: 0, issued: now, expires, ends: expires };
-        let family = self.keyring.seal_row(
+        let family_key = self.keyring.seal_row(
             &family_context(incarnation, &row),
             &family_clear_columns(incarnation, &grant.client_id),
             &grant.family_key,
         );
-        let details = self.keyring.seal_row(
+        let payload = self.keyring.seal_row(
             &payload_context(incarnation, &row),
             &clear.to_columns(incarnation),
             &grant.payload,
@@ -56,8 +56,8 @@ impl AuthTables {
                 client_id,
                 now,
                 expires,
-                family,
-                details
+                family_key,
+                payload
             ];
             connection.prepare_cached(INSERT)?.execute(parameters).map(drop)
         })
@@ -82,23 +82,24 @@ impl AuthTables {
             let parameters = params![incarnation.tenant(), incarnation.id_bytes(), id.0, now.as_second()];
             select.query_row(parameters, GrantRow::from_row).optional()
         };
-        let Some(found) = read().map_err(self.database.error())? else { return Ok(None) };
+        let Some(grant_row) = read().map_err(self.database.error())? else { return Ok(None) };
         let row = id.to_string();
-        let clear = family_clear_columns(incarnation, &found.client_id);
-        let family = self.keyring.open_row(&family_context(incarnation, &row), &clear, &found.family);
-        let clear = found.clear_columns().to_columns(incarnation);
-        let details = self.keyring.open_row(&payload_context(incarnation, &row), &clear, &found.details);
-        let family = family.and_then(|bytes| bytes.try_into().ok());
-        let (family, details) = family.zip(details).ok_or(Error::CannotUnseal)?;
-        let GrantRow { client_id, number, issued, ends, .. } = found;
+        let clear = family_clear_columns(incarnation, &grant_row.client_id);
+        let family_key =
+            self.keyring.open_row(&family_context(incarnation, &row), &clear, &grant_row.family_key);
+        let clear = grant_row.clear_columns().to_columns(incarnation);
+        let payload = self.keyring.open_row(&payload_context(incarnation, &row), &clear, &grant_row.payload);
+        let family_key = family_key.and_then(|bytes| bytes.try_into().ok());
+        let (family_key, payload) = family_key.zip(payload).ok_or(Error::CannotUnseal)?;
+        let GrantRow { client_id, number, issued, ends, .. } = grant_row;
         Ok(Some(Grant {
             id,
             client_id,
             last_sequence: number,
             issued_at: to_timestamp(issued),
             ends_at: to_timestamp(ends),
-            family_key: family,
-            payload: details,
+            family_key,
+            payload,
         }))
     }
 
@@ -110,10 +111,10 @@ impl AuthTables {
     pub(in crate::store) fn take_code(
         &self,
         incarnation: &Incarnation,
-        step: RotateGrant,
+        rotation: RotateGrant,
     ) -> Result<bool, Error> {
-        debug_assert_eq!(step.from_sequence, 0, "the code is the first of a grant's tokens");
-        self.advance_sequence(incarnation, step)
+        debug_assert_eq!(rotation.from_sequence, 0, "the code is the first of a grant's tokens");
+        self.advance_sequence(incarnation, rotation)
     }
 
     /// Rotates the refresh token of a grant. Returns `false` if the token was not the last one; of
@@ -124,31 +125,42 @@ impl AuthTables {
     pub(in crate::store) fn rotate_refresh(
         &self,
         incarnation: &Incarnation,
-        step: RotateGrant,
+        rotation: RotateGrant,
     ) -> Result<bool, Error> {
-        debug_assert_ne!(step.from_sequence, 0, "the first of a grant's tokens is its code");
-        self.advance_sequence(incarnation, step)
+        debug_assert_ne!(rotation.from_sequence, 0, "the first of a grant's tokens is its code");
+        self.advance_sequence(incarnation, rotation)
     }
 
-    fn advance_sequence(&self, incarnation: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
+    fn advance_sequence(&self, incarnation: &Incarnation, rotation: RotateGrant) -> Result<bool, Error> {
         const UPDATE: &str = "
             UPDATE grants SET number = ?6, issued_at = ?7, expires_at = ?8, ends_at = ?9, details = ?10
             WHERE tenant = ?1 AND life = ?2 AND id = ?3 AND client_id = ?4 AND number = ?5 AND expires_at > ?7";
-        let row = step.id.to_string();
-        let (now, ends) = (step.now.as_second(), step.ends_at.as_second());
-        let (number, expires) = (step.from_sequence.saturating_add(1), step.expires_at.as_second().min(ends));
-        let clear = GrantClearColumns { client_id: &step.client_id, number, issued: now, expires, ends };
-        let details = self.keyring.seal_row(
+        let row = rotation.id.to_string();
+        let (now, ends) = (rotation.now.as_second(), rotation.ends_at.as_second());
+        let (number, expires) =
+            (rotation.from_sequence.saturating_add(1), rotation.expires_at.as_second().min(ends));
+        let clear = GrantClearColumns { client_id: &rotation.client_id, number, issued: now, expires, ends };
+        let payload = self.keyring.seal_row(
             &payload_context(incarnation, &row),
             &clear.to_columns(incarnation),
-            &step.payload,
+            &rotation.payload,
         );
         let incarnation = incarnation.clone();
         self.database.commit(move |connection| {
-            let RotateGrant { id, from_sequence: from, client_id, .. } = step;
+            let RotateGrant { id, from_sequence, client_id, .. } = rotation;
             let (tenant, incarnation) = (incarnation.tenant(), incarnation.id_bytes());
-            let parameters =
-                params![tenant, incarnation, id.0, client_id, from, number, now, expires, ends, details];
+            let parameters = params![
+                tenant,
+                incarnation,
+                id.0,
+                client_id,
+                from_sequence,
+                number,
+                now,
+                expires,
+                ends,
+                payload
+            ];
             Ok(connection.prepare_cached(UPDATE)?.execute(parameters)? == 1)
         })
     }
@@ -160,21 +172,22 @@ impl AuthTables {
     pub(in crate::store) fn revoke(
         &self,
         incarnation: &Incarnation,
-        revoked: Revocation,
+        revocation: Revocation,
     ) -> Result<(), Error> {
         const INSERT: &str = "
             INSERT INTO revoked (tenant, life, subject, issued_until, forget_at, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
             ON CONFLICT (tenant, subject) DO UPDATE SET life = ?2, issued_until = ?4, forget_at = ?5, seal = ?6";
-        let seal = seal_revocation(&self.keyring, incarnation, &revoked);
+        let seal = seal_revocation(&self.keyring, incarnation, &revocation);
         let incarnation = incarnation.clone();
         self.database.commit(move |connection| {
             let (tenant, incarnation) = (incarnation.tenant(), incarnation.id_bytes());
-            if let RevokedSubject::Grant(id) = revoked.subject {
+            if let RevokedSubject::Grant(id) = revocation.subject {
                 const DELETE: &str = "DELETE FROM grants WHERE tenant = ?1 AND life = ?2 AND id = ?3";
                 connection.prepare_cached(DELETE)?.execute(params![tenant, incarnation, id.0])?;
             }
-            let (until, forget) = (revoked.issued_until.as_second(), revoked.forget_at.as_second());
-            let parameters = params![tenant, incarnation, revoked.subject.as_bytes(), until, forget, seal];
+            let (until, forget_at) = (revocation.issued_until.as_second(), revocation.forget_at.as_second());
+            let parameters =
+                params![tenant, incarnation, revocation.subject.as_bytes(), until, forget_at, seal];
             connection.prepare_cached(INSERT)?.execute(parameters).map(drop)
         })
     }
@@ -217,9 +230,9 @@ impl AuthTables {
                     })?;
                 rows.collect()
             };
-            for found in read().map_err(self.database.error())? {
-                match self.open_revocation(&incarnation, &found) {
-                    Some(revoked) => all.known.push((incarnation.clone(), revoked)),
+            for row in read().map_err(self.database.error())? {
+                match self.open_revocation(&incarnation, &row) {
+                    Some(revocation) => all.known.push((incarnation.clone(), revocation)),
                     None => all.unreadable += 1,
                 }
             }
@@ -227,20 +240,20 @@ impl AuthTables {
         Ok(all)
     }
 
-    fn open_revocation(&self, incarnation: &Incarnation, found: &RevocationRow) -> Option<Revocation> {
-        let (subject, issued_until, forget, seal) = found;
-        let revoked = Revocation {
+    fn open_revocation(&self, incarnation: &Incarnation, row: &RevocationRow) -> Option<Revocation> {
+        let (subject, issued_until, forget_at, seal) = row;
+        let revocation = Revocation {
             subject: RevokedSubject::from_bytes(subject)?,
             issued_until: to_timestamp(*issued_until),
-            forget_at: to_timestamp(*forget),
+            forget_at: to_timestamp(*forget_at),
         };
-        let row = to_hex(subject);
+        let subject_hex = to_hex(subject);
         self.keyring.open_row(
-            &revocation_context(incarnation, &row),
-            &revocation_clear_columns(incarnation, &revoked),
+            &revocation_context(incarnation, &subject_hex),
+            &revocation_clear_columns(incarnation, &revocation),
             seal,
         )?;
-        Some(revoked)
+        Some(revocation)
     }
 
     /// Deletes expired grants and revocations, at most `at_most` rows of each, and returns how many
@@ -298,34 +311,36 @@ pub(in crate::store) fn migrate_legacy(
     let rows = select.query_map([incarnation.tenant()], |row| {
         Ok((GrantId(row.get(0)?), GrantRow::from_columns(row, 1)?))
     })?;
-    for (id, found) in rows.collect::<Result<Vec<_>, _>>()? {
+    for (id, grant_row) in rows.collect::<Result<Vec<_>, _>>()? {
         let row = id.to_string();
-        let family = reseal(
+        let family_key = reseal(
             keys,
             &family_context(incarnation, &row),
-            &family_clear_columns(incarnation, &found.client_id),
-            &found.family,
+            &family_clear_columns(incarnation, &grant_row.client_id),
+            &grant_row.family_key,
         );
-        let details = reseal(
+        let payload = reseal(
             keys,
             &payload_context(incarnation, &row),
-            &found.clear_columns().to_columns(incarnation),
-            &found.details,
+            &grant_row.clear_columns().to_columns(incarnation),
+            &grant_row.payload,
         );
         let update = "UPDATE grants SET life = ?3, family = ?4, details = ?5 WHERE tenant = ?1 AND id = ?2";
-        transaction
-            .execute(update, params![incarnation.tenant(), id.0, incarnation.id_bytes(), family, details])?;
+        transaction.execute(
+            update,
+            params![incarnation.tenant(), id.0, incarnation.id_bytes(), family_key, payload],
+        )?;
     }
     let mut select = transaction.prepare(REVOKED)?;
     let rows = select.query_map([incarnation.tenant()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    for (subject, issued_until, forget) in rows.collect::<Result<Vec<(Vec<u8>, i64, i64)>, _>>()? {
+    for (subject, issued_until, forget_at) in rows.collect::<Result<Vec<(Vec<u8>, i64, i64)>, _>>()? {
         let Some(known) = RevokedSubject::from_bytes(&subject) else { continue };
-        let revoked = Revocation {
+        let revocation = Revocation {
             subject: known,
             issued_until: to_timestamp(issued_until),
-            forget_at: to_timestamp(forget),
+            forget_at: to_timestamp(forget_at),
         };
-        let seal = seal_revocation(keys, incarnation, &revoked);
+        let seal = seal_revocation(keys, incarnation, &revocation);
         let update = "UPDATE revoked SET life = ?3, seal = ?4 WHERE tenant = ?1 AND subject = ?2";
         transaction.execute(update, params![incarnation.tenant(), subject, incarnation.id_bytes(), seal])?;
     }
@@ -346,8 +361,8 @@ struct GrantRow {
     issued: i64,
     expires: i64,
     ends: i64,
-    family: Vec<u8>,
-    details: Vec<u8>,
+    family_key: Vec<u8>,
+    payload: Vec<u8>,
 }
 
 /// Subject, issued until, forget at, seal; as stored.
@@ -384,8 +399,8 @@ impl GrantRow {
             issued: row.get(first + 2)?,
             expires: row.get(first + 3)?,
             ends: row.get(first + 4)?,
-            family: row.get(first + 5)?,
-            details: row.get(first + 6)?,
+            family_key: row.get(first + 5)?,
+            payload: row.get(first + 6)?,
         })
     }
 
@@ -416,16 +431,20 @@ fn family_clear_columns(incarnation: &Incarnation, client_id: &str) -> Vec<Vec<u
     vec![incarnation.id_bytes().to_vec(), client_id.as_bytes().to_vec()]
 }
 
-fn revocation_clear_columns(incarnation: &Incarnation, revoked: &Revocation) -> [Vec<u8>; 3] {
-    let moment = |moment: Timestamp| moment.as_second().to_be_bytes().to_vec();
-    [incarnation.id_bytes().to_vec(), moment(revoked.issued_until), moment(revoked.forget_at)]
+fn revocation_clear_columns(incarnation: &Incarnation, revocation: &Revocation) -> [Vec<u8>; 3] {
+    let encode_timestamp = |timestamp: Timestamp| timestamp.as_second().to_be_bytes().to_vec();
+    [
+        incarnation.id_bytes().to_vec(),
+        encode_timestamp(revocation.issued_until),
+        encode_timestamp(revocation.forget_at),
+    ]
 }
 
-fn seal_revocation(keys: &Keyring, incarnation: &Incarnation, revoked: &Revocation) -> Vec<u8> {
-    let row = to_hex(revoked.subject.as_bytes());
+fn seal_revocation(keys: &Keyring, incarnation: &Incarnation, revocation: &Revocation) -> Vec<u8> {
+    let row = to_hex(revocation.subject.as_bytes());
     keys.seal_row(
         &revocation_context(incarnation, &row),
-        &revocation_clear_columns(incarnation, revoked),
+        &revocation_clear_columns(incarnation, revocation),
         b"",
     )
 }

@@ -119,11 +119,12 @@ pub(in crate::store) fn migrate_legacy(
         transaction.prepare("SELECT kid, signs_from, pkcs8 FROM signing_keys WHERE tenant = ?1")?;
     let rows = select.query_map([incarnation.tenant()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let rows: Vec<(String, i64, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
-    for (kid, signs_from, old) in rows {
-        let place = seal_context(incarnation.tenant(), &kid);
-        let opened = keys.open(&place, &old);
-        let sealed = opened
-            .map_or(old, |pkcs8| keys.seal_row(&place, &clear_columns(incarnation, signs_from), &pkcs8));
+    for (kid, signs_from, legacy_key) in rows {
+        let context = seal_context(incarnation.tenant(), &kid);
+        let opened = keys.open(&context, &legacy_key);
+        let sealed = opened.map_or(legacy_key, |pkcs8| {
+            keys.seal_row(&context, &clear_columns(incarnation, signs_from), &pkcs8)
+        });
         let update = "UPDATE signing_keys SET life = ?3, pkcs8 = ?4 WHERE tenant = ?1 AND kid = ?2";
         transaction.execute(update, params![incarnation.tenant(), kid, incarnation.id_bytes(), sealed])?;
     }
@@ -145,7 +146,7 @@ mod tests {
     use crate::store::testkit::new_auth_tables;
 
     #[test]
-    fn the_first_key_is_the_first_that_came() {
+    fn only_the_first_signing_key_is_inserted() {
         let (_folder, store) = new_auth_tables();
         let key =
             |kid: &str| SigningKey { kid: kid.into(), signs_from: Timestamp::UNIX_EPOCH, pkcs8: vec![7] };

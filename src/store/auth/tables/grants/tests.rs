@@ -11,9 +11,9 @@ const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 /// The incarnation that all tests use.
 fn acme() -> Incarnation {
-    static LIFE: std::sync::LazyLock<Incarnation> =
+    static INCARNATION: std::sync::LazyLock<Incarnation> =
         std::sync::LazyLock::new(|| Incarnation::new(&"acme".into()));
-    LIFE.clone()
+    INCARNATION.clone()
 }
 
 fn beta() -> Incarnation {
@@ -22,22 +22,22 @@ fn beta() -> Incarnation {
 
 fn create_grant(store: &AuthTables, client_id: &str) -> GrantId {
     let id = GrantId::random();
-    let (client_id, details) = (client_id.to_owned(), b"canary details".to_vec());
+    let (client_id, payload) = (client_id.to_owned(), b"canary details".to_vec());
     let grant = CreateGrant {
         id,
         client_id,
         now: NOW,
         code_expires_at: NOW + 60.seconds(),
         family_key: [7; 32],
-        payload: details,
+        payload,
     };
     store.create_grant(&acme(), grant).expect("kept");
     id
 }
 
-fn rotation(id: GrantId, from: u32) -> RotateGrant {
+fn new_rotation(id: GrantId, from: u32) -> RotateGrant {
     let expires = NOW + 30.seconds();
-    let (client_id, details) = ("client".to_owned(), b"canary details".to_vec());
+    let (client_id, payload) = ("client".to_owned(), b"canary details".to_vec());
     RotateGrant {
         id,
         from_sequence: from,
@@ -45,18 +45,18 @@ fn rotation(id: GrantId, from: u32) -> RotateGrant {
         now: NOW,
         expires_at: expires,
         ends_at: NOW + 90.seconds(),
-        payload: details,
+        payload,
     }
 }
 
 #[test]
-fn of_many_that_take_a_code_one_succeeds() {
+fn a_code_is_redeemed_once_by_concurrent_requests() {
     let (_folder, store) = new_auth_tables();
     let id = create_grant(&store, "client");
     let start = Barrier::new(8);
     let takers = || {
         start.wait();
-        store.take_code(&acme(), rotation(id, 0)).expect("answered")
+        store.take_code(&acme(), new_rotation(id, 0)).expect("answered")
     };
     let taken = std::thread::scope(|scope| {
         let all: Vec<_> = (0..8).map(|_| scope.spawn(takers)).collect();
@@ -67,13 +67,13 @@ fn of_many_that_take_a_code_one_succeeds() {
 }
 
 #[test]
-fn a_grant_is_its_tenants_alone_and_sealed() {
+fn a_grant_is_sealed_and_exists_for_its_tenant_only() {
     let (folder, store) = new_auth_tables();
     let id = create_grant(&store, "client");
     let grant = store.load_grant(&acme(), id, NOW).expect("read").expect("there");
     assert_eq!((grant.payload.as_slice(), grant.family_key), (&b"canary details"[..], [7; 32]));
     assert!(store.load_grant(&beta(), id, NOW).expect("read").is_none());
-    assert!(!store.take_code(&beta(), rotation(id, 0)).expect("answered"));
+    assert!(!store.take_code(&beta(), new_rotation(id, 0)).expect("answered"));
     assert!(!format!("{grant:?}").contains("canary"));
     drop(store);
     for file in ["tenantd.db", "tenantd.db-wal"] {
@@ -83,22 +83,22 @@ fn a_grant_is_its_tenants_alone_and_sealed() {
 }
 
 #[test]
-fn a_step_counts_once_and_in_time_only() {
+fn a_token_rotates_once_and_only_before_it_expires() {
     let (_folder, store) = new_auth_tables();
     let id = create_grant(&store, "client");
-    let late = RotateGrant { now: NOW + 60.seconds(), ..rotation(id, 0) };
+    let late = RotateGrant { now: NOW + 60.seconds(), ..new_rotation(id, 0) };
     assert!(!store.take_code(&acme(), late).expect("answered"), "the code has expired");
-    assert!(store.take_code(&acme(), rotation(id, 0)).expect("answered"));
-    let changed = RotateGrant { payload: b"later".to_vec(), ..rotation(id, 1) };
+    assert!(store.take_code(&acme(), new_rotation(id, 0)).expect("answered"));
+    let changed = RotateGrant { payload: b"later".to_vec(), ..new_rotation(id, 1) };
     assert!(store.rotate_refresh(&acme(), changed).expect("answered"));
-    assert!(!store.rotate_refresh(&acme(), rotation(id, 1)).expect("answered"));
+    assert!(!store.rotate_refresh(&acme(), new_rotation(id, 1)).expect("answered"));
     let grant = store.load_grant(&acme(), id, NOW).expect("read").expect("there");
     assert_eq!((grant.last_sequence, grant.payload.as_slice()), (2, &b"later"[..]));
     assert!(store.load_grant(&acme(), id, NOW + 30.seconds()).expect("read").is_none());
 }
 
 #[test]
-fn what_is_revoked_outlives_the_process() {
+fn a_revocation_survives_a_restart() {
     let (folder, store) = new_auth_tables();
     let id = create_grant(&store, "client");
     let forget = NOW + 3600.seconds();
@@ -117,7 +117,7 @@ fn what_is_revoked_outlives_the_process() {
 }
 
 #[test]
-fn housekeeping_is_bounded() {
+fn expired_rows_are_deleted_in_batches() {
     let (_folder, store) = new_auth_tables();
     for _ in 0..5 {
         create_grant(&store, "client");
@@ -129,7 +129,7 @@ fn housekeeping_is_bounded() {
 }
 
 #[test]
-fn the_grants_of_a_client_end_together() {
+fn all_grants_of_a_client_are_deleted() {
     let (_folder, store) = new_auth_tables();
     let (first, second, other) =
         (create_grant(&store, "a"), create_grant(&store, "a"), create_grant(&store, "b"));
@@ -140,7 +140,7 @@ fn the_grants_of_a_client_end_together() {
 }
 
 #[test]
-fn an_id_reads_back() {
+fn an_id_parses_from_its_text() {
     let id = GrantId::random();
     assert_eq!(GrantId::parse(&id.to_string()), Some(id));
     for bad in ["", "ab", &"g".repeat(32), &"A".repeat(32), &"é".repeat(16)] {

@@ -113,7 +113,7 @@ fn copy_and_tamper(folder: &std::path::Path, table: &str, column: &str) -> (temp
 }
 
 #[test]
-fn a_row_that_was_changed_is_none_or_refused_and_never_worth_more() {
+fn a_tampered_row_is_ignored_or_refused_and_grants_nothing() {
     let (folder, store) = new_auth_tables();
     let acme = new_incarnation("acme");
     store.apply_incarnation_changes(&[begin_change(&acme, "a")]).expect("kept");
@@ -243,7 +243,7 @@ fn rows_of_version_2_belong_to_the_first_incarnation_of_the_name() {
 }
 
 #[test]
-fn an_older_master_key_can_go_after_a_start() {
+fn an_older_master_key_can_be_removed_after_a_start() {
     let folder = tempfile::tempdir().expect("a folder");
     let key = |lines: &[&str]| KeySource::Variable(crate::base::secret::Secret::new(lines.join("\n")));
     let (old, new) = ("ab".repeat(32), "cd".repeat(32));
