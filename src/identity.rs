@@ -29,5 +29,5 @@ pub use entra::EntraProvider;
 pub use error::{Error, PageText, ProviderTrace};
 pub use exchange::ProviderProblem;
 pub use meaning::LoginErrorKind;
-pub use provider::{Provider, Providers, brand_of};
+pub use provider::{Provider, Providers, find_brand};
 pub use provider_login::{AuthRequest, LoginRejection, ProviderApp, ProviderLogin};

@@ -15,14 +15,14 @@ use crate::spec::TenantName;
 
 pub(super) const VARIABLE_PREFIX: &str = "TENANT_";
 /// Separates the tenant's name from the rest of a variable's name.
-const BETWEEN: &str = "__";
+const VARIABLE_SEPARATOR: &str = "__";
 /// How files of secrets end that lie beside a tenant's files: `acme.key` is `acme`'s.
-const SECRETS: &[&str] = &["key", "secret"];
+const SECRET_EXTENSIONS: &[&str] = &["key", "secret"];
 
-/// The stem of the tenant that may have its secrets in a file of this name.
+/// Returns the stem of the tenant whose secret a file of this name may hold.
 pub fn secret_file_owner(name: &str) -> Option<&str> {
-    let (stem, end) = name.rsplit_once('.')?;
-    (!stem.is_empty() && SECRETS.contains(&end)).then_some(stem)
+    let (stem, extension) = name.rsplit_once('.')?;
+    (!stem.is_empty() && SECRET_EXTENSIONS.contains(&extension)).then_some(stem)
 }
 
 /// The bounds of one entry.
@@ -97,12 +97,12 @@ impl Confinement {
         let Some(allowed) = &self.variable_owner else { return true };
         let rest = variable.strip_prefix(VARIABLE_PREFIX);
         // The last separator counts, so that no tenant's prefix is a prefix of another's.
-        rest.and_then(|rest| rest.rsplit_once(BETWEEN)).is_some_and(|(owner, _)| owner == allowed)
+        rest.and_then(|rest| rest.rsplit_once(VARIABLE_SEPARATOR)).is_some_and(|(owner, _)| owner == allowed)
     }
 
     /// Returns the prefix of the variables that the tenant may use.
     pub(super) fn variable_prefix(&self) -> String {
-        let of = self.variable_owner.as_deref().map(|owner| format!("{owner}{BETWEEN}"));
+        let of = self.variable_owner.as_deref().map(|owner| format!("{owner}{VARIABLE_SEPARATOR}"));
         format!("{VARIABLE_PREFIX}{}", of.unwrap_or_default())
     }
 }

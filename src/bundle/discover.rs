@@ -250,7 +250,7 @@ fn is_ignored(name: &str) -> bool {
         ["~", ".tmp", ".part", ".filepart", ".crdownload", ".swp", ".status.json", ".md", ".txt"].iter();
     name.starts_with('.')
         || (name.starts_with('#') && name.ends_with('#'))
-        || (ends.any(|end| lower.ends_with(end)) && !lookalike::is_misnamed(name))
+        || (ends.any(|extension| lower.ends_with(extension)) && !lookalike::is_misnamed(name))
         || lower.starts_with("readme")
         || lower.starts_with("license")
         || lower == "lost+found"
@@ -260,7 +260,9 @@ fn is_ignored(name: &str) -> bool {
 /// id.
 fn entry_id_of_name(name: &str) -> &str {
     match name.rsplit_once('.') {
-        Some((stem, end)) if !stem.is_empty() && EXTENSIONS.contains(&end.to_ascii_lowercase().as_str()) => {
+        Some((stem, extension))
+            if !stem.is_empty() && EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()) =>
+        {
             stem
         }
         _ => name,

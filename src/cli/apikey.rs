@@ -12,10 +12,10 @@ use crate::base::random;
 /// Creates and prints a key.
 pub(super) fn run(args: &ApikeyArgs) -> anyhow::Result<Exit> {
     let ApikeyAction::New { label, expires } = &args.action;
-    let expires = expires.as_deref().map(moment).transpose()?;
+    let expires = expires.as_deref().map(parse_time).transpose()?;
     check_future(expires, SystemClock.now())?;
     check_label(label)?;
-    output::print(&text(&new_key(), label, expires)?)?;
+    output::print(&format_new_key(&new_key(), label, expires)?)?;
     Ok(Exit::Fine)
 }
 
@@ -24,9 +24,9 @@ fn new_key() -> String {
     format!("tk_{}", random::hex::<32>())
 }
 
-fn moment(text: &str) -> anyhow::Result<Timestamp> {
-    let midnight = |_| format!("{text}T00:00:00Z").parse();
-    let parsed: Result<Timestamp, jiff::Error> = text.parse().or_else(midnight);
+fn parse_time(text: &str) -> anyhow::Result<Timestamp> {
+    let at_midnight = |_| format!("{text}T00:00:00Z").parse();
+    let parsed: Result<Timestamp, jiff::Error> = text.parse().or_else(at_midnight);
     parsed.with_context(|| {
         format!("`--expires` is {text:?}: write a date (2027-01-31) or a time (2027-01-31T12:00:00Z)")
     })
@@ -38,13 +38,16 @@ fn check_future(expires: Option<Timestamp>, now: Timestamp) -> anyhow::Result<()
 }
 
 fn check_label(label: &str) -> anyhow::Result<()> {
-    let fine =
+    let is_valid =
         !label.trim().is_empty() && label.chars().count() <= 64 && !label.chars().any(char::is_control);
-    anyhow::ensure!(fine, "`--label` is {label:?}: write 1 to 64 characters, for example `nightly-report`");
+    anyhow::ensure!(
+        is_valid,
+        "`--label` is {label:?}: write 1 to 64 characters, for example `nightly-report`"
+    );
     Ok(())
 }
 
-fn text(key: &str, label: &str, expires: Option<Timestamp>) -> anyhow::Result<String> {
+fn format_new_key(key: &str, label: &str, expires: Option<Timestamp>) -> anyhow::Result<String> {
     let digest = Digest::of(key.as_bytes());
     // JSON is valid YAML, whatever the label contains.
     let label = serde_json::to_string(label)?;
@@ -63,13 +66,14 @@ mod tests {
 
     #[test]
     fn the_lines_hold_the_digest_and_not_the_key() {
-        let expires = moment("2027-01-31").expect("a date");
-        insta::assert_snapshot!(text("tk_00ff", "night \"shift\"", Some(expires)).expect("a text"));
+        let expires = parse_time("2027-01-31").expect("a date");
+        insta::assert_snapshot!(format_new_key("tk_00ff", "night \"shift\"", Some(expires)).expect("a text"));
     }
 
     #[test]
     fn a_key_that_nobody_could_use_is_refused() {
-        let (past, now) = (moment("2027-01-31").expect("a date"), moment("2027-02-01").expect("a date"));
+        let (past, now) =
+            (parse_time("2027-01-31").expect("a date"), parse_time("2027-02-01").expect("a date"));
         assert!(check_future(Some(past), now).is_err() && check_future(Some(now), now).is_err());
         assert!(check_future(Some(now), past).is_ok() && check_future(None, now).is_ok());
     }
@@ -82,8 +86,8 @@ mod tests {
 
     #[test]
     fn a_bad_moment_or_label_is_refused() {
-        assert!(moment("tomorrow").is_err());
-        assert_eq!(moment("2027-01-31T12:00:00Z").expect("a time").to_string(), "2027-01-31T12:00:00Z");
+        assert!(parse_time("tomorrow").is_err());
+        assert_eq!(parse_time("2027-01-31T12:00:00Z").expect("a time").to_string(), "2027-01-31T12:00:00Z");
         assert!(check_label(" ").is_err() && check_label(&"x".repeat(65)).is_err());
     }
 }

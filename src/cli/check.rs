@@ -267,7 +267,7 @@ fn human(verdict: &CheckReport, errors_only: bool) -> String {
         };
         out.push_str(&format!("{}: {state}\n", printable(name)));
         let login = tenant.spec.as_ref().and_then(|spec| spec.access.login.as_ref());
-        let app_registration = login.map(|login| identity::brand_of(&login.provider).redirect_uris);
+        let app_registration = login.map(|login| identity::find_brand(&login.provider).redirect_uris);
         if let Some((uri, app_registration)) = tenant.redirect_uri.as_ref().zip(app_registration) {
             out.push_str(&format!("  redirect URI to register in {app_registration}: {uri}\n"));
         }

@@ -39,7 +39,7 @@ pub enum Provider {
 }
 
 /// Returns the words of a tenant's provider, for the texts that people read.
-pub fn brand_of(provider: &ProviderSpec) -> &'static Brand {
+pub fn find_brand(provider: &ProviderSpec) -> &'static Brand {
     match provider {
         ProviderSpec::Entra(_) => &super::entra::BRAND,
     }

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_issuer_is_there_exactly_once_and_state_as_it_came() {
+    fn a_response_has_the_issuer_once_and_the_state_unchanged() {
         for (redirect_uri, expected) in [
             ("https://a/cb", "https://a/cb?code=c%2B1&state=a%20b%26%3D%2B%C3%A4&iss=https%3A%2F%2Fh%2Ft"),
             (

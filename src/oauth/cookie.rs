@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_older_versions_left_goes_whole() {
+    fn cookies_of_older_versions_are_removed_with_all_chunks() {
         let line = "__Host-login.a.aaaaaaaa=1; x=2; __Host-login.a.aaaaaaaa.1=1; __Host-login.a.aaaaaaaa.2=1; \
                     __Host-login.a.aaaaaaaa.3=1; __Host-consent.a=4; __Host-login.b.bbbbbbbb=5";
         let asked = HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_static(line))]);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_very_name_counts() {
+    fn only_the_exact_cookie_name_matches() {
         let headers =
             HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_static("a=1; __Host-x=2;b=3"))]);
         assert_eq!(read(&headers, "__Host-x").as_deref(), Some("2"));

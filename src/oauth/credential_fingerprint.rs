@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_counts_while_what_it_was_bought_by_is_there() {
+    fn a_token_is_valid_while_its_credential_exists() {
         let incarnation = Incarnation::new(&"acme".into());
         let bought = compute_fingerprint(&incarnation, "a", &Digest::of(b"old"));
         assert!(fingerprints(&incarnation, vec![machine("a", Some("old"), None)]).contains("a", &bought));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_several_keys_that_goes_takes_its_own_tokens_along() {
+    fn removing_one_of_several_keys_invalidates_its_tokens_only() {
         let incarnation = Incarnation::new(&"acme".into());
         let set = |keys: &[&str]| format!(r#"{{"keys":[{}]}}"#, keys.join(","));
         let (one, two) = (r#"{"kty":"EC","x":"1"}"#, r#"{"kty":"EC","x":"2"}"#);

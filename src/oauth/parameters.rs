@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_twice_or_cannot_be_read_is_refused() {
+    fn repeated_or_undecodable_parameters_are_refused() {
         let read = Parameters::parse(b"a=1&a=1").expect("read");
         assert_eq!(read.get("a"), Err(ParameterError::Repeated("a")));
         assert!(matches!(Parameters::parse(b"a=%ff"), Err(ParameterError::Encoding)));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_counts_only_if_it_says_that_it_is_a_form() {
+    fn a_body_needs_the_form_content_type() {
         let of = |kind: &'static str| {
             let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
             Parameters::from_form(&headers, b"a=1").is_ok()

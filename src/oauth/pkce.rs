@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_of_the_rfc_fits_and_its_neighbours_do_not() {
+    fn the_example_of_the_rfc_verifies_and_similar_values_do_not() {
         // RFC 7636 appendix B.
         let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
         let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";

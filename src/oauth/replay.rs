@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn an_assertion_counts_once() {
+    fn an_assertion_is_accepted_once() {
         let (replay, now) = (ReplayCache::default(), Timestamp::UNIX_EPOCH);
         let (tenant, client) = ("a".into(), "program".into());
         let source = "192.0.2.1".parse().expect("an address");
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn one_network_is_one_party_however_many_addresses_it_has() {
+    fn all_addresses_of_a_network_share_its_limit() {
         let mut taker = Taker::with_room_for(400);
         let mut taken = 0;
         for number in 0..8 {
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_expired_makes_room_before_anything_is_refused() {
+    fn expired_assertions_are_evicted_before_one_is_refused() {
         let mut taker = Taker::with_room_for(400);
         taker.fill("a", "flood", "192.0.2.1", true);
         assert!(taker.take("a", "flood", "192.0.2.1", true).is_err());

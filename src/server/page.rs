@@ -73,7 +73,7 @@ impl<'a> ConnectorPage<'a> {
         let may_read_description = may(ProtectedItem::Description);
         let keyed = !spec.access.api_keys.is_empty();
         let login = spec.access.login.as_ref().map(|login| PageLogin {
-            brand: identity::brand_of(&login.provider),
+            brand: identity::find_brand(&login.provider),
             redirect_uri: spec.public_url.callback_url(),
         });
         let local = spec.access.is_open() && !spec.access.public && open != OpenTenants::Public;

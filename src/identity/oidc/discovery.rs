@@ -45,7 +45,7 @@ pub(in crate::identity) struct MetadataCache {
 /// The time of the last fetch, and its error if it failed.
 #[derive(Debug)]
 struct FetchAttempt {
-    at: Instant,
+    fetched_at: Instant,
     error: Option<Error>,
 }
 
@@ -73,70 +73,74 @@ impl MetadataCache {
         &self,
         transport: &ProviderTransport,
     ) -> Result<Arc<ProviderMetadata>, Error> {
-        let seen = self.cached.load_full();
-        match seen {
-            Some(seen) if transport.elapsed_since(seen.fetched_at) < MAX_AGE => Ok(seen),
-            Some(seen) => Ok(self.refresh(transport, &seen).await.ok().flatten().unwrap_or(seen)),
+        let cached = self.cached.load_full();
+        match cached {
+            Some(cached) if transport.elapsed_since(cached.fetched_at) < MAX_AGE => Ok(cached),
+            Some(cached) => Ok(self.refresh(transport, &cached).await.ok().flatten().unwrap_or(cached)),
             None => self.fetch_first(transport).await,
         }
     }
 
     async fn fetch_first(&self, transport: &ProviderTransport) -> Result<Arc<ProviderMetadata>, Error> {
-        let mut last = self.last_attempt.lock().await;
-        if let Some(seen) = self.cached.load_full() {
-            return Ok(seen);
+        let mut last_attempt = self.last_attempt.lock().await;
+        if let Some(cached) = self.cached.load_full() {
+            return Ok(cached);
         }
         // Many callers may wait here during an outage. They share one failure for a second, which
         // is short enough to notice the end of the outage.
-        let just_failed =
-            last.as_ref().filter(|look| transport.elapsed_since(look.at) < Duration::from_secs(1));
-        if let Some(fault) = just_failed.and_then(|look| look.error.clone()) {
-            return Err(fault);
+        let recent_failure = last_attempt
+            .as_ref()
+            .filter(|attempt| transport.elapsed_since(attempt.fetched_at) < Duration::from_secs(1));
+        if let Some(error) = recent_failure.and_then(|attempt| attempt.error.clone()) {
+            return Err(error);
         }
-        self.fetch_and_cache(transport, &mut last).await
+        self.fetch_and_cache(transport, &mut last_attempt).await
     }
 
-    /// Returns the metadata if it is newer than `seen`; `None` if the last fetch was less than a
+    /// Returns the metadata if it is newer than `cached`; `None` if the last fetch was less than a
     /// minute ago.
     pub(in crate::identity) async fn refresh(
         &self,
         transport: &ProviderTransport,
-        seen: &Arc<ProviderMetadata>,
+        cached: &Arc<ProviderMetadata>,
     ) -> Result<Option<Arc<ProviderMetadata>>, Error> {
-        let mut last = self.last_attempt.lock().await;
-        let current = self.cached.load_full().filter(|current| !Arc::ptr_eq(current, seen));
+        let mut last_attempt = self.last_attempt.lock().await;
+        let current = self.cached.load_full().filter(|current| !Arc::ptr_eq(current, cached));
         if current.is_some() {
             return Ok(current);
         }
-        match last.as_ref() {
-            Some(look) if transport.elapsed_since(look.at) < MIN_REFRESH_INTERVAL => Ok(None),
-            _ => self.fetch_and_cache(transport, &mut last).await.map(Some),
+        match last_attempt.as_ref() {
+            Some(attempt) if transport.elapsed_since(attempt.fetched_at) < MIN_REFRESH_INTERVAL => Ok(None),
+            _ => self.fetch_and_cache(transport, &mut last_attempt).await.map(Some),
         }
     }
 
     async fn fetch_and_cache(
         &self,
         transport: &ProviderTransport,
-        last: &mut Option<FetchAttempt>,
+        last_attempt: &mut Option<FetchAttempt>,
     ) -> Result<Arc<ProviderMetadata>, Error> {
-        let found = self.fetch(transport).await;
-        *last = Some(FetchAttempt { at: transport.clock.monotonic(), error: found.as_ref().err().cloned() });
-        let found = Arc::new(found.inspect_err(|error| {
+        let fetched = self.fetch(transport).await;
+        *last_attempt = Some(FetchAttempt {
+            fetched_at: transport.clock.monotonic(),
+            error: fetched.as_ref().err().cloned(),
+        });
+        let fetched = Arc::new(fetched.inspect_err(|error| {
             tracing::warn!(directory = %self.source.directory, %error, "the published metadata and keys of the directory cannot be read");
         })?);
-        self.cached.store(Some(Arc::clone(&found)));
-        Ok(found)
+        self.cached.store(Some(Arc::clone(&fetched)));
+        Ok(fetched)
     }
 
     async fn fetch(&self, transport: &ProviderTransport) -> Result<ProviderMetadata, Error> {
-        let at = transport.clock.monotonic();
+        let fetched_at = transport.clock.monotonic();
         let metadata = self.fetch_document(transport, &self.source.configuration).await?;
         let metadata: OpenIdConfiguration = serde_json::from_slice(&metadata)
             .map_err(|_| Error::provider_down("its metadata cannot be read"))?;
         let keys = self.fetch_document(transport, &self.source.keys).await?;
         let keys =
             ProviderKeys::parse(&keys).ok_or_else(|| Error::provider_down("its keys cannot be read"))?;
-        Ok(ProviderMetadata { issuer: metadata.issuer, keys, fetched_at: at })
+        Ok(ProviderMetadata { issuer: metadata.issuer, keys, fetched_at })
     }
 
     async fn fetch_document(&self, transport: &ProviderTransport, url: &Url) -> Result<Bytes, Error> {

@@ -9,7 +9,7 @@ use super::jwks::{ProviderKey, ProviderKeys};
 
 /// The allowed difference between the provider's clock and this machine's.
 const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(120);
-/// In bytes. Entra's tokens are below 16 KiB.
+/// In bytes. The largest known tokens have less than 16 KiB.
 const MAX_TOKEN_BYTES: usize = 64 << 10;
 
 /// The values that a token must match.
@@ -119,14 +119,14 @@ fn signature_validation() -> Validation {
 
 impl<F> IdTokenClaims<F> {
     fn check_times(&self, now: Timestamp) -> Result<(), InvalidIdToken> {
-        let moment = |seconds| Timestamp::from_second(seconds).map_err(|_| InvalidIdToken::Malformed);
+        let to_timestamp = |seconds| Timestamp::from_second(seconds).map_err(|_| InvalidIdToken::Malformed);
         // Saturating: a date beyond the calendar stays on the correct side of the comparison.
-        let before = |moment: Timestamp| moment.saturating_sub(MAX_CLOCK_SKEW).unwrap_or(Timestamp::MIN);
-        let after = |moment: Timestamp| moment.saturating_add(MAX_CLOCK_SKEW).unwrap_or(Timestamp::MAX);
-        ensure(now < after(moment(self.exp)?), InvalidIdToken::Expired)?;
-        ensure(before(moment(self.iat)?) <= now, InvalidIdToken::NotYetValid)?;
+        let subtract_skew = |time: Timestamp| time.saturating_sub(MAX_CLOCK_SKEW).unwrap_or(Timestamp::MIN);
+        let add_skew = |time: Timestamp| time.saturating_add(MAX_CLOCK_SKEW).unwrap_or(Timestamp::MAX);
+        ensure(now < add_skew(to_timestamp(self.exp)?), InvalidIdToken::Expired)?;
+        ensure(subtract_skew(to_timestamp(self.iat)?) <= now, InvalidIdToken::NotYetValid)?;
         match self.nbf {
-            Some(nbf) => ensure(before(moment(nbf)?) <= now, InvalidIdToken::NotYetValid),
+            Some(nbf) => ensure(subtract_skew(to_timestamp(nbf)?) <= now, InvalidIdToken::NotYetValid),
             None => Ok(()),
         }
     }

@@ -22,7 +22,7 @@ use crate::telemetry::metrics::Metrics;
 /// The deadlines of connecting and of a whole exchange.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// In bytes. Entra's responses, the largest known, are below 64 KiB.
+/// In bytes. The largest known responses have less than 64 KiB.
 const MAX_RESPONSE_BYTES: usize = 512 << 10;
 /// The limit on concurrent requests of all tenants. One tenant gets at most half of it. The last
 /// fifth of a tenant's share and of the whole is reserved for renewals, which need an existing
@@ -104,15 +104,16 @@ impl ProviderTransport {
 
     /// Waits for a permit. A tenant that has used up its share waits for its own requests to end,
     /// even while there is room for others.
-    async fn acquire_permit(&self, asker: &RequestShare) -> RequestPermit<'_> {
-        let mut hold = self.budget.new_reservation(Some(Arc::clone(&asker.share)), None, asker.is_renewal);
+    async fn acquire_permit(&self, share: &RequestShare) -> RequestPermit<'_> {
+        let mut reservation =
+            self.budget.new_reservation(Some(Arc::clone(&share.share)), None, share.is_renewal);
         loop {
             // Created before the attempt, so that no release after it is missed.
-            let freed = self.permit_released.notified();
-            if hold.try_grow(1).is_ok() {
-                return RequestPermit { reservation: hold, released: &self.permit_released };
+            let released = self.permit_released.notified();
+            if reservation.try_grow(1).is_ok() {
+                return RequestPermit { reservation, released: &self.permit_released };
             }
-            freed.await;
+            released.await;
         }
     }
 
@@ -122,14 +123,14 @@ impl ProviderTransport {
         &self,
         url: Url,
         request: ProviderRequest<'_>,
-        asker: &RequestShare,
+        share: &RequestShare,
     ) -> Result<(StatusCode, Bytes), Error> {
-        let asking = async {
-            let _place = self.acquire_permit(asker).await;
+        let exchange = async {
+            let _permit = self.acquire_permit(share).await;
             self.exchange(url, request).await
         };
-        let answered = tokio::time::timeout(RESPONSE_TIMEOUT, asking).await;
-        let (status, body) = answered.unwrap_or_else(|_| Err(Error::provider_down("no answer in time")))?;
+        let outcome = tokio::time::timeout(RESPONSE_TIMEOUT, exchange).await;
+        let (status, body) = outcome.unwrap_or_else(|_| Err(Error::provider_down("no answer in time")))?;
         match status {
             StatusCode::TOO_MANY_REQUESTS => {
                 Err(Error::provider_down("it answered that there are too many requests"))
@@ -152,11 +153,11 @@ impl ProviderTransport {
         };
         let mut response = request.send().await.map_err(to_outage)?;
         let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(to_outage)? {
-            if body.len() + piece.len() > MAX_RESPONSE_BYTES {
+        while let Some(chunk) = response.chunk().await.map_err(to_outage)? {
+            if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
                 return Err(Error::provider_down("its answer is too large"));
             }
-            body.extend_from_slice(&piece);
+            body.extend_from_slice(&chunk);
         }
         Ok((response.status(), body.into()))
     }
@@ -164,7 +165,7 @@ impl ProviderTransport {
     /// Created at the first login: most gateways need no client, and a gateway on a machine without
     /// CA certificates must still start.
     fn client(&self) -> Option<&reqwest::Client> {
-        let made = self.client.get_or_init(|| {
+        let client = self.client.get_or_init(|| {
             let builder = reqwest::Client::builder()
                 .user_agent(concat!("tenantd/", env!("CARGO_PKG_VERSION")))
                 .redirect(reqwest::redirect::Policy::none())
@@ -181,7 +182,7 @@ impl ProviderTransport {
                 .inspect_err(|error| tracing::error!(%error, "no HTTP client for {name}'s login"))
                 .ok()
         });
-        made.as_ref()
+        client.as_ref()
     }
 }
 
@@ -193,9 +194,9 @@ struct ProcessResolver;
 impl Resolve for ProcessResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            let found = DnsResolver::global().lookup(name.as_str()).await?;
-            let found: Vec<_> = found.iter().map(|&address| SocketAddr::new(address, 0)).collect();
-            Ok(Box::new(found.into_iter()) as Addrs)
+            let addresses = DnsResolver::global().lookup(name.as_str()).await?;
+            let addresses: Vec<_> = addresses.iter().map(|&address| SocketAddr::new(address, 0)).collect();
+            Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }
 }

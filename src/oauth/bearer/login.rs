@@ -57,7 +57,7 @@ impl LoginCheck {
 
     /// Returns the words of the provider.
     pub(super) fn brand(&self) -> &'static Brand {
-        identity::brand_of(&self.login_spec().provider)
+        identity::find_brand(&self.login_spec().provider)
     }
 
     /// Admits a caller with a valid token. `revoked_with_login` fires when a later revision has

@@ -38,7 +38,7 @@ fn authorize_with(check: &BearerCheck, values: &[&str]) -> Result<String, Denial
 }
 
 #[test]
-fn each_key_opens_under_its_label() {
+fn each_key_is_admitted_under_its_label() {
     let check = check_with(&[("old", "key-1", None), ("new", "key-2", None)]);
     assert_eq!(authorize_with(&check, &["Bearer key-1"]).as_deref(), Ok("old"));
     assert_eq!(authorize_with(&check, &["Bearer key-2"]).as_deref(), Ok("new"));
@@ -62,7 +62,7 @@ fn expired_key_is_refused_from_its_moment_on() {
 }
 
 #[test]
-fn an_expired_twin_does_not_shut_the_valid_one_out() {
+fn an_expired_key_does_not_hide_a_valid_one_with_the_same_digest() {
     for order in [[Some(-1), None], [None, Some(-1)]] {
         let check = check_with(&[("a", "key", order[0]), ("b", "key", order[1])]);
         assert!(authorize_with(&check, &["Bearer key"]).is_ok());
@@ -70,7 +70,7 @@ fn an_expired_twin_does_not_shut_the_valid_one_out() {
 }
 
 #[test]
-fn the_header_is_read_as_the_rfcs_say() {
+fn the_authorization_header_is_parsed_as_in_the_rfcs() {
     let check = check_with(&[("a", "k.e-y~1+/==", None)]);
     for good in ["Bearer k.e-y~1+/==", "bearer k.e-y~1+/==", "BEARER   k.e-y~1+/==", " Bearer k.e-y~1+/== "] {
         assert_eq!(authorize_with(&check, &[good]).as_deref(), Ok("a"), "{good:?}");
@@ -90,7 +90,7 @@ fn the_header_is_read_as_the_rfcs_say() {
 }
 
 #[test]
-fn a_key_is_asked_of_everybody_even_at_home() {
+fn a_key_is_required_from_loopback_too() {
     let keyed = AccessSpec { public: true, ..access_with_one_key() };
     for settings in [OpenTenants::Private, OpenTenants::Public, OpenTenants::Refused] {
         let check = BearerCheck::new(&keyed, settings, Arc::default(), &AccessRevocations::default());
@@ -215,7 +215,7 @@ proptest! {
     }
 
     #[test]
-    fn no_header_opens_by_accident(value in proptest::collection::vec(any::<u8>(), 0..60)) {
+    fn no_arbitrary_header_is_admitted(value in proptest::collection::vec(any::<u8>(), 0..60)) {
         let value = HeaderValue::from_bytes(&value).ok().map(|value| (AUTHORIZATION, value));
         let outcome = check_with(&[("a", "key-1", None)]).authorize_without_login(&value.into_iter().collect(), HOME, NOW);
         prop_assert!(outcome.is_err());

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_real_clients_register_is_accepted() {
+    fn redirect_uris_of_known_clients_are_accepted() {
         for (text, place) in [
             ("https://claude.ai/api/mcp/auth_callback", "claude.ai"),
             ("https://chatgpt.com/connector_platform_oauth_redirect", "chatgpt.com"),
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dangerous_is_refused() {
+    fn dangerous_redirect_uris_are_refused() {
         for (text, fault) in [
             ("javascript:alert(1)", RedirectUriError::DangerousScheme),
             ("JavaScript:alert(1)", RedirectUriError::DangerousScheme),
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scheme_is_of_a_known_application_or_a_domain_name_turned_around() {
+    fn a_scheme_is_a_known_application_or_a_reversed_domain_name() {
         for scheme in [
             "ms-msdt",
             "search-ms",

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_a_client_again_at_its_own_tenant_only() {
+    fn a_client_id_opens_at_its_own_tenant_only() {
         let (_folder, store) = new_store();
         let uris = ["https://vscode.dev/redirect", "http://127.0.0.1:33418/"];
         let a = new_incarnation("a");

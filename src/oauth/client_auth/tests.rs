@@ -18,7 +18,7 @@ fn meta() -> RequestMeta<'static> {
 }
 
 #[tokio::test]
-async fn a_secret_counts_in_the_way_that_was_registered() {
+async fn a_secret_is_accepted_by_the_registered_method_only() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     for (method, by_basic, by_post) in [
@@ -42,7 +42,7 @@ async fn a_secret_counts_in_the_way_that_was_registered() {
 
 /// `curl -u` sends a secret as it is; RFC 6749 section 2.3.1 requires it form-encoded.
 #[tokio::test]
-async fn a_secret_in_the_header_counts_encoded_and_as_it_is() {
+async fn a_basic_secret_is_accepted_form_encoded_and_raw() {
     for (written, encoded) in [
         ("plus+slash/eq=pct%41tail~0123456789", "plus%2Bslash%2Feq%3Dpct%2541tail~0123456789"),
         ("raw%ff%fe-bytes-0123456789-0123456789", "raw%25ff%25fe-bytes-0123456789-0123456789"),
@@ -65,7 +65,7 @@ async fn a_secret_in_the_header_counts_encoded_and_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_client_proves_itself_in_one_way() {
+async fn a_request_uses_one_authentication_method() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let judged = async |request: http::Request<bytes::Bytes>| {
@@ -129,7 +129,7 @@ fn claims(now: Timestamp, changes: Value) -> Value {
 }
 
 #[tokio::test]
-async fn an_assertion_is_for_us_for_now_and_for_once() {
+async fn an_assertion_needs_our_audience_valid_dates_and_a_new_jti() {
     let bed = TestGateway::new().await;
     let (server, beta) = (bed.server("acme"), bed.server("beta"));
     let signer = Signer::new();
@@ -179,7 +179,7 @@ async fn an_assertion_is_for_us_for_now_and_for_once() {
 }
 
 #[tokio::test]
-async fn an_assertion_names_its_kind() {
+async fn an_assertion_needs_its_type() {
     let signer = Signer::new();
     let text = signer.sign(&json!({ "alg": "ES256" }), &claims(Timestamp::UNIX_EPOCH, json!({})));
     let read = |kind: &str| {

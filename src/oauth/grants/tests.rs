@@ -54,7 +54,7 @@ async fn a_code_is_good_for_a_minute() {
 }
 
 #[tokio::test]
-async fn two_that_refresh_at_once_get_the_same_successor_and_a_late_one_ends_the_family() {
+async fn concurrent_refreshes_get_the_same_successor_and_a_late_one_revokes_the_grant() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let client = server.register_public();
@@ -76,7 +76,7 @@ async fn two_that_refresh_at_once_get_the_same_successor_and_a_late_one_ends_the
 }
 
 #[tokio::test]
-async fn an_older_one_than_the_previous_ends_the_family_even_within_the_minute() {
+async fn a_token_older_than_the_predecessor_revokes_the_grant_at_once() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let client = server.register_public();
@@ -91,7 +91,7 @@ async fn an_older_one_than_the_previous_ends_the_family_even_within_the_minute()
 }
 
 #[tokio::test]
-async fn a_forged_token_ends_nothing() {
+async fn a_forged_token_revokes_nothing() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let client = server.register_public();
@@ -144,7 +144,7 @@ async fn an_outage_at_entra_uses_nothing_up() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_shut_loses_access_at_its_next_refresh() {
+async fn a_disabled_account_loses_access_at_its_next_refresh() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let client = server.register_public();
@@ -207,7 +207,7 @@ async fn logins_revocations_and_keys_survive_a_restart() {
 }
 
 #[tokio::test]
-async fn nothing_of_a_login_lies_readable_on_the_disk() {
+async fn nothing_of_a_login_is_in_clear_text_on_disk() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let client = server.register_public();
@@ -232,7 +232,7 @@ async fn nothing_of_a_login_lies_readable_on_the_disk() {
 }
 
 #[tokio::test]
-async fn a_revocation_that_was_changed_in_the_store_refuses_every_access_token_of_before() {
+async fn a_tampered_revocation_revokes_all_earlier_access_tokens() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let client = server.register_public();
@@ -253,7 +253,7 @@ async fn a_revocation_that_was_changed_in_the_store_refuses_every_access_token_o
 }
 
 #[tokio::test]
-async fn a_removed_client_that_was_changed_in_the_store_closes_the_tenant_to_its_like() {
+async fn a_tampered_denial_refuses_all_registered_clients_of_the_tenant() {
     let bed = TestGateway::new().await;
     let (acme, beta) = (bed.server("acme"), bed.server("beta"));
     let (client, removed, other) = (acme.register_public(), acme.register_public(), beta.register_public());
@@ -268,7 +268,7 @@ async fn a_removed_client_that_was_changed_in_the_store_closes_the_tenant_to_its
 }
 
 #[tokio::test]
-async fn a_new_owner_of_the_name_knows_no_token_of_before() {
+async fn tokens_of_an_earlier_incarnation_are_invalid() {
     use crate::oauth::testkit::{MACHINE, MACHINE_SECRET, form_request, login_spec, with_basic_auth};
     use crate::spec::{AccessRules, TenantName};
     let bed = TestGateway::new().await;

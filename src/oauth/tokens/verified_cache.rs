@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_for_stays_and_the_rest_is_bounded() {
+    fn used_tokens_stay_cached_and_the_cache_is_bounded() {
         let verified = VerifiedTokenCache::default();
         let wanted = Digest::of(b"wanted");
         verified.insert(wanted, Arc::new(AccessToken::example()));

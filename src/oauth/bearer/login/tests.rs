@@ -24,7 +24,7 @@ async fn issue_access_token(server: &TestAuthServer) -> String {
 }
 
 #[tokio::test]
-async fn whoever_logged_in_is_known_by_account_and_client() {
+async fn a_user_has_the_account_and_client_of_the_login() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let principal = authorize(&server, &issue_access_token(&server).await).await.expect("let in");
@@ -54,7 +54,7 @@ async fn our_own_trouble_never_looks_like_a_bad_token() {
 }
 
 #[tokio::test]
-async fn a_token_for_something_else_and_a_person_who_may_not_are_told_apart() {
+async fn a_missing_scope_and_a_forbidden_account_are_different_denials() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let bearer = TokenSubject::Machine { roles: &[], fingerprint: "x" };
@@ -73,7 +73,7 @@ async fn a_token_for_something_else_and_a_person_who_may_not_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_machine_is_judged_by_the_roles_it_was_given() {
+async fn a_machine_satisfies_rules_by_its_roles() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let request =
@@ -95,7 +95,7 @@ async fn a_machine_is_judged_by_the_roles_it_was_given() {
 }
 
 #[tokio::test]
-async fn the_leave_of_a_login_ends_with_its_grant_and_with_its_tenants_rules() {
+async fn a_call_is_revoked_with_its_grant_and_with_the_login_of_its_tenant() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let token = issue_access_token(&server).await;

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_known_is_asked_for_once_until_it_is_old() {
+    async fn a_value_is_fetched_once_until_it_expires() {
         let (cache, clock) = (DocumentCache::new(100, 1), clock());
         let found = || async { Ok::<_, Infallible>((Some(Arc::new(1)), MINUTE)) };
         let never = || async { panic!("it is known") };
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn while_nothing_may_be_fetched_what_was_known_counts_for_an_hour() {
+    async fn a_stale_value_is_used_for_an_hour_while_fetches_are_refused() {
         let (cache, clock) = (DocumentCache::new(100, 1), clock());
         let slot = cache.get_or_insert("a", requester("t", 1), clock.monotonic()).expect("room");
         let refused = || async { Err::<(LookupResult<u8>, _), _>("full") };
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flood_of_addresses_pushes_out_nobody_elses() {
+    async fn a_flood_of_addresses_evicts_no_entries_of_others() {
         let (cache, clock) = (DocumentCache::new(100, 1), clock());
         let keep = async |address: &str, requester| {
             let slot = cache.get_or_insert(address, requester, clock.monotonic())?;

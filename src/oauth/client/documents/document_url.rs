@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_lead_elsewhere_is_refused() {
+    fn ambiguous_document_urls_are_refused() {
         for (text, fault) in [
             ("http://a.example/c", DocumentUrlError::Spelling),
             ("HTTPS://a.example/c", DocumentUrlError::Spelling),

@@ -136,7 +136,7 @@ async fn a_document_makes_a_client_and_is_fetched_once() {
 }
 
 #[tokio::test]
-async fn a_host_that_leads_nearer_than_the_internet_is_not_connected_to() {
+async fn a_host_with_a_private_address_is_not_connected_to() {
     let host = FakeDocumentHost::serving(&document()).await;
     let documents = host.documents_allowing(net::is_public_destination);
     assert_eq!(find(&documents, ID).await.map(|_| ()), Err(ClientLookupError::Unavailable));
@@ -254,7 +254,7 @@ fn unreachable_documents(clock: Arc<dyn Clock>, tasks: &Tasks) -> Arc<ClientDocu
 }
 
 #[tokio::test]
-async fn who_names_many_documents_uses_up_no_others_fetches() {
+async fn a_flood_of_documents_uses_up_no_fetches_of_others() {
     let host = FakeDocumentHost::serving(&document()).await;
     let documents = host.documents_allowing(allow_all);
     let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
@@ -307,7 +307,7 @@ async fn floods_from_everywhere_leave_a_part_for_the_vendors_that_are_known() {
 }
 
 #[tokio::test]
-async fn the_allowance_comes_back_as_fetches_grow_old() {
+async fn the_rate_limit_recovers_as_fetches_age() {
     let (allowance, clock) = (FetchRateLimit::default(), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
     let flood = new_requester(lookup_context(&"a".into(), "192.0.2.1"), false);
     for _ in 0..60 {
@@ -323,7 +323,7 @@ async fn the_allowance_comes_back_as_fetches_grow_old() {
 }
 
 #[tokio::test]
-async fn a_document_that_was_fetched_counts_while_no_more_may_be_fetched() {
+async fn a_cached_document_is_used_while_the_rate_limit_is_reached() {
     let host = FakeDocumentHost::answering(ok(
         "application/json",
         "Cache-Control: max-age=300\r\n",

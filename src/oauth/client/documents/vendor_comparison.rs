@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_decides_counts() {
+    fn only_members_that_the_gateway_uses_are_compared() {
         let shipped = json!({ "redirect_uris": ["https://a.example/cb"], "client_name": "A" });
         let mut published =
             json!({ "client_name": "A", "redirect_uris": ["https://a.example/cb"], "logo_uri": "x" });

@@ -7,7 +7,7 @@ use crate::oauth::testkit::{
 };
 
 #[tokio::test]
-async fn a_code_buys_all_five_and_nobody_may_keep_them() {
+async fn a_token_response_has_its_five_members_and_is_not_cached() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let client = server.register_public();
@@ -25,7 +25,7 @@ async fn a_code_buys_all_five_and_nobody_may_keep_them() {
 }
 
 #[tokio::test]
-async fn who_redeems_a_code_must_be_who_asked_for_it() {
+async fn a_code_is_bound_to_its_authorization_request() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let client = server.register_public();
@@ -58,7 +58,7 @@ async fn who_redeems_a_code_must_be_who_asked_for_it() {
 }
 
 #[tokio::test]
-async fn a_verifier_without_a_challenge_is_a_downgrade() {
+async fn a_verifier_without_a_challenge_is_refused() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let client = server.register_public();
@@ -86,7 +86,7 @@ async fn a_verifier_without_a_challenge_is_a_downgrade() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_gets_the_error_of_the_rfc() {
+async fn malformed_requests_get_the_errors_of_the_rfc() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let client = server.register_public();
@@ -124,7 +124,7 @@ async fn what_cannot_be_read_gets_the_error_of_the_rfc() {
 }
 
 #[tokio::test]
-async fn a_resource_is_taken_in_every_spelling_of_this_server() {
+async fn a_resource_is_accepted_in_every_spelling_of_this_server() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let client = server.register_public();

@@ -59,7 +59,7 @@ async fn the_subject_of_an_account_never_changes() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_for_an_hour_and_until_it_is_revoked() {
+async fn a_token_is_valid_for_an_hour_unless_revoked() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let (token, grant) = issue_token(&server).await;
@@ -74,7 +74,7 @@ async fn a_token_is_good_for_an_hour_and_until_it_is_revoked() {
 }
 
 #[tokio::test]
-async fn a_token_of_one_tenant_never_opens_another() {
+async fn a_token_of_one_tenant_is_invalid_at_another() {
     let bed = TestGateway::new().await;
     let (acme, beta) = (bed.server("acme"), bed.server("beta"));
     let client = acme.register_public();
@@ -95,7 +95,7 @@ async fn a_token_of_one_tenant_never_opens_another() {
 }
 
 #[tokio::test]
-async fn nothing_but_the_key_makes_a_token() {
+async fn only_the_signing_key_makes_a_valid_token() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let (token, _) = issue_token(&server).await;
@@ -219,7 +219,7 @@ async fn a_new_key_is_published_a_day_ahead_and_in_an_emergency_old_tokens_end()
 }
 
 #[tokio::test]
-async fn two_that_need_the_first_key_at_once_have_the_same() {
+async fn concurrent_first_uses_create_one_signing_key() {
     let bed = TestGateway::new().await;
     let (one, two) = (bed.server("acme"), bed.server("acme"));
     let (one, two) = tokio::join!(one.issuer.jwks(), two.issuer.jwks());

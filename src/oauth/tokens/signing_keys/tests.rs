@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn the_last_key_that_has_begun_signs_and_a_retired_one_goes() {
+fn the_newest_active_key_signs_and_a_retired_key_is_removed() {
     let at = |hours| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours);
     let beginnings = [at(0), at(24), at(100)];
     let signs = |hours| signing_index(beginnings.into_iter(), at(hours));

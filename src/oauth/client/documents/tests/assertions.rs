@@ -168,7 +168,7 @@ async fn ps256_counts_where_the_key_does_not_say_rs256() {
 }
 
 #[tokio::test]
-async fn an_assertion_buys_once_and_a_refused_one_uses_nothing_up() {
+async fn an_assertion_is_consumed_once_and_a_refused_one_is_not() {
     let case = AssertionFixture::like_chatgpt().await;
     let first = case.new_assertion();
     let bought = case.redeem(&case.code().await, &first).await;
