@@ -391,7 +391,7 @@ fn build_tenant_deps(
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 ) -> Result<TenantDeps, Error> {
-    let pool = Pool::new(AddressRules::of(context), Arc::clone(&clock), Arc::clone(&metrics));
+    let pool = Pool::new(AddressRules::from_context(context), Arc::clone(&clock), Arc::clone(&metrics));
     let answers = Budget::from_mib(settings.limits.backend_memory_mib);
     let contexts = Budget::from_mib(settings.limits.context_memory_mib);
     metrics.register_budget("contexts", Arc::clone(&contexts));

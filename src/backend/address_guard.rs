@@ -27,7 +27,7 @@ pub struct AddressRules {
 
 impl AddressRules {
     /// The rules by which tenants' files are judged.
-    pub fn of(context: &bundle::LoadContext) -> Self {
+    pub fn from_context(context: &bundle::LoadContext) -> Self {
         Self {
             allow: context.backend_allow.clone(),
             only: context.backend_only.clone(),
@@ -46,28 +46,28 @@ impl AddressGuard {
     }
 
     /// Whether this host may be allowed, so that resolving its name is worthwhile.
-    pub(super) fn knows(&self, host: &str) -> bool {
+    pub(super) fn may_permit(&self, host: &str) -> bool {
         self.0.only.match_host(host) != HostMatch::Unlisted
     }
 
     /// Whether the proxy may be asked for this host; the proxy then resolves it.
-    pub(super) fn trusts_a_proxy_with(&self, host: &str, port: u16) -> bool {
+    pub(super) fn permits_proxying(&self, host: &str, port: u16) -> bool {
         self.0.only.match_host(host) == HostMatch::Listed
             && parse_ip_literal(host).is_none_or(|ip| self.permits(host, SocketAddr::new(ip, port)))
     }
 
     /// Whether this host's backend may have this address.
     pub(super) fn permits(&self, host: &str, address: SocketAddr) -> bool {
-        self.0.only.allows(host, address.ip()) && self.permits_anybody(address)
+        self.0.only.allows(host, address.ip()) && self.permits_for_any_host(address)
     }
 
-    fn permits_anybody(&self, address: SocketAddr) -> bool {
+    fn permits_for_any_host(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         let reached = net::effective_address(ip);
-        if self.is_own(SocketAddr::new(reached, address.port())) || nobody_lives_at(reached) {
+        if self.is_own(SocketAddr::new(reached, address.port())) || is_never_unicast_host(reached) {
             return false;
         }
-        self.is_allowed(ip) || self.is_allowed(reached) || !is_sheltered(reached)
+        self.is_allowed(ip) || self.is_allowed(reached) || !needs_allowance(reached)
     }
 
     fn is_allowed(&self, ip: IpAddr) -> bool {
@@ -77,13 +77,13 @@ impl AddressGuard {
     fn is_own(&self, address: SocketAddr) -> bool {
         self.0.own.iter().filter(|own| own.port() == address.port()).any(|own| {
             let listening = own.ip().to_canonical();
-            listening == address.ip() || (listening.is_unspecified() && is_of_this_machine(address.ip()))
+            listening == address.ip() || (listening.is_unspecified() && is_local_address(address.ip()))
         })
     }
 }
 
 /// Whether an address can never belong to a single service, whatever the settings say.
-fn nobody_lives_at(ip: IpAddr) -> bool {
+fn is_never_unicast_host(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast(),
         IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
@@ -91,7 +91,7 @@ fn nobody_lives_at(ip: IpAddr) -> bool {
 }
 
 /// Whether an address is reachable only if the settings allow it.
-fn is_sheltered(ip: IpAddr) -> bool {
+fn needs_allowance(ip: IpAddr) -> bool {
     let is_near = match ip {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local(),
@@ -101,11 +101,11 @@ fn is_sheltered(ip: IpAddr) -> bool {
 
 /// Whether an address belongs to this machine. Only such an address can be bound; if binding fails
 /// for another reason (no file descriptor left), the address is refused to be safe.
-fn is_of_this_machine(ip: IpAddr) -> bool {
-    is_bound_here(UdpSocket::bind((ip, 0)).err().as_ref())
+fn is_local_address(ip: IpAddr) -> bool {
+    is_bindable(UdpSocket::bind((ip, 0)).err().as_ref())
 }
 
-fn is_bound_here(refusal: Option<&io::Error>) -> bool {
+fn is_bindable(refusal: Option<&io::Error>) -> bool {
     refusal.is_none_or(|error| error.kind() != io::ErrorKind::AddrNotAvailable)
 }
 
@@ -190,24 +190,24 @@ mod tests {
             AddressGuard::new(AddressRules { only, ..AddressRules::default() })
         };
         let open = listing(&[]);
-        assert!(open.trusts_a_proxy_with("portal.test", 443), "where it is, the proxy decides");
+        assert!(open.permits_proxying("portal.test", 443), "where it is, the proxy decides");
         for host in ["127.0.0.1", "::1", "[::1]", "2130706433", "169.254.169.254"] {
-            assert!(!open.trusts_a_proxy_with(host, 443), "{host}");
+            assert!(!open.permits_proxying(host, 443), "{host}");
         }
         let listed = listing(&["portal.test", "10.0.0.0/8"]);
-        assert!(listed.trusts_a_proxy_with("portal.test", 443));
-        assert!(listed.trusts_a_proxy_with("10.1.2.3", 443));
-        assert!(!listed.trusts_a_proxy_with("192.0.2.1", 443));
-        assert!(!listed.trusts_a_proxy_with("other.test", 443), "nobody here sees where it leads");
+        assert!(listed.permits_proxying("portal.test", 443));
+        assert!(listed.permits_proxying("10.1.2.3", 443));
+        assert!(!listed.permits_proxying("192.0.2.1", 443));
+        assert!(!listed.permits_proxying("other.test", 443), "nobody here sees where it leads");
     }
 
     #[test]
     fn an_address_is_foreign_only_if_the_system_says_so() {
-        let said = |kind: io::ErrorKind| is_bound_here(Some(&kind.into()));
-        assert!(is_bound_here(None));
+        let said = |kind: io::ErrorKind| is_bindable(Some(&kind.into()));
+        assert!(is_bindable(None));
         assert!(!said(io::ErrorKind::AddrNotAvailable));
         let no_files = io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error());
-        assert!(is_bound_here(Some(&no_files)), "no file left to open says nothing of an address");
+        assert!(is_bindable(Some(&no_files)), "no file left to open says nothing of an address");
         for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::OutOfMemory, io::ErrorKind::Unsupported]
         {
             assert!(said(kind), "{kind}");

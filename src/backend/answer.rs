@@ -21,8 +21,8 @@ const DEPTH: usize = 120;
 /// The number of bytes examined to tell text from binary data.
 const LOOKED_AT: usize = 512;
 /// How much of an error's body is read, and for how long; the error itself is already known.
-const ERROR_BYTES: usize = 64 << 10;
-const ERROR_PATIENCE: Duration = Duration::from_secs(1);
+const MAX_ERROR_BYTES: usize = 64 << 10;
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The bytes of a successful response, not yet parsed.
 #[derive(Debug)]
@@ -30,30 +30,32 @@ pub(super) struct UnparsedAnswer {
     bytes: Vec<u8>,
     encoding: BodyEncoding,
     cap: usize,
-    hold: Reservation,
+    reservation: Reservation,
 }
 
-/// Receives the response to `spec`, reserving its memory in `hold`. The media type is ignored:
+/// Receives the response to `spec`, reserving its memory in `reservation`. The media type is ignored:
 /// whatever parses as JSON is accepted.
 pub(super) async fn receive(
     response: Response<ResponseBody>,
     cap: usize,
     spec: &CallSpec,
-    mut hold: Reservation,
+    mut reservation: Reservation,
     now: Timestamp,
 ) -> Result<UnparsedAnswer, Error> {
     let encoding = BodyEncoding::from_headers(response.headers());
     if response.status().is_success() {
         let encoding = encoding?;
-        let bytes = collect(response.into_body(), cap, &mut hold).await?;
-        return Ok(UnparsedAnswer { bytes, encoding, cap, hold });
+        let bytes = collect(response.into_body(), cap, &mut reservation).await?;
+        return Ok(UnparsedAnswer { bytes, encoding, cap, reservation });
     }
     let (head, body) = response.into_parts();
     // Read the body even where it is not needed, which keeps the connection reusable.
-    let text = tokio::time::timeout(ERROR_PATIENCE, collect(body, ERROR_BYTES, &mut hold)).await;
-    let text = text.ok().and_then(Result::ok).unwrap_or_default();
     let text =
-        encoding.and_then(|encoding| encoding.decode(text, ERROR_BYTES, &mut hold)).unwrap_or_default();
+        tokio::time::timeout(ERROR_BODY_TIMEOUT, collect(body, MAX_ERROR_BYTES, &mut reservation)).await;
+    let text = text.ok().and_then(Result::ok).unwrap_or_default();
+    let text = encoding
+        .and_then(|encoding| encoding.decode(text, MAX_ERROR_BYTES, &mut reservation))
+        .unwrap_or_default();
     Err(match head.status.as_u16() {
         401 | 403 => Error::KeyRefused,
         // Only a proxy may answer with this status (RFC 9110 section 15.5.8).
@@ -72,15 +74,15 @@ impl UnparsedAnswer {
 
     /// Decodes and parses the bytes: one pass over them, and a second one if they are not compact.
     pub(super) fn parse(self) -> Result<BackendResponse, Error> {
-        let Self { bytes, encoding, cap, mut hold } = self;
-        let bytes = encoding.decode(bytes, cap, &mut hold)?;
+        let Self { bytes, encoding, cap, mut reservation } = self;
+        let bytes = encoding.decode(bytes, cap, &mut reservation)?;
         let held = bytes.capacity();
         let checked = check(bytes, cap)?;
         let needed = checked.extra_bytes();
-        reserve(&mut hold, needed)?;
+        reserve(&mut reservation, needed)?;
         let document = checked.into_document();
-        release(&mut hold, (held + needed).saturating_sub(document.capacity()));
-        Ok(BackendResponse { document, reservation: hold })
+        release(&mut reservation, (held + needed).saturating_sub(document.capacity()));
+        Ok(BackendResponse { document, reservation })
     }
 }
 

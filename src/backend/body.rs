@@ -62,17 +62,17 @@ impl Body for ResponseBody {
     }
 }
 
-/// Reads the whole body, up to `cap` bytes. The allocated capacity is reserved in `hold`.
+/// Reads the whole body, up to `cap` bytes. The allocated capacity is reserved in `reservation`.
 pub(super) async fn collect(
     mut body: ResponseBody,
     cap: usize,
-    hold: &mut Reservation,
+    reservation: &mut Reservation,
 ) -> Result<Vec<u8>, Error> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > cap {
         return Err(Error::TooLarge { limit: cap });
     }
-    let mut all = BoundedBuffer { announced, ..BoundedBuffer::new(cap, hold) };
+    let mut all = BoundedBuffer { announced, ..BoundedBuffer::new(cap, reservation) };
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         all.push(&data)?;
@@ -87,13 +87,13 @@ pub(super) struct BoundedBuffer<'a> {
     /// The expected number of bytes, 0 if it is unknown. They take no memory until they arrive.
     announced: usize,
     cap: usize,
-    hold: &'a mut Reservation,
+    reservation: &'a mut Reservation,
 }
 
 impl<'a> BoundedBuffer<'a> {
-    /// Creates an empty buffer. What `hold` holds already stays.
-    pub(super) fn new(cap: usize, hold: &'a mut Reservation) -> Self {
-        Self { bytes: Vec::new(), announced: 0, cap, hold }
+    /// Creates an empty buffer. What `reservation` holds already stays.
+    pub(super) fn new(cap: usize, reservation: &'a mut Reservation) -> Self {
+        Self { bytes: Vec::new(), announced: 0, cap, reservation }
     }
 
     /// Appends bytes.
@@ -125,9 +125,9 @@ impl<'a> BoundedBuffer<'a> {
         let bound = if self.announced >= needed { self.announced } else { self.cap };
         let wanted = (2 * needed).max(SMALL).min(bound).max(needed);
         // While the buffer grows, both the old and the new allocation exist.
-        reserve(self.hold, wanted)?;
+        reserve(self.reservation, wanted)?;
         self.bytes.reserve_exact(wanted - self.bytes.len());
-        release(self.hold, old);
+        release(self.reservation, old);
         Ok(())
     }
 }

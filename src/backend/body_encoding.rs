@@ -18,13 +18,13 @@ use super::response_budget::release;
 use crate::base::budget::Reservation;
 
 /// The number of bytes that are decoded at a time.
-const PIECE: usize = 8 << 10;
+const CHUNK_BYTES: usize = 8 << 10;
 /// The base-2 logarithm of the largest window of deflate (RFC 1951).
 const WINDOW_BITS: u8 = 15;
 /// The most bytes that one byte of deflate decodes to.
-const MOST_INFLATED: usize = 1032;
+const MAX_INFLATION: usize = 1032;
 /// Stands for half a surrogate pair. It is replaced, and the caller told, when the JSON is checked.
-const HALF_PAIR: &[u8] = br"\ud800";
+const LONE_SURROGATE: &[u8] = br"\ud800";
 
 /// The encoding of a body, as the headers describe it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,42 +45,51 @@ impl BodyEncoding {
 
     /// Returns how many bytes a body of `size` bytes decodes to at most.
     pub(super) fn decoded_size(self, size: usize) -> usize {
-        if self.coding.is_some() { size.saturating_mul(MOST_INFLATED) } else { size }
+        if self.coding.is_some() { size.saturating_mul(MAX_INFLATION) } else { size }
     }
 
-    /// Decodes a body to UTF-8, up to `cap` bytes, and exchanges its reservation in `hold`. Bytes
+    /// Decodes a body to UTF-8, up to `cap` bytes, and exchanges its reservation in `reservation`. Bytes
     /// that are no text at all pass unchanged.
     ///
     /// # Errors
     /// - [`Error::Corrupt`] if the compressed data is damaged or incomplete
     /// - [`Error::TooLarge`] or [`Error::BudgetExhausted`] as soon as there are too many bytes
     /// - [`Error::NotUtf8`] if the text is not in the encoding that it claims
-    pub(super) fn decode(self, body: Vec<u8>, cap: usize, hold: &mut Reservation) -> Result<Vec<u8>, Error> {
+    pub(super) fn decode(
+        self,
+        body: Vec<u8>,
+        cap: usize,
+        reservation: &mut Reservation,
+    ) -> Result<Vec<u8>, Error> {
         let body = match self.coding {
-            Some(coding) if !body.is_empty() => rewrite(body, cap, hold, |body, out| coding.undo(body, out))?,
+            Some(coding) if !body.is_empty() => {
+                replace_body(body, cap, reservation, |body, output| coding.decompress_into(body, output))?
+            }
             _ => body,
         };
         match TextEncoding::detect(&body, self.charset) {
             TextEncoding::Utf8 => Ok(body),
-            TextEncoding::Utf32 { unit } => rewrite(body, cap, hold, |body, out| from_utf32(body, unit, out)),
+            TextEncoding::Utf32 { unit } => {
+                replace_body(body, cap, reservation, |body, output| decode_utf32(body, unit, output))
+            }
             TextEncoding::Other(charset) => {
-                rewrite(body, cap, hold, |body, out| transcode(body, charset, out))
+                replace_body(body, cap, reservation, |body, output| transcode(body, charset, output))
             }
         }
     }
 }
 
-/// Replaces a body by what `step` makes of it, and its reservation by one for the result.
-fn rewrite(
+/// Replaces a body by what `decode` makes of it, and its reservation by one for the result.
+fn replace_body(
     body: Vec<u8>,
     cap: usize,
-    hold: &mut Reservation,
-    step: impl FnOnce(&[u8], &mut BoundedBuffer) -> Result<(), Error>,
+    reservation: &mut Reservation,
+    decode: impl FnOnce(&[u8], &mut BoundedBuffer) -> Result<(), Error>,
 ) -> Result<Vec<u8>, Error> {
-    let mut out = BoundedBuffer::new(cap, hold);
-    step(&body, &mut out)?;
-    let decoded = out.into_bytes();
-    release(hold, body.capacity());
+    let mut output = BoundedBuffer::new(cap, reservation);
+    decode(&body, &mut output)?;
+    let decoded = output.into_bytes();
+    release(reservation, body.capacity());
     Ok(decoded)
 }
 
@@ -129,17 +138,17 @@ impl ContentCoding {
     }
 
     /// Decompresses a body that is not empty. What follows the end of the data is ignored.
-    fn undo(self, body: &[u8], out: &mut BoundedBuffer) -> Result<(), Error> {
+    fn decompress_into(self, body: &[u8], output: &mut BoundedBuffer) -> Result<(), Error> {
         let corrupt = || Error::Corrupt { coding: self.name() };
         let mut inflater = self.inflater(body);
-        let mut piece = [0; PIECE];
+        let mut chunk = [0; CHUNK_BYTES];
         loop {
             let (read, written) = (inflater.total_in(), inflater.total_out());
             let status = inflater
-                .decompress(&body[read as usize..], &mut piece, FlushDecompress::None)
+                .decompress(&body[read as usize..], &mut chunk, FlushDecompress::None)
                 .map_err(|_| corrupt())?;
             let inflated = (inflater.total_out() - written) as usize;
-            out.push(&piece[..inflated])?;
+            output.push(&chunk[..inflated])?;
             match status {
                 Status::StreamEnd => return Ok(()),
                 Status::Ok if inflated > 0 || inflater.total_in() > read => {}
@@ -206,35 +215,35 @@ fn declared_charset(headers: &HeaderMap) -> Option<&'static Encoding> {
         .filter(|charset| ![UTF_8, UTF_16BE, UTF_16LE].contains(charset))
 }
 
-fn transcode(body: &[u8], charset: &'static Encoding, out: &mut BoundedBuffer) -> Result<(), Error> {
+fn transcode(body: &[u8], charset: &'static Encoding, output: &mut BoundedBuffer) -> Result<(), Error> {
     let is_utf16 = charset == UTF_16BE || charset == UTF_16LE;
     let mut decoder = charset.new_decoder_without_bom_handling();
-    let mut piece = [0; PIECE];
+    let mut chunk = [0; CHUNK_BYTES];
     let mut rest = body;
     loop {
-        let (outcome, read, written) = decoder.decode_to_utf8_without_replacement(rest, &mut piece, true);
-        out.push(&piece[..written])?;
+        let (outcome, read, written) = decoder.decode_to_utf8_without_replacement(rest, &mut chunk, true);
+        output.push(&chunk[..written])?;
         rest = &rest[read..];
         match outcome {
             DecoderResult::InputEmpty => return Ok(()),
             DecoderResult::OutputFull => {}
-            DecoderResult::Malformed(..) if is_utf16 => out.push(HALF_PAIR)?,
+            DecoderResult::Malformed(..) if is_utf16 => output.push(LONE_SURROGATE)?,
             DecoderResult::Malformed(..) => return Err(Error::NotUtf8),
         }
     }
 }
 
-fn from_utf32(body: &[u8], unit: fn([u8; 4]) -> u32, out: &mut BoundedBuffer) -> Result<(), Error> {
+fn decode_utf32(body: &[u8], unit: fn([u8; 4]) -> u32, output: &mut BoundedBuffer) -> Result<(), Error> {
     let (units, rest) = body.as_chunks::<4>();
     if !rest.is_empty() {
         return Err(Error::NotUtf8);
     }
     for bytes in units {
         match unit(*bytes) {
-            0xd800..=0xdfff => out.push(HALF_PAIR)?,
+            0xd800..=0xdfff => output.push(LONE_SURROGATE)?,
             code => {
                 let character = char::from_u32(code).ok_or(Error::NotUtf8)?;
-                out.push(character.encode_utf8(&mut [0; 4]).as_bytes())?;
+                output.push(character.encode_utf8(&mut [0; 4]).as_bytes())?;
             }
         }
     }
@@ -265,8 +274,8 @@ mod tests {
     }
 
     fn decode(of: &[(HeaderName, &'static str)], body: &[u8]) -> Result<Vec<u8>, Error> {
-        let mut hold = Budget::from_mib(1).new_reservation(None, None, true);
-        BodyEncoding::from_headers(&headers(of))?.decode(body.to_vec(), CAP, &mut hold)
+        let mut reservation = Budget::from_mib(1).new_reservation(None, None, true);
+        BodyEncoding::from_headers(&headers(of))?.decode(body.to_vec(), CAP, &mut reservation)
     }
 
     fn coded(coding: &'static str, body: &[u8]) -> Result<Vec<u8>, Error> {
@@ -330,12 +339,12 @@ mod tests {
         let bomb = gzip(&vec![b' '; 64 << 20]);
         assert!(bomb.len() < CAP + (1 << 10));
         let budget = Budget::from_mib(1);
-        let mut hold = budget.new_reservation(None, None, true);
+        let mut reservation = budget.new_reservation(None, None, true);
         let encoding = BodyEncoding { coding: Some(ContentCoding::Gzip), charset: None };
-        assert_eq!(encoding.decode(bomb.clone(), CAP, &mut hold), Err(Error::TooLarge { limit: CAP }));
-        assert!(hold.weight() <= 2 * CAP as u64, "{}", hold.weight());
-        hold.release();
-        let refused = encoding.decode(bomb, usize::MAX, &mut hold);
+        assert_eq!(encoding.decode(bomb.clone(), CAP, &mut reservation), Err(Error::TooLarge { limit: CAP }));
+        assert!(reservation.weight() <= 2 * CAP as u64, "{}", reservation.weight());
+        reservation.release();
+        let refused = encoding.decode(bomb, usize::MAX, &mut reservation);
         assert!(matches!(refused, Err(Error::BudgetExhausted(_))), "{refused:?}");
         assert!(encoding.decoded_size(100) > 100_000, "it is worked on beside the requests of others");
     }
@@ -343,12 +352,12 @@ mod tests {
     #[test]
     fn the_reservation_follows_the_bytes() {
         let (budget, text) = (Budget::from_mib(1), vec![b' '; CAP]);
-        let mut hold = budget.new_reservation(None, None, true);
+        let mut reservation = budget.new_reservation(None, None, true);
         let body = gzip(&text);
-        assert_eq!(hold.try_grow(body.capacity() as u64), Ok(()));
+        assert_eq!(reservation.try_grow(body.capacity() as u64), Ok(()));
         let encoding = BodyEncoding { coding: Some(ContentCoding::Gzip), charset: None };
-        let decoded = encoding.decode(body, CAP, &mut hold).expect("within the cap");
-        assert_eq!(hold.weight(), decoded.capacity() as u64);
+        let decoded = encoding.decode(body, CAP, &mut reservation).expect("within the cap");
+        assert_eq!(reservation.weight(), decoded.capacity() as u64);
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::Error;
 
 /// The number of consecutive outages that open the breaker.
-const TOLERATED: u32 = 5;
+const FAILURE_THRESHOLD: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// The circuit breaker of one tenant.
 #[derive(Debug, Default)]
@@ -17,10 +17,10 @@ pub(super) struct Breaker(Mutex<BreakerState>);
 
 #[derive(Debug, Default)]
 struct BreakerState {
-    outages: u32,
+    consecutive_outages: u32,
     /// Until when the breaker is open; afterwards one trial call is allowed.
-    until: Option<Instant>,
-    trying: bool,
+    open_until: Option<Instant>,
+    is_trial_running: bool,
 }
 
 /// The permission to make one call. Dropping it without an outcome (the caller left) counts for
@@ -35,12 +35,14 @@ impl Breaker {
     /// Admits a call, unless the breaker is open or a trial call is in progress.
     pub(super) fn check(&self, now: Instant) -> Result<BreakerPermit<'_>, Error> {
         let mut state = self.state();
-        let Some(until) = state.until else { return Ok(BreakerPermit { breaker: self, is_trial: false }) };
-        if now < until || state.trying {
+        let Some(until) = state.open_until else {
+            return Ok(BreakerPermit { breaker: self, is_trial: false });
+        };
+        if now < until || state.is_trial_running {
             let retry_after = until.saturating_duration_since(now).max(FIRST_PAUSE);
             return Err(Error::CircuitOpen { retry_after });
         }
-        state.trying = true;
+        state.is_trial_running = true;
         Ok(BreakerPermit { breaker: self, is_trial: true })
     }
 
@@ -64,12 +66,12 @@ impl BreakerPermit<'_> {
     pub(super) fn record_outage(self, now: Instant) {
         let mut state = self.breaker.state();
         // Calls in flight when the breaker opened fail together and count once.
-        if state.until.is_some() && !self.is_trial {
+        if state.open_until.is_some() && !self.is_trial {
             return;
         }
-        state.outages = state.outages.saturating_add(1);
-        if state.outages >= TOLERATED {
-            state.until = Some(now + pause_after(state.outages));
+        state.consecutive_outages = state.consecutive_outages.saturating_add(1);
+        if state.consecutive_outages >= FAILURE_THRESHOLD {
+            state.open_until = Some(now + pause_after(state.consecutive_outages));
         }
     }
 }
@@ -77,14 +79,14 @@ impl BreakerPermit<'_> {
 impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
         if self.is_trial {
-            self.breaker.state().trying = false;
+            self.breaker.state().is_trial_running = false;
         }
     }
 }
 
-fn pause_after(outages: u32) -> Duration {
-    let doublings = outages.saturating_sub(TOLERATED).min(8);
-    (FIRST_PAUSE * (1 << doublings)).min(LONGEST_PAUSE)
+fn pause_after(consecutive_outages: u32) -> Duration {
+    let doublings = consecutive_outages.saturating_sub(FAILURE_THRESHOLD).min(8);
+    (FIRST_PAUSE * (1 << doublings)).min(MAX_PAUSE)
 }
 
 #[cfg(test)]
@@ -105,7 +107,7 @@ mod tests {
     #[test]
     fn outages_in_a_row_open_it_and_one_call_tries_after_the_pause() {
         let (breaker, clock) = (Breaker::default(), clock());
-        fail(&breaker, TOLERATED, clock.monotonic());
+        fail(&breaker, FAILURE_THRESHOLD, clock.monotonic());
         assert!(matches!(breaker.check(clock.monotonic()), Err(Error::CircuitOpen { .. })));
 
         clock.advance(FIRST_PAUSE);
@@ -118,15 +120,16 @@ mod tests {
     #[test]
     fn an_answer_between_outages_starts_the_count_anew() {
         let (breaker, now) = (Breaker::default(), clock().monotonic());
-        fail(&breaker, TOLERATED - 1, now);
+        fail(&breaker, FAILURE_THRESHOLD - 1, now);
         breaker.check(now).expect("closed").record_success();
-        fail(&breaker, TOLERATED - 1, now);
+        fail(&breaker, FAILURE_THRESHOLD - 1, now);
         assert!(breaker.check(now).is_ok());
     }
 
     #[test]
     fn pauses_grow_up_to_half_a_minute() {
-        let pauses: Vec<u64> = (TOLERATED..TOLERATED + 7).map(|n| pause_after(n).as_secs()).collect();
+        let pauses: Vec<u64> =
+            (FAILURE_THRESHOLD..FAILURE_THRESHOLD + 7).map(|n| pause_after(n).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
     }
 
@@ -142,7 +145,7 @@ mod tests {
     #[test]
     fn a_trial_whose_caller_goes_away_leaves_the_place_to_the_next() {
         let (breaker, clock) = (Breaker::default(), clock());
-        fail(&breaker, TOLERATED, clock.monotonic());
+        fail(&breaker, FAILURE_THRESHOLD, clock.monotonic());
         clock.advance(FIRST_PAUSE);
         drop(breaker.check(clock.monotonic()).expect("the trial"));
         assert!(breaker.check(clock.monotonic()).is_ok());

@@ -10,12 +10,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Error;
 
 /// How long a call waits for a place.
-const WAIT: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// The bulkhead of one tenant. It outlives reloads; a lowered limit takes effect as calls end.
 #[derive(Debug)]
 pub(super) struct Bulkhead {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     limit: Mutex<usize>,
     /// Places removed by a lowered limit while calls still occupied them.
     owed: Arc<AtomicUsize>,
@@ -31,7 +31,7 @@ pub(super) struct BulkheadPermit {
 impl Bulkhead {
     /// Creates a bulkhead without places.
     pub(super) fn with_no_permits() -> Self {
-        Self { places: Arc::new(Semaphore::new(0)), limit: Mutex::new(0), owed: Arc::default() }
+        Self { permits: Arc::new(Semaphore::new(0)), limit: Mutex::new(0), owed: Arc::default() }
     }
 
     /// Changes the limit.
@@ -41,7 +41,7 @@ impl Bulkhead {
             self.grow(limit - *current);
         } else {
             let surplus = *current - limit;
-            let taken = self.places.forget_permits(surplus);
+            let taken = self.permits.forget_permits(surplus);
             self.owed.fetch_add(surplus - taken, Ordering::AcqRel);
         }
         *current = limit;
@@ -52,14 +52,14 @@ impl Bulkhead {
             .owed
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |owed| Some(owed.saturating_sub(by)))
             .map_or(0, |owed| owed.min(by));
-        self.places.add_permits(by - forgiven);
+        self.permits.add_permits(by - forgiven);
     }
 
     /// Takes a place, waiting for one for up to a second.
     pub(super) async fn acquire(&self) -> Result<BulkheadPermit, Error> {
-        let permit = match self.places.clone().try_acquire_owned() {
+        let permit = match self.permits.clone().try_acquire_owned() {
             Ok(permit) => permit,
-            Err(_) => tokio::time::timeout(WAIT, self.places.clone().acquire_owned())
+            Err(_) => tokio::time::timeout(MAX_WAIT, self.permits.clone().acquire_owned())
                 .await
                 .map_err(|_| Error::Busy)?
                 .expect("nobody closes this semaphore"),
@@ -92,37 +92,37 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_full_bulkhead_waits_a_second_then_refuses() {
         let bulkhead = bulkhead(1);
-        let place = bulkhead.acquire().await.expect("the first place");
-        let (refused, ()) = tokio::join!(bulkhead.acquire(), tokio::time::sleep(WAIT / 2));
+        let permit = bulkhead.acquire().await.expect("the first place");
+        let (refused, ()) = tokio::join!(bulkhead.acquire(), tokio::time::sleep(MAX_WAIT / 2));
         assert_eq!(refused.err(), Some(Error::Busy));
-        drop(place);
+        drop(permit);
         assert!(bulkhead.acquire().await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_waiting_call_takes_the_place_that_becomes_free() {
         let bulkhead = bulkhead(1);
-        let place = bulkhead.acquire().await.expect("the first place");
-        let leave = async {
+        let permit = bulkhead.acquire().await.expect("the first place");
+        let release_permit = async {
             tokio::task::yield_now().await;
-            drop(place);
+            drop(permit);
         };
-        let (entered, ()) = tokio::join!(bulkhead.acquire(), leave);
+        let (entered, ()) = tokio::join!(bulkhead.acquire(), release_permit);
         assert!(entered.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lowered_limit_takes_effect_as_calls_end() {
         let bulkhead = bulkhead(3);
-        let mut places = Vec::new();
+        let mut permits = Vec::new();
         for _ in 0..3 {
-            places.push(bulkhead.acquire().await.expect("a place"));
+            permits.push(bulkhead.acquire().await.expect("a place"));
         }
         bulkhead.resize(1);
-        places.pop();
-        places.pop();
+        permits.pop();
+        permits.pop();
         assert!(bulkhead.acquire().await.is_err(), "two of three ended, but one is the new limit");
-        places.pop();
+        permits.pop();
         let _place = bulkhead.acquire().await.expect("the one place");
         assert!(bulkhead.acquire().await.is_err());
     }

@@ -34,10 +34,10 @@ pub(super) trait RefreshScheduler: fmt::Debug + Send + Sync {
 /// The client of one revision of a tenant.
 #[derive(Debug)]
 pub struct BackendClient {
-    route: Arc<ClientInner>,
+    inner: Arc<ClientInner>,
     refresher: OnceLock<Arc<dyn RefreshScheduler>>,
     /// Stops background work when the client is dropped.
-    _gone: DropGuard,
+    _close_on_drop: DropGuard,
 }
 
 /// The part of a client that background fetches hold. It does not keep the client alive, so that
@@ -54,12 +54,12 @@ pub(super) struct ClientInner {
     user_header: Option<HeaderName>,
     answer_cap: usize,
     context_ttl: Duration,
-    lasting: Arc<BackendState>,
+    state: Arc<BackendState>,
     backend: Digest,
     /// Serializes fetches of the context.
-    flight: tokio::sync::Mutex<()>,
-    landed: Mutex<RefreshResult>,
-    gone: CancellationToken,
+    refresh_lock: tokio::sync::Mutex<()>,
+    last_refresh: Mutex<RefreshResult>,
+    closed: CancellationToken,
 }
 
 /// The number of context fetches so far and the outcome of the last one.
@@ -71,21 +71,21 @@ struct RefreshResult {
 }
 
 impl BackendClient {
-    /// Creates the client of one revision of a tenant. `lasting` is passed on from revision to
+    /// Creates the client of one revision of a tenant. `state` is passed on from revision to
     /// revision.
     pub fn new(
         pool: Pool,
         spec: &BackendSpec,
         limits: &LimitsSpec,
         context_ttl: Duration,
-        lasting: Arc<BackendState>,
+        state: Arc<BackendState>,
     ) -> Self {
         let backend = backend_fingerprint(&spec.context);
-        lasting.switch_backend(backend);
-        lasting.bulkhead.resize(limits.concurrent_calls.max(1));
-        let gone = CancellationToken::new();
+        state.switch_backend(backend);
+        state.bulkhead.resize(limits.concurrent_calls.max(1));
+        let closed = CancellationToken::new();
         let origin: Arc<str> = template_origin(&spec.context.url).into();
-        let route = ClientInner {
+        let inner = ClientInner {
             share: pool.origin_share(&origin),
             origin,
             connections: pool.connections(spec.http2),
@@ -94,13 +94,13 @@ impl BackendClient {
             user_header: spec.user_header.clone(),
             answer_cap: limits.max_response_bytes,
             context_ttl,
-            lasting,
+            state,
             backend,
-            flight: tokio::sync::Mutex::new(()),
-            landed: Mutex::new(RefreshResult { count: 0, outcome: Ok(Weak::new()) }),
-            gone: gone.clone(),
+            refresh_lock: tokio::sync::Mutex::new(()),
+            last_refresh: Mutex::new(RefreshResult { count: 0, outcome: Ok(Weak::new()) }),
+            closed: closed.clone(),
         };
-        Self { route: Arc::new(route), refresher: OnceLock::new(), _gone: gone.drop_guard() }
+        Self { inner: Arc::new(inner), refresher: OnceLock::new(), _close_on_drop: closed.drop_guard() }
     }
 
     /// Makes one call, subject to bulkhead, circuit breaker, deadline and size limit, and resends
@@ -114,7 +114,7 @@ impl BackendClient {
         arguments: &TemplateValues,
         call: &CallContext,
     ) -> Result<BackendResponse, Error> {
-        self.route.call(spec, arguments, call, self.route.answer_cap).await
+        self.inner.call(spec, arguments, call, self.inner.answer_cap).await
     }
 
     /// Returns the semantic context.
@@ -127,25 +127,25 @@ impl BackendClient {
     /// # Errors
     /// The fault of the fetch, if there is no context to fall back on.
     pub async fn context(&self, call: &CallContext) -> Result<Arc<SemanticContext>, Error> {
-        let Some(kept) = self.route.cached_context() else { return self.route.refresh(call).await };
-        if self.route.is_fresh(&kept) || self.request_refresh() {
-            return Ok(kept.context);
+        let Some(cached) = self.inner.cached_context() else { return self.inner.refresh(call).await };
+        if self.inner.is_fresh(&cached) || self.request_refresh() {
+            return Ok(cached.context);
         }
-        Ok(self.route.refresh(call).await.unwrap_or(kept.context))
+        Ok(self.inner.refresh(call).await.unwrap_or(cached.context))
     }
 
     /// Returns the cached context without calling the backend. A stale one is refreshed in the
     /// background, and so is one that had no room if there is room now.
     pub fn cached_context(&self) -> Option<Arc<SemanticContext>> {
-        let kept = self.route.cached_context();
-        let is_due = match &kept {
-            Some(kept) => !self.route.is_fresh(kept),
-            None => self.route.has_room_again(),
+        let cached = self.inner.cached_context();
+        let is_due = match &cached {
+            Some(cached) => !self.inner.is_fresh(cached),
+            None => self.inner.has_room_again(),
         };
         if is_due {
             self.request_refresh();
         }
-        kept.map(|kept| kept.context)
+        cached.map(|cached| cached.context)
     }
 
     /// Runs a computation over a response of `bytes` bytes.
@@ -159,28 +159,28 @@ impl BackendClient {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        self.route.lasting.offloader.run(bytes, deadline, work).await
+        self.inner.state.offloader.run(bytes, deadline, work).await
     }
 
     /// Creates an empty reservation for data derived from an answer, within the shares of the
     /// tenant and of the caller's network.
     pub fn new_reservation(&self, call: &CallContext) -> Reservation {
-        self.route.pool.response_budget().new_reservation(call)
+        self.inner.pool.response_budget().new_reservation(call)
     }
 
     /// Restores a context from before a restart, unless there is a newer one. It counts as stale.
     pub fn restore_context(&self, context: JsonDocument) {
-        self.route.restore_context(context);
+        self.inner.restore_context(context);
     }
 
     /// Returns why the backend degrades its tenant, if the last call failed because of it.
     pub fn degradation(&self) -> Option<Degradation> {
-        let (fault, since) = self.route.lasting.fault()?;
-        Some(Degradation { reason: fault.to_string(), since })
+        let (failure, since) = self.inner.state.failure()?;
+        Some(Degradation { reason: failure.to_string(), since })
     }
 
     pub(super) fn inner(&self) -> &Arc<ClientInner> {
-        &self.route
+        &self.inner
     }
 
     /// Registers the refresher that fetches the context in the background from now on.
@@ -197,24 +197,24 @@ impl BackendClient {
 impl ClientInner {
     /// Fetches the context. Concurrent callers share one fetch and its outcome.
     pub(super) async fn refresh(&self, call: &CallContext) -> Result<Arc<SemanticContext>, Error> {
-        let seen = self.landed().count;
-        let _flight = self.by(call.deadline, async { Ok(self.flight.lock().await) }).await?;
-        let landed = self.landed();
-        if landed.count != seen
-            && let Some(context) = landed.outcome?.upgrade()
+        let seen = self.last_refresh().count;
+        let _guard = self.with_deadline(call.deadline, async { Ok(self.refresh_lock.lock().await) }).await?;
+        let last = self.last_refresh();
+        if last.count != seen
+            && let Some(context) = last.outcome?.upgrade()
         {
             return Ok(context);
         }
         let fetched = self.fetch(call).await;
         let outcome = fetched.as_ref().map(Arc::downgrade).map_err(Clone::clone);
-        *self.landed.lock().expect("no holder of this lock panics") =
-            RefreshResult { count: landed.count + 1, outcome };
+        *self.last_refresh.lock().expect("no holder of this lock panics") =
+            RefreshResult { count: last.count + 1, outcome };
         fetched
     }
 
     /// Completes when the client is dropped.
     pub(super) async fn closed(&self) {
-        self.gone.cancelled().await;
+        self.closed.cancelled().await;
     }
 
     /// Returns the origin of the context.
@@ -228,7 +228,7 @@ impl ClientInner {
     }
 
     pub(super) fn cached_context(&self) -> Option<CachedContext> {
-        self.lasting.cached_context(self.backend)
+        self.state.cached_context(self.backend)
     }
 
     pub(super) fn restore_context(&self, context: JsonDocument) {
@@ -239,7 +239,7 @@ impl ClientInner {
 
     /// Returns whether the last context had no room in memory and would have some now.
     fn has_room_again(&self) -> bool {
-        self.pool.context_cache().has_room_again(&self.lasting.context)
+        self.pool.context_cache().has_room_again(&self.state.context)
     }
 
     /// Keeps a context, if there is room for it.
@@ -251,24 +251,24 @@ impl ClientInner {
     ) -> Arc<SemanticContext> {
         let document = document.into_shrunk();
         let fetched = FetchedContext { backend: self.backend, document, fetched_at, reservation };
-        self.lasting.keep_context(self.pool.context_cache(), fetched, self.pool.tenant().cloned())
+        self.state.keep_context(self.pool.context_cache(), fetched, self.pool.tenant().cloned())
     }
 
     pub(super) fn has_fresh_context(&self) -> bool {
-        self.cached_context().is_some_and(|kept| self.is_fresh(&kept))
+        self.cached_context().is_some_and(|cached| self.is_fresh(&cached))
     }
 
-    fn is_fresh(&self, kept: &CachedContext) -> bool {
+    fn is_fresh(&self, cached: &CachedContext) -> bool {
         let now = self.pool.clock().monotonic();
-        kept.fetched_at.is_some_and(|fetched| now.saturating_duration_since(fetched) < self.context_ttl)
+        cached.fetched_at.is_some_and(|fetched| now.saturating_duration_since(fetched) < self.context_ttl)
     }
 
     async fn fetch(&self, call: &CallContext) -> Result<Arc<SemanticContext>, Error> {
         // The context is the tenant's, so its fetch carries no user and counts for no network.
-        let ours = CallContext { user: None, network: None, ..call.clone() };
+        let internal_call = CallContext { user: None, network: None, ..call.clone() };
         let cap = self.answer_cap.min(CONTEXT_BYTES);
         let context = self.context.clone();
-        let fetched = self.call(&context, &TemplateValues::new(), &ours, cap).await;
+        let fetched = self.call(&context, &TemplateValues::new(), &internal_call, cap).await;
         if let Err(refused @ (Error::Refused { .. } | Error::TooLarge { .. })) = &fetched {
             // A single question may be refused, but a refused context means a wrong configuration.
             self.record_health(Some(refused.clone()));
@@ -285,30 +285,30 @@ impl ClientInner {
         cap: usize,
     ) -> Result<BackendResponse, Error> {
         let started = self.pool.clock().monotonic();
-        let outcome = self.guarded(spec, arguments, call, cap).await;
+        let outcome = self.call_guarded(spec, arguments, call, cap).await;
         let elapsed = self.pool.clock().monotonic().saturating_duration_since(started);
         let class = outcome.as_ref().map_or_else(Error::class, |_| "ok");
         self.pool.metrics().record_backend_call(class, elapsed);
         outcome
     }
 
-    async fn guarded(
+    async fn call_guarded(
         &self,
         spec: &CallSpec,
         arguments: &TemplateValues,
         call: &CallContext,
         cap: usize,
     ) -> Result<BackendResponse, Error> {
-        let outgoing = BackendRequest::render(spec, arguments, call, self.user_header.as_ref())?;
-        let leave = self.lasting.breaker.check(self.pool.clock().monotonic())?;
-        let _place = self.by(call.deadline, self.lasting.bulkhead.acquire()).await?;
-        let _connection = self.pool.reserve_call(self.share_for(&outgoing))?;
-        let outcome = self.by(call.deadline, self.ask(outgoing, cap, spec, call)).await;
+        let request = BackendRequest::render(spec, arguments, call, self.user_header.as_ref())?;
+        let breaker_permit = self.state.breaker.check(self.pool.clock().monotonic())?;
+        let _place = self.with_deadline(call.deadline, self.state.bulkhead.acquire()).await?;
+        let _connection = self.pool.reserve_call(self.share_for(&request))?;
+        let outcome = self.with_deadline(call.deadline, self.send(request, cap, spec, call)).await;
         match &outcome {
-            Err(error) if error.is_outage() => leave.record_outage(self.pool.clock().monotonic()),
+            Err(error) if error.is_outage() => breaker_permit.record_outage(self.pool.clock().monotonic()),
             // Nothing was sent, so this says nothing about the backend.
             Err(Error::AddressRefused | Error::BadRequest) => {}
-            _ => leave.record_success(),
+            _ => breaker_permit.record_success(),
         }
         match &outcome {
             Ok(_) => self.record_health(None),
@@ -318,36 +318,36 @@ impl ClientInner {
         outcome
     }
 
-    fn share_for(&self, outgoing: &BackendRequest) -> Arc<BudgetShare> {
-        let origin = outgoing.origin();
+    fn share_for(&self, request: &BackendRequest) -> Arc<BudgetShare> {
+        let origin = request.origin();
         if *origin == *self.origin { self.share.clone() } else { self.pool.origin_share(&origin) }
     }
 
-    async fn ask(
+    async fn send(
         &self,
-        outgoing: BackendRequest,
+        request: BackendRequest,
         cap: usize,
         spec: &CallSpec,
         call: &CallContext,
     ) -> Result<BackendResponse, Error> {
-        let response = exchange(&self.connections, self.pool.clock(), outgoing).await?;
-        let hold = self.pool.response_budget().new_reservation(call);
-        let unread = answer::receive(response, cap, spec, hold, self.pool.clock().now()).await?;
-        self.lasting.offloader.run(unread.size(), call.deadline, move || unread.parse()).await?
+        let response = exchange(&self.connections, self.pool.clock(), request).await?;
+        let reservation = self.pool.response_budget().new_reservation(call);
+        let unread = answer::receive(response, cap, spec, reservation, self.pool.clock().now()).await?;
+        self.state.offloader.run(unread.size(), call.deadline, move || unread.parse()).await?
     }
 
-    fn record_health(&self, fault: Option<Error>) {
-        if self.lasting.record_health(self.backend, fault, self.pool.clock().now()) {
+    fn record_health(&self, failure: Option<Error>) {
+        if self.state.record_health(self.backend, failure, self.pool.clock().now()) {
             self.pool.notify_health_changed();
         }
     }
 
-    fn landed(&self) -> RefreshResult {
-        self.landed.lock().expect("no holder of this lock panics").clone()
+    fn last_refresh(&self) -> RefreshResult {
+        self.last_refresh.lock().expect("no holder of this lock panics").clone()
     }
 
     /// Bounds `work` by a deadline.
-    fn by<T>(
+    fn with_deadline<T>(
         &self,
         deadline: Instant,
         work: impl Future<Output = Result<T, Error>>,

@@ -33,12 +33,12 @@ use super::proxies::Proxies;
 use crate::base::dns::{self, DnsResolver};
 
 /// The timeout for opening a connection, from name resolution to TLS handshake.
-const CONNECT: Duration = Duration::from_secs(3);
-/// The timeout for opening a tunnel through a proxy. The rest of [`CONNECT`] is left for the
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The timeout for opening a tunnel through a proxy. The rest of [`CONNECT_TIMEOUT`] is left for the
 /// backend's TLS handshake in it, so that an error can say which of the two did not answer.
-const TUNNEL: Duration = Duration::from_millis(2400);
+const TUNNEL_TIMEOUT: Duration = Duration::from_millis(2400);
 /// The longest one of several addresses may take before the next is tried.
-const ONE_ADDRESS: Duration = Duration::from_millis(1200);
+const ADDRESS_TIMEOUT: Duration = Duration::from_millis(1200);
 
 /// The reasons why a connection could not be opened, as far as callers distinguish them.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub(super) enum ConnectError {
     Forbidden,
     #[error("the host has no address: {0}")]
     NoAddress(#[from] dns::LookupError),
-    #[error("the connection took longer than {} s", CONNECT.as_secs())]
+    #[error("the connection took longer than {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut,
     #[error("the URL names no host")]
     NoHost,
@@ -60,7 +60,7 @@ pub(super) enum ConnectError {
 }
 
 impl ConnectError {
-    fn of_proxy(fault: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    fn from_proxy_error(fault: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         let fault = fault.into();
         // A status of 407: the library's error has it only in its message.
         if fault.to_string().contains("authorization required") {
@@ -91,13 +91,13 @@ struct ConnectTarget {
 impl BackendConnector {
     /// Creates a connector that speaks HTTP/1.1. `tls` defines which certificates are trusted.
     pub(super) fn new(guard: AddressGuard, tls: ClientConfig, proxies: Proxies) -> Self {
-        let http1 = Arc::new(speaking(tls, &["http/1.1"]));
+        let http1 = Arc::new(with_alpn(tls, &["http/1.1"]));
         Self { guard: Arc::new(guard), proxies: Arc::new(proxies), backend: http1.clone(), http1 }
     }
 
     /// Returns a connector that also offers HTTP/2 in ALPN.
     pub(super) fn with_http2(&self) -> Self {
-        let backend = Arc::new(speaking((*self.http1).clone(), &["h2", "http/1.1"]));
+        let backend = Arc::new(with_alpn((*self.http1).clone(), &["h2", "http/1.1"]));
         Self { backend, ..self.clone() }
     }
 
@@ -106,12 +106,12 @@ impl BackendConnector {
     }
 
     async fn open(self, uri: Uri) -> Result<TokioIo<BackendStream>, ConnectError> {
-        let target = ConnectTarget::of(&uri)?;
+        let target = ConnectTarget::from_uri(&uri)?;
         match self.proxies.proxy_for(&uri) {
             Some(proxy) => self.open_through(&proxy, uri, &target).await,
             None => {
-                let stream = self.connect(&self.permitted(&target).await?).await?;
-                self.finish(Box::new(stream), &target).await
+                let stream = self.connect(&self.resolve_permitted(&target).await?).await?;
+                self.finish_handshake(Box::new(stream), &target).await
             }
         }
         .map(TokioIo::new)
@@ -124,31 +124,33 @@ impl BackendConnector {
         uri: Uri,
         target: &ConnectTarget,
     ) -> Result<BackendStream, ConnectError> {
-        if !self.guard.trusts_a_proxy_with(&target.host, target.port) {
+        if !self.guard.permits_proxying(&target.host, target.port) {
             return Err(ConnectError::Forbidden);
         }
         if !target.is_tls {
-            let reached = self.reach(proxy.uri().clone()).await.map_err(ConnectError::of_proxy)?;
+            let reached =
+                self.connect_to_proxy(proxy.uri().clone()).await.map_err(ConnectError::from_proxy_error)?;
             return Ok(BackendStream { is_proxied: true, ..reached.into_inner() });
         }
         let mut tunnel = Tunnel::new(proxy.uri().clone(), ProxyConnector(self.clone()));
         if let Some(auth) = proxy.basic_auth() {
             tunnel = tunnel.with_auth(auth.clone());
         }
-        let opened = tokio::time::timeout(TUNNEL, tunnel.call(uri)).await;
-        let opened = opened.map_err(ConnectError::of_proxy)?.map_err(ConnectError::of_proxy)?;
-        self.finish(Box::new(opened.into_inner()), target).await
+        let opened = tokio::time::timeout(TUNNEL_TIMEOUT, tunnel.call(uri)).await;
+        let opened =
+            opened.map_err(ConnectError::from_proxy_error)?.map_err(ConnectError::from_proxy_error)?;
+        self.finish_handshake(Box::new(opened.into_inner()), target).await
     }
 
     /// Connects to the proxy itself; its address is the operator's and not checked.
-    async fn reach(self, proxy: Uri) -> Result<TokioIo<BackendStream>, ConnectError> {
-        let target = ConnectTarget::of(&proxy)?;
+    async fn connect_to_proxy(self, proxy: Uri) -> Result<TokioIo<BackendStream>, ConnectError> {
+        let target = ConnectTarget::from_uri(&proxy)?;
         let stream = self.connect(&self.resolve(&target).await?).await?;
-        let asking = Self { backend: self.http1.clone(), ..self };
-        asking.finish(Box::new(stream), &target).await.map(TokioIo::new)
+        let connector = Self { backend: self.http1.clone(), ..self };
+        connector.finish_handshake(Box::new(stream), &target).await.map(TokioIo::new)
     }
 
-    async fn finish(
+    async fn finish_handshake(
         &self,
         stream: Box<dyn ByteStream>,
         target: &ConnectTarget,
@@ -163,8 +165,8 @@ impl BackendConnector {
     }
 
     /// Returns the permitted addresses of a host, in the resolver's order (RFC 6724).
-    async fn permitted(&self, target: &ConnectTarget) -> Result<Vec<SocketAddr>, ConnectError> {
-        if !self.guard.knows(&target.host) {
+    async fn resolve_permitted(&self, target: &ConnectTarget) -> Result<Vec<SocketAddr>, ConnectError> {
+        if !self.guard.may_permit(&target.host) {
             return Err(ConnectError::Forbidden);
         }
         let found = self.resolve(target).await?.into_iter();
@@ -179,9 +181,9 @@ impl BackendConnector {
 
     async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
         let mut last = ConnectError::TimedOut;
-        let patience = if addresses.len() == 1 { CONNECT } else { ONE_ADDRESS };
+        let timeout = if addresses.len() == 1 { CONNECT_TIMEOUT } else { ADDRESS_TIMEOUT };
         for &address in addresses {
-            match tokio::time::timeout(patience, TcpStream::connect(address)).await {
+            match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     stream.set_nodelay(true)?;
                     return Ok(stream);
@@ -195,13 +197,13 @@ impl BackendConnector {
 }
 
 /// Returns the configuration with these ALPN protocols (RFC 7301).
-fn speaking(mut tls: ClientConfig, protocols: &[&str]) -> ClientConfig {
+fn with_alpn(mut tls: ClientConfig, protocols: &[&str]) -> ClientConfig {
     tls.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     tls
 }
 
 impl ConnectTarget {
-    fn of(uri: &Uri) -> Result<Self, ConnectError> {
+    fn from_uri(uri: &Uri) -> Result<Self, ConnectError> {
         let host = uri.host().ok_or(ConnectError::NoHost)?.trim_matches(['[', ']']).to_owned();
         let is_tls = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
@@ -223,7 +225,7 @@ impl Service<Uri> for BackendConnector {
     fn call(&mut self, target: Uri) -> Self::Future {
         let opening = self.clone().open(target);
         Box::pin(async {
-            tokio::time::timeout(CONNECT, opening).await.unwrap_or(Err(ConnectError::TimedOut))
+            tokio::time::timeout(CONNECT_TIMEOUT, opening).await.unwrap_or(Err(ConnectError::TimedOut))
         })
     }
 }
@@ -242,7 +244,7 @@ impl Service<Uri> for ProxyConnector {
     }
 
     fn call(&mut self, proxy: Uri) -> Self::Future {
-        Box::pin(self.0.clone().reach(proxy))
+        Box::pin(self.0.clone().connect_to_proxy(proxy))
     }
 }
 

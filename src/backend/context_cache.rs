@@ -23,7 +23,7 @@ use crate::telemetry::metrics::Metrics;
 /// What a kept context takes besides its text: a digest for models, and its places in the maps.
 const OVERHEAD_BYTES: u64 = 3 << 10;
 /// How often the log says that contexts have no room.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(3600);
+const LOG_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// A tenant's semantic context: the backend's document, and what is derived from it.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ struct CacheShared {
     index: Mutex<ContextIndex>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    complaint: LogLimiter,
+    log_limiter: LogLimiter,
 }
 
 /// The slots that have a context, from the smallest to the largest context.
@@ -120,7 +120,7 @@ struct SlotContent {
     /// The weight under which the index lists the slot; 0 if it does not.
     weight: u64,
     /// The weight of the last context if there was no room for it; else 0.
-    missing: u64,
+    rejected_weight: u64,
 }
 
 impl SemanticContext {
@@ -164,12 +164,12 @@ impl SemanticContext {
     }
 
     fn weight(&self) -> u64 {
-        weight_of(&self.document)
+        base_weight(&self.document)
     }
 }
 
 /// Returns the weight of a context from which only a digest is derived yet.
-fn weight_of(document: &JsonDocument) -> u64 {
+fn base_weight(document: &JsonDocument) -> u64 {
     OVERHEAD_BYTES + document.capacity() as u64
 }
 
@@ -178,8 +178,8 @@ impl ContextCache {
     pub(super) fn new(budget: Arc<Budget>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let memory = budget.new_reservation(None, None, true);
         let index = Mutex::new(ContextIndex { slots: BTreeMap::new(), memory });
-        let complaint = LogLimiter::new(COMPLAINT_INTERVAL);
-        Self(Arc::new(CacheShared { budget, index, clock, metrics, complaint }))
+        let log_limiter = LogLimiter::new(LOG_INTERVAL);
+        Self(Arc::new(CacheShared { budget, index, clock, metrics, log_limiter }))
     }
 
     /// Puts a context into a tenant's slot in place of the last one, and returns it. If there is no
@@ -190,11 +190,11 @@ impl ContextCache {
         fetched: FetchedContext,
         tenant: Option<Arc<str>>,
     ) -> Arc<SemanticContext> {
-        let weight = weight_of(&fetched.document);
+        let weight = base_weight(&fetched.document);
         let mut index = self.index();
         let _replaced = index.remove(&slot.0);
         let Some(dropped) = self.make_room(&mut index, weight, weight) else {
-            slot.0.content().missing = weight;
+            slot.0.content().rejected_weight = weight;
             drop(index);
             self.report_unkept(tenant.as_deref());
             return Arc::new(SemanticContext::unkept(fetched));
@@ -202,9 +202,9 @@ impl ContextCache {
         let FetchedContext { backend, document, fetched_at, reservation } = fetched;
         let memory = ContextMemory::Kept { cache: self.clone(), cell: Arc::downgrade(&slot.0) };
         let context = Arc::new(SemanticContext::new(document, memory));
-        index.list(ListedSlot { cell: Arc::clone(&slot.0), tenant }, weight);
+        index.insert_listing(ListedSlot { cell: Arc::clone(&slot.0), tenant }, weight);
         let mut content = slot.0.content();
-        content.missing = 0;
+        content.rejected_weight = 0;
         content.context = Some(CachedContext { context: Arc::clone(&context), fetched_at, backend });
         drop((content, index, reservation));
         self.report_dropped(&dropped);
@@ -213,8 +213,8 @@ impl ContextCache {
 
     /// Returns whether the last context of a slot had no room and would have some now.
     pub(super) fn has_room_again(&self, slot: &ContextSlot) -> bool {
-        let missing = slot.0.content().missing;
-        missing != 0 && missing <= self.free()
+        let rejected_weight = slot.0.content().rejected_weight;
+        rejected_weight != 0 && rejected_weight <= self.free()
     }
 
     fn reserve_derived(&self, cell: &Arc<SlotCell>, context: &SemanticContext, bytes: usize) -> bool {
@@ -222,7 +222,7 @@ impl ContextCache {
         if !cell.content().has(context) {
             return false;
         }
-        let Some((slot, before)) = index.unlist(cell) else { return false };
+        let Some((slot, before)) = index.remove_listing(cell) else { return false };
         let weight = context.weight() + bytes as u64;
         let dropped = self.make_room(&mut index, weight.saturating_sub(before), weight);
         match &dropped {
@@ -259,7 +259,7 @@ impl ContextCache {
     fn report_unkept(&self, tenant: Option<&str>) {
         self.0.metrics.record_budget_rejection("contexts", Exhausted::Budget.reason());
         tracing::debug!(tenant, "a semantic context is not kept for want of memory");
-        let Some(unsaid) = self.0.complaint.check(self.0.clock.monotonic()) else { return };
+        let Some(unsaid) = self.0.log_limiter.check(self.0.clock.monotonic()) else { return };
         tracing::warn!(
             tenant,
             unsaid,
@@ -276,7 +276,7 @@ impl ContextCache {
 
 impl ContextIndex {
     /// Lists a slot whose context weighs this much. The caller has made room.
-    fn list(&mut self, slot: ListedSlot, weight: u64) {
+    fn insert_listing(&mut self, slot: ListedSlot, weight: u64) {
         self.resize(slot, 0, weight);
     }
 
@@ -286,18 +286,18 @@ impl ContextIndex {
         let grown = self.memory.try_grow(weight.saturating_sub(before));
         debug_assert_eq!(grown, Ok(()), "room was made under the same lock");
         slot.cell.content().weight = weight;
-        self.slots.insert(Rank::of(&slot.cell, weight), slot);
+        self.slots.insert(Rank::new(&slot.cell, weight), slot);
     }
 
     /// Takes a slot from the list. The memory of its context stays counted.
-    fn unlist(&mut self, cell: &Arc<SlotCell>) -> Option<(ListedSlot, u64)> {
+    fn remove_listing(&mut self, cell: &Arc<SlotCell>) -> Option<(ListedSlot, u64)> {
         let weight = std::mem::take(&mut cell.content().weight);
-        self.slots.remove(&Rank::of(cell, weight)).map(|slot| (slot, weight))
+        self.slots.remove(&Rank::new(cell, weight)).map(|slot| (slot, weight))
     }
 
     /// Empties a slot and returns what it had.
     fn remove(&mut self, cell: &Arc<SlotCell>) -> Option<DroppedContext> {
-        let (slot, weight) = self.unlist(cell)?;
+        let (slot, weight) = self.remove_listing(cell)?;
         self.memory.shrink(weight);
         let context = cell.content().context.take();
         Some(DroppedContext { tenant: slot.tenant, weight, _context: context })
@@ -306,13 +306,13 @@ impl ContextIndex {
     /// Empties a slot to the benefit of another, and returns what it had.
     fn drop_context(&mut self, cell: &Arc<SlotCell>) -> Option<DroppedContext> {
         let dropped = self.remove(cell)?;
-        cell.content().missing = dropped.weight;
+        cell.content().rejected_weight = dropped.weight;
         Some(dropped)
     }
 }
 
 impl Rank {
-    fn of(cell: &Arc<SlotCell>, weight: u64) -> Self {
+    fn new(cell: &Arc<SlotCell>, weight: u64) -> Self {
         Self { weight, cell: Arc::as_ptr(cell).addr() }
     }
 }
@@ -327,7 +327,7 @@ impl ContextSlot {
     pub(super) fn clear(&self) {
         let context = {
             let mut content = self.0.content();
-            content.missing = 0;
+            content.rejected_weight = 0;
             content.context.as_ref().map(|kept| Arc::clone(&kept.context))
         };
         if let Some(ContextMemory::Kept { cache, .. }) = context.as_deref().map(|context| &context.memory) {

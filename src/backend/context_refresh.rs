@@ -26,13 +26,13 @@ use crate::store::ContextStore;
 
 /// The number of fetches that may start at once: half of them for one origin, the last fifth for
 /// contexts that were not tried before.
-const FAST: u64 = 16;
-/// A fetch that takes longer than this is slow; `SLOW` of them may continue, divided likewise.
-const FAST_TIME: Duration = Duration::from_secs(3);
-const SLOW: u64 = 64;
+const MAX_FAST: u64 = 16;
+/// A fetch that takes longer than this is slow; `MAX_SLOW` of them may continue, divided likewise.
+const FAST_TIMEOUT: Duration = Duration::from_secs(3);
+const MAX_SLOW: u64 = 64;
 /// The timeout of one fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
-const PAUSES: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(600));
+const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(600));
 
 /// The scheduler of background fetches. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ struct RefreshQueue {
 struct FetchSlot {
     queue: Arc<RefreshQueue>,
     origin: Arc<str>,
-    hold: Reservation,
+    reservation: Reservation,
 }
 
 /// A scheduled fetch.
@@ -86,16 +86,16 @@ impl ContextRefresher {
         let queue = Arc::new(RefreshQueue {
             due: Mutex::default(),
             job_added: Notify::new(),
-            fast: Budget::new(FAST),
-            slow: Budget::new(SLOW),
+            fast: Budget::new(MAX_FAST),
+            slow: Budget::new(MAX_SLOW),
             parked: Mutex::default(),
             slot_freed: Notify::new(),
             clock,
             store,
         });
-        let (running, spawner) = (queue.clone(), tasks.clone());
+        let (shared, spawner) = (queue.clone(), tasks.clone());
         let run = move || {
-            let (queue, tasks) = (running.clone(), spawner.clone());
+            let (queue, tasks) = (shared.clone(), spawner.clone());
             async move {
                 let soft = tasks.soft().clone();
                 soft.run_until_cancelled(queue.run(&tasks)).await;
@@ -175,14 +175,15 @@ impl RefreshQueue {
     ) -> Option<(RefreshJob, FetchSlot)> {
         loop {
             // Subscribed before checking, so that no freed place goes unnoticed.
-            let freed = self.slot_freed.notified();
+            let slot_freed = self.slot_freed.notified();
             {
                 // A freed place unparks jobs after it is returned, so parking under this lock is
                 // never missed.
                 let mut parked = self.parked();
                 match self.reserve_slot(&self.fast, &job, client.origin()) {
-                    Ok(hold) => {
-                        let slot = FetchSlot { queue: self.clone(), origin: client.origin().clone(), hold };
+                    Ok(reservation) => {
+                        let slot =
+                            FetchSlot { queue: self.clone(), origin: client.origin().clone(), reservation };
                         return Some((job, slot));
                     }
                     Err(Exhausted::Origin) => {
@@ -193,7 +194,7 @@ impl RefreshQueue {
                     Err(_) => {}
                 }
             }
-            freed.await;
+            slot_freed.await;
         }
     }
 
@@ -204,8 +205,8 @@ impl RefreshQueue {
         origin: &Arc<str>,
     ) -> Result<Reservation, Exhausted> {
         let share = slots.share(Consumer::Origin(origin.clone()));
-        let mut hold = slots.new_reservation(Some(share), None, job.failures == 0);
-        hold.try_grow(1).map(|()| hold)
+        let mut reservation = slots.new_reservation(Some(share), None, job.failures == 0);
+        reservation.try_grow(1).map(|()| reservation)
     }
 
     /// Reschedules the next parked job of an origin.
@@ -252,20 +253,20 @@ impl RefreshQueue {
         }
     }
 
-    /// Runs a fetch. One that exceeds `FAST_TIME` continues in the slow pool, if that has room.
+    /// Runs a fetch. One that exceeds `FAST_TIMEOUT` continues in the slow pool, if that has room.
     async fn fetch_in_slot(
         &self,
         client: &ClientInner,
         job: &RefreshJob,
         slot: FetchSlot,
     ) -> Result<(), Error> {
-        let mut warming = std::pin::pin!(self.refresh_and_save(client, job));
-        if let Ok(outcome) = tokio::time::timeout(FAST_TIME, &mut warming).await {
+        let mut refresh = std::pin::pin!(self.refresh_and_save(client, job));
+        if let Ok(outcome) = tokio::time::timeout(FAST_TIMEOUT, &mut refresh).await {
             return outcome;
         }
         let _slow = self.reserve_slot(&self.slow, job, client.origin()).map_err(|_| Error::TimedOut)?;
         drop(slot);
-        warming.await
+        refresh.await
     }
 
     async fn refresh_and_save(&self, client: &ClientInner, job: &RefreshJob) -> Result<(), Error> {
@@ -316,7 +317,7 @@ impl RefreshQueue {
 
 impl Drop for FetchSlot {
     fn drop(&mut self) {
-        self.hold.release();
+        self.reservation.release();
         self.queue.unpark(&self.origin);
         self.queue.slot_freed.notify_waiters();
     }
@@ -325,7 +326,7 @@ impl Drop for FetchSlot {
 /// Returns the pause after `failures` failures: doubling from 5 s to 10 minutes, less up to a fifth
 /// at random, so that tenants of one backend do not retry in step.
 fn pause_after(failures: u32, [chance]: [u8; 1]) -> Duration {
-    let whole = PAUSES.pause_after(failures);
+    let whole = RETRY_BACKOFF.pause_after(failures);
     whole - whole.mul_f64(f64::from(chance) / 256.0 / 5.0)
 }
 

@@ -71,7 +71,7 @@ pub enum Error {
     #[error("the question is too long to be part of a URL of at most {limit} characters")]
     UrlTooLong { limit: usize },
     /// Other responses occupy the memory for responses.
-    #[error("the answers in progress use all the memory that is allowed for {}", whose(*.0))]
+    #[error("the answers in progress use all the memory that is allowed for {}", exhausted_share(*.0))]
     BudgetExhausted(Exhausted),
     #[error("the search service sent a redirect to another host")]
     RedirectRefused,
@@ -294,7 +294,7 @@ fn is_overrun(error: &(dyn StdError + 'static)) -> bool {
     causes(error).any(|cause| cause.is::<UselessTraffic>() || cause.downcast_ref().is_some_and(in_io))
 }
 
-fn whose(exhausted: Exhausted) -> &'static str {
+fn exhausted_share(exhausted: Exhausted) -> &'static str {
     match exhausted {
         Exhausted::Tenant => "one tenant's answers",
         Exhausted::Client | Exhausted::Network => "answers to one caller",

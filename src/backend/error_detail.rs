@@ -5,41 +5,43 @@ use crate::base::json::{JsonDocument, JsonKind, JsonLimits, JsonNode, JsonString
 use crate::base::text::{beginning, clip};
 use crate::spec::CallSpec;
 
-const LONGEST: usize = 200;
+const MAX_CHARS: usize = 200;
 /// Members that usually carry the reason (FastAPI, Express, Spring, RFC 9457).
-const NAMES: [&str; 6] = ["detail", "message", "error", "error_description", "title", "msg"];
+const REASON_MEMBERS: [&str; 6] = ["detail", "message", "error", "error_description", "title", "msg"];
 /// Error bodies are short, and deeper ones than serde_json reads are ignored.
 const LIMITS: JsonLimits = JsonLimits { bytes: 64 << 10, depth: 120, values: usize::MAX };
 /// The number of bytes of a reason that are examined.
-const LOOKED_AT: usize = 8 << 10;
+const MAX_EXAMINED_BYTES: usize = 8 << 10;
 
 /// Returns the reason given by a JSON error document, if there is one.
 pub(super) fn extract_detail(body: Vec<u8>, spec: &CallSpec) -> Option<String> {
     let document = JsonDocument::parse(body, &LIMITS).ok()?;
-    let text = reason(document.root(), 0)?;
-    let (text, _) = text.prefix(LOOKED_AT);
+    let text = find_reason(document.root(), 0)?;
+    let (text, _) = text.prefix(MAX_EXAMINED_BYTES);
     let text = text.as_ref();
     if text.contains('<') && text.contains('>') {
         return None;
     }
-    Some(shorten(&one_line(&without_secrets(text, spec)))).filter(|text| !text.is_empty())
+    Some(shorten(&to_one_line(&redact_secrets(text, spec)))).filter(|text| !text.is_empty())
 }
 
 /// Finds the reason in `{"detail": "…"}`, `{"error": {"message": "…"}}` or `{"detail": [{"msg":
 /// "…"}]}`.
-fn reason(value: JsonNode<'_>, depth: usize) -> Option<JsonString<'_>> {
+fn find_reason(value: JsonNode<'_>, depth: usize) -> Option<JsonString<'_>> {
     match value.kind() {
         JsonKind::String if depth > 0 => value.string().filter(|text| !text.decode().trim().is_empty()),
-        JsonKind::Object if depth < 4 => {
-            value.get_many(&NAMES).into_iter().flatten().find_map(|member| reason(member, depth + 1))
-        }
-        JsonKind::Array if depth < 4 => value.items().next().and_then(|item| reason(item, depth + 1)),
+        JsonKind::Object if depth < 4 => value
+            .get_many(&REASON_MEMBERS)
+            .into_iter()
+            .flatten()
+            .find_map(|member| find_reason(member, depth + 1)),
+        JsonKind::Array if depth < 4 => value.items().next().and_then(|item| find_reason(item, depth + 1)),
         _ => None,
     }
 }
 
 /// Redacts the secrets that were sent, since backends tend to echo them.
-fn without_secrets(text: &str, spec: &CallSpec) -> String {
+fn redact_secrets(text: &str, spec: &CallSpec) -> String {
     let mut text = text.to_owned();
     for (_, secret) in spec.headers.iter() {
         let secret = secret.expose();
@@ -53,14 +55,14 @@ fn without_secrets(text: &str, spec: &CallSpec) -> String {
     text
 }
 
-fn one_line(text: &str) -> String {
+fn to_one_line(text: &str) -> String {
     let printable: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     printable.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn shorten(text: &str) -> String {
-    match beginning(text, LONGEST) {
-        Some(start) => clip(start, LONGEST - 1),
+    match beginning(text, MAX_CHARS) {
+        Some(start) => clip(start, MAX_CHARS - 1),
         None => text.to_owned(),
     }
 }
@@ -115,6 +117,6 @@ mod tests {
     #[test]
     fn a_long_reason_is_cut() {
         let long = format!(r#"{{"message": "{}"}}"#, "ö".repeat(500));
-        assert_eq!(sentence(&long).map(|text| text.chars().count()), Some(LONGEST));
+        assert_eq!(sentence(&long).map(|text| text.chars().count()), Some(MAX_CHARS));
     }
 }

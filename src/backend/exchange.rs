@@ -21,24 +21,24 @@ use crate::base::clock::Clock;
 use crate::base::error_chain::causes;
 use crate::base::random;
 
-const RETRIES: usize = 2;
-const REDIRECTS: usize = 3;
+const MAX_RETRIES: usize = 2;
+const MAX_REDIRECTS: usize = 3;
 /// A connection that closes later than this after a request did not close for having been idle.
-const RACE: Duration = Duration::from_secs(1);
+const IDLE_CLOSE_WINDOW: Duration = Duration::from_secs(1);
 
 /// Sends the request and follows redirects until there is a final response. The caller sets the
 /// deadline.
 pub(super) async fn exchange(
     connections: &Connections,
     clock: &dyn Clock,
-    mut outgoing: BackendRequest,
+    mut request: BackendRequest,
 ) -> Result<Response<ResponseBody>, Error> {
-    for _ in 0..=REDIRECTS {
-        let response = send(connections, clock, &outgoing).await?;
+    for _ in 0..=MAX_REDIRECTS {
+        let response = send(connections, clock, &request).await?;
         if !is_redirect(response.status()) {
             return Ok(response);
         }
-        outgoing.uri = redirect_target(&outgoing, &response)?;
+        request.uri = redirect_target(&request, &response)?;
     }
     Err(Error::Refused { status: 302, detail: Some("it redirects too many times".into()) })
 }
@@ -48,29 +48,30 @@ pub(super) async fn exchange(
 async fn send(
     connections: &Connections,
     clock: &dyn Clock,
-    outgoing: &BackendRequest,
+    request: &BackendRequest,
 ) -> Result<Response<ResponseBody>, Error> {
-    let mut over = ConnectionChoice::Pooled;
+    let mut choice = ConnectionChoice::Pooled;
     for attempt in 0.. {
         let started = clock.monotonic();
-        let error = match connections.send(outgoing.to_http_request(), over).await {
+        let error = match connections.send(request.to_http_request(), choice).await {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
-        let fault = TransportFailure::of(&error, clock.monotonic().saturating_duration_since(started));
+        let failure =
+            TransportFailure::from_error(&error, clock.monotonic().saturating_duration_since(started));
         tracing::debug!(
-            backend = outgoing.origin(),
+            backend = request.origin(),
             attempt,
-            fault = fault.error.class(),
-            cause = deepest(&error),
+            fault = failure.error.class(),
+            cause = root_cause(&error),
             "backend call failed"
         );
-        match fault.again {
-            RetryDecision::AfterDelay if attempt < RETRIES => tokio::time::sleep(jitter()).await,
-            RetryDecision::OnNewConnection if over == ConnectionChoice::Pooled => {
-                over = ConnectionChoice::Fresh
+        match failure.retry {
+            RetryDecision::AfterDelay if attempt < MAX_RETRIES => tokio::time::sleep(jitter()).await,
+            RetryDecision::OnNewConnection if choice == ConnectionChoice::Pooled => {
+                choice = ConnectionChoice::Fresh
             }
-            _ => return Err(fault.error),
+            _ => return Err(failure.error),
         }
     }
     unreachable!("the loop ends at the last attempt")
@@ -84,7 +85,7 @@ fn jitter() -> Duration {
 /// The classification of a transport error.
 struct TransportFailure {
     error: Error,
-    again: RetryDecision,
+    retry: RetryDecision,
 }
 
 /// Whether and how a request is resent.
@@ -100,29 +101,30 @@ enum RetryDecision {
 
 impl TransportFailure {
     /// Classifies an error. `waited` is how long the attempt took.
-    fn of(error: &legacy::Error, waited: Duration) -> Self {
+    fn from_error(error: &legacy::Error, waited: Duration) -> Self {
         let connect = causes(error).find_map(|cause| cause.downcast_ref::<ConnectError>());
-        if let Some(fault) = connect {
-            return Self::of_connect(fault);
+        if let Some(failure) = connect {
+            return Self::from_connect_error(failure);
         }
         // Canceled: the connection closed before hyper took the request from its queue.
         let canceled =
             causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(|e| e.is_canceled());
         if error.is_connect() || canceled {
-            return Self { error: Error::Unreachable, again: RetryDecision::AfterDelay };
+            return Self { error: Error::Unreachable, retry: RetryDecision::AfterDelay };
         }
-        let was_not_processed = is_refused_by_http2(error) || (waited < RACE && is_reused_and_silent(error));
-        let again = if was_not_processed { RetryDecision::OnNewConnection } else { RetryDecision::Never };
-        Self { error: Error::from_response_error(error), again }
+        let was_not_processed =
+            is_refused_by_http2(error) || (waited < IDLE_CLOSE_WINDOW && is_reused_and_silent(error));
+        let retry = if was_not_processed { RetryDecision::OnNewConnection } else { RetryDecision::Never };
+        Self { error: Error::from_response_error(error), retry }
     }
 
-    fn of_connect(fault: &ConnectError) -> Self {
-        let (error, again) = match fault {
+    fn from_connect_error(failure: &ConnectError) -> Self {
+        let (error, retry) = match failure {
             ConnectError::Forbidden => (Error::AddressRefused, RetryDecision::Never),
             ConnectError::NoHost => (Error::BadRequest, RetryDecision::Never),
             ConnectError::NoAddress(_) | ConnectError::TimedOut => (Error::Unreachable, RetryDecision::Never),
             ConnectError::ProxyLogin => (Error::ProxyLogin, RetryDecision::Never),
-            ConnectError::Proxy(cause) if causes(&**cause).any(is_connect_of_ours) => {
+            ConnectError::Proxy(cause) if causes(&**cause).any(is_local_connect_failure) => {
                 (Error::GatewayBusy, RetryDecision::Never)
             }
             ConnectError::Proxy(_) => (Error::ProxyRefused, RetryDecision::Never),
@@ -132,31 +134,31 @@ impl TransportFailure {
                     (Error::OnlyHttp2, RetryDecision::Never)
                 }
                 Some(_) => (Error::NoTls, RetryDecision::Never),
-                None if is_ours(error) => (Error::GatewayBusy, RetryDecision::Never),
+                None if is_local_exhaustion(error) => (Error::GatewayBusy, RetryDecision::Never),
                 None => (Error::Unreachable, RetryDecision::AfterDelay),
             },
         };
-        Self { error, again }
+        Self { error, retry }
     }
 }
 
 /// Whether this machine lacks the resources for a connection: files, ports or memory.
-fn is_ours(error: &io::Error) -> bool {
+fn is_local_exhaustion(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
-    Errno::from_io_error(error).is_some_and(|error| ours.contains(&error))
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    Errno::from_io_error(error).is_some_and(|error| exhausted.contains(&error))
 }
 
-fn is_connect_of_ours(cause: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(cause.downcast_ref(), Some(ConnectError::Io(error)) if is_ours(error))
+fn is_local_connect_failure(cause: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(cause.downcast_ref(), Some(ConnectError::Io(error)) if is_local_exhaustion(error))
 }
 
 /// Whether the peer guarantees that it did not process the request: it refused the stream, or its
 /// GOAWAY excludes the stream (RFC 9113 sections 6.8 and 8.7).
 fn is_refused_by_http2(error: &legacy::Error) -> bool {
     causes(error).filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|error| {
-        let is_going = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
-        error.is_remote() && (is_going || error.reason() == Some(h2::Reason::REFUSED_STREAM))
+        let is_shutdown = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        error.is_remote() && (is_shutdown || error.reason() == Some(h2::Reason::REFUSED_STREAM))
     })
 }
 
@@ -171,7 +173,7 @@ fn is_reused_and_silent(error: &legacy::Error) -> bool {
     extensions.get::<Arc<ConnectionMeter>>().is_some_and(|meter| meter.is_reused_and_silent())
 }
 
-fn deepest(error: &legacy::Error) -> String {
+fn root_cause(error: &legacy::Error) -> String {
     causes(error).last().map(ToString::to_string).unwrap_or_default()
 }
 

@@ -12,26 +12,26 @@ use super::error::{Error, UselessTraffic};
 
 /// The maximum of useless bytes on a connection that carries one call at a time: a response head
 /// (64 KiB at most), interim responses before it, and read-ahead of the body.
-const IDLE_BYTES: u64 = 1 << 20;
+const MAX_IDLE_BYTES: u64 = 1 << 20;
 /// The same where calls share the connection: more data can wait in their HTTP/2 windows.
-const IDLE_BYTES_OF_MANY: u64 = 16 << 20;
+const MAX_SHARED_IDLE_BYTES: u64 = 16 << 20;
 /// The maximum of reads in a row that yield nothing useful.
-const IDLE_READS: u64 = 1 << 14;
+const MAX_IDLE_READS: u64 = 1 << 14;
 
 /// The allowance of work for the pieces of one response, in addition to the work its bytes justify;
 /// about a quarter of a second.
-const EFFORT: u64 = 1 << 18;
+const BASE_EFFORT: u64 = 1 << 18;
 /// The extra cost of a piece that had to be waited for: a wake-up and a read.
-const WAIT: u64 = 4;
+const WAIT_COST: u64 = 4;
 /// The number of bytes that justify one piece.
-const BYTES_A_PIECE: u64 = 16;
+const BYTES_PER_CHUNK: u64 = 16;
 
 /// The meter of one connection, updated by the connection and read by the calls on it.
 #[derive(Debug)]
 pub(super) struct ConnectionMeter {
     idle_bytes_limit: u64,
     /// Whether calls share the connection, so that a write belongs to no particular one.
-    carries_many: bool,
+    is_shared: bool,
     /// Requests started on the connection.
     requests: AtomicU32,
     /// Whether anything was read since the last write.
@@ -44,18 +44,18 @@ pub(super) struct ConnectionMeter {
 impl ConnectionMeter {
     /// Creates the meter of a connection that carries one call at a time.
     pub(super) fn exclusive() -> Self {
-        Self::new(IDLE_BYTES, false)
+        Self::new(MAX_IDLE_BYTES, false)
     }
 
     /// Creates the meter of a connection that calls share.
     pub(super) fn multiplexed() -> Self {
-        Self::new(IDLE_BYTES_OF_MANY, true)
+        Self::new(MAX_SHARED_IDLE_BYTES, true)
     }
 
-    fn new(idle_bytes_limit: u64, carries_many: bool) -> Self {
+    fn new(idle_bytes_limit: u64, is_shared: bool) -> Self {
         Self {
             idle_bytes_limit,
-            carries_many,
+            is_shared,
             requests: AtomicU32::new(0),
             is_answering: AtomicBool::new(true),
             idle_bytes: AtomicU64::new(0),
@@ -65,7 +65,7 @@ impl ConnectionMeter {
 
     /// Records a write. The first write after a read starts the next request.
     pub(super) fn on_write(&self) {
-        if !self.carries_many && self.is_answering.swap(false, Ordering::AcqRel) {
+        if !self.is_shared && self.is_answering.swap(false, Ordering::AcqRel) {
             self.requests.fetch_add(1, Ordering::AcqRel);
             self.on_progress();
         }
@@ -79,7 +79,7 @@ impl ConnectionMeter {
         self.is_answering.store(true, Ordering::Release);
         let read = self.idle_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
         let reads = self.idle_reads.fetch_add(1, Ordering::AcqRel) + 1;
-        match read > self.idle_bytes_limit || reads > IDLE_READS {
+        match read > self.idle_bytes_limit || reads > MAX_IDLE_READS {
             true => Err(io::Error::other(UselessTraffic)),
             false => Ok(()),
         }
@@ -113,9 +113,9 @@ impl ReadEffort {
     /// # Errors
     /// [`Error::TooFragmented`] if there are far too many pieces for their bytes.
     pub(super) fn add_chunk(&mut self, bytes: usize, waited: bool) -> Result<(), Error> {
-        self.spent += if waited { 1 + WAIT } else { 1 };
+        self.spent += if waited { 1 + WAIT_COST } else { 1 };
         self.bytes += bytes as u64;
-        match self.spent > EFFORT + self.bytes / BYTES_A_PIECE {
+        match self.spent > BASE_EFFORT + self.bytes / BYTES_PER_CHUNK {
             true => Err(Error::TooFragmented),
             false => Ok(()),
         }
@@ -144,12 +144,12 @@ mod tests {
         let meter = ConnectionMeter::multiplexed();
         for _ in 0..3 {
             meter.on_write();
-            meter.on_read(IDLE_BYTES).expect("less than may wait in its windows");
+            meter.on_read(MAX_IDLE_BYTES).expect("less than may wait in its windows");
         }
         meter.on_write();
         assert!(!meter.is_reused_and_silent());
         assert!(
-            (0..20).any(|_| meter.on_read(IDLE_BYTES).is_err()),
+            (0..20).any(|_| meter.on_read(MAX_IDLE_BYTES).is_err()),
             "what is written makes nothing of it useful"
         );
     }
@@ -158,16 +158,16 @@ mod tests {
     fn what_is_of_no_use_ends_a_connection_and_what_is_of_use_never() {
         let meter = ConnectionMeter::exclusive();
         for _ in 0..1000 {
-            meter.on_read(IDLE_BYTES).expect("of use");
+            meter.on_read(MAX_IDLE_BYTES).expect("of use");
             meter.on_progress();
         }
-        meter.on_read(IDLE_BYTES).expect("as much as may be");
+        meter.on_read(MAX_IDLE_BYTES).expect("as much as may be");
         let error = meter.on_read(1).expect_err("too much");
         assert!(error.get_ref().is_some_and(|cause| cause.is::<UselessTraffic>()));
 
         let meter = ConnectionMeter::exclusive();
-        let failed = (0..IDLE_READS + 1).position(|_| meter.on_read(1).is_err());
-        assert_eq!(failed, Some(IDLE_READS as usize));
+        let failed = (0..MAX_IDLE_READS + 1).position(|_| meter.on_read(1).is_err());
+        assert_eq!(failed, Some(MAX_IDLE_READS as usize));
     }
 
     #[test]

@@ -10,9 +10,9 @@ use super::Error;
 
 /// The size from which work goes to a blocking thread; below it, the work is quicker than the
 /// switch.
-const LARGE: usize = 128 << 10;
+const OFFLOAD_BYTES: usize = 128 << 10;
 /// How long a piece of work waits for its turn.
-const WAIT: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// The queue for one tenant's long computations. It occupies one thread, however many there are.
 #[derive(Debug, Clone)]
@@ -29,16 +29,16 @@ impl Offloader {
         T: Send + 'static,
         F: FnOnce() -> T + Send + 'static,
     {
-        if bytes < LARGE {
+        if bytes < OFFLOAD_BYTES {
             return Ok(work());
         }
-        let turn = tokio::time::timeout(WAIT, Arc::clone(&self.0).acquire_owned());
-        let turn = tokio::time::timeout_at(deadline.into(), turn).await.map_err(|_| Error::TimedOut)?;
-        let turn = turn.map_err(|_| Error::Busy)?.expect("nobody closes this semaphore");
+        let permit = tokio::time::timeout(MAX_WAIT, Arc::clone(&self.0).acquire_owned());
+        let permit = tokio::time::timeout_at(deadline.into(), permit).await.map_err(|_| Error::TimedOut)?;
+        let permit = permit.map_err(|_| Error::Busy)?.expect("nobody closes this semaphore");
         // The turn lasts as long as the work, even if its caller no longer waits.
         let working = tokio::task::spawn_blocking(move || {
             let done = work();
-            drop(turn);
+            drop(permit);
             done
         });
         Ok(working.await.unwrap_or_else(|error| resume_unwind(error.into_panic())))

@@ -34,19 +34,19 @@ use crate::telemetry::metrics::Metrics;
 
 /// How long an idle connection is kept. Common servers close theirs after five seconds (uvicorn,
 /// Node); keeping one longer loses requests that cross the close on the wire.
-const IDLE: Duration = Duration::from_secs(4);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// The memory of kept contexts unless [`Pool::with_context_budget`] is given another.
-const DEFAULT_CONTEXTS_MIB: usize = 256;
-const IDLE_PER_ORIGIN: usize = 64;
+const DEFAULT_CONTEXT_MIB: usize = 256;
+const MAX_IDLE_PER_ORIGIN: usize = 64;
 /// The maximum number of calls in flight over all tenants, each on a connection of its own; half of
 /// it for one origin. A fifth of the open-files limit applies if lower, which leaves the rest to
 /// clients.
-const MOST_CALLS: u64 = 8192;
-const FEWEST_CALLS: u64 = 16;
+const MAX_CALLS: u64 = 8192;
+const MIN_CALLS: u64 = 16;
 const MAX_HEADERS_BYTES: usize = 64 << 10;
 /// The interval of HTTP/2 pings, and the time without an answer after which a connection is dead.
-const PING_EVERY: Duration = Duration::from_secs(20);
-const PING_PATIENCE: Duration = Duration::from_secs(10);
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The connection pool of the process. Refuses to connect to forbidden addresses. Cheap to clone.
 #[derive(Clone)]
@@ -82,8 +82,8 @@ impl Pool {
         metrics: Arc<Metrics>,
     ) -> Self {
         let http1 = Connections::new(&connector);
-        let calls = Budget::new(most_calls());
-        let contexts = Budget::from_mib(DEFAULT_CONTEXTS_MIB);
+        let calls = Budget::new(max_calls());
+        let contexts = Budget::from_mib(DEFAULT_CONTEXT_MIB);
         let contexts = ContextCache::new(contexts, Arc::clone(&clock), Arc::clone(&metrics));
         let health = watch::Sender::new(0);
         let shared = Arc::new(PoolShared { connector, http1, calls, clock, metrics, health });
@@ -161,9 +161,9 @@ impl Pool {
     /// # Errors
     /// [`Error::GatewayBusy`] if the process or the origin has its maximum of calls in flight.
     pub(super) fn reserve_call(&self, origin: Arc<BudgetShare>) -> Result<Reservation, Error> {
-        let mut place = self.shared.calls.new_reservation(Some(origin), None, true);
-        place.try_grow(1).map_err(|_| Error::GatewayBusy)?;
-        Ok(place)
+        let mut reservation = self.shared.calls.new_reservation(Some(origin), None, true);
+        reservation.try_grow(1).map_err(|_| Error::GatewayBusy)?;
+        Ok(reservation)
     }
 
     pub(super) fn clock(&self) -> &dyn Clock {
@@ -183,7 +183,7 @@ pub(super) struct Connections(Arc<HttpClients>);
 
 struct HttpClients {
     /// Reuses idle connections.
-    kept: HttpClient,
+    pooled: HttpClient,
     /// Opens a new connection for each request and does not keep it.
     fresh: HttpClient,
     connector: BackendConnector,
@@ -199,7 +199,7 @@ pub(super) enum ConnectionChoice {
 impl Connections {
     fn new(connector: &BackendConnector) -> Self {
         Self(Arc::new(HttpClients {
-            kept: client(connector, IDLE_PER_ORIGIN),
+            pooled: client(connector, MAX_IDLE_PER_ORIGIN),
             fresh: client(connector, 0),
             connector: connector.clone(),
         }))
@@ -209,13 +209,13 @@ impl Connections {
     pub(super) async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
-        over: ConnectionChoice,
+        choice: ConnectionChoice,
     ) -> Result<Response<ResponseBody>, legacy::Error> {
         if let Some(auth) = self.0.connector.proxies().authorization(request.uri()) {
             request.headers_mut().insert(PROXY_AUTHORIZATION, auth);
         }
-        let http = match over {
-            ConnectionChoice::Pooled => &self.0.kept,
+        let http = match choice {
+            ConnectionChoice::Pooled => &self.0.pooled,
             ConnectionChoice::Fresh => &self.0.fresh,
         };
         let response = http.request(request).await?;
@@ -231,12 +231,12 @@ fn client(connector: &BackendConnector, idle: usize) -> HttpClient {
     legacy::Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(idle)
         .http1_max_buf_size(MAX_HEADERS_BYTES)
         .http2_max_header_list_size(MAX_HEADERS_BYTES as u32)
-        .http2_keep_alive_interval(PING_EVERY)
-        .http2_keep_alive_timeout(PING_PATIENCE)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
         .build(connector.clone())
 }
 
@@ -252,7 +252,7 @@ impl fmt::Debug for Pool {
     }
 }
 
-fn most_calls() -> u64 {
+fn max_calls() -> u64 {
     let files = getrlimit(Resource::Nofile).current;
-    files.map_or(MOST_CALLS, |files| (files / 5).clamp(FEWEST_CALLS, MOST_CALLS))
+    files.map_or(MAX_CALLS, |files| (files / 5).clamp(MIN_CALLS, MAX_CALLS))
 }

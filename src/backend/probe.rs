@@ -16,40 +16,39 @@ use crate::spec::{TemplateValues, TenantSpec, ToolKind, UrlTemplate};
 /// A question that any dataset can answer cheaply.
 const QUESTION: &str = "How many rows are there?";
 
-/// Fetches the context and asks each search tool one harmless question, each within `patience`.
+/// Fetches the context and asks each search tool one harmless question, each within `timeout`.
 ///
 /// Returns one finding per call: a notice that describes the response, or an error that says what
 /// to do. Neither keys nor values of the data are shown.
-pub async fn probe(pool: &Pool, spec: &TenantSpec, patience: Duration) -> Vec<Diagnostic> {
-    let lasting = Arc::new(BackendState::new());
-    let client =
-        BackendClient::new(pool.clone(), &spec.backend, &spec.limits, spec.cache.context_ttl, lasting);
-    let call = || CallContext::internal(pool.clock().monotonic() + patience);
+pub async fn probe(pool: &Pool, spec: &TenantSpec, timeout: Duration) -> Vec<Diagnostic> {
+    let state = Arc::new(BackendState::new());
+    let client = BackendClient::new(pool.clone(), &spec.backend, &spec.limits, spec.cache.context_ttl, state);
+    let call = || CallContext::internal(pool.clock().monotonic() + timeout);
     let mut findings = Vec::new();
 
     let started = pool.clock().monotonic();
     let context = client.context(&call()).await;
     let url = &spec.backend.context.url;
-    let seen = ProbeOutcome::new(
+    let outcome = ProbeOutcome::new(
         pool,
         "context",
         url,
         started,
-        context.as_deref().map(|context| keys(context.document().root())),
+        context.as_deref().map(|context| describe_shape(context.document().root())),
     );
-    findings.push(seen.finding("live-context").await);
+    findings.push(outcome.finding("live-context").await);
 
     for tool in spec.tools.iter().filter(|tool| tool.kind == ToolKind::Search) {
         let started = pool.clock().monotonic();
-        let answer = client.call(&tool.call, &question(), &call()).await;
-        let answer = answer.as_ref().map(|answer| keys(answer.document.root()));
-        let seen = ProbeOutcome::new(pool, &tool.name, &tool.call.url, started, answer);
-        findings.push(seen.finding("live-search").await);
+        let answer = client.call(&tool.call, &sample_arguments(), &call()).await;
+        let answer = answer.as_ref().map(|answer| describe_shape(answer.document.root()));
+        let outcome = ProbeOutcome::new(pool, &tool.name, &tool.call.url, started, answer);
+        findings.push(outcome.finding("live-search").await);
     }
     findings
 }
 
-fn question() -> TemplateValues {
+fn sample_arguments() -> TemplateValues {
     TemplateValues::from_iter([("query".to_owned(), json!(QUESTION)), ("limit".to_owned(), json!(1))])
 }
 
@@ -83,7 +82,9 @@ impl<'a> ProbeOutcome<'a> {
             None => origin,
         };
         match &self.answer {
-            Ok(keys) => Diagnostic::notice(code, format!("{what}: {origin} answered {after} with {keys}")),
+            Ok(describe_shape) => {
+                Diagnostic::notice(code, format!("{what}: {origin} answered {after} with {describe_shape}"))
+            }
             Err(error) => {
                 let (message, help) = self.explain(error).await;
                 Diagnostic::error(code, format!("{what}: {message} ({origin}, {after})")).help(help)
@@ -97,7 +98,7 @@ impl<'a> ProbeOutcome<'a> {
         let plain = || (error.to_string(), error.advice().to_owned());
         let (Error::Unreachable, None, Some(url)) = (error, self.proxy(), &self.url) else { return plain() };
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return plain() };
-        match DnsResolver::global().lookup(unbracketed(host)).await {
+        match DnsResolver::global().lookup(strip_brackets(host)).await {
             Err(LookupError::TimedOut) => (
                 format!("the DNS lookup of {host} took too long"),
                 "check this machine's name servers (/etc/resolv.conf)".to_owned(),
@@ -109,11 +110,11 @@ impl<'a> ProbeOutcome<'a> {
                     .to_owned(),
             ),
             Ok(addresses) => {
-                let at =
+                let target =
                     addresses.first().map_or(host.to_owned(), |&ip| SocketAddr::new(ip, port).to_string());
                 let secured = if url.scheme() == "https" { " and secured with TLS" } else { "" };
                 (
-                    format!("no connection to {at} can be opened{secured}"),
+                    format!("no connection to {target} can be opened{secured}"),
                     "check that the service runs, the host and port of the tenant's URL, and firewalls on \
                      the way; if connections need a proxy, set HTTPS_PROXY"
                         .to_owned(),
@@ -132,19 +133,19 @@ fn origin(url: &Url) -> String {
 }
 
 /// Removes the brackets of an IPv6 address, which the resolver does not accept.
-fn unbracketed(host: &str) -> &str {
+fn strip_brackets(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 /// Describes the shape of a response, without its data.
-fn keys(value: JsonNode<'_>) -> String {
-    const SHOWN: usize = 12;
-    const LONGEST: usize = 64;
+fn describe_shape(value: JsonNode<'_>) -> String {
+    const MAX_NAMES: usize = 12;
+    const MAX_NAME_CHARS: usize = 64;
     match value.kind() {
         JsonKind::Object => {
-            let names = value.members().take(SHOWN).map(|(name, _)| name.prefix(LONGEST).0);
+            let names = value.members().take(MAX_NAMES).map(|(name, _)| name.prefix(MAX_NAME_CHARS).0);
             let names: Vec<_> = names.collect();
-            let more = if value.members().nth(SHOWN).is_some() { ", …" } else { "" };
+            let more = if value.members().nth(MAX_NAMES).is_some() { ", …" } else { "" };
             format!(
                 "a JSON object of {}{more}",
                 if names.is_empty() { "nothing".into() } else { names.join(", ") }
@@ -164,12 +165,12 @@ mod tests {
 
     #[test]
     fn a_shape_names_members_and_no_values() {
-        let keys = |value: Value| super::keys(JsonDocument::from_value(&value).root());
-        assert_eq!(keys(json!({"rows": [1], "secret": "canary"})), "a JSON object of rows, secret");
-        assert_eq!(keys(json!([1, 2])), "a JSON array of 2 items");
-        assert_eq!(keys(json!("canary")), "a single JSON value");
+        let describe_shape = |value: Value| super::describe_shape(JsonDocument::from_value(&value).root());
+        assert_eq!(describe_shape(json!({"rows": [1], "secret": "canary"})), "a JSON object of rows, secret");
+        assert_eq!(describe_shape(json!([1, 2])), "a JSON array of 2 items");
+        assert_eq!(describe_shape(json!("canary")), "a single JSON value");
         let many: Value =
             (0..20).map(|n| (format!("k{n}"), json!(n))).collect::<serde_json::Map<_, _>>().into();
-        assert!(keys(many).ends_with("k11, …"));
+        assert!(describe_shape(many).ends_with("k11, …"));
     }
 }

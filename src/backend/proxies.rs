@@ -27,8 +27,8 @@ impl Proxies {
     /// Returns the proxy to use for a URL, if any.
     pub(super) fn proxy_for(&self, target: &Uri) -> Option<Intercept> {
         let proxy = self.0.as_ref()?.intercept(target)?;
-        let is_spoken = matches!(proxy.uri().scheme_str(), Some("http" | "https"));
-        (is_spoken && !is_loopback(target.host()?)).then_some(proxy)
+        let is_supported = matches!(proxy.uri().scheme_str(), Some("http" | "https"));
+        (is_supported && !is_loopback(target.host()?)).then_some(proxy)
     }
 
     /// Returns the credentials for the proxy, sent with each request that it forwards unencrypted.

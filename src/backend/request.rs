@@ -14,12 +14,12 @@ use crate::spec::{CallSpec, TemplateValues};
 
 /// The longest URL that is sent. A caller's arguments may be part of it, and servers reject longer
 /// ones, some by closing the connection (NGINX reads 8 KiB).
-const LONGEST_URL: usize = 8 << 10;
+const MAX_URL_BYTES: usize = 8 << 10;
 /// The longest user name that is sent. Longer ones are omitted, since a truncated name may be
 /// another user's.
-const LONGEST_USER: usize = 256;
+const MAX_USER_BYTES: usize = 256;
 
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("tenantd/", env!("CARGO_PKG_VERSION")));
+const TENANTD_AGENT: HeaderValue = HeaderValue::from_static(concat!("tenantd/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -45,8 +45,8 @@ impl BackendRequest {
     ) -> Result<Self, Error> {
         let values = spec.constants.apply_to(arguments);
         let url = spec.url.render(&values).map_err(|_| Error::BadRequest)?;
-        if url.len() > LONGEST_URL {
-            return Err(Error::UrlTooLong { limit: LONGEST_URL });
+        if url.len() > MAX_URL_BYTES {
+            return Err(Error::UrlTooLong { limit: MAX_URL_BYTES });
         }
         let uri = url.parse::<Uri>().map_err(|_| Error::BadRequest)?;
         let body = match &spec.body {
@@ -82,7 +82,7 @@ impl BackendRequest {
 /// hyper alone controls.
 fn configured_headers(spec: &CallSpec) -> Result<HeaderMap, Error> {
     let mut headers = HeaderMap::with_capacity(8 + spec.headers.len());
-    headers.insert(USER_AGENT, AGENT);
+    headers.insert(USER_AGENT, TENANTD_AGENT);
     headers.insert(ACCEPT, JSON);
     if spec.body.is_some() {
         headers.insert(CONTENT_TYPE, JSON);
@@ -119,7 +119,7 @@ fn add_call_headers(headers: &mut HeaderMap, call: &CallContext, user_header: Op
 /// Returns a user name as a header value, in full or not at all.
 fn user_value(user: &str) -> Option<HeaderValue> {
     let user = user.trim();
-    let is_sent = !user.is_empty() && user.len() <= LONGEST_USER && !user.chars().any(char::is_control);
+    let is_sent = !user.is_empty() && user.len() <= MAX_USER_BYTES && !user.chars().any(char::is_control);
     is_sent.then(|| HeaderValue::from_bytes(user.as_bytes()).ok()).flatten()
 }
 
@@ -199,11 +199,11 @@ mod tests {
                 .expect("renders");
             outgoing.headers.get("x-user").map(|value| value.as_bytes().to_vec())
         };
-        for good in ["ann@example.com", "Jürgen", &"a".repeat(LONGEST_USER)] {
+        for good in ["ann@example.com", "Jürgen", &"a".repeat(MAX_USER_BYTES)] {
             assert_eq!(sent(good).as_deref(), Some(good.as_bytes()));
         }
         assert_eq!(sent(" ann ").as_deref(), Some(&b"ann"[..]));
-        for bad in ["", " ", "ann\r\nx-admin: 1", "a\u{85}b", &"a".repeat(LONGEST_USER + 1)] {
+        for bad in ["", " ", "ann\r\nx-admin: 1", "a\u{85}b", &"a".repeat(MAX_USER_BYTES + 1)] {
             assert_eq!(sent(bad), None, "{bad:?}");
         }
     }
@@ -217,8 +217,8 @@ mod tests {
             BackendRequest::render(&spec, &arguments, &call(), None)
                 .map(|outgoing| outgoing.uri.to_string().len())
         };
-        assert_eq!(asked(LONGEST_URL - 32).map_err(|error| error.class()), Ok(LONGEST_URL));
-        assert_eq!(asked(LONGEST_URL - 31), Err(Error::UrlTooLong { limit: LONGEST_URL }));
+        assert_eq!(asked(MAX_URL_BYTES - 32).map_err(|error| error.class()), Ok(MAX_URL_BYTES));
+        assert_eq!(asked(MAX_URL_BYTES - 31), Err(Error::UrlTooLong { limit: MAX_URL_BYTES }));
     }
 
     #[test]

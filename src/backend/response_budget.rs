@@ -41,11 +41,11 @@ impl Default for ResponseBudget {
 }
 
 /// Reserves `bytes` more.
-pub(super) fn reserve(hold: &mut Reservation, bytes: usize) -> Result<(), Error> {
-    hold.try_grow(bytes as u64).map_err(Error::BudgetExhausted)
+pub(super) fn reserve(reservation: &mut Reservation, bytes: usize) -> Result<(), Error> {
+    reservation.try_grow(bytes as u64).map_err(Error::BudgetExhausted)
 }
 
 /// Releases `bytes`.
-pub(super) fn release(hold: &mut Reservation, bytes: usize) {
-    hold.shrink(bytes as u64);
+pub(super) fn release(reservation: &mut Reservation, bytes: usize) {
+    reservation.shrink(bytes as u64);
 }

@@ -20,7 +20,7 @@ pub struct BackendState {
     /// Serializes work on large responses.
     pub(super) offloader: Offloader,
     pub(super) context: ContextSlot,
-    memory: Mutex<PerBackendState>,
+    per_backend: Mutex<PerBackendState>,
 }
 
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ struct PerBackendState {
     /// The backend that the rest is about.
     backend: Option<Digest>,
     /// The current fault, and since when there has been one.
-    fault: Option<(Error, Timestamp)>,
+    failure: Option<(Error, Timestamp)>,
 }
 
 impl BackendState {
@@ -39,15 +39,15 @@ impl BackendState {
             breaker: Breaker::default(),
             offloader: Offloader::default(),
             context: ContextSlot::default(),
-            memory: Mutex::default(),
+            per_backend: Mutex::default(),
         }
     }
 
     /// Declares the backend in use; a different one resets the state that belongs to it.
     pub(super) fn switch_backend(&self, backend: Digest) {
-        let mut memory = self.memory();
-        if memory.backend != Some(backend) {
-            *memory = PerBackendState { backend: Some(backend), ..PerBackendState::default() };
+        let mut per_backend = self.per_backend();
+        if per_backend.backend != Some(backend) {
+            *per_backend = PerBackendState { backend: Some(backend), ..PerBackendState::default() };
             self.context.clear();
             self.breaker.reset();
         }
@@ -65,31 +65,31 @@ impl BackendState {
         fetched: FetchedContext,
         tenant: Option<Arc<str>>,
     ) -> Arc<SemanticContext> {
-        let memory = self.memory();
-        if memory.backend != Some(fetched.backend) {
+        let per_backend = self.per_backend();
+        if per_backend.backend != Some(fetched.backend) {
             return Arc::new(SemanticContext::unkept(fetched));
         }
         cache.keep(&self.context, fetched, tenant)
     }
 
-    pub(super) fn fault(&self) -> Option<(Error, Timestamp)> {
-        self.memory().fault.clone()
+    pub(super) fn failure(&self) -> Option<(Error, Timestamp)> {
+        self.per_backend().failure.clone()
     }
 
     /// Records the health of the backend; returns whether it became unhealthy or recovered.
-    pub(super) fn record_health(&self, backend: Digest, fault: Option<Error>, now: Timestamp) -> bool {
-        let mut memory = self.memory();
-        if memory.backend != Some(backend) {
+    pub(super) fn record_health(&self, backend: Digest, failure: Option<Error>, now: Timestamp) -> bool {
+        let mut per_backend = self.per_backend();
+        if per_backend.backend != Some(backend) {
             return false;
         }
-        let before = memory.fault.as_ref().map(|(_, since)| *since);
-        let turned = before.is_some() != fault.is_some();
-        memory.fault = fault.map(|fault| (fault, before.unwrap_or(now)));
-        turned
+        let failing_since = per_backend.failure.as_ref().map(|(_, since)| *since);
+        let has_changed = failing_since.is_some() != failure.is_some();
+        per_backend.failure = failure.map(|failure| (failure, failing_since.unwrap_or(now)));
+        has_changed
     }
 
-    fn memory(&self) -> MutexGuard<'_, PerBackendState> {
-        self.memory.lock().expect("no holder of this lock panics")
+    fn per_backend(&self) -> MutexGuard<'_, PerBackendState> {
+        self.per_backend.lock().expect("no holder of this lock panics")
     }
 }
 

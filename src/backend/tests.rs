@@ -33,7 +33,7 @@ struct BackendTestkit {
     pool: Pool,
     clock: Arc<ManualClock>,
     limits: LimitsSpec,
-    lasting: Arc<BackendState>,
+    state: Arc<BackendState>,
 }
 
 impl BackendTestkit {
@@ -41,7 +41,7 @@ impl BackendTestkit {
         let backend = FakeBackend::start().await;
         let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
         let pool = pool(clock.clone(), Vec::new());
-        Self { backend, pool, clock, limits: LimitsSpec::default(), lasting: Arc::default() }
+        Self { backend, pool, clock, limits: LimitsSpec::default(), state: Arc::default() }
     }
 
     fn client(&self) -> Arc<BackendClient> {
@@ -49,10 +49,10 @@ impl BackendTestkit {
     }
 
     fn client_to(&self, context_url: &str) -> Arc<BackendClient> {
-        self.client_of(context_url, self.lasting.clone())
+        self.client_of(context_url, self.state.clone())
     }
 
-    fn client_of(&self, context_url: &str, lasting: Arc<BackendState>) -> Arc<BackendClient> {
+    fn client_of(&self, context_url: &str, state: Arc<BackendState>) -> Arc<BackendClient> {
         let spec = BackendSpec {
             family: Family::Nlp,
             connection_id: Some("c-1".into()),
@@ -62,7 +62,7 @@ impl BackendTestkit {
             data: Default::default(),
         };
         let ttl = Duration::from_secs(3600);
-        Arc::new(BackendClient::new(self.pool.clone(), &spec, &self.limits, ttl, lasting))
+        Arc::new(BackendClient::new(self.pool.clone(), &spec, &self.limits, ttl, state))
     }
 
     /// Asks once and has the backend send this reply.

@@ -6,11 +6,11 @@
 use http::HeaderValue;
 
 /// The length of a version 00 `traceparent` (section 3.2): version, trace id, parent id and flags.
-const PARENT_LENGTH: usize = 55;
+const PARENT_BYTES: usize = 55;
 /// The maximum number of members (section 3.3.1.1), and the length that every vendor must propagate
 /// (section 3.3.1.5).
-const STATE_MEMBERS: usize = 32;
-const STATE_LENGTH: usize = 512;
+const MAX_STATE_MEMBERS: usize = 32;
+const MAX_STATE_BYTES: usize = 512;
 
 /// A caller's trace context, validated for propagation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +23,9 @@ impl TraceContext {
     /// Parses the caller's headers. Without a valid parent there is no trace; an invalid state is
     /// dropped.
     pub fn parse(parent: Option<&str>, state: Option<&str>) -> Option<Self> {
-        let parent = HeaderValue::from_str(&version_00(parent?)?).ok()?;
-        let state = state.filter(|state| is_state(state)).and_then(|state| HeaderValue::from_str(state).ok());
+        let parent = HeaderValue::from_str(&to_version_00(parent?)?).ok()?;
+        let state =
+            state.filter(|state| is_valid_state(state)).and_then(|state| HeaderValue::from_str(state).ok());
         Some(Self { parent, state })
     }
 
@@ -43,16 +44,16 @@ impl TraceContext {
 ///
 /// A later version may append fields to the same four. Of its flags, version 00 knows only whether
 /// the trace is sampled (section 3.2.3 and "Versioning of traceparent").
-fn version_00(text: &str) -> Option<String> {
-    let (known, rest) = text.split_at_checked(PARENT_LENGTH)?;
+fn to_version_00(text: &str) -> Option<String> {
+    let (known, rest) = text.split_at_checked(PARENT_BYTES)?;
     let mut fields = known.split('-');
     let (version, trace, parent, flags) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
-    let is_whole = fields.next().is_none()
+    let is_well_formed = fields.next().is_none()
         && is_hex(version, 2)
         && is_hex(trace, 32)
         && is_hex(parent, 16)
         && is_hex(flags, 2);
-    if !is_whole || is_zero(trace) || is_zero(parent) {
+    if !is_well_formed || is_zero(trace) || is_zero(parent) {
         return None;
     }
     match version {
@@ -76,22 +77,22 @@ fn is_zero(text: &str) -> bool {
 
 /// Whether a `tracestate` is a list of members with distinct keys (section 3.3.1); empty members
 /// are allowed.
-fn is_state(text: &str) -> bool {
-    if text.len() > STATE_LENGTH {
+fn is_valid_state(text: &str) -> bool {
+    if text.len() > MAX_STATE_BYTES {
         return false;
     }
     let members: Vec<&str> =
         text.split(',').map(|member| member.trim_matches([' ', '\t'])).filter(|m| !m.is_empty()).collect();
-    let keys: Option<Vec<&str>> = members.iter().map(|member| key_of(member)).collect();
+    let keys: Option<Vec<&str>> = members.iter().map(|member| parse_key(member)).collect();
     let Some(mut keys) = keys else { return false };
     let count = keys.len();
     keys.sort_unstable();
     keys.dedup();
-    (1..=STATE_MEMBERS).contains(&count) && keys.len() == count
+    (1..=MAX_STATE_MEMBERS).contains(&count) && keys.len() == count
 }
 
 /// Returns the key of a valid member.
-fn key_of(member: &str) -> Option<&str> {
+fn parse_key(member: &str) -> Option<&str> {
     let (key, value) = member.split_once('=')?;
     (is_key(key) && is_value(value)).then_some(key)
 }
@@ -193,15 +194,15 @@ mod tests {
         #[test]
         fn whatever_a_caller_says_is_short_and_plain(parent in ".{0,80}", state in ".{0,600}") {
             if let Some(trace) = TraceContext::parse(Some(&parent), Some(&state)) {
-                prop_assert_eq!(trace.parent().len(), PARENT_LENGTH);
-                prop_assert!(trace.state().is_none_or(|state| state.len() <= STATE_LENGTH));
+                prop_assert_eq!(trace.parent().len(), PARENT_BYTES);
+                prop_assert!(trace.state().is_none_or(|state| state.len() <= MAX_STATE_BYTES));
             }
         }
 
         #[test]
         fn a_parent_is_taken_whatever_its_numbers(trace in 1u128.., parent in 1u64.., flags: u8) {
             let text = format!("00-{trace:032x}-{parent:016x}-{flags:02x}");
-            prop_assert_eq!(super::version_00(&text), Some(text));
+            prop_assert_eq!(super::to_version_00(&text), Some(text));
         }
     }
 }

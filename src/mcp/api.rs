@@ -186,11 +186,11 @@ impl ApiSource {
         if let Some(payload) = context.cached_full_result(max_bytes) {
             return Ok(payload);
         }
-        let hold = self.backend.new_reservation(request);
+        let reservation = self.backend.new_reservation(request);
         let making = move || match context.cached_full_result(max_bytes) {
             Some(payload) => Ok(payload),
             None => {
-                let payload = context.to_answer(hold)?.into_payload(max_bytes)?;
+                let payload = context.to_answer(reservation)?.into_payload(max_bytes)?;
                 Ok(context.cache_full_result(max_bytes, payload))
             }
         };
@@ -205,8 +205,8 @@ impl ApiSource {
         request: &CallContext,
     ) -> Result<Payload, CallFailure> {
         let (size, max_bytes) = (context.document().size(), self.max_result_bytes);
-        let (topic, hold) = (topic.to_owned(), self.backend.new_reservation(request));
-        let making = move || about(&context, &topic, hold)?.into_payload(max_bytes);
+        let (topic, reservation) = (topic.to_owned(), self.backend.new_reservation(request));
+        let making = move || about(&context, &topic, reservation)?.into_payload(max_bytes);
         // Every word is examined, which costs about twenty times as much as reading the document.
         self.work(size * 20, request, making).await
     }
@@ -214,10 +214,10 @@ impl ApiSource {
     /// Returns the context as the text of a resource.
     async fn read_context(&self, request: &CallContext) -> Result<Payload, CallFailure> {
         let context = self.fetch_context(request).await?;
-        let (size, hold) = (context.document().size(), self.backend.new_reservation(request));
+        let (size, reservation) = (context.document().size(), self.backend.new_reservation(request));
         let making = move || {
             let text = serde_json::to_vec(context.document().as_str()).expect("a string is JSON");
-            ReservedBytes::reserve(text, Some(hold), 0).map(Payload::for_resource)
+            ReservedBytes::reserve(text, Some(reservation), 0).map(Payload::for_resource)
         };
         self.work(size, request, making).await
     }
@@ -245,23 +245,29 @@ impl ApiSource {
 }
 
 /// Returns the part of the context that matches a topic, or the whole context with a notice.
-fn about(context: &DerivedContext, topic: &str, mut hold: Reservation) -> Result<ToolAnswer, backend::Error> {
+fn about(
+    context: &DerivedContext,
+    topic: &str,
+    mut reservation: Reservation,
+) -> Result<ToolAnswer, backend::Error> {
     let document = context.document();
     // The part is never larger than the whole, and is parsed once more to become a document.
     let limits = JsonLimits { bytes: document.size(), depth: 127, values: usize::MAX };
-    hold.try_grow(document.size() as u64).map_err(backend::Error::BudgetExhausted)?;
+    reservation.try_grow(document.size() as u64).map_err(backend::Error::BudgetExhausted)?;
     let part = context::narrow_to_topic(document.root(), topic);
     let part = part.and_then(|part| JsonDocument::parse(part.into_bytes(), &limits).ok());
     Ok(match part {
-        Some(part) => ToolAnswer { reservation: Some(hold), ..ToolAnswer::from_document(Arc::new(part)) },
+        Some(part) => {
+            ToolAnswer { reservation: Some(reservation), ..ToolAnswer::from_document(Arc::new(part)) }
+        }
         None => {
             let topic: String = topic.chars().take(100).collect();
             let notice = format!(
                 "Nothing in the context mentions {topic:?}, so this is the complete \
                                   context."
             );
-            hold.release();
-            ToolAnswer { notice: Some(notice), ..context.to_answer(hold)? }
+            reservation.release();
+            ToolAnswer { notice: Some(notice), ..context.to_answer(reservation)? }
         }
     })
 }

@@ -82,12 +82,12 @@ pub(super) fn placeholder_resource(uri: &str) -> ResourceContents {
 /// Bytes with their reservation.
 pub(super) struct ReservedBytes<T> {
     bytes: T,
-    _hold: Option<Reservation>,
+    _reservation: Option<Reservation>,
 }
 
 impl<T> ReservedBytes<T> {
-    pub(super) fn new(bytes: T, hold: Option<Reservation>) -> Self {
-        Self { bytes, _hold: hold }
+    pub(super) fn new(bytes: T, reservation: Option<Reservation>) -> Self {
+        Self { bytes, _reservation: reservation }
     }
 }
 
@@ -95,14 +95,14 @@ impl ReservedBytes<Vec<u8>> {
     /// Replaces a document's reservation of `held` bytes by one for `bytes`.
     pub(super) fn reserve(
         bytes: Vec<u8>,
-        mut hold: Option<Reservation>,
+        mut reservation: Option<Reservation>,
         held: usize,
     ) -> Result<Bytes, backend::Error> {
-        if let Some(hold) = &mut hold {
-            hold.try_grow(bytes.capacity() as u64).map_err(backend::Error::BudgetExhausted)?;
-            hold.shrink(held as u64);
+        if let Some(reservation) = &mut reservation {
+            reservation.try_grow(bytes.capacity() as u64).map_err(backend::Error::BudgetExhausted)?;
+            reservation.shrink(held as u64);
         }
-        Ok(Bytes::from_owner(Self { bytes, _hold: hold }))
+        Ok(Bytes::from_owner(Self { bytes, _reservation: reservation }))
     }
 }
 

@@ -15,28 +15,28 @@ use crate::base::body::Body;
 use crate::base::budget::Reservation;
 use crate::oauth::bearer::CallRevocation;
 
-/// Returns the response with a stream that ends when `leave` is revoked and holds the call's
+/// Returns the response with a stream that ends when `revocation` is revoked and holds the call's
 /// reservations until then. A response with a complete body is returned unchanged: its call is
 /// over.
 pub(super) fn make_revocable(
     response: Response<Body>,
-    leave: &CallRevocation,
-    holds: [Reservation; 2],
+    revocation: &CallRevocation,
+    reservations: [Reservation; 2],
 ) -> Response<Body> {
     if response.body().size_hint().exact().is_some() {
         return response;
     }
     response.map(|body| {
-        let revoked = Box::pin(leave.revoked().clone().cancelled_owned());
-        RevocableBody { body, revoked, _leave: leave.clone(), _holds: holds }.boxed()
+        let revoked = Box::pin(revocation.revoked().clone().cancelled_owned());
+        RevocableBody { body, revoked, _revocation: revocation.clone(), _reservations: reservations }.boxed()
     })
 }
 
 struct RevocableBody {
     body: Body,
     revoked: Pin<Box<WaitForCancellationFutureOwned>>,
-    _leave: CallRevocation,
-    _holds: [Reservation; 2],
+    _revocation: CallRevocation,
+    _reservations: [Reservation; 2],
 }
 
 impl HttpBody for RevocableBody {

@@ -175,7 +175,7 @@ proptest! {
             prop_assert_eq!((held(&cache), index.memory.weight()), (listed, listed));
             prop_assert!(held(&cache) <= cache.0.budget.limit());
             for (slot, weight) in tenants.iter().zip(asked) {
-                prop_assert_eq!(kept(slot), index.slots.contains_key(&Rank::of(&slot.0, slot.0.content().weight)));
+                prop_assert_eq!(kept(slot), index.slots.contains_key(&Rank::new(&slot.0, slot.0.content().weight)));
                 prop_assert!(kept(slot) || weight == 0 || weight > even, "{weight} of {even}");
             }
         }

@@ -355,7 +355,7 @@ async fn nothing_prints_the_key() {
     let bench = BackendTestkit::new().await;
     let client = bench.client();
     let error = bench.ask(Reply::Status(401, json!({"detail": KEY}))).await.expect_err("refused");
-    let printed = format!("{client:?} {:?} {:?} {error:?} {error}", bench.pool, bench.lasting);
+    let printed = format!("{client:?} {:?} {:?} {error:?} {error}", bench.pool, bench.state);
     assert!(!printed.contains(KEY), "{printed}");
     assert!(!printed.contains(&KEY[..6]), "{printed}");
 }
@@ -390,7 +390,7 @@ async fn one_origin_has_half_of_all_calls_and_others_have_the_rest() {
 async fn callers_at_one_address_have_half_of_the_memory_for_answers() {
     let bench = BackendTestkit::new().await;
     let pool = bench.pool.clone().with_response_budget(Budget::from_mib(1));
-    let hold = |tenant: &str, network: &str| {
+    let new_reservation = |tenant: &str, network: &str| {
         let name = TenantName::parse(tenant).expect("a name");
         let network = Some(network.parse().expect("an address"));
         pool.clone()
@@ -398,8 +398,11 @@ async fn callers_at_one_address_have_half_of_the_memory_for_answers() {
             .response_budget()
             .new_reservation(&CallContext { network, ..bench.call(Duration::from_secs(1)) })
     };
-    let (mut one, mut same, mut other) =
-        (hold("a", "192.0.2.1"), hold("b", "192.0.2.1"), hold("b", "192.0.2.2"));
+    let (mut one, mut same, mut other) = (
+        new_reservation("a", "192.0.2.1"),
+        new_reservation("b", "192.0.2.1"),
+        new_reservation("b", "192.0.2.2"),
+    );
     assert_eq!(one.try_grow(512 << 10), Ok(()));
     assert_eq!(same.try_grow(1), Err(Exhausted::Network));
     assert_eq!(other.try_grow(512 << 10), Ok(()));

@@ -171,14 +171,14 @@ impl RenewalState {
         self.failures = self.failures.saturating_add(1);
         self.unproved |= failure.kind == FailureKind::Validation;
         self.ca_failures = self.ca_failures.saturating_add(1);
-        let leave = match failure.kind {
+        let should_switch_ca = match failure.kind {
             FailureKind::Refused | FailureKind::RateLimited => true,
             FailureKind::Unreachable | FailureKind::Validation | FailureKind::BadAnswer => {
                 self.ca_failures >= MAX_CA_FAILURES
             }
         };
         let mut pause = backoff_pause(&failure, self.failures, held, now, chance);
-        if leave && cas > 1 {
+        if should_switch_ca && cas > 1 {
             let next = (self.ca + 1) % cas;
             // Try the next CA at once, but do not cycle through the list.
             if next != 0 {

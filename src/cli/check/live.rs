@@ -42,7 +42,8 @@ pub(super) fn probe(
 
 /// Creates the pool that `serve` uses: the same addresses are forbidden, the same CAs trusted.
 fn pool(context: &LoadContext) -> anyhow::Result<Pool> {
-    let pool = Pool::new(AddressRules::of(context), SystemClock::shared(), Arc::new(Metrics::new()));
+    let pool =
+        Pool::new(AddressRules::from_context(context), SystemClock::shared(), Arc::new(Metrics::new()));
     pool.context("the client for tenants' backends cannot be created")
 }
 

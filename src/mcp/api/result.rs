@@ -67,11 +67,11 @@ impl ToolAnswer {
     }
 
     fn assemble(self, frame: &ResultEnvelope, part: &Selection<'_>) -> Result<Payload, backend::Error> {
-        let Self { data, reservation: hold, .. } = self;
+        let Self { data, reservation, .. } = self;
         let held = data.capacity();
         let json = match part {
             Selection::Whole => {
-                return Ok(Payload::for_tool_result(frame.around(data, hold), frame.readable));
+                return Ok(Payload::for_tool_result(frame.around(data, reservation), frame.readable));
             }
             Selection::Rows { array, end, .. } => {
                 let (before, after) = (&data.as_str()[..*end], &data.as_str()[array.end()..]);
@@ -79,7 +79,7 @@ impl ToolAnswer {
             }
             Selection::Nothing => [&frame.head, "null", &frame.tail].concat(),
         };
-        let bytes = ReservedBytes::reserve(json.into_bytes(), hold, held)?;
+        let bytes = ReservedBytes::reserve(json.into_bytes(), reservation, held)?;
         Ok(Payload::for_tool_result(vec![bytes], frame.readable))
     }
 }
@@ -164,14 +164,14 @@ impl ResultEnvelope {
     }
 
     /// Puts the frame around the whole document, whose bytes are copied only if they are few.
-    fn around(&self, data: Arc<JsonDocument>, hold: Option<Reservation>) -> Vec<Bytes> {
+    fn around(&self, data: Arc<JsonDocument>, reservation: Option<Reservation>) -> Vec<Bytes> {
         const FEW: usize = 16 << 10;
-        if data.size() <= FEW && hold.is_some() {
+        if data.size() <= FEW && reservation.is_some() {
             // The reservation for the document covers the copy, and the frame is bounded.
             let bytes = [&self.head, data.as_str(), &self.tail].concat().into_bytes();
-            return vec![Bytes::from_owner(ReservedBytes::new(bytes, hold))];
+            return vec![Bytes::from_owner(ReservedBytes::new(bytes, reservation))];
         }
-        let shared = Bytes::from_owner(ReservedBytes::new(data, hold));
+        let shared = Bytes::from_owner(ReservedBytes::new(data, reservation));
         vec![self.head.clone().into(), shared, self.tail.clone().into()]
     }
 }
@@ -311,9 +311,9 @@ mod tests {
         let budget = Budget::new(1 << 20);
         let counted = |data: Value| {
             let document = JsonDocument::from_value(&data);
-            let mut hold = budget.new_reservation(None, None, true);
-            hold.try_grow(document.capacity() as u64).expect("room");
-            ToolAnswer { reservation: Some(hold), ..ToolAnswer::from_document(Arc::new(document)) }
+            let mut reservation = budget.new_reservation(None, None, true);
+            reservation.try_grow(document.capacity() as u64).expect("room");
+            ToolAnswer { reservation: Some(reservation), ..ToolAnswer::from_document(Arc::new(document)) }
         };
         let whole = counted(rows(1000)).into_payload(1 << 20).expect("room");
         assert!(budget.held() > 90_000, "{}", budget.held());

@@ -85,8 +85,8 @@ impl McpTestkit {
             data: Default::default(),
         };
         let ttl = Duration::from_secs(3600);
-        let lasting = Arc::<BackendState>::default();
-        Arc::new(BackendClient::new(self.pool.clone(), &spec, &LimitsSpec::default(), ttl, lasting))
+        let state = Arc::<BackendState>::default();
+        Arc::new(BackendClient::new(self.pool.clone(), &spec, &LimitsSpec::default(), ttl, state))
     }
 
     fn asking(&self, path: &str) -> CallSpec {

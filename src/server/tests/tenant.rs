@@ -29,9 +29,9 @@ fn live(spec: TenantSpec) -> Tenant {
     let (slot, metrics) = (Arc::<TenantSlot>::default(), Arc::new(Metrics::new()));
     let pool =
         Pool::new(AddressRules::default(), SystemClock::shared(), Arc::clone(&metrics)).expect("a pool");
-    let lasting = Arc::clone(&slot.backend);
+    let state = Arc::clone(&slot.backend);
     let backend =
-        backend::BackendClient::new(pool, &spec.backend, &spec.limits, spec.cache.context_ttl, lasting);
+        backend::BackendClient::new(pool, &spec.backend, &spec.limits, spec.cache.context_ttl, state);
     let surface = McpServerConfig {
         tenant: spec.name.clone(),
         dataset: Arc::clone(&spec.dataset),
