@@ -136,7 +136,7 @@ pub struct Caller {
 
 impl Caller {
     /// Returns the caller of a request that rmcp passes on. Only tests have requests without one.
-    fn of_request(context: &RequestContext<RoleServer>) -> Option<&Self> {
+    fn from_context(context: &RequestContext<RoleServer>) -> Option<&Self> {
         context.extensions.get::<Parts>()?.extensions.get()
     }
 }

@@ -12,6 +12,12 @@ pub fn media_type(headers: &HeaderMap) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
+/// Returns whether one of the `Accept` headers names a media type.
+pub fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT).iter();
+    accepted.any(|accept| accept.to_str().is_ok_and(|accept| accept.contains(media_type)))
+}
+
 /// Says in words which methods are allowed, given as the value of an `Allow` header.
 pub fn describe_allowed(allowed: &str) -> String {
     if allowed.contains(',') { format!("use one of {allowed}") } else { format!("use {allowed}") }

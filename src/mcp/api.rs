@@ -31,9 +31,9 @@ use crate::base::json::{JsonDocument, JsonLimits};
 use crate::spec::{Degradation, TemplateValues, TenantName, ToolKind, ToolSpec};
 
 /// Escapes everything in a dataset's name but RFC 3986's unreserved characters.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// How long instructions wait for the digest; later they are sent without it.
-const DIGEST_PATIENCE: Duration = Duration::from_secs(2);
+const DIGEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An HTTP API as a tenant's source.
 #[derive(Debug)]
@@ -51,8 +51,8 @@ pub(super) struct ApiSource {
 }
 
 impl Source for ApiSource {
-    fn tool_at(&self, place: usize) -> Option<ToolEntry<'_>> {
-        self.tools.get(place).map(|tool| ToolEntry {
+    fn tool_at(&self, index: usize) -> Option<ToolEntry<'_>> {
+        self.tools.get(index).map(|tool| ToolEntry {
             name: &tool.name,
             title: Some(&tool.title),
             description: &tool.description,
@@ -124,7 +124,7 @@ impl Source for ApiSource {
 impl ApiSource {
     /// Returns the URI of the semantic context: `context://<dataset>`.
     fn context_uri(&self) -> String {
-        format!("context://{}", utf8_percent_encode(&self.dataset, SEGMENT))
+        format!("context://{}", utf8_percent_encode(&self.dataset, ESCAPED))
     }
 
     async fn answer(&self, call: ToolCall<'_>) -> Result<Payload, CallFailure> {
@@ -134,7 +134,7 @@ impl ApiSource {
         tool.call.check_arguments(&arguments).map_err(|unfit| CallFailure::Arguments(unfit.to_string()))?;
         match tool.kind {
             ToolKind::Search => self.search(tool, arguments, request.context).await,
-            ToolKind::Context => self.give_context(&arguments, request.context).await,
+            ToolKind::Context => self.answer_context_tool(&arguments, request.context).await,
         }
     }
 
@@ -153,10 +153,10 @@ impl ApiSource {
             notice: None,
         };
         let (size, max_bytes) = (answer.data.size(), self.max_result_bytes);
-        self.work(size, request, move || answer.into_payload(max_bytes)).await
+        self.offload(size, request, move || answer.into_payload(max_bytes)).await
     }
 
-    async fn give_context(
+    async fn answer_context_tool(
         &self,
         arguments: &TemplateValues,
         request: &CallContext,
@@ -164,20 +164,20 @@ impl ApiSource {
         let context = self.fetch_context(request).await?;
         let topic = arguments.get("topic").and_then(Value::as_str).unwrap_or_default().trim();
         match topic.is_empty() {
-            true => self.whole_context(context, request).await,
-            false => self.part_of_context(context, topic, request).await,
+            true => self.build_full_result(context, request).await,
+            false => self.build_partial_result(context, topic, request).await,
         }
     }
 
     /// Fetches the context within the request's deadline, even if another request is fetching it.
     async fn fetch_context(&self, request: &CallContext) -> Result<DerivedContext, backend::Error> {
         let fetching = self.backend.context(request);
-        let in_time = tokio::time::timeout_at(request.deadline.into(), fetching).await;
-        Ok(DerivedContext::new(in_time.unwrap_or(Err(backend::Error::TimedOut))?))
+        let fetched = tokio::time::timeout_at(request.deadline.into(), fetching).await;
+        Ok(DerivedContext::new(fetched.unwrap_or(Err(backend::Error::TimedOut))?))
     }
 
     /// Returns the whole context as a result. It is built once and shared by all callers.
-    async fn whole_context(
+    async fn build_full_result(
         &self,
         context: DerivedContext,
         request: &CallContext,
@@ -187,18 +187,18 @@ impl ApiSource {
             return Ok(payload);
         }
         let reservation = self.backend.new_reservation(request);
-        let making = move || match context.cached_full_result(max_bytes) {
+        let build = move || match context.cached_full_result(max_bytes) {
             Some(payload) => Ok(payload),
             None => {
                 let payload = context.to_answer(reservation)?.into_payload(max_bytes)?;
                 Ok(context.cache_full_result(max_bytes, payload))
             }
         };
-        self.work(size, request, making).await
+        self.offload(size, request, build).await
     }
 
     /// Returns the part of the context that matches a topic.
-    async fn part_of_context(
+    async fn build_partial_result(
         &self,
         context: DerivedContext,
         topic: &str,
@@ -206,20 +206,20 @@ impl ApiSource {
     ) -> Result<Payload, CallFailure> {
         let (size, max_bytes) = (context.document().size(), self.max_result_bytes);
         let (topic, reservation) = (topic.to_owned(), self.backend.new_reservation(request));
-        let making = move || about(&context, &topic, reservation)?.into_payload(max_bytes);
+        let build = move || narrow_context(&context, &topic, reservation)?.into_payload(max_bytes);
         // Every word is examined, which costs about twenty times as much as reading the document.
-        self.work(size * 20, request, making).await
+        self.offload(size * 20, request, build).await
     }
 
     /// Returns the context as the text of a resource.
     async fn read_context(&self, request: &CallContext) -> Result<Payload, CallFailure> {
         let context = self.fetch_context(request).await?;
         let (size, reservation) = (context.document().size(), self.backend.new_reservation(request));
-        let making = move || {
+        let build = move || {
             let text = serde_json::to_vec(context.document().as_str()).expect("a string is JSON");
             ReservedBytes::reserve(text, Some(reservation), 0).map(Payload::for_resource)
         };
-        self.work(size, request, making).await
+        self.offload(size, request, build).await
     }
 
     /// Returns the digest of the current context; `None` if there is none yet or computing it takes
@@ -229,12 +229,12 @@ impl ApiSource {
         if let Some(digest) = context.cached_digest() {
             return Some(digest);
         }
-        let (size, deadline) = (context.document().size(), self.clock.monotonic() + DIGEST_PATIENCE);
+        let (size, deadline) = (context.document().size(), self.clock.monotonic() + DIGEST_TIMEOUT);
         self.backend.run_offloaded(size, deadline, move || context.get_or_build_digest()).await.ok()
     }
 
     /// Runs CPU work on `bytes` bytes, see [`BackendClient::run_offloaded`].
-    async fn work(
+    async fn offload(
         &self,
         bytes: usize,
         request: &CallContext,
@@ -245,7 +245,7 @@ impl ApiSource {
 }
 
 /// Returns the part of the context that matches a topic, or the whole context with a notice.
-fn about(
+fn narrow_context(
     context: &DerivedContext,
     topic: &str,
     mut reservation: Reservation,

@@ -18,7 +18,7 @@ pub(super) enum CallFailure {
              again."
     )]
     Arguments(String),
-    #[error("{}. {}", capitalised(.0), .0.advice())]
+    #[error("{}. {}", capitalize(.0), .0.advice())]
     Backend(#[from] backend::Error),
     #[error("The call was cancelled.")]
     Cancelled,
@@ -44,7 +44,7 @@ impl CallFailure {
     }
 }
 
-fn capitalised(error: &backend::Error) -> String {
+fn capitalize(error: &backend::Error) -> String {
     let mut text = error.to_string();
     if let Some(first) = text.get_mut(..1) {
         first.make_ascii_uppercase();

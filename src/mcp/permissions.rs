@@ -140,8 +140,8 @@ impl ToolListChange {
     /// Returns whether the change is visible to a caller; callers are not notified of tools that
     /// they may not see.
     pub(super) fn is_visible_to(&self, caller: &Principal) -> bool {
-        let sees = |rights: &Permissions, name| rights.allows(caller, ProtectedItem::Tool(name));
-        self.tools.iter().any(|name| sees(&self.before, name) || sees(&self.after, name))
+        let is_allowed = |rights: &Permissions, name| rights.allows(caller, ProtectedItem::Tool(name));
+        self.tools.iter().any(|name| is_allowed(&self.before, name) || is_allowed(&self.after, name))
     }
 }
 

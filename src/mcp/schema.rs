@@ -24,13 +24,13 @@ const MAX_PATTERNS: usize = 32;
 /// `(a{999}){999}` can demand gigabytes.
 const MAX_PATTERN_BYTES: usize = 128 << 10;
 /// How many violations one message lists.
-const MAX_TOLD: usize = 5;
+const MAX_LISTED_VIOLATIONS: usize = 5;
 /// The maximum length of the reason for one violation.
 const MAX_MESSAGE_CHARS: usize = 300;
 /// A message repeats this much of the rejected value, enough to recognize it.
 const MAX_VALUE_CHARS: usize = 40;
 /// The maximum length of a caller's argument name in a message.
-const MAX_PLACE_CHARS: usize = 100;
+const MAX_NAME_CHARS: usize = 100;
 
 /// Why a schema cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +53,7 @@ pub(super) struct Schema {
     /// The names of the properties.
     properties: Vec<String>,
     /// The properties that are optional and must not be null.
-    without_null: Vec<String>,
+    non_nullable: Vec<String>,
     /// Those of them that are whole numbers.
     integers: Vec<String>,
     /// Whether other members are refused.
@@ -61,13 +61,13 @@ pub(super) struct Schema {
 }
 
 /// All compiled schemas of the process.
-static KNOWN: LazyLock<Interner<Schema>> = LazyLock::new(Interner::new);
+static COMPILED: LazyLock<Interner<Schema>> = LazyLock::new(Interner::new);
 
 impl Schema {
     /// Compiles a schema, or returns the compiled form of an equal one.
     pub(super) fn get_or_compile(schema: &Map<String, Value>) -> Result<Arc<Self>, SchemaError> {
         let text = serde_json::to_vec(schema).expect("a JSON object can be written");
-        KNOWN.get_or_insert(Digest::of(&text), || match text.len() {
+        COMPILED.get_or_insert(Digest::of(&text), || match text.len() {
             bytes if bytes > MAX_SCHEMA_BYTES => Err(SchemaError::TooLarge(bytes)),
             _ => Self::compile(schema),
         })
@@ -77,10 +77,10 @@ impl Schema {
         if schema.get("type").and_then(Value::as_str) != Some("object") {
             return Err(SchemaError::NotAnObject);
         }
-        let described = schema.get("properties").and_then(Value::as_object);
+        let properties_schema = schema.get("properties").and_then(Value::as_object);
         let properties: Vec<String> =
-            described.map(|properties| properties.keys().cloned().collect()).unwrap_or_default();
-        let integers = described.into_iter().flatten().filter(|(_, property)| is_integer(property));
+            properties_schema.map(|properties| properties.keys().cloned().collect()).unwrap_or_default();
+        let integers = properties_schema.into_iter().flatten().filter(|(_, property)| is_integer(property));
         let integers = integers.map(|(name, _)| name.clone()).collect();
         let is_closed = schema.get("additionalProperties") == Some(&Value::Bool(false))
             && !schema.contains_key("patternProperties");
@@ -88,7 +88,7 @@ impl Schema {
         if depth_exceeds(&schema, MAX_SCHEMA_DEPTH) {
             return Err(SchemaError::TooDeep);
         }
-        if patterns(&schema) > MAX_PATTERNS {
+        if count_patterns(&schema) > MAX_PATTERNS {
             return Err(SchemaError::TooManyPatterns);
         }
         let validator = jsonschema::draft202012::options()
@@ -98,9 +98,9 @@ impl Schema {
             )
             .build(&schema)
             .map_err(|error| SchemaError::Invalid(clip(&error.to_string(), MAX_MESSAGE_CHARS)))?;
-        let optional = properties.iter().filter(|name| !requires(&schema, name));
-        let without_null = optional.filter(|name| refuses_null(&validator, name)).cloned().collect();
-        Ok(Self { validator, properties, without_null, integers, is_closed })
+        let optional = properties.iter().filter(|name| !is_required(&schema, name));
+        let non_nullable = optional.filter(|name| rejects_null(&validator, name)).cloned().collect();
+        Ok(Self { validator, properties, non_nullable, integers, is_closed })
     }
 
     /// Removes what clients add to every call: members that the tool does not have, and `null` for
@@ -109,19 +109,19 @@ impl Schema {
     /// Whole numbers are written as integers: JSON Schema accepts `10.0` as an integer, but
     /// backends may not.
     pub(super) fn normalize_arguments(&self, mut arguments: Map<String, Value>) -> Map<String, Value> {
-        let is_slip = |name: &str| {
+        let is_misspelled = |name: &str| {
             let missing = self.properties.iter().filter(|known| !arguments.contains_key(*known));
             similarity::closest(name, missing.map(|known| (known.as_str(), ()))).is_some()
         };
-        let is_idle = |name: &String, value: &Value| match self.properties.contains(name) {
-            true => value.is_null() && self.without_null.contains(name),
-            false => self.is_closed && (value.is_null() || !is_slip(name)),
+        let is_droppable = |name: &String, value: &Value| match self.properties.contains(name) {
+            true => value.is_null() && self.non_nullable.contains(name),
+            false => self.is_closed && (value.is_null() || !is_misspelled(name)),
         };
-        let idle = arguments.iter().filter(|(name, value)| is_idle(name, value));
-        let idle: HashSet<String> = idle.map(|(name, _)| name.clone()).collect();
-        arguments.retain(|name, _| !idle.contains(name));
+        let droppable = arguments.iter().filter(|(name, value)| is_droppable(name, value));
+        let droppable: HashSet<String> = droppable.map(|(name, _)| name.clone()).collect();
+        arguments.retain(|name, _| !droppable.contains(name));
         for name in &self.integers {
-            if let Some(whole) = arguments.get(name).and_then(whole_number) {
+            if let Some(whole) = arguments.get(name).and_then(to_integer) {
                 arguments.insert(name.clone(), whole);
             }
         }
@@ -134,36 +134,40 @@ impl Schema {
         if self.validator.is_valid(arguments) {
             return Ok(());
         }
-        let violations: Vec<String> =
-            self.validator.iter_errors(arguments).take(MAX_TOLD).map(|error| self.describe(&error)).collect();
+        let violations: Vec<String> = self
+            .validator
+            .iter_errors(arguments)
+            .take(MAX_LISTED_VIOLATIONS)
+            .map(|error| self.describe(&error))
+            .collect();
         Err(violations.join("; "))
     }
 
     /// Describes one violation.
     fn describe(&self, error: &ValidationError<'_>) -> String {
-        let place = error.instance_path().to_string();
-        let place = clip(&place.trim_start_matches('/').replace('/', "."), MAX_PLACE_CHARS);
+        let path = error.instance_path().to_string();
+        let path = clip(&path.trim_start_matches('/').replace('/', "."), MAX_NAME_CHARS);
         match error.kind() {
             ValidationErrorKind::Required { property } => {
                 let name = property.as_str().unwrap_or_default();
-                let dot = if place.is_empty() { "" } else { "." };
-                format!("argument \"{place}{dot}{name}\" is missing")
+                let dot = if path.is_empty() { "" } else { "." };
+                format!("argument \"{path}{dot}{name}\" is missing")
             }
             ValidationErrorKind::AdditionalProperties { unexpected }
             | ValidationErrorKind::UnevaluatedProperties { unexpected }
-                if place.is_empty() =>
+                if path.is_empty() =>
             {
-                let unexpected = clip(&unexpected.join("\", \""), MAX_PLACE_CHARS);
+                let unexpected = clip(&unexpected.join("\", \""), MAX_NAME_CHARS);
                 format!("argument \"{unexpected}\" is unknown (known: {})", self.properties.join(", "))
             }
-            _ if place.is_empty() => reason(error),
-            _ => format!("argument \"{place}\": {}", reason(error)),
+            _ if path.is_empty() => describe_reason(error),
+            _ => format!("argument \"{path}\": {}", describe_reason(error)),
         }
     }
 }
 
 /// Returns why a value is rejected, followed by an excerpt of the value, which may be long.
-fn reason(error: &ValidationError<'_>) -> String {
+fn describe_reason(error: &ValidationError<'_>) -> String {
     let reason = clip(&error.masked_with("the value").to_string(), MAX_MESSAGE_CHARS);
     format!("{reason} (the value was {})", excerpt(error.instance()))
 }
@@ -192,7 +196,7 @@ fn is_integer(property: &Value) -> bool {
 }
 
 /// Returns as an integer a number that is written with a fraction or an exponent but is whole.
-fn whole_number(value: &Value) -> Option<Value> {
+fn to_integer(value: &Value) -> Option<Value> {
     /// Above this, a double cannot represent every integer.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let number = value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() <= EXACT)?;
@@ -200,16 +204,16 @@ fn whole_number(value: &Value) -> Option<Value> {
     (value.as_i64().is_none() && value.as_u64().is_none()).then(|| Value::from(number as i64))
 }
 
-fn requires(schema: &Value, name: &str) -> bool {
+fn is_required(schema: &Value, name: &str) -> bool {
     let required = schema.get("required").and_then(Value::as_array);
     required.is_some_and(|required| required.iter().any(|it| it.as_str() == Some(name)))
 }
 
 /// Returns whether the schema rejects `null` for a property, by whatever keyword or reference.
-fn refuses_null(validator: &Validator, name: &str) -> bool {
+fn rejects_null(validator: &Validator, name: &str) -> bool {
     let null = Value::Object(Map::from_iter([(name.to_owned(), Value::Null)]));
-    let place = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
-    validator.iter_errors(&null).any(|error| error.instance_path().as_str() == place)
+    let path = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+    validator.iter_errors(&null).any(|error| error.instance_path().as_str() == path)
 }
 
 fn depth_exceeds(value: &Value, levels: usize) -> bool {
@@ -222,15 +226,15 @@ fn depth_exceeds(value: &Value, levels: usize) -> bool {
 }
 
 /// Counts the patterns that a schema may have. Uses of the word with another meaning count as well.
-fn patterns(value: &Value) -> usize {
+fn count_patterns(value: &Value) -> usize {
     match value {
-        Value::Array(items) => items.iter().map(patterns).sum(),
+        Value::Array(items) => items.iter().map(count_patterns).sum(),
         Value::Object(members) => members
             .iter()
             .map(|(name, member)| match (name.as_str(), member) {
                 ("pattern", Value::String(_)) => 1,
-                ("patternProperties", Value::Object(named)) => named.len() + patterns(member),
-                _ => patterns(member),
+                ("patternProperties", Value::Object(named)) => named.len() + count_patterns(member),
+                _ => count_patterns(member),
             })
             .sum(),
         _ => 0,
@@ -242,16 +246,16 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn compiled(schema: Value) -> Result<Arc<Schema>, SchemaError> {
+    fn compile(schema: Value) -> Result<Arc<Schema>, SchemaError> {
         Schema::get_or_compile(schema.as_object().expect("an object"))
     }
 
     fn refused(schema: Value) -> SchemaError {
-        compiled(schema).err().expect("refused")
+        compile(schema).err().expect("refused")
     }
 
     fn search() -> Arc<Schema> {
-        compiled(json!({
+        compile(json!({
             "type": "object",
             "properties": {
                 "query": {"type": "string", "minLength": 1, "pattern": "\\S"},
@@ -265,16 +269,16 @@ mod tests {
 
     #[test]
     fn a_whole_number_is_one_however_it_is_written() {
-        let fitted = |limit: &str| {
+        let normalize = |limit: &str| {
             let arguments = serde_json::from_str(&format!("{{\"query\": \"q\", \"limit\": {limit}}}"));
             search().normalize_arguments(arguments.expect("an object"))["limit"].to_string()
         };
         for (written, meant) in [("10.0", "10"), ("1e2", "100"), ("10", "10"), ("2.50e1", "25")] {
-            assert_eq!(fitted(written), meant, "{written}");
+            assert_eq!(normalize(written), meant, "{written}");
         }
         // These are no integers, or no double holds them: they stay, to be judged as they are.
         for other in ["10.5", "18446744073709551615", "\"10.0\""] {
-            assert_eq!(fitted(other), other);
+            assert_eq!(normalize(other), other);
         }
     }
 
@@ -325,7 +329,7 @@ mod tests {
             assert!(violation.contains(expected) && violation.chars().count() < 200, "{violation}");
         }
         let short =
-            compiled(json!({"type": "object", "properties": {"q": {"type": "string", "maxLength": 9}}}));
+            compile(json!({"type": "object", "properties": {"q": {"type": "string", "maxLength": 9}}}));
         let violation = short.expect("a schema").check(&json!({"q": long})).expect_err("a violation");
         let beginning = "How much? ".repeat(4);
         assert_eq!(
@@ -336,7 +340,7 @@ mod tests {
 
     #[test]
     fn what_clients_add_by_themselves_is_left_out() {
-        let fitted = |arguments: Value| {
+        let normalize = |arguments: Value| {
             Value::Object(search().normalize_arguments(arguments.as_object().expect("an object").clone()))
         };
         for (arguments, expected) in [
@@ -353,15 +357,15 @@ mod tests {
             (json!({"query": "q", "limt": 5}), json!({"query": "q", "limt": 5})),
             (json!({"query": "q", "limt": null}), json!({"query": "q"})),
         ] {
-            assert_eq!(fitted(arguments.clone()), expected, "{arguments}");
+            assert_eq!(normalize(arguments.clone()), expected, "{arguments}");
         }
         let many: Map<_, _> = (0..50_000).map(|at| (format!("x{at}"), Value::Null)).collect();
-        assert_eq!(fitted(Value::Object(many)), json!({}));
+        assert_eq!(normalize(Value::Object(many)), json!({}));
     }
 
     #[test]
     fn null_stays_where_a_schema_admits_it() {
-        let schema = compiled(json!({
+        let schema = compile(json!({
             "type": "object",
             "$defs": {"text": {"type": "string"}},
             "properties": {
@@ -377,15 +381,15 @@ mod tests {
         let all = |names: &[&str]| {
             names.iter().map(|name| ((*name).to_owned(), Value::Null)).collect::<Map<_, _>>()
         };
-        let fitted =
+        let normalize =
             schema.normalize_arguments(all(&["any", "none", "either", "one", "a/b", "list", "other"]));
-        assert_eq!(fitted, all(&["any", "none", "either", "other"]));
+        assert_eq!(normalize, all(&["any", "none", "either", "other"]));
     }
 
     #[test]
     fn equal_schemas_are_compiled_once() {
         let schema = || json!({"type": "object", "title": "only in this test"});
-        let (one, two) = (compiled(schema()).expect("a schema"), compiled(schema()).expect("a schema"));
+        let (one, two) = (compile(schema()).expect("a schema"), compile(schema()).expect("a schema"));
         assert!(Arc::ptr_eq(&one, &two));
     }
 
@@ -396,7 +400,7 @@ mod tests {
             assert!(matches!(fault, SchemaError::Invalid(_)), "{target}: {fault:?}");
         }
         let local = json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"type": "string"}}});
-        assert!(compiled(local).is_ok());
+        assert!(compile(local).is_ok());
     }
 
     #[test]
@@ -418,10 +422,10 @@ mod tests {
                 members.map(|(at, it)| (format!("p{at}"), json!({"type": "string", "pattern": it})));
             json!({"type": "object", "properties": members.collect::<Map<_, _>>()})
         };
-        assert!(compiled(with(vec!["^[A-Z]{2}-[0-9]{4,12}$".into(); MAX_PATTERNS])).is_ok());
+        assert!(compile(with(vec!["^[A-Z]{2}-[0-9]{4,12}$".into(); MAX_PATTERNS])).is_ok());
         assert_eq!(refused(with(vec!["x".into(); MAX_PATTERNS + 1])), SchemaError::TooManyPatterns);
         for greedy in ["(a{999}){999}", "\\p{L}{99}", "(.{99}|x{99}){9}"] {
-            let fault = compiled(with(vec![greedy.into()])).err();
+            let fault = compile(with(vec![greedy.into()])).err();
             assert!(matches!(fault, Some(SchemaError::Invalid(_))), "{greedy}: {fault:?}");
         }
         let named: Map<_, _> = (0..=MAX_PATTERNS).map(|at| (format!("^{at}"), json!({}))).collect();
@@ -434,7 +438,7 @@ mod tests {
     #[test]
     fn patterns_cannot_run_away() {
         let schema = json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}});
-        let schema = compiled(schema).expect("a schema");
+        let schema = compile(schema).expect("a schema");
         assert!(schema.check(&json!({"a": format!("{}!", "a".repeat(50_000))})).is_err());
         assert!(matches!(
             refused(json!({"type": "object", "properties": {"a": {"pattern": "(?=x)"}}})),

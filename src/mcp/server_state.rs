@@ -53,9 +53,9 @@ pub(super) struct ServerState {
     source: Arc<dyn Source>,
     permissions: Permissions,
     /// The compiled input schemas, in the order of the tools.
-    arguments: Box<[Arc<Schema>]>,
+    input_schemas: Box<[Arc<Schema>]>,
     /// Never read; kept so that equal schemas of other tenants need not be compiled again.
-    _results: Box<[Arc<Schema>]>,
+    _output_schemas: Box<[Arc<Schema>]>,
 }
 
 impl ServerState {
@@ -69,19 +69,38 @@ impl ServerState {
         auth_mode: AuthMode,
     ) -> Result<Self, Report> {
         let mut report = Report::new();
-        let (mut arguments, mut results) = (Vec::new(), Vec::new());
+        let (mut input_schemas, mut output_schemas) = (Vec::new(), Vec::new());
         for tool in tools(&*source) {
-            keep(&mut arguments, Schema::get_or_compile(tool.input_schema), tool, "input", &mut report);
+            push_or_report(
+                &mut input_schemas,
+                Schema::get_or_compile(tool.input_schema),
+                tool,
+                "input",
+                &mut report,
+            );
             if let Some(schema) = tool.output_schema {
-                keep(&mut results, Schema::get_or_compile(schema), tool, "output", &mut report);
+                push_or_report(
+                    &mut output_schemas,
+                    Schema::get_or_compile(schema),
+                    tool,
+                    "output",
+                    &mut report,
+                );
             }
         }
         if report.has_errors() {
             return Err(report);
         }
         let permissions = Permissions::new(auth_mode, tools(&*source).map(ToolRight::from));
-        let (arguments, results) = (arguments.into(), results.into());
-        Ok(Self { config, lineage: Lineage::default(), source, permissions, arguments, _results: results })
+        let (input_schemas, output_schemas) = (input_schemas.into(), output_schemas.into());
+        Ok(Self {
+            config,
+            lineage: Lineage::default(),
+            source,
+            permissions,
+            input_schemas,
+            _output_schemas: output_schemas,
+        })
     }
 
     /// Returns the server as a caller sees it.
@@ -110,7 +129,7 @@ impl ServerState {
 
     /// Returns a tool and the schema of its arguments.
     fn tool(&self, name: &str) -> Option<(ToolEntry<'_>, &Schema)> {
-        let tools = tools(&*self.source).zip(&self.arguments);
+        let tools = tools(&*self.source).zip(&self.input_schemas);
         tools.map(|(tool, schema)| (tool, schema.as_ref())).find(|(tool, _)| **tool.name == *name)
     }
 
@@ -149,10 +168,11 @@ impl ServerState {
         if tools(&*self.source).eq(tools(&*other.source)) {
             return None;
         }
-        let lacks = |source: &dyn Source, tool: &ToolEntry<'_>| !tools(source).any(|known| known == *tool);
-        let gone = tools(&*self.source).filter(|tool| lacks(&*other.source, tool));
-        let come = tools(&*other.source).filter(|tool| lacks(&*self.source, tool));
-        let tools = gone.chain(come).map(|tool| Arc::clone(tool.name)).collect();
+        let is_missing_in =
+            |source: &dyn Source, tool: &ToolEntry<'_>| !tools(source).any(|known| known == *tool);
+        let removed = tools(&*self.source).filter(|tool| is_missing_in(&*other.source, tool));
+        let added = tools(&*other.source).filter(|tool| is_missing_in(&*self.source, tool));
+        let tools = removed.chain(added).map(|tool| Arc::clone(tool.name)).collect();
         Some(ToolListChange { tools, before: self.permissions.clone(), after: other.permissions.clone() })
     }
 
@@ -190,7 +210,7 @@ fn tools(source: &dyn Source) -> impl Iterator<Item = ToolEntry<'_>> {
 }
 
 /// Adds a compiled schema to `schemas`, or a finding to the report.
-fn keep(
+fn push_or_report(
     schemas: &mut Vec<Arc<Schema>>,
     compiled: Result<Arc<Schema>, SchemaError>,
     tool: ToolEntry<'_>,

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 
-use super::precheck::{self, PrecheckError};
+use super::precheck::{self, RequestRejection};
 use super::request::{ConnInfo, RequestContext};
 use super::response::{self, ErrorFormat};
 use super::{Server, mcp_endpoint, oauth_endpoint, page};
 use crate::base::body::Body;
 use crate::base::budget::Reservation;
+use crate::base::headers::accepts;
 use crate::base::panic::{Panicked, catch_panic};
 use crate::routing::{Endpoint, Router};
 use crate::tenants::tenant::Tenant;
@@ -25,21 +26,22 @@ pub(super) struct DispatchedResponse {
 
 /// Why a request reaches no tenant, and the endpoint if its tenant exists but cannot answer now.
 struct Unroutable {
-    error: PrecheckError,
+    rejection: RequestRejection,
     endpoint: Option<Endpoint>,
 }
 
-impl From<PrecheckError> for Unroutable {
-    fn from(error: PrecheckError) -> Self {
-        Self { error, endpoint: None }
+impl From<RequestRejection> for Unroutable {
+    fn from(rejection: RequestRejection) -> Self {
+        Self { rejection, endpoint: None }
     }
 }
 
-/// Where a request went: for the log and the metrics.
+/// Where a request went, for the log and the metrics, and how its errors are written.
 #[derive(Default)]
 struct RouteLog {
     tenant: Option<Arc<Tenant>>,
     endpoint: Option<Endpoint>,
+    error_format: ErrorFormat,
 }
 
 /// Answers one request, whatever it is. A panic in a handler becomes a 500, and the process goes
@@ -50,7 +52,6 @@ where
 {
     let context = RequestContext::new(conn, server.clock.monotonic());
     let mut route = RouteLog::default();
-    let format = ErrorFormat::for_request(&request);
     let method = request.method().clone();
     let response = match catch_panic(dispatch(server, &context, request, &mut route)).await {
         Ok(response) => response,
@@ -59,8 +60,7 @@ where
             response::rpc_error(StatusCode::INTERNAL_SERVER_ERROR, -32603, "internal error")
         }
     };
-    let format = format.at(route.endpoint, &method);
-    let (mut response, reservation) = reserve_response(server, &context, &route, response, format);
+    let (mut response, reservation) = reserve_response(server, &context, &route, response);
     if method == Method::HEAD {
         response = response::strip_body(response);
     }
@@ -84,18 +84,19 @@ where
 {
     let (tenant, endpoint) = match locate(server, context.conn, &request) {
         Ok(located) => located,
-        Err(Unroutable { error, endpoint }) => {
-            let format = ErrorFormat::for_request(&request).at(endpoint, request.method());
-            return error.into_response(format, request.version());
+        Err(Unroutable { rejection, endpoint }) => {
+            route.error_format = ErrorFormat::for_request(&request, endpoint);
+            return rejection.into_response(route.error_format, request.version());
         }
     };
+    route.error_format = ErrorFormat::for_request(&request, Some(endpoint));
     let tenant = &**route.tenant.insert(tenant);
     route.endpoint = Some(endpoint);
     match endpoint {
         Endpoint::Mcp => mcp_endpoint::handle(server, context, tenant, endpoint, request).await,
         // Sent by clients that were given the base URL or that drop the last path segment.
         // Boxed, since every request's future would reserve space for it.
-        Endpoint::Page if is_of_mcp_client(&request) => {
+        Endpoint::Page if is_from_mcp_client(&request) => {
             route.endpoint = Some(Endpoint::Mcp);
             Box::pin(mcp_endpoint::handle(server, context, tenant, endpoint, request)).await
         }
@@ -121,24 +122,24 @@ where
     let target = precheck::check(request)?;
     let table = server.registry.load();
     match check_host(server, &table.router, &target.host, conn) {
-        Err(PrecheckError::UnknownHost) if !table.is_initial_scan_done => {
-            return Err(PrecheckError::Starting.into());
+        Err(RequestRejection::UnknownHost) if !table.is_initial_scan_done => {
+            return Err(RequestRejection::Starting.into());
         }
         checked => checked?,
     }
     let found = table.router.find(&target.host, target.path).filter(|(tenant, _)| tenant.spec.enabled);
-    let unavailable = |error, endpoint| Err(Unroutable { error, endpoint: Some(endpoint) });
+    let unavailable = |rejection, endpoint| Err(Unroutable { rejection, endpoint: Some(endpoint) });
     match found {
         Some((tenant, endpoint)) if tenant.slot.is_closed() => {
-            unavailable(PrecheckError::TenantClosed, endpoint)
+            unavailable(RequestRejection::TenantClosed, endpoint)
         }
         Some((tenant, endpoint)) if tenant.is_login_unavailable() => {
-            unavailable(PrecheckError::StoreUnavailable, endpoint)
+            unavailable(RequestRejection::StoreUnavailable, endpoint)
         }
         Some((tenant, endpoint)) => Ok((Arc::clone(tenant), endpoint)),
-        None if !table.is_initial_scan_done => Err(PrecheckError::Starting.into()),
-        None if Endpoint::is_missing_prefix(target.path) => Err(PrecheckError::MissingTenantPrefix.into()),
-        None => Err(PrecheckError::NotFound.into()),
+        None if !table.is_initial_scan_done => Err(RequestRejection::Starting.into()),
+        None if Endpoint::is_missing_prefix(target.path) => Err(RequestRejection::MissingTenantPrefix.into()),
+        None => Err(RequestRejection::NotFound.into()),
     }
 }
 
@@ -150,14 +151,14 @@ pub(super) fn check_host<T>(
     router: &Router<T>,
     host: &str,
     conn: &ConnInfo,
-) -> Result<(), PrecheckError> {
+) -> Result<(), RequestRejection> {
     let is_tenants = router.is_tenant_host(host);
     if !is_tenants && !server.hosts.is_gateway_on(host, conn.local_ip) {
-        return Err(PrecheckError::UnknownHost);
+        return Err(RequestRejection::UnknownHost);
     }
     match conn.sni.as_deref() {
         Some(sni) if sni != host && (is_tenants || router.is_tenant_host(sni)) => {
-            Err(PrecheckError::SniMismatch)
+            Err(RequestRejection::SniMismatch)
         }
         _ => Ok(()),
     }
@@ -170,16 +171,16 @@ fn reserve_response(
     context: &RequestContext<'_>,
     route: &RouteLog,
     response: Response<Body>,
-    format: ErrorFormat,
 ) -> (Response<Body>, Reservation) {
     let budgets = &server.budgets;
     let attribution = context.attribution(route.tenant.as_deref());
     let size = response.body().size_hint().exact();
     match budgets.reserve_response(&attribution, size, context.started) {
         Ok(reservation) => (response, reservation),
-        Err(exhausted) => {
-            (response::budget_exhausted(format, exhausted), budgets.responses.new_reservation(&attribution))
-        }
+        Err(exhausted) => (
+            response::budget_exhausted(route.error_format, exhausted),
+            budgets.responses.new_reservation(&attribution),
+        ),
     }
 }
 
@@ -201,14 +202,11 @@ fn record(server: &Server, context: &RequestContext<'_>, route: &RouteLog, statu
 
 /// Returns whether a request to a tenant's base URL comes from an MCP client and not from a
 /// browser: clients post messages, open event streams and send preflights.
-fn is_of_mcp_client<B>(request: &Request<B>) -> bool {
-    let accepts = |kind: &str| {
-        let mut accepted = request.headers().get_all(header::ACCEPT).iter();
-        accepted.any(|accept| accept.to_str().is_ok_and(|accept| accept.contains(kind)))
-    };
+fn is_from_mcp_client<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
     match *request.method() {
         Method::POST | Method::OPTIONS => true,
-        Method::GET => accepts("text/event-stream") && !accepts("text/html"),
+        Method::GET => accepts(headers, "text/event-stream") && !accepts(headers, "text/html"),
         _ => false,
     }
 }

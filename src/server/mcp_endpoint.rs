@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response};
 
 use super::body::{self, BodyError, BodyLimits};
 use super::budgets::Attribution;
@@ -13,6 +13,7 @@ use super::response::{self, ErrorFormat};
 use super::{Server, cors, page, revocable};
 use crate::base::body::Body;
 use crate::base::budget::{Exhausted, Reservation};
+use crate::base::headers::accepts;
 use crate::base::net::client_network;
 use crate::mcp::Caller;
 use crate::oauth::bearer::{AdmittedCaller, Denial, Principal};
@@ -39,7 +40,8 @@ where
     let form = RejectionForm::for_request(endpoint, &request);
     let mut response = match *request.method() {
         Method::OPTIONS => cors::preflight(request.headers(), origin.as_ref()),
-        Method::GET if is_of_browser(request.headers()) => {
+        // Browsers ask for HTML, MCP clients for JSON and event streams.
+        Method::GET if accepts(request.headers(), "text/html") => {
             page::handle(server, context, tenant, &Method::GET)
         }
         _ => match call(server, context, tenant, request).await {
@@ -177,13 +179,6 @@ fn opens_stream(headers: &HeaderMap) -> bool {
     headers.get("mcp-method").is_some_and(|method| method == "subscriptions/listen")
 }
 
-/// Returns whether the request comes from a browser, which asks for HTML. MCP clients ask for JSON
-/// and event streams.
-fn is_of_browser(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("text/html"))
-}
-
 /// Why a call did not reach the tenant's server.
 #[derive(Debug)]
 enum CallRejection {
@@ -235,8 +230,6 @@ impl RejectionForm {
             _ if request.uri().path().ends_with('/') => ResourceSpelling::ConnectorSlash,
             _ => ResourceSpelling::Connector,
         };
-        let format =
-            if request.method() == Method::POST { ErrorFormat::JsonRpc } else { ErrorFormat::ProblemJson };
-        Self { format, spelling }
+        Self { format: ErrorFormat::for_request(request, Some(endpoint)), spelling }
     }
 }

@@ -8,7 +8,7 @@ use http::{Request, Response};
 use super::Server;
 use super::body::{self, BodyError, BodyLimits};
 use super::budgets;
-use super::precheck::PrecheckError;
+use super::precheck::RequestRejection;
 use super::request::RequestContext;
 use super::response::ErrorFormat;
 use crate::base::body::Body;
@@ -29,7 +29,7 @@ pub(super) async fn handle_discovery<B>(
         Some(auth_server) => {
             endpoints::handle_discovery(auth_server, document, request.map(|_| Bytes::new())).await
         }
-        None => PrecheckError::NoLogin.into_response(ErrorFormat::ProblemJson, request.version()),
+        None => RequestRejection::NoLogin.into_response(ErrorFormat::ProblemJson, request.version()),
     }
 }
 
@@ -45,7 +45,7 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let Some(auth_server) = &tenant.login else {
-        return PrecheckError::NoLogin.into_response(ErrorFormat::ProblemJson, request.version());
+        return RequestRejection::NoLogin.into_response(ErrorFormat::ProblemJson, request.version());
     };
     if let Err(wait) = check_rate_limit(server, context, tenant, endpoint) {
         return oauth::response::too_many_requests(wait);

@@ -28,7 +28,7 @@ pub(crate) struct RequestTarget<'r> {
 
 /// Why a request is refused before its tenant is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum PrecheckError {
+pub(crate) enum RequestRejection {
     #[error("the request names no host")]
     NoHost,
     #[error("the request has more than one Host header")]
@@ -67,26 +67,26 @@ pub(crate) enum PrecheckError {
 }
 
 /// Returns a request's target, or what is wrong with its head. It reads nothing but the request.
-pub(crate) fn check<B: http_body::Body>(request: &Request<B>) -> Result<RequestTarget<'_>, PrecheckError> {
+pub(crate) fn check<B: http_body::Body>(request: &Request<B>) -> Result<RequestTarget<'_>, RequestRejection> {
     check_framing(request)?;
     let authority = find_authority(request)?;
     let uri = request.uri();
     if uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_TARGET_BYTES) {
-        return Err(PrecheckError::TargetTooLong);
+        return Err(RequestRejection::TargetTooLong);
     }
     check_path(uri.path())?;
-    let host = authority::host(authority).ok_or(PrecheckError::MalformedHost)?;
+    let host = authority::host(authority).ok_or(RequestRejection::MalformedHost)?;
     Ok(RequestTarget { host, path: uri.path() })
 }
 
-fn check_framing<B: http_body::Body>(request: &Request<B>) -> Result<(), PrecheckError> {
+fn check_framing<B: http_body::Body>(request: &Request<B>) -> Result<(), RequestRejection> {
     if !has_plain_transfer_encoding(request.headers()) {
-        return Err(PrecheckError::TransferEncoding);
+        return Err(RequestRejection::TransferEncoding);
     }
     let has_body = !request.body().is_end_stream();
     match *request.method() {
-        Method::GET if has_body => Err(PrecheckError::UnexpectedBody("GET")),
-        Method::HEAD if has_body => Err(PrecheckError::UnexpectedBody("HEAD")),
+        Method::GET if has_body => Err(RequestRejection::UnexpectedBody("GET")),
+        Method::HEAD if has_body => Err(RequestRejection::UnexpectedBody("HEAD")),
         _ => Ok(()),
     }
 }
@@ -102,22 +102,22 @@ fn has_plain_transfer_encoding(headers: &HeaderMap) -> bool {
 
 /// Returns the authority of the request. If the target has one (absolute form, `:authority`), the
 /// Host header must be equal.
-fn find_authority<B>(request: &Request<B>) -> Result<&str, PrecheckError> {
+fn find_authority<B>(request: &Request<B>) -> Result<&str, RequestRejection> {
     let of_target = request.uri().authority().map(http::uri::Authority::as_str);
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (of_target, hosts.next(), hosts.next()) {
-        (_, _, Some(_)) => Err(PrecheckError::MultipleHosts),
+        (_, _, Some(_)) => Err(RequestRejection::MultipleHosts),
         (Some(target), Some(host), _) => {
             let same = host.as_bytes().eq_ignore_ascii_case(target.as_bytes());
-            if same { Ok(target) } else { Err(PrecheckError::HostMismatch) }
+            if same { Ok(target) } else { Err(RequestRejection::HostMismatch) }
         }
         (Some(target), None, _) if request.version() >= Version::HTTP_2 => Ok(target),
-        (None, Some(host), _) => host.to_str().map_err(|_| PrecheckError::MalformedHost),
-        (_, None, _) => Err(PrecheckError::NoHost),
+        (None, Some(host), _) => host.to_str().map_err(|_| RequestRejection::MalformedHost),
+        (_, None, _) => Err(RequestRejection::NoHost),
     }
 }
 
-impl PrecheckError {
+impl RequestRejection {
     fn status(self) -> StatusCode {
         match self {
             Self::UnknownHost | Self::SniMismatch => StatusCode::MISDIRECTED_REQUEST,
@@ -214,7 +214,7 @@ mod tests {
             .expect("a request")
     }
 
-    fn host(target: &str, headers: &[(&str, &str)]) -> Result<String, PrecheckError> {
+    fn host(target: &str, headers: &[(&str, &str)]) -> Result<String, RequestRejection> {
         check(&get(target, headers)).map(|target| target.host.into_owned())
     }
 
@@ -237,17 +237,17 @@ mod tests {
             "", ":80", "a b", "a:b", "a:80:80", "a@b", "a/b", "[::1", "::1", "a:99999", "a,b", "[]", "h\\x",
             ".", ":", ".:80",
         ] {
-            assert_eq!(host("/a", &[("host", bad)]), Err(PrecheckError::MalformedHost), "{bad}");
+            assert_eq!(host("/a", &[("host", bad)]), Err(RequestRejection::MalformedHost), "{bad}");
         }
     }
 
     #[test]
     fn there_is_one_host_and_the_target_agrees() {
-        assert_eq!(host("/a", &[]), Err(PrecheckError::NoHost));
-        assert_eq!(host("/a", &[("host", "h"), ("host", "h")]), Err(PrecheckError::MultipleHosts));
+        assert_eq!(host("/a", &[]), Err(RequestRejection::NoHost));
+        assert_eq!(host("/a", &[("host", "h"), ("host", "h")]), Err(RequestRejection::MultipleHosts));
         assert_eq!(host("http://h:80/a", &[("host", "H:80")]).as_deref(), Ok("h"));
-        assert_eq!(host("http://evil/a", &[("host", "h")]), Err(PrecheckError::HostMismatch));
-        assert_eq!(host("http://h/a", &[]), Err(PrecheckError::NoHost));
+        assert_eq!(host("http://evil/a", &[("host", "h")]), Err(RequestRejection::HostMismatch));
+        assert_eq!(host("http://h/a", &[]), Err(RequestRejection::NoHost));
         let mut request = get("https://h/a", &[]);
         *request.version_mut() = Version::HTTP_2;
         assert_eq!(check(&request).map(|target| target.host.into_owned()).as_deref(), Ok("h"));
@@ -266,10 +266,10 @@ mod tests {
             assert_eq!(host("/a", &headers).is_ok(), fine, "{coding}");
         }
         let twice = [("host", "h"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
-        assert_eq!(host("/a", &twice), Err(PrecheckError::TransferEncoding));
+        assert_eq!(host("/a", &twice), Err(RequestRejection::TransferEncoding));
         let mut request: Request<Full<Bytes>> =
             Request::builder().uri("/a").header("host", "h").body(Full::from("x")).expect("a request");
-        assert_eq!(check(&request), Err(PrecheckError::UnexpectedBody("GET")));
+        assert_eq!(check(&request), Err(RequestRejection::UnexpectedBody("GET")));
         *request.method_mut() = Method::POST;
         assert!(check(&request).is_ok());
     }
@@ -279,35 +279,35 @@ mod tests {
         let host = [("host", "h")];
         assert_eq!(
             check(&get(&format!("/a?{}", "x".repeat(9000)), &host)),
-            Err(PrecheckError::TargetTooLong)
+            Err(RequestRejection::TargetTooLong)
         );
-        assert_eq!(check(&get("/a/%2e%2e/b", &host)), Err(PrecheckError::Path(PathError::Encoded)));
-        assert_eq!(check(&get("*", &host)), Err(PrecheckError::Path(PathError::NotOriginForm)));
+        assert_eq!(check(&get("/a/%2e%2e/b", &host)), Err(RequestRejection::Path(PathError::Encoded)));
+        assert_eq!(check(&get("*", &host)), Err(RequestRejection::Path(PathError::NotOriginForm)));
         assert_eq!(check(&get("/a/mcp?x=%2f..", &host)).map(|target| target.path), Ok("/a/mcp"));
     }
 
     /// Bridges that get a 401 for a wrong key try to log in at the host, and show this response.
     #[test]
     fn who_asks_the_host_for_a_login_is_told_of_keys() {
-        assert!(PrecheckError::MissingTenantPrefix.help().contains("the key is missing or wrong"));
+        assert!(RequestRejection::MissingTenantPrefix.help().contains("the key is missing or wrong"));
     }
 
     #[test]
     fn every_refusal_says_what_was_found_and_what_to_do() {
-        for fault in [
-            PrecheckError::NoHost,
-            PrecheckError::UnknownHost,
-            PrecheckError::NotFound,
-            PrecheckError::Starting,
-            PrecheckError::TargetTooLong,
+        for rejection in [
+            RequestRejection::NoHost,
+            RequestRejection::UnknownHost,
+            RequestRejection::NotFound,
+            RequestRejection::Starting,
+            RequestRejection::TargetTooLong,
         ] {
-            let response = fault.into_response(ErrorFormat::ProblemJson, Version::HTTP_11);
-            assert_eq!(response.status(), fault.status());
+            let response = rejection.into_response(ErrorFormat::ProblemJson, Version::HTTP_11);
+            assert_eq!(response.status(), rejection.status());
             assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
-            assert_eq!(response.headers().contains_key(header::CONNECTION), fault.is_suspicious());
+            assert_eq!(response.headers().contains_key(header::CONNECTION), rejection.is_suspicious());
         }
         assert_eq!(
-            PrecheckError::Starting.into_response(ErrorFormat::ProblemJson, Version::HTTP_11).headers()
+            RequestRejection::Starting.into_response(ErrorFormat::ProblemJson, Version::HTTP_11).headers()
                 [header::RETRY_AFTER],
             "1"
         );

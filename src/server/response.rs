@@ -10,7 +10,7 @@ use serde_json::json;
 use super::budgets;
 use crate::base::body::{self, Body};
 use crate::base::budget::Exhausted;
-use crate::base::headers::{describe_allowed, retry_after};
+use crate::base::headers::{accepts, describe_allowed, retry_after};
 use crate::oauth::bearer::Denial;
 use crate::routing::Endpoint;
 use crate::spec::ResourceSpelling;
@@ -43,42 +43,29 @@ impl Problem<'_> {
 }
 
 /// The format of an error response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ErrorFormat {
     /// A problem document (RFC 9457).
+    #[default]
     ProblemJson,
     /// A JSON-RPC error: the only part of a refused MCP message that clients show to people.
     JsonRpc,
 }
 
 impl ErrorFormat {
-    /// Returns the format for a request whose tenant is not known yet. A POST to a connector URL is
-    /// an MCP message, whether or not a tenant is there; so is a POST to any path if the client
-    /// accepts event streams.
-    pub(super) fn for_request<B>(request: &Request<B>) -> Self {
-        let of_mcp = || is_connector(request.uri().path()) || takes_events(request.headers());
-        match *request.method() {
-            Method::POST if of_mcp() => Self::JsonRpc,
-            _ => Self::ProblemJson,
-        }
-    }
-
-    /// Refines the format once the endpoint is known: a POST to a tenant's base is an MCP message,
-    /// too.
-    pub(super) fn at(self, endpoint: Option<Endpoint>, method: &Method) -> Self {
-        match endpoint {
-            Some(Endpoint::Page | Endpoint::Mcp) if *method == Method::POST => Self::JsonRpc,
-            _ => self,
-        }
+    /// Returns the format of errors for a request, and for its endpoint if that is known. An MCP
+    /// message is a POST to a tenant's base or connector URL; without a tenant, one to a path that
+    /// looks like a connector URL, or by a client that accepts event streams.
+    pub(super) fn for_request<B>(request: &Request<B>, endpoint: Option<Endpoint>) -> Self {
+        let is_mcp_message = request.method() == Method::POST
+            && (matches!(endpoint, Some(Endpoint::Page | Endpoint::Mcp))
+                || is_connector_path(request.uri().path())
+                || accepts(request.headers(), "text/event-stream"));
+        if is_mcp_message { Self::JsonRpc } else { Self::ProblemJson }
     }
 }
 
-fn takes_events(headers: &HeaderMap) -> bool {
-    let mut accepted = headers.get_all(header::ACCEPT).iter();
-    accepted.any(|accept| accept.to_str().is_ok_and(|accept| accept.contains("text/event-stream")))
-}
-
-fn is_connector(path: &str) -> bool {
+fn is_connector_path(path: &str) -> bool {
     path.strip_suffix('/').unwrap_or(path).ends_with("/mcp")
 }
 

@@ -1,17 +1,12 @@
 //! Response streams that end as soon as the caller's authorization is revoked, and release their
 //! reservations when they end.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use bytes::Bytes;
+use futures_util::StreamExt;
 use http::Response;
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt;
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use http_body::Body as _;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
 
-use crate::base::body::Body;
+use crate::base::body::{self, Body};
 use crate::base::budget::Reservation;
 use crate::oauth::bearer::CallRevocation;
 
@@ -27,37 +22,8 @@ pub(super) fn make_revocable(
         return response;
     }
     response.map(|body| {
-        let revoked = Box::pin(revocation.revoked().clone().cancelled_owned());
-        RevocableBody { body, revoked, _revocation: revocation.clone(), _reservations: reservations }.boxed()
+        let revoked = revocation.revoked().clone().cancelled_owned();
+        let until_revoked = BodyExt::boxed(StreamBody::new(BodyStream::new(body).take_until(revoked)));
+        body::with_guard(until_revoked, (revocation.clone(), reservations))
     })
-}
-
-struct RevocableBody {
-    body: Body,
-    revoked: Pin<Box<WaitForCancellationFutureOwned>>,
-    _revocation: CallRevocation,
-    _reservations: [Reservation; 2],
-}
-
-impl HttpBody for RevocableBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.revoked.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => Pin::new(&mut self.body).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }

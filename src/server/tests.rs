@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::connection::Activity;
-use super::precheck::PrecheckError;
+use super::precheck::RequestRejection;
 use super::request::ConnInfo;
 use super::tls::Protocol;
 use super::{Listeners, Server, ServerDeps, connection};
@@ -401,10 +401,10 @@ async fn a_connection_made_for_one_tenants_host_serves_no_other() {
     assert_eq!(check(Some("one.example"), "one.example"), Ok(()));
     assert_eq!(check(None, "one.example"), Ok(()));
     assert_eq!(check(Some("localhost"), "mcp.example.com"), Ok(()));
-    assert_eq!(check(Some("one.example"), "two.example"), Err(PrecheckError::SniMismatch));
-    assert_eq!(check(Some("one.example"), "mcp.example.com"), Err(PrecheckError::SniMismatch));
-    assert_eq!(check(Some("mcp.example.com"), "one.example"), Err(PrecheckError::SniMismatch));
-    assert_eq!(check(Some("one.example"), "evil.example"), Err(PrecheckError::UnknownHost));
+    assert_eq!(check(Some("one.example"), "two.example"), Err(RequestRejection::SniMismatch));
+    assert_eq!(check(Some("one.example"), "mcp.example.com"), Err(RequestRejection::SniMismatch));
+    assert_eq!(check(Some("mcp.example.com"), "one.example"), Err(RequestRejection::SniMismatch));
+    assert_eq!(check(Some("one.example"), "evil.example"), Err(RequestRejection::UnknownHost));
 }
 
 #[tokio::test]

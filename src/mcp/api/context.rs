@@ -30,7 +30,7 @@ const SECTIONS: [(&str, &[&str]); 4] = [
     ),
 ];
 /// Members that name an item.
-const LABELS: [&str; 6] = ["name", "title", "label", "question", "text", "id"];
+const LABEL_MEMBERS: [&str; 6] = ["name", "title", "label", "question", "text", "id"];
 
 /// A context with what is derived from it once for all callers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub(super) struct DerivedContext(Arc<SemanticContext>);
 #[derive(Debug, Default)]
 struct Derived {
     digest: OnceLock<Arc<str>>,
-    whole: Mutex<Option<FullResult>>,
+    full_result: Mutex<Option<FullResult>>,
 }
 
 /// The whole context as a tool result of at most `max_bytes`, which may differ between revisions.
@@ -75,7 +75,7 @@ impl DerivedContext {
 
     /// Returns the digest: what can be asked, in a few lines.
     pub(super) fn get_or_build_digest(&self) -> Arc<str> {
-        Arc::clone(self.derived().digest.get_or_init(|| digest(self.document().root()).into()))
+        Arc::clone(self.derived().digest.get_or_init(|| build_digest(self.document().root()).into()))
     }
 
     /// Returns the digest if it was computed already.
@@ -85,25 +85,28 @@ impl DerivedContext {
 
     /// Returns the result with the whole context if it was built already.
     pub(super) fn cached_full_result(&self, max_bytes: usize) -> Option<Payload> {
-        let whole = self.full_result();
-        whole.as_ref().filter(|whole| whole.max_bytes == max_bytes).map(|whole| whole.payload.clone())
+        let full_result = self.full_result();
+        full_result
+            .as_ref()
+            .filter(|full_result| full_result.max_bytes == max_bytes)
+            .map(|full_result| full_result.payload.clone())
     }
 
     /// Stores the result with the whole context if there is room for it. If several callers build
     /// it at once, the first one is kept and returned.
     pub(super) fn cache_full_result(&self, max_bytes: usize, payload: Payload) -> Payload {
-        let mut whole = self.full_result();
-        if let Some(known) = whole.as_ref().filter(|whole| whole.max_bytes == max_bytes) {
+        let mut full_result = self.full_result();
+        if let Some(known) = full_result.as_ref().filter(|full_result| full_result.max_bytes == max_bytes) {
             return known.payload.clone();
         }
         if self.0.reserve_derived(payload.bytes_besides(self.document())) {
-            *whole = Some(FullResult { max_bytes, payload: payload.clone() });
+            *full_result = Some(FullResult { max_bytes, payload: payload.clone() });
         }
         payload
     }
 
     fn full_result(&self) -> MutexGuard<'_, Option<FullResult>> {
-        lock(&self.derived().whole)
+        lock(&self.derived().full_result)
     }
 
     fn derived(&self) -> &Derived {
@@ -123,16 +126,17 @@ pub(super) fn compose_instructions(
     (!parts.is_empty()).then(|| parts.join("\n\n"))
 }
 
-fn digest(context: JsonNode<'_>) -> String {
+fn build_digest(context: JsonNode<'_>) -> String {
     let mut text = String::new();
     for (heading, names) in SECTIONS {
-        let labels = list(context, names, MAX_DEPTH).into_iter().flat_map(JsonNode::items).filter_map(label);
-        section(&mut text, heading, labels);
+        let labels =
+            find_list(context, names, MAX_DEPTH).into_iter().flat_map(JsonNode::items).filter_map(find_label);
+        push_section(&mut text, heading, labels);
     }
     text
 }
 
-fn section<'a>(text: &mut String, heading: &str, labels: impl Iterator<Item = JsonString<'a>>) {
+fn push_section<'a>(text: &mut String, heading: &str, labels: impl Iterator<Item = JsonString<'a>>) {
     let start = text.len();
     for (index, label) in labels.enumerate() {
         let lead = if index == 0 { format!("{heading}: ") } else { "; ".to_owned() };
@@ -151,59 +155,59 @@ fn section<'a>(text: &mut String, heading: &str, labels: impl Iterator<Item = Js
 
 /// Returns the first list under one of the names: the names of an object first, then the objects
 /// within it.
-fn list<'a>(value: JsonNode<'a>, names: &[&str], depth: usize) -> Option<JsonNode<'a>> {
-    let here = |name: &&str| value.get(name).filter(|member| member.kind() == JsonKind::Array);
-    if let Some(items) = names.iter().find_map(here) {
+fn find_list<'a>(value: JsonNode<'a>, names: &[&str], depth: usize) -> Option<JsonNode<'a>> {
+    let member_list = |name: &&str| value.get(name).filter(|member| member.kind() == JsonKind::Array);
+    if let Some(items) = names.iter().find_map(member_list) {
         return Some(items);
     }
     let depth = depth.checked_sub(1)?;
-    value.members().find_map(|(_, member)| list(member, names, depth))
+    value.members().find_map(|(_, member)| find_list(member, names, depth))
 }
 
-fn label(item: JsonNode<'_>) -> Option<JsonString<'_>> {
-    item.string().or_else(|| item.get_many(&LABELS).into_iter().flatten().find_map(JsonNode::string))
+fn find_label(item: JsonNode<'_>) -> Option<JsonString<'_>> {
+    item.string().or_else(|| item.get_many(&LABEL_MEMBERS).into_iter().flatten().find_map(JsonNode::string))
 }
 
 /// Returns the context with only the list items about a topic, as compact JSON; `None` if nothing
 /// matches.
 pub(super) fn narrow_to_topic(context: JsonNode<'_>, topic: &str) -> Option<String> {
     let mut text = String::with_capacity(context.raw().len());
-    retain(&mut text, context, &topic.to_lowercase(), MAX_DEPTH).then_some(text)
+    push_narrowed(&mut text, context, &topic.to_lowercase(), MAX_DEPTH).then_some(text)
 }
 
 /// Writes a value, keeping only those items of the known lists that mention the topic. Returns
 /// whether any did.
-fn retain(text: &mut String, value: JsonNode<'_>, topic: &str, depth: usize) -> bool {
+fn push_narrowed(text: &mut String, value: JsonNode<'_>, topic: &str, depth: usize) -> bool {
     let (JsonKind::Object, Some(depth)) = (value.kind(), depth.checked_sub(1)) else {
         text.push_str(value.raw());
         return false;
     };
-    let mut any = false;
+    let mut has_match = false;
     text.push('{');
     for (index, (name, member)) in value.members().enumerate() {
         let _ = write!(text, "{}\"{}\":", if index == 0 { "" } else { "," }, name.raw());
-        any |= match member.kind() {
-            JsonKind::Array if is_known(name) => retain_items(text, member, topic),
-            _ => retain(text, member, topic, depth),
+        has_match |= match member.kind() {
+            JsonKind::Array if is_section_member(name) => push_narrowed_items(text, member, topic),
+            _ => push_narrowed(text, member, topic, depth),
         };
     }
     text.push('}');
-    any
+    has_match
 }
 
-fn retain_items(text: &mut String, list: JsonNode<'_>, topic: &str) -> bool {
-    let mut any = false;
+fn push_narrowed_items(text: &mut String, list: JsonNode<'_>, topic: &str) -> bool {
+    let mut has_match = false;
     text.push('[');
     for item in list.items().filter(|item| mentions(*item, topic)) {
-        text.push_str(if any { "," } else { "" });
+        text.push_str(if has_match { "," } else { "" });
         text.push_str(item.raw());
-        any = true;
+        has_match = true;
     }
     text.push(']');
-    any
+    has_match
 }
 
-fn is_known(name: JsonString<'_>) -> bool {
+fn is_section_member(name: JsonString<'_>) -> bool {
     SECTIONS.iter().flat_map(|(_, names)| names.iter()).any(|known| name.equals(known))
 }
 
@@ -217,7 +221,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn instructions(own: Option<&str>, description: Option<&str>, context: Option<&Value>) -> Option<String> {
-        let digest = context.map(|context| digest(JsonDocument::from_value(context).root()));
+        let digest = context.map(|context| build_digest(JsonDocument::from_value(context).root()));
         super::compose_instructions(own, description, digest.as_deref())
     }
 

@@ -19,35 +19,35 @@ const MAX_COLUMNS: usize = 16;
 const MIN_CELL_CHARS: usize = 160;
 const MAX_CELL_CHARS: usize = 4_096;
 /// A name, in bytes, with some to spare, so that it is seen where one was cut.
-const MAX_NAME_BYTES: usize = bytes_of(MIN_CELL_CHARS);
+const MAX_NAME_BYTES: usize = max_bytes_for(MIN_CELL_CHARS);
 const MAX_DEPTH: usize = 6;
 
 /// Members with prose; they come first, without their name.
-const WORDS: [&str; 6] = ["answer", "summary", "text", "message", "explanation", "description"];
+const PROSE_MEMBERS: [&str; 6] = ["answer", "summary", "text", "message", "explanation", "description"];
 
 /// Renders an answer with the first `kept` of its rows in approximately `limit` bytes.
 pub(super) fn render_text(
     answer: JsonNode<'_>,
-    place: Option<&RowPath<'_>>,
+    row_path: Option<&RowPath<'_>>,
     kept: usize,
     limit: usize,
 ) -> String {
-    let mut page = TextPage { text: String::new(), limit, is_cut: false };
-    page.words(answer);
-    page.scalars(answer);
-    if let Some(place) = place {
-        page.rows(place.rows(), kept, place.headers());
+    let mut page = TextPage { text: String::new(), limit, is_truncated: false };
+    page.write_prose(answer);
+    page.write_scalars(answer);
+    if let Some(row_path) = row_path {
+        page.write_rows(row_path.rows(), kept, row_path.headers());
     }
     match answer.kind() {
-        JsonKind::Object => page.others(answer, place.and_then(RowPath::first_name), MAX_DEPTH),
+        JsonKind::Object => page.write_nested(answer, row_path.and_then(RowPath::first_name), MAX_DEPTH),
         JsonKind::Array => {}
         _ => {
             let mut line = String::new();
             outline(&mut line, answer, MAX_DEPTH, limit + 4);
-            page.line(&line);
+            page.write_line(&line);
         }
     }
-    page.end()
+    page.finish()
 }
 
 /// The text under construction.
@@ -55,77 +55,78 @@ struct TextPage {
     text: String,
     limit: usize,
     /// A line did not fit, so everything after it is left out.
-    is_cut: bool,
+    is_truncated: bool,
 }
 
 impl TextPage {
-    fn words(&mut self, answer: JsonNode<'_>) {
-        for text in answer.get_many(&WORDS).into_iter().flatten().filter_map(JsonNode::string) {
-            let (text, _) = self.start_of(text);
-            self.paragraph(text.trim());
+    fn write_prose(&mut self, answer: JsonNode<'_>) {
+        for text in answer.get_many(&PROSE_MEMBERS).into_iter().flatten().filter_map(JsonNode::string) {
+            let (text, _) = self.clip_to_limit(text);
+            self.write_paragraph(text.trim());
         }
     }
 
     /// Writes the scalar members as sentences: `Total: 12. Took ms: 3.`
-    fn scalars(&mut self, answer: JsonNode<'_>) {
+    fn write_scalars(&mut self, answer: JsonNode<'_>) {
         let mut sentences = String::new();
         for (name, value) in answer.members() {
-            if self.is_cut {
+            if self.is_truncated {
                 return;
             }
             if value.is_container()
                 || value.kind() == JsonKind::Null
-                || WORDS.iter().any(|word| name.equals(word))
+                || PROSE_MEMBERS.iter().any(|word| name.equals(word))
             {
                 continue;
             }
-            let (plain, _) = value.string().map_or((value.raw().into(), true), |text| self.start_of(text));
+            let (plain, _) =
+                value.string().map_or((value.raw().into(), true), |text| self.clip_to_limit(text));
             if plain.contains('\n') {
-                self.paragraph(&format!("{}:\n{plain}", title(name)));
+                self.write_paragraph(&format!("{}:\n{plain}", to_title(name)));
             } else if sentences.len() <= self.limit {
                 let end = plain.floor_char_boundary(self.limit);
-                let _ = write!(sentences, "{}: {}. ", title(name), plain[..end].trim_end_matches('.'));
+                let _ = write!(sentences, "{}: {}. ", to_title(name), plain[..end].trim_end_matches('.'));
             }
         }
-        self.paragraph(sentences.trim_end());
+        self.write_paragraph(sentences.trim_end());
     }
 
-    fn rows(&mut self, rows: JsonNode<'_>, kept: usize, headers: Vec<JsonString<'_>>) {
+    fn write_rows(&mut self, rows: JsonNode<'_>, kept: usize, headers: Vec<JsonString<'_>>) {
         if kept == 0 {
-            return self.paragraph("No rows.");
+            return self.write_paragraph("No rows.");
         }
-        let columns = if headers.is_empty() { columns(rows, kept) } else { headers };
-        if columns.is_empty() { self.list(rows, kept) } else { self.table(rows, kept, &columns) }
+        let columns = if headers.is_empty() { collect_columns(rows, kept) } else { headers };
+        if columns.is_empty() { self.write_list(rows, kept) } else { self.write_table(rows, kept, &columns) }
     }
 
-    fn list(&mut self, rows: JsonNode<'_>, kept: usize) {
+    fn write_list(&mut self, rows: JsonNode<'_>, kept: usize) {
         let room = self.limit + 1;
-        let shown = self.each(rows, kept, |text, row| {
+        let shown = self.write_each(rows, kept, |text, row| {
             text.push_str("- ");
             outline(text, row, MAX_DEPTH, room);
         });
-        self.say_cut(shown, kept);
+        self.write_cut_notice(shown, kept);
     }
 
-    fn table(&mut self, rows: JsonNode<'_>, kept: usize, columns: &[JsonString<'_>]) {
+    fn write_table(&mut self, rows: JsonNode<'_>, kept: usize, columns: &[JsonString<'_>]) {
         let shown_columns = &columns[..columns.len().min(MAX_COLUMNS)];
-        self.line(&line_of(shown_columns, push_name));
-        self.line(&line_of(shown_columns, |text, _| text.push_str("---")));
-        let longest = longest_cell(self.limit, kept, shown_columns.len());
-        let is_cut = Cell::new(false);
-        let shown = self.each(rows, kept, |text, row| {
-            is_cut.set(is_cut.get() | push_row(text, row, shown_columns, longest));
+        self.write_line(&table_line(shown_columns, push_name));
+        self.write_line(&table_line(shown_columns, |text, _| text.push_str("---")));
+        let max_chars = max_cell_chars(self.limit, kept, shown_columns.len());
+        let is_truncated = Cell::new(false);
+        let shown = self.write_each(rows, kept, |text, row| {
+            is_truncated.set(is_truncated.get() | push_row(text, row, shown_columns, max_chars));
         });
-        self.say_cut(shown, kept);
-        if is_cut.get() {
+        self.write_cut_notice(shown, kept);
+        if is_truncated.get() {
             self.text.push_str(&format!(
-                "\nNot shown here: the rest of cells with more than {longest} characters (…). \
+                "\nNot shown here: the rest of cells with more than {max_chars} characters (…). \
                  The structured result has the complete cells.\n"
             ));
         }
         if columns.len() > MAX_COLUMNS {
-            let left = joined(&columns[MAX_COLUMNS..]);
-            self.paragraph(&format!(
+            let left = join_names(&columns[MAX_COLUMNS..]);
+            self.write_paragraph(&format!(
                 "Not shown here: {} more columns ({}).",
                 columns.len() - MAX_COLUMNS,
                 clip(&left, MIN_CELL_CHARS)
@@ -134,7 +135,7 @@ impl TextPage {
     }
 
     /// Adds as many rows as fit, each written by `push`. Returns how many.
-    fn each<'a>(
+    fn write_each<'a>(
         &mut self,
         rows: JsonNode<'a>,
         kept: usize,
@@ -152,7 +153,7 @@ impl TextPage {
         kept.min(MAX_ROWS)
     }
 
-    fn say_cut(&mut self, shown: usize, all: usize) {
+    fn write_cut_notice(&mut self, shown: usize, all: usize) {
         if shown < all {
             let notice = format!(
                 "\nShown here: the first {shown} of {all} rows. The structured result has more; a narrower question or \
@@ -163,44 +164,44 @@ impl TextPage {
     }
 
     /// Writes the members that are neither prose nor scalars nor the rows.
-    fn others(&mut self, answer: JsonNode<'_>, rows: Option<&str>, depth: usize) {
+    fn write_nested(&mut self, answer: JsonNode<'_>, rows: Option<&str>, depth: usize) {
         let nested = answer.members().filter(|(_, value)| value.is_container());
         for (name, value) in nested.filter(|(name, _)| !rows.is_some_and(|rows| name.equals(rows))) {
-            if self.is_cut {
+            if self.is_truncated {
                 return;
             }
             let is_list = value.items().any(|item| item.kind() == JsonKind::Object);
             if is_list {
-                self.line(&format!("{}:", title(name)));
-                self.list(value, value.items().count());
+                self.write_line(&format!("{}:", to_title(name)));
+                self.write_list(value, value.items().count());
             } else if depth > 0 && value.members().any(|(_, value)| value.is_container()) {
-                self.line(&format!("{}:", title(name)));
-                self.scalars(value);
-                self.others(value, None, depth - 1);
+                self.write_line(&format!("{}:", to_title(name)));
+                self.write_scalars(value);
+                self.write_nested(value, None, depth - 1);
             } else {
-                let mut line = format!("{}: ", title(name));
+                let mut line = format!("{}: ", to_title(name));
                 outline(&mut line, value, MAX_DEPTH, self.limit + 1);
-                self.line(&line);
+                self.write_line(&line);
             }
         }
     }
 
     /// Returns as much of a text as the page could hold, plus a few bytes if it is longer.
-    fn start_of<'a>(&self, text: JsonString<'a>) -> (Cow<'a, str>, bool) {
+    fn clip_to_limit<'a>(&self, text: JsonString<'a>) -> (Cow<'a, str>, bool) {
         text.prefix(self.limit + 4)
     }
 
-    fn paragraph(&mut self, text: &str) {
+    fn write_paragraph(&mut self, text: &str) {
         if !text.is_empty() {
-            self.line(text);
-            if !self.is_cut {
+            self.write_line(text);
+            if !self.is_truncated {
                 self.text.push('\n');
             }
         }
     }
 
-    fn line(&mut self, text: &str) {
-        if self.is_cut {
+    fn write_line(&mut self, text: &str) {
+        if self.is_truncated {
             return;
         }
         if self.has_room(text.len() + 1) {
@@ -209,7 +210,7 @@ impl TextPage {
             let room = self.limit.saturating_sub(self.text.len());
             self.text.push_str(&text[..text.floor_char_boundary(room)]);
             self.text.push('…');
-            self.is_cut = true;
+            self.is_truncated = true;
         }
         self.text.push('\n');
     }
@@ -218,9 +219,9 @@ impl TextPage {
         self.text.len() + bytes <= self.limit
     }
 
-    fn end(mut self) -> String {
+    fn finish(mut self) -> String {
         self.text.truncate(self.text.trim_end().len());
-        if self.is_cut {
+        if self.is_truncated {
             self.text.push_str("\n\nNot shown here: the rest. The structured result has more.");
         }
         if self.text.is_empty() {
@@ -231,7 +232,7 @@ impl TextPage {
 }
 
 /// Returns the columns of rows that are objects, in the order in which they appear.
-fn columns(rows: JsonNode<'_>, kept: usize) -> Vec<JsonString<'_>> {
+fn collect_columns(rows: JsonNode<'_>, kept: usize) -> Vec<JsonString<'_>> {
     let mut columns: Vec<JsonString<'_>> = Vec::new();
     let mut known = HashSet::new();
     for row in rows.items().take(kept.min(MAX_ROWS)) {
@@ -256,7 +257,7 @@ fn columns(rows: JsonNode<'_>, kept: usize) -> Vec<JsonString<'_>> {
 }
 
 /// Returns a table line with what `push` writes for each column.
-fn line_of(columns: &[JsonString<'_>], push: impl Fn(&mut String, JsonString<'_>)) -> String {
+fn table_line(columns: &[JsonString<'_>], push: impl Fn(&mut String, JsonString<'_>)) -> String {
     let mut line = "|".to_owned();
     for name in columns {
         line.push(' ');
@@ -268,19 +269,19 @@ fn line_of(columns: &[JsonString<'_>], push: impl Fn(&mut String, JsonString<'_>
 
 /// Returns the maximum number of characters in a cell, so that a table of such cells takes at most
 /// half of the text.
-fn longest_cell(limit: usize, rows: usize, columns: usize) -> usize {
+fn max_cell_chars(limit: usize, rows: usize, columns: usize) -> usize {
     let cells = rows.min(MAX_ROWS) * columns.max(1);
     (limit / 2 / cells.max(1)).clamp(MIN_CELL_CHARS, MAX_CELL_CHARS)
 }
 
 /// Returns the bytes that this many characters may take in any script, and a few more.
-const fn bytes_of(chars: usize) -> usize {
+const fn max_bytes_for(chars: usize) -> usize {
     4 * chars + 8
 }
 
 /// Appends a row's line, and returns whether one of its cells was cut. Writes straight into the
 /// text, since half of the cost of rendering an answer is here.
-fn push_row(text: &mut String, row: JsonNode<'_>, columns: &[JsonString<'_>], longest: usize) -> bool {
+fn push_row(text: &mut String, row: JsonNode<'_>, columns: &[JsonString<'_>], max_chars: usize) -> bool {
     let mut cells = [None; MAX_COLUMNS];
     match row.kind() {
         JsonKind::Array => cells.iter_mut().zip(row.items()).for_each(|(cell, item)| *cell = Some(item)),
@@ -297,31 +298,31 @@ fn push_row(text: &mut String, row: JsonNode<'_>, columns: &[JsonString<'_>], lo
             }
         }
     }
-    let mut is_cut = false;
+    let mut is_truncated = false;
     text.push('|');
     for cell in cells.iter().take(columns.len()) {
         text.push(' ');
         if let Some(value) = cell {
-            is_cut |= push_cell(text, *value, longest);
+            is_truncated |= push_cell(text, *value, max_chars);
         }
         text.push_str(" |");
     }
-    is_cut
+    is_truncated
 }
 
 /// A value in a table cell: one line, short, no bars. Says whether it was cut.
-fn push_cell(text: &mut String, value: JsonNode<'_>, longest: usize) -> bool {
+fn push_cell(text: &mut String, value: JsonNode<'_>, max_chars: usize) -> bool {
     let simple = value.string().and_then(JsonString::plain);
     if let Some(cell) = simple
-        && cell.len() <= longest
+        && cell.len() <= max_chars
         && cell.bytes().all(|byte| matches!(byte, b' '..=b'{' | b'}' | b'~'))
     {
         text.push_str(cell);
         return false;
     }
     let mut cell = String::new();
-    outline(&mut cell, value, MAX_DEPTH, bytes_of(longest));
-    push_short(text, &cell, longest)
+    outline(&mut cell, value, MAX_DEPTH, max_bytes_for(max_chars));
+    push_short(text, &cell, max_chars)
 }
 
 /// Writes a column's name.
@@ -331,8 +332,8 @@ fn push_name(text: &mut String, name: JsonString<'_>) {
     push_short(text, &cell, MIN_CELL_CHARS);
 }
 
-fn push_short(text: &mut String, cell: &str, longest: usize) -> bool {
-    let start = beginning(cell, longest);
+fn push_short(text: &mut String, cell: &str, max_chars: usize) -> bool {
+    let start = beginning(cell, max_chars);
     push_escaped(text, start.unwrap_or(cell));
     text.push_str(if start.is_some() { "…" } else { "" });
     start.is_some()
@@ -403,18 +404,18 @@ fn push_line(text: &mut String, words: JsonString<'_>, room: usize) -> bool {
             return false;
         }
         if !(after_return && c == '\n') {
-            text.push(if breaks_a_line(c) { ' ' } else { c });
+            text.push(if is_line_break(c) { ' ' } else { c });
         }
         after_return = c == '\r';
     }
     true
 }
 
-fn breaks_a_line(c: char) -> bool {
+fn is_line_break(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-fn joined(names: &[JsonString<'_>]) -> String {
+fn join_names(names: &[JsonString<'_>]) -> String {
     let mut text = String::new();
     for (index, name) in names.iter().enumerate() {
         text.push_str(if index == 0 { "" } else { ", " });
@@ -426,7 +427,7 @@ fn joined(names: &[JsonString<'_>]) -> String {
 }
 
 /// Turns a member's name into a title: `took_ms` → `Took ms`.
-fn title(name: JsonString<'_>) -> String {
+fn to_title(name: JsonString<'_>) -> String {
     let mut text = String::new();
     push_line(&mut text, name, MAX_NAME_BYTES);
     let mut text = text.replace('_', " ");
@@ -442,15 +443,15 @@ mod tests {
     use crate::base::json::JsonDocument;
     use serde_json::{Map, Value, json};
 
-    fn rendered(answer: Value) -> String {
-        rendered_in(answer, 16 << 10)
+    fn render(answer: Value) -> String {
+        render_within(answer, 16 << 10)
     }
 
-    fn rendered_in(answer: Value, limit: usize) -> String {
+    fn render_within(answer: Value, limit: usize) -> String {
         let document = JsonDocument::from_value(&answer);
-        let place = RowPath::find(document.root());
-        let kept = place.as_ref().map_or(0, |place| place.rows().items().count());
-        render_text(document.root(), place.as_ref(), kept, limit)
+        let row_path = RowPath::find(document.root());
+        let kept = row_path.as_ref().map_or(0, |row_path| row_path.rows().items().count());
+        render_text(document.root(), row_path.as_ref(), kept, limit)
     }
 
     #[test]
@@ -460,7 +461,7 @@ mod tests {
             "results": [{"name": "A|B\nC", "n": 1}, {"name": "D", "tags": ["x", "y"], "at": {"city": "Ulm"}}],
         });
         assert_eq!(
-            rendered(answer),
+            render(answer),
             "Two customers ordered.\n\nTotal: 2. Took ms: 3.\n\n\
              | name | n | tags | at |\n| --- | --- | --- | --- |\n\
              | A\\|B C | 1 |  |  |\n| D |  | x, y | city: Ulm |"
@@ -470,25 +471,25 @@ mod tests {
     #[test]
     fn rows_as_arrays_take_their_headers() {
         let answer = json!({"data": {"columns": ["id", "n"], "rows": [[1, 2], [3, 4]]}});
-        assert_eq!(rendered(answer), "| id | n |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |");
+        assert_eq!(render(answer), "| id | n |\n| --- | --- |\n| 1 | 2 |\n| 3 | 4 |");
     }
 
     #[test]
     fn whatever_is_cut_is_said() {
         let many: Vec<Value> = (0..250).map(|n| json!({"n": n})).collect();
-        let text = rendered(Value::Array(many));
+        let text = render(Value::Array(many));
         assert!(text.contains("Shown here: the first 100 of 250 rows."), "{text}");
         let wide: Map<String, Value> = (0..20).map(|n| (format!("c{n}"), json!(n))).collect();
-        let text = rendered(json!([wide]));
+        let text = render(json!([wide]));
         assert!(text.contains("Not shown here: 4 more columns (c16, c17, c18, c19)."), "{text}");
     }
 
     #[test]
     fn a_cell_that_is_cut_is_said_and_where_cells_are_few_they_are_longer() {
         let said = "Not shown here: the rest of cells with more than";
-        let few = rendered(json!([{"a": "x".repeat(500)}, {"a": "ü".repeat(500)}]));
+        let few = render(json!([{"a": "x".repeat(500)}, {"a": "ü".repeat(500)}]));
         assert!(few.contains(&format!("| {} |", "ü".repeat(500))) && !few.contains(said), "{few}");
-        let long = rendered(json!([{"a": "x".repeat(5_000)}]));
+        let long = render(json!([{"a": "x".repeat(5_000)}]));
         assert!(long.contains(&format!("| {}… |", "x".repeat(4_096))), "{long}");
         assert!(
             long.ends_with(&format!(
@@ -497,15 +498,15 @@ mod tests {
             "{long}"
         );
         let many: Vec<_> = (0..100).map(|n| json!({"n": n, "a": "x".repeat(161)})).collect();
-        let many = rendered_in(Value::Array(many), 48 << 10);
+        let many = render_within(Value::Array(many), 48 << 10);
         assert!(
             many.contains(&format!("| {}… |", "x".repeat(160))) && many.contains(&format!("{said} 160 ")),
             "{many}"
         );
         // A value that is not a row may take all of the room.
-        assert_eq!(rendered(json!("x".repeat(5_000))).len(), 5_000);
+        assert_eq!(render(json!("x".repeat(5_000))).len(), 5_000);
         assert!(
-            rendered(json!("x".repeat(50_000)))
+            render(json!("x".repeat(50_000)))
                 .ends_with("Not shown here: the rest. The structured result has more.")
         );
     }
@@ -513,17 +514,17 @@ mod tests {
     #[test]
     fn the_limit_holds() {
         let answer = json!({"answer": "ü".repeat(5000), "rows": [{"a": 1}, {"a": 2}]});
-        let text = rendered_in(answer, 1000);
+        let text = render_within(answer, 1000);
         assert!(text.len() < 1300, "{}", text.len());
         assert!(text.contains("first 0 of 2 rows"), "{text}");
     }
 
     #[test]
     fn anything_else_is_lines_not_json() {
-        assert_eq!(rendered(json!("Forty-two")), "Forty-two");
-        assert_eq!(rendered(json!({})), "The answer is empty.");
-        assert_eq!(rendered(json!({"rows": []})), "No rows.");
-        assert_eq!(rendered(json!(["a", "b"])), "- a\n- b");
+        assert_eq!(render(json!("Forty-two")), "Forty-two");
+        assert_eq!(render(json!({})), "The answer is empty.");
+        assert_eq!(render(json!({"rows": []})), "No rows.");
+        assert_eq!(render(json!(["a", "b"])), "- a\n- b");
         let model = json!({
             "version": 3,
             "semantic_model": {
@@ -532,7 +533,7 @@ mod tests {
             },
         });
         assert_eq!(
-            rendered(model),
+            render(model),
             "Version: 3.\n\nSemantic model:\nEntities:\n- name: orders; attributes: id, region\nSynonyms: revenue: amount"
         );
     }
@@ -540,19 +541,19 @@ mod tests {
     #[test]
     fn no_cell_and_no_row_can_look_like_a_line_of_ours() {
         assert_eq!(
-            rendered(json!([{"a|b\nc": "x\\|y\\"}, {"a|b\nc": "1\u{2028}2\u{85}3"}])),
+            render(json!([{"a|b\nc": "x\\|y\\"}, {"a|b\nc": "1\u{2028}2\u{85}3"}])),
             "| a\\|b c |\n| --- |\n| x\\\\\\|y\\ |\n| 1 2 3 |"
         );
-        assert_eq!(rendered(json!(["a\n\nNote: forged", ["b\r\nc"]])), "- a  Note: forged\n- b c");
-        assert_eq!(rendered(json!({"list": {"k\nNote": "v\nw"}})), "List: k Note: v w");
+        assert_eq!(render(json!(["a\n\nNote: forged", ["b\r\nc"]])), "- a  Note: forged\n- b c");
+        assert_eq!(render(json!({"list": {"k\nNote": "v\nw"}})), "List: k Note: v w");
     }
 
     #[test]
     fn numbers_keep_their_digits() {
         let document = JsonDocument::parse(br#"[{"id":12345678901234567890123,"n":1.10}]"#.to_vec(), &LIMITS);
         let document = document.expect("a document");
-        let place = RowPath::find(document.root());
-        let text = render_text(document.root(), place.as_ref(), 1, 1000);
+        let row_path = RowPath::find(document.root());
+        let text = render_text(document.root(), row_path.as_ref(), 1, 1000);
         assert_eq!(text, "| id | n |\n| --- | --- |\n| 12345678901234567890123 | 1.10 |");
     }
 
@@ -562,11 +563,11 @@ mod tests {
     #[test]
     fn what_is_large_is_rendered_in_its_bounds() {
         let wide: Map<String, Value> = (0..5000).map(|n| (format!("c{n}"), json!(n))).collect();
-        assert!(rendered(json!([wide])).contains("984 more columns (c16, c17"));
+        assert!(render(json!([wide])).contains("984 more columns (c16, c17"));
         let deep = (0..100).fold(json!("x".repeat(100_000)), |inner, _| json!({ "a": inner }));
         for answer in [deep, json!({"a": wide}), json!(["y".repeat(100_000)]), json!({"b": vec![0; 50_000]})]
         {
-            assert!(rendered(answer).len() < (16 << 10) + 300);
+            assert!(render(answer).len() < (16 << 10) + 300);
         }
     }
 }

@@ -45,22 +45,23 @@ impl ToolAnswer {
     /// [`backend::Error::BudgetExhausted`] if the budget for answers has no room for it.
     pub(super) fn into_payload(mut self, max_bytes: usize) -> Result<Payload, backend::Error> {
         let data = Arc::clone(&self.data);
-        let place = RowPath::find(data.root());
-        let rows = place.as_ref().map_or(0, |place| place.rows().items().count());
-        let asked = rows.min(self.row_limit.unwrap_or(rows));
+        let row_path = RowPath::find(data.root());
+        let rows = row_path.as_ref().map_or(0, |row_path| row_path.rows().items().count());
+        let wanted = rows.min(self.row_limit.unwrap_or(rows));
         let mut notices = Vec::from_iter(self.notice.take());
-        notices.extend(repairs(&data).map(str::to_owned));
-        if asked < rows {
+        notices.extend(describe_repairs(&data).map(str::to_owned));
+        if wanted < rows {
             notices.push(format!(
-                "The search service gave {rows} rows; the result has the first {asked}, as \
+                "The search service gave {rows} rows; the result has the first {wanted}, as \
                                requested."
             ));
         }
-        let text = render::render_text(data.root(), place.as_ref(), asked, MAX_TEXT_BYTES.min(max_bytes / 4));
+        let text =
+            render::render_text(data.root(), row_path.as_ref(), wanted, MAX_TEXT_BYTES.min(max_bytes / 4));
         let room = max_bytes.saturating_sub(text.len() + ENVELOPE_BYTES);
-        let part = Selection::that_fits(&data, place.as_ref().map(RowPath::rows), asked, room);
-        if let Some(kept) = part.kept_of(asked) {
-            notices.push(too_large(kept, asked, max_bytes));
+        let part = Selection::fit(&data, row_path.as_ref().map(RowPath::rows), wanted, room);
+        if let Some(kept) = part.kept_if_cut(wanted) {
+            notices.push(describe_cut(kept, wanted, max_bytes));
         }
         let frame = ResultEnvelope::new(&text, &notices, part.is_cut());
         self.assemble(&frame, &part)
@@ -71,7 +72,7 @@ impl ToolAnswer {
         let held = data.capacity();
         let json = match part {
             Selection::Whole => {
-                return Ok(Payload::for_tool_result(frame.around(data, reservation), frame.readable));
+                return Ok(Payload::for_tool_result(frame.wrap(data, reservation), frame.readable));
             }
             Selection::Rows { array, end, .. } => {
                 let (before, after) = (&data.as_str()[..*end], &data.as_str()[array.end()..]);
@@ -99,32 +100,32 @@ enum Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    /// Takes as many of the first `asked` rows as fit into `room` bytes together with everything
+    /// Takes as many of the first `wanted` rows as fit into `room` bytes together with everything
     /// around them.
-    fn that_fits(document: &JsonDocument, rows: Option<JsonNode<'a>>, asked: usize, room: usize) -> Self {
+    fn fit(document: &JsonDocument, rows: Option<JsonNode<'a>>, wanted: usize, room: usize) -> Self {
         let Some(array) = rows else {
             return if document.size() <= room { Self::Whole } else { Self::Nothing };
         };
         let around = document.size() - array.raw().len() + "[]".len();
         let Some(mut left) = room.checked_sub(around) else { return Self::Nothing };
         let (mut kept, mut end) = (0, array.start() + 1);
-        for row in array.items().take(asked) {
+        for row in array.items().take(wanted) {
             let Some(rest) = left.checked_sub(row.end() - end) else { break };
             (left, end) = (rest, row.end());
             kept += 1;
         }
         match kept {
-            0 if asked > 0 => Self::Nothing,
+            0 if wanted > 0 => Self::Nothing,
             _ if end + 1 == array.end() => Self::Whole,
-            _ => Self::Rows { array, end, kept, fits: kept == asked },
+            _ => Self::Rows { array, end, kept, fits: kept == wanted },
         }
     }
 
-    /// Returns how many rows are kept, if that is fewer than `asked`.
-    fn kept_of(&self, asked: usize) -> Option<usize> {
+    /// Returns how many rows are kept, if that is fewer than `wanted`.
+    fn kept_if_cut(&self, wanted: usize) -> Option<usize> {
         match self {
             Self::Nothing => Some(0),
-            Self::Rows { kept, fits: false, .. } => Some((*kept).min(asked)),
+            Self::Rows { kept, fits: false, .. } => Some((*kept).min(wanted)),
             Self::Whole | Self::Rows { .. } => None,
         }
     }
@@ -164,9 +165,9 @@ impl ResultEnvelope {
     }
 
     /// Puts the frame around the whole document, whose bytes are copied only if they are few.
-    fn around(&self, data: Arc<JsonDocument>, reservation: Option<Reservation>) -> Vec<Bytes> {
-        const FEW: usize = 16 << 10;
-        if data.size() <= FEW && reservation.is_some() {
+    fn wrap(&self, data: Arc<JsonDocument>, reservation: Option<Reservation>) -> Vec<Bytes> {
+        const MAX_COPIED_BYTES: usize = 16 << 10;
+        if data.size() <= MAX_COPIED_BYTES && reservation.is_some() {
             // The reservation for the document covers the copy, and the frame is bounded.
             let bytes = [&self.head, data.as_str(), &self.tail].concat().into_bytes();
             return vec![Bytes::from_owner(ReservedBytes::new(bytes, reservation))];
@@ -177,7 +178,7 @@ impl ResultEnvelope {
 }
 
 /// Describes what was changed in an answer to make it valid JSON.
-fn repairs(document: &JsonDocument) -> impl Iterator<Item = &'static str> {
+fn describe_repairs(document: &JsonDocument) -> impl Iterator<Item = &'static str> {
     let repairs = document.repairs();
     let numbers =
         "Some numbers of the answer were NaN or Infinity, which JSON does not have; they are null here.";
@@ -187,7 +188,7 @@ fn repairs(document: &JsonDocument) -> impl Iterator<Item = &'static str> {
         .filter_map(|(is_so, sentence)| is_so.then_some(sentence))
 }
 
-fn too_large(kept: usize, rows: usize, max_bytes: usize) -> String {
+fn describe_cut(kept: usize, rows: usize, max_bytes: usize) -> String {
     let what = match kept {
         0 => "The result has no data".to_owned(),
         kept => format!("The result has only the first {kept} of {rows} rows"),
@@ -346,8 +347,8 @@ mod tests {
             let whole = JsonDocument::from_value(&data);
             let cut = JsonDocument::from_value(&structured["data"]);
             let rows = |document: &JsonDocument| -> Option<Vec<Value>> {
-                let place = RowPath::find(document.root())?;
-                Some(place.rows().items().map(|row| serde_json::from_str(row.raw()).expect("JSON")).collect())
+                let row_path = RowPath::find(document.root())?;
+                Some(row_path.rows().items().map(|row| serde_json::from_str(row.raw()).expect("JSON")).collect())
             };
             let expected = rows(&whole).map(|rows| rows.into_iter().take(limit).collect::<Vec<_>>());
             prop_assert_eq!(rows(&cut), expected);

@@ -4,11 +4,11 @@
 use crate::base::json::{JsonKind, JsonNode, JsonString};
 
 /// Members that hold rows, the most specific name first.
-const NAMES: [&str; 6] = ["rows", "results", "records", "items", "hits", "data"];
+const ROW_MEMBERS: [&str; 6] = ["rows", "results", "records", "items", "hits", "data"];
 /// Members that name the columns of rows that are arrays.
-const HEADERS: [&str; 3] = ["columns", "fields", "headers"];
+const COLUMN_MEMBERS: [&str; 3] = ["columns", "fields", "headers"];
 /// How deep rows may be nested, as in `{"data": {"hits": {"hits": […]}}}`.
-const LEVELS: usize = 3;
+const MAX_LEVELS: usize = 3;
 /// The maximum number of columns that are considered.
 pub(super) const MAX_COLUMNS: usize = 1000;
 
@@ -26,7 +26,7 @@ impl<'a> RowPath<'a> {
     /// down.
     pub(super) fn find(answer: JsonNode<'a>) -> Option<Self> {
         let mut path = Vec::new();
-        let (parent, rows) = descend(None, answer, LEVELS, &mut path)?;
+        let (parent, rows) = find_rows(None, answer, MAX_LEVELS, &mut path)?;
         Some(Self { path, parent, rows })
     }
 
@@ -38,9 +38,13 @@ impl<'a> RowPath<'a> {
     /// Returns the column names that stand beside the rows, if any.
     pub(super) fn headers(&self) -> Vec<JsonString<'a>> {
         let listed = self.parent.and_then(|parent| {
-            parent.get_many(&HEADERS).into_iter().flatten().find(|listed| listed.kind() == JsonKind::Array)
+            parent
+                .get_many(&COLUMN_MEMBERS)
+                .into_iter()
+                .flatten()
+                .find(|listed| listed.kind() == JsonKind::Array)
         });
-        listed.into_iter().flat_map(JsonNode::items).filter_map(header).take(MAX_COLUMNS).collect()
+        listed.into_iter().flat_map(JsonNode::items).filter_map(column_name).take(MAX_COLUMNS).collect()
     }
 
     /// Returns the member of the top-level object that holds the rows.
@@ -49,11 +53,11 @@ impl<'a> RowPath<'a> {
     }
 }
 
-fn header(column: JsonNode<'_>) -> Option<JsonString<'_>> {
+fn column_name(column: JsonNode<'_>) -> Option<JsonString<'_>> {
     column.string().or_else(|| column.get("name")?.string())
 }
 
-fn descend<'a>(
+fn find_rows<'a>(
     parent: Option<JsonNode<'a>>,
     value: JsonNode<'a>,
     levels: usize,
@@ -63,10 +67,10 @@ fn descend<'a>(
         return Some((parent, value));
     }
     let levels = levels.checked_sub(1)?;
-    let members = NAMES.into_iter().zip(value.get_many(&NAMES));
+    let members = ROW_MEMBERS.into_iter().zip(value.get_many(&ROW_MEMBERS));
     members.filter_map(|(name, inner)| Some((name, inner?))).find_map(|(name, inner)| {
         path.push(name);
-        let found = descend(Some(value), inner, levels, path);
+        let found = find_rows(Some(value), inner, levels, path);
         if found.is_none() {
             path.pop();
         }

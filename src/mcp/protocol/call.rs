@@ -77,7 +77,7 @@ async fn call(
             let (tenant, tool, request_id) = (state.tenant(), tool.name(), &info.call.request_id);
             let elapsed_ms = info.elapsed(state).as_millis();
             tracing::error!(tenant, tool, request_id, elapsed_ms, "a panic ended a tool call");
-            Err(info.panicked())
+            Err(info.panic_failure())
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::mcp::server_state::{ServerState, declares_header_params};
 type HandlerContext = RequestContext<RoleServer>;
 
 /// Methods that rmcp reports as unknown when their parameters have the wrong shape.
-const METHODS: [&str; 7] = [
+const KNOWN_METHODS: [&str; 7] = [
     "tools/call",
     "tools/list",
     "resources/read",
@@ -52,7 +52,7 @@ impl McpHandler {
         self.state.view(caller(context)).instructions().await
     }
 
-    async fn discovered(&self, context: &HandlerContext) -> DiscoverResult {
+    async fn discover_result(&self, context: &HandlerContext) -> DiscoverResult {
         let mut result = DiscoverResult::from_server_info(PROTOCOL_VERSIONS.to_vec(), self.get_info())
             .with_ttl_ms(self.state.ttl_ms())
             .with_cache_scope(self.state.cache_scope());
@@ -62,34 +62,38 @@ impl McpHandler {
 
     /// Answers a handshake whose parameters are incomplete or malformed. Only the version matters;
     /// without one, the newest is used.
-    async fn initialize_with_what_is_there(
+    async fn initialize_leniently(
         &self,
         params: Option<serde_json::Value>,
         context: HandlerContext,
     ) -> Result<CustomResult, ErrorData> {
-        let nobody = Implementation::new("unknown", "unknown");
-        let mut request = InitializeRequestParams::new(ClientCapabilities::default(), nobody);
+        let unknown_client = Implementation::new("unknown", "unknown");
+        let mut request = InitializeRequestParams::new(ClientCapabilities::default(), unknown_client);
         let version = params.as_ref().and_then(|params| params.get("protocolVersion"));
-        if let Some(version) = version.and_then(|it| ProtocolVersion::deserialize(it).ok()) {
+        if let Some(version) = version.and_then(|version| ProtocolVersion::deserialize(version).ok()) {
             request = request.with_protocol_version(version);
         }
         let result = self.initialize(request, context).await?;
         Ok(CustomResult::new(serde_json::to_value(result).expect("a result is JSON")))
     }
 
-    fn tools(&self, context: &HandlerContext) -> ListToolsResult {
+    fn list_tools_result(&self, context: &HandlerContext) -> ListToolsResult {
         ListToolsResult::with_all_items(self.state.list_tools(caller(context)))
             .with_ttl_ms(self.state.ttl_ms())
             .with_cache_scope(self.state.cache_scope())
     }
 
-    fn resources(&self, context: &HandlerContext) -> ListResourcesResult {
+    fn list_resources_result(&self, context: &HandlerContext) -> ListResourcesResult {
         ListResourcesResult::with_all_items(self.state.view(caller(context)).resources())
             .with_ttl_ms(self.state.ttl_ms())
             .with_cache_scope(self.state.cache_scope())
     }
 
-    async fn document(&self, uri: &str, context: &HandlerContext) -> Result<ReadResourceResult, ErrorData> {
+    async fn read_document(
+        &self,
+        uri: &str,
+        context: &HandlerContext,
+    ) -> Result<ReadResourceResult, ErrorData> {
         let contents = resource::read(&self.state, uri, context).await?;
         let mut result = ReadResourceResult::new(vec![contents])
             .with_ttl_ms(self.state.ttl_ms())
@@ -106,7 +110,7 @@ fn is_modern(context: &HandlerContext) -> bool {
 }
 
 /// Returns the same for a request that may lack its metadata, from its header.
-fn announces_modern(context: &HandlerContext) -> bool {
+fn declares_modern(context: &HandlerContext) -> bool {
     let parts = context.extensions.get::<Parts>();
     let version = parts.and_then(|parts| parts.headers.get("mcp-protocol-version")?.to_str().ok());
     // Versions are dates, which sort as text.
@@ -114,17 +118,17 @@ fn announces_modern(context: &HandlerContext) -> bool {
 }
 
 /// What is missing in the parameters of a known method, or has another shape.
-fn misshapen(method: &str, params: Option<&serde_json::Value>) -> String {
+fn explain_invalid_params(method: &str, params: Option<&serde_json::Value>) -> String {
     let member = |name: &str| params.and_then(|params| params.get(name)).filter(|value| !value.is_null());
-    let (name, is_right, right): (_, fn(&serde_json::Value) -> bool, _) = match method {
+    let (name, has_expected_type, expected): (_, fn(&serde_json::Value) -> bool, _) = match method {
         "tools/call" => ("name", serde_json::Value::is_string, "a string"),
         "resources/read" => ("uri", serde_json::Value::is_string, "a string"),
         "subscriptions/listen" => ("notifications", serde_json::Value::is_object, "an object"),
         _ => return format!("the parameters of {method} have the wrong structure"),
     };
     match member(name) {
-        None => format!("{method} needs params.{name}, {right}"),
-        Some(value) if !is_right(value) => format!("params.{name} of {method} must be {right}"),
+        None => format!("{method} needs params.{name}, {expected}"),
+        Some(value) if !has_expected_type(value) => format!("params.{name} of {method} must be {expected}"),
         _ if member("arguments").is_some_and(|arguments| !arguments.is_object()) => {
             format!("params.arguments of {method} must be an object, each argument by its name")
         }
@@ -133,7 +137,7 @@ fn misshapen(method: &str, params: Option<&serde_json::Value>) -> String {
 }
 
 /// Lists have one page, so no cursor is ours.
-fn first_page(request: Option<PaginatedRequestParams>) -> Result<(), ErrorData> {
+fn reject_cursor(request: Option<PaginatedRequestParams>) -> Result<(), ErrorData> {
     match request.and_then(|request| request.cursor) {
         None => Ok(()),
         Some(_) => Err(ErrorData::invalid_params("the list has one page; call it without a cursor", None)),
@@ -144,7 +148,7 @@ fn first_page(request: Option<PaginatedRequestParams>) -> Result<(), ErrorData> 
 ///
 /// Large handlers are boxed, since rmcp moves the largest of all handlers' futures from task to
 /// task a dozen times with each request.
-fn guarded<T>(
+fn catch_handler_panic<T>(
     future: impl Future<Output = Result<T, ErrorData>>,
 ) -> impl Future<Output = Result<T, ErrorData>> {
     catch_panic(future).map(|outcome| {
@@ -176,7 +180,7 @@ impl ServerHandler for McpHandler {
         request: InitializeRequestParams,
         context: HandlerContext,
     ) -> Result<InitializeResult, ErrorData> {
-        guarded(Box::pin(async {
+        catch_handler_panic(Box::pin(async {
             let mut info = self.negotiate_initialize(&request)?;
             // Without sessions the server cannot push anything to a client of this era.
             if let Some(tools) = &mut info.capabilities.tools {
@@ -190,7 +194,7 @@ impl ServerHandler for McpHandler {
     }
 
     async fn discover(&self, context: HandlerContext) -> Result<DiscoverResult, ErrorData> {
-        guarded(Box::pin(async { Ok(self.discovered(&context).await) })).await
+        catch_handler_panic(Box::pin(async { Ok(self.discover_result(&context).await) })).await
     }
 
     async fn list_tools(
@@ -198,8 +202,8 @@ impl ServerHandler for McpHandler {
         request: Option<PaginatedRequestParams>,
         context: HandlerContext,
     ) -> Result<ListToolsResult, ErrorData> {
-        first_page(request)?;
-        let mut result = self.tools(&context);
+        reject_cursor(request)?;
+        let mut result = self.list_tools_result(&context);
         result.meta = is_modern(&context).then(|| self.state.result_meta());
         Ok(result)
     }
@@ -220,7 +224,8 @@ impl ServerHandler for McpHandler {
         context: HandlerContext,
     ) -> Result<CallToolResponse, ErrorData> {
         let meta = is_modern(&context).then(|| self.state.result_meta());
-        let mut result = guarded(Box::pin(call::call_tool(&self.state, request, context))).await?;
+        let mut result =
+            catch_handler_panic(Box::pin(call::call_tool(&self.state, request, context))).await?;
         result.meta = meta;
         Ok(CallToolResponse::Complete(result))
     }
@@ -230,8 +235,8 @@ impl ServerHandler for McpHandler {
         request: Option<PaginatedRequestParams>,
         context: HandlerContext,
     ) -> Result<ListResourcesResult, ErrorData> {
-        first_page(request)?;
-        let mut result = self.resources(&context);
+        reject_cursor(request)?;
+        let mut result = self.list_resources_result(&context);
         result.meta = is_modern(&context).then(|| self.state.result_meta());
         Ok(result)
     }
@@ -241,7 +246,7 @@ impl ServerHandler for McpHandler {
         request: Option<PaginatedRequestParams>,
         context: HandlerContext,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        first_page(request)?;
+        reject_cursor(request)?;
         let templates = self.state.view(caller(&context)).resource_templates();
         let mut result = ListResourceTemplatesResult::with_all_items(templates)
             .with_ttl_ms(self.state.ttl_ms())
@@ -255,7 +260,9 @@ impl ServerHandler for McpHandler {
         request: ReadResourceRequestParams,
         context: HandlerContext,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        guarded(Box::pin(self.document(&request.uri, &context))).await.map(ReadResourceResponse::from)
+        catch_handler_panic(Box::pin(self.read_document(&request.uri, &context)))
+            .await
+            .map(ReadResourceResponse::from)
     }
 
     fn accepted_subscription_filter(&self, _requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
@@ -264,7 +271,7 @@ impl ServerHandler for McpHandler {
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         let caller = caller(context.request_context());
-        guarded(Box::pin(subscriptions::listen(self.state.subscribe(), &context, caller))).await
+        catch_handler_panic(Box::pin(subscriptions::listen(self.state.subscribe(), &context, caller))).await
     }
 
     /// Answers unknown methods, and known methods whose parameters rmcp cannot parse.
@@ -275,11 +282,11 @@ impl ServerHandler for McpHandler {
     ) -> Result<CustomResult, ErrorData> {
         match request.method.as_str() {
             // Since 2026-07-28 there is no handshake; clients learn that from this error.
-            "initialize" if !announces_modern(&context) => {
-                Box::pin(self.initialize_with_what_is_there(request.params, context)).await
+            "initialize" if !declares_modern(&context) => {
+                Box::pin(self.initialize_leniently(request.params, context)).await
             }
-            method if METHODS.contains(&method) => {
-                Err(ErrorData::invalid_params(misshapen(method, request.params.as_ref()), None))
+            method if KNOWN_METHODS.contains(&method) => {
+                Err(ErrorData::invalid_params(explain_invalid_params(method, request.params.as_ref()), None))
             }
             _ => Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None)),
         }

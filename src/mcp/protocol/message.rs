@@ -34,16 +34,16 @@ pub(crate) fn check_request(request: &mut Request<Bytes>) -> Result<ClientAccept
         return Err(Box::new(method_not_allowed()));
     }
     let headers = request.headers_mut();
-    let reader = reader(headers).ok_or_else(|| refusal(StatusCode::NOT_ACCEPTABLE, NOT_ACCEPTABLE))?;
-    if !has_json(headers) {
-        return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, UNSUPPORTED_MEDIA_TYPE));
+    let accept = parse_accept(headers).ok_or_else(|| reject(StatusCode::NOT_ACCEPTABLE, NOT_ACCEPTABLE))?;
+    if !is_json(headers) {
+        return Err(reject(StatusCode::UNSUPPORTED_MEDIA_TYPE, UNSUPPORTED_MEDIA_TYPE));
     }
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
     check_bounds(request.body())?;
-    if let Some(body) = with_empty_objects(request.body()) {
+    if let Some(body) = replace_empty_lists(request.body()) {
         *request.body_mut() = body;
     }
-    Ok(reader)
+    Ok(accept)
 }
 
 /// Refuses pages of foreign origins (MCP, "Security warning" of the transport). Origins are
@@ -59,7 +59,7 @@ pub(in crate::mcp) fn check_origin(
     };
     match headers.get_all(ORIGIN).iter().all(is_allowed) {
         true => Ok(()),
-        false => Err(refusal(StatusCode::FORBIDDEN, FOREIGN_ORIGIN)),
+        false => Err(reject(StatusCode::FORBIDDEN, FOREIGN_ORIGIN)),
     }
 }
 
@@ -78,7 +78,7 @@ const FOREIGN_ORIGIN: &str = "Pages and apps of this origin may not call this se
 /// Returns the message with `{}` for each `[]` where only an object is allowed, since several
 /// languages serialize an empty map as `[]`. `None` if there is none, which a cheap check finds
 /// out for nearly all messages.
-fn with_empty_objects(body: &Bytes) -> Option<Bytes> {
+fn replace_empty_lists(body: &Bytes) -> Option<Bytes> {
     if body.len() > SMALL_BYTES || !has_empty_list(body) {
         return None;
     }
@@ -114,7 +114,7 @@ fn check_bounds(body: &Bytes) -> Result<(), Box<Response<Body>>> {
         Err(json::JsonError::TooManyValues) => {
             format!("The message has more than {MAX_VALUES} JSON values, which is the limit")
         }
-        Ok(document) if meta_bytes(document.root()) > MAX_META_BYTES => {
+        Ok(document) if count_meta_bytes(document.root()) > MAX_META_BYTES => {
             format!("The message's _meta has more than {MAX_META_BYTES} bytes, which is the limit")
         }
         Ok(_) | Err(_) => return Ok(()),
@@ -133,7 +133,7 @@ fn id_without_tree(body: &Bytes) -> Value {
 
 /// Returns the total size of all `_meta` members: readers differ on which of two equal names they
 /// take.
-fn meta_bytes(message: JsonNode<'_>) -> usize {
+fn count_meta_bytes(message: JsonNode<'_>) -> usize {
     let parameters = message.members().filter(|(name, _)| name.equals("params"));
     let members = parameters.flat_map(|(_, parameters)| parameters.members());
     members.filter(|(name, _)| name.equals("_meta")).map(|(_, meta)| meta.raw().len()).sum()
@@ -151,28 +151,30 @@ fn method_not_allowed() -> Response<Body> {
     response
 }
 
-fn refusal(status: StatusCode, message: &str) -> Box<Response<Body>> {
+fn reject(status: StatusCode, message: &str) -> Box<Response<Body>> {
     Box::new(RpcError::new(status, INVALID_REQUEST, message).into_response())
 }
 
 /// Parses `Accept`. Returns `None` if the client accepts nothing that this endpoint sends; without
 /// the header, anything is acceptable.
-fn reader(headers: &HeaderMap) -> Option<ClientAccept> {
+fn parse_accept(headers: &HeaderMap) -> Option<ClientAccept> {
     if !headers.contains_key(ACCEPT) {
         return Some(ClientAccept { accepts_event_stream: false });
     }
     let mut known = false;
-    let mut takes_events = false;
-    for range in headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok()).flat_map(ranges) {
-        takes_events |= range.eq_ignore_ascii_case(EVENT_STREAM);
+    let mut accepts_event_stream = false;
+    for range in
+        headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok()).flat_map(media_ranges)
+    {
+        accepts_event_stream |= range.eq_ignore_ascii_case(EVENT_STREAM);
         known |= [JSON, "application/*", "*/*"].iter().any(|ours| range.eq_ignore_ascii_case(ours));
     }
-    (known || takes_events).then_some(ClientAccept { accepts_event_stream: takes_events })
+    (known || accepts_event_stream).then_some(ClientAccept { accepts_event_stream })
 }
 
 /// Returns the media ranges of an `Accept` value that are not excluded with `q=0` (RFC 9110 section
 /// 12.5.1).
-fn ranges(accept: &str) -> impl Iterator<Item = &str> {
+fn media_ranges(accept: &str) -> impl Iterator<Item = &str> {
     accept.split(',').filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);
         let essence = parts.next()?;
@@ -184,7 +186,7 @@ fn ranges(accept: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn has_json(headers: &HeaderMap) -> bool {
+fn is_json(headers: &HeaderMap) -> bool {
     media_type(headers).eq_ignore_ascii_case(JSON)
 }
 
@@ -204,9 +206,9 @@ impl RequestSnapshot {
     /// uncacheable.
     pub(crate) async fn explain_rejection(self, response: Response<Body>) -> Response<Body> {
         let status = response.status();
-        let mut response = if is_plain_refusal(&response) {
+        let mut response = if is_plain_text_error(&response) {
             let text = read_text(response).await;
-            self.fault(status, &text).into_response()
+            self.to_rpc_error(status, &text).into_response()
         } else {
             response
         };
@@ -214,7 +216,7 @@ impl RequestSnapshot {
         response
     }
 
-    fn fault(&self, status: StatusCode, text: &str) -> RpcError {
+    fn to_rpc_error(&self, status: StatusCode, text: &str) -> RpcError {
         match status {
             // rmcp answers 415 to a body that is not a message; the header was checked before.
             StatusCode::UNSUPPORTED_MEDIA_TYPE => parse_error(&self.body),
@@ -241,12 +243,12 @@ impl RequestSnapshot {
         let message = "Unsupported protocol version";
         let mut fault = RpcError::new(StatusCode::BAD_REQUEST, UNSUPPORTED_VERSION, message);
         fault.data = Some(json!({ "supported": supported, "requested": requested }));
-        fault.id = id_of(&serde_json::from_slice(&self.body).unwrap_or_default());
+        fault.id = message_id(&serde_json::from_slice(&self.body).unwrap_or_default());
         fault
     }
 }
 
-fn is_plain_refusal(response: &Response<Body>) -> bool {
+fn is_plain_text_error(response: &Response<Body>) -> bool {
     let is_error = response.status().is_client_error() || response.status().is_server_error();
     is_error
         && response
@@ -280,7 +282,7 @@ fn parse_error(body: &[u8]) -> RpcError {
                 }
                 _ => (INVALID_REQUEST, "The body is JSON, but not a JSON-RPC 2.0 message"),
             };
-            let id = id_of(&value);
+            let id = message_id(&value);
             return RpcError { id, ..RpcError::new(StatusCode::BAD_REQUEST, code, message) };
         }
     };
@@ -288,7 +290,7 @@ fn parse_error(body: &[u8]) -> RpcError {
 }
 
 /// Returns the id of a message, if it has a valid one.
-fn id_of(message: &Value) -> Value {
+fn message_id(message: &Value) -> Value {
     message.get("id").cloned().map_or(Value::Null, valid_id)
 }
 
@@ -303,7 +305,7 @@ mod tests {
     fn accept(value: &str) -> Option<ClientAccept> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, value.parse().expect("a header value"));
-        reader(&headers)
+        parse_accept(&headers)
     }
 
     #[test]
@@ -319,7 +321,7 @@ mod tests {
             accept("application/json, text/event-stream;q=0"),
             Some(ClientAccept { accepts_event_stream: false })
         );
-        assert_eq!(reader(&HeaderMap::new()), Some(ClientAccept { accepts_event_stream: false }));
+        assert_eq!(parse_accept(&HeaderMap::new()), Some(ClientAccept { accepts_event_stream: false }));
         assert_eq!(accept("text/plain"), None);
         assert_eq!(accept("application/json;q=0.0"), None);
     }
@@ -359,7 +361,7 @@ mod tests {
     #[test]
     fn a_message_that_would_take_much_memory_is_refused_before_it_does() {
         let sized =
-            |body: String| check_bounds(&Bytes::from(body)).map_err(|refusal| refusal.status().as_u16());
+            |body: String| check_bounds(&Bytes::from(body)).map_err(|rejection| rejection.status().as_u16());
         let message = |arguments: &str, meta: &str| {
             format!(r#"{{"id":7,"params":{{"arguments":{arguments},"_meta":{meta}}}}}"#)
         };

@@ -39,13 +39,13 @@ impl PayloadSlot {
     /// Returns the message with the payload written into it, or unchanged if there is none.
     fn insert_into(&self, message: Bytes) -> VecDeque<Bytes> {
         let mut slot = self.lock();
-        let Some(instead_of) = slot.as_ref().map(Payload::instead_of) else { return [message].into() };
-        let Some(at) = find(&message, instead_of) else { return [message].into() };
-        let rest = message.slice(at + instead_of.len()..);
-        let mut pieces = VecDeque::from([message.slice(..at)]);
+        let Some(replaced) = slot.as_ref().map(Payload::instead_of) else { return [message].into() };
+        let Some(position) = find_bytes(&message, replaced) else { return [message].into() };
+        let rest = message.slice(position + replaced.len()..);
+        let mut pieces = VecDeque::from([message.slice(..position)]);
         pieces.extend(slot.take().map(Payload::into_pieces).unwrap_or_default());
         pieces.push_back(rest);
-        together(pieces)
+        coalesce(pieces)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Payload>> {
@@ -54,10 +54,10 @@ impl PayloadSlot {
 }
 
 /// Joins the pieces if they are small, since each would be a frame of its own.
-fn together(pieces: VecDeque<Bytes>) -> VecDeque<Bytes> {
-    const FEW: usize = 32 << 10;
+fn coalesce(pieces: VecDeque<Bytes>) -> VecDeque<Bytes> {
+    const MAX_COALESCED_BYTES: usize = 32 << 10;
     let bytes: usize = pieces.iter().map(Bytes::len).sum();
-    if bytes > FEW {
+    if bytes > MAX_COALESCED_BYTES {
         return pieces;
     }
     let mut all = Vec::with_capacity(bytes);
@@ -65,7 +65,7 @@ fn together(pieces: VecDeque<Bytes>) -> VecDeque<Bytes> {
     [all.into()].into()
 }
 
-fn find(message: &[u8], part: &str) -> Option<usize> {
+fn find_bytes(message: &[u8], part: &str) -> Option<usize> {
     message.windows(part.len()).position(|window| window == part.as_bytes())
 }
 

@@ -41,8 +41,8 @@ impl<'a> ProgressNotifier<'a> {
             _ => format!("waiting for {}, {waited:.0} s", self.what),
         };
         self.count += 1;
-        let note = ProgressNotificationParam::new(self.token.clone(), waited).with_message(message);
+        let notification = ProgressNotificationParam::new(self.token.clone(), waited).with_message(message);
         // Sending fails when the client has disconnected, which the cancellation reports as well.
-        let _gone = self.peer.notify_progress(note).await;
+        let _gone = self.peer.notify_progress(notification).await;
     }
 }

@@ -33,14 +33,14 @@ pub(super) enum ReadTarget<'a> {
 
 /// Returns the caller. Requests without one occur only in tests, which bypass `McpServer::handle`.
 pub(super) fn caller(context: &RequestContext<RoleServer>) -> &Principal {
-    Caller::of_request(context).map_or(&Principal::Anonymous, |caller| &caller.principal)
+    Caller::from_context(context).map_or(&Principal::Anonymous, |caller| &caller.principal)
 }
 
 impl RequestInfo {
     /// Reads the request's extensions and its `_meta`.
     pub(super) fn from_context(context: &RequestContext<RoleServer>, state: &ServerState) -> Self {
         let parts = context.extensions.get::<Parts>();
-        let caller = Caller::of_request(context);
+        let caller = Caller::from_context(context);
         let reader = parts.and_then(|parts| parts.extensions.get::<ClientAccept>());
         let header = |name| parts?.headers.get(name)?.to_str().ok();
         let meta = TraceContext::parse(context.meta.get_traceparent(), context.meta.get_tracestate());
@@ -49,7 +49,7 @@ impl RequestInfo {
         let call = CallContext {
             request_id: caller.map(|caller| caller.request_id.clone()).unwrap_or_default(),
             deadline: started + state.config.deadline,
-            user: caller.and_then(|caller| user(&caller.principal)),
+            user: caller.and_then(|caller| user_header_value(&caller.principal)),
             trace,
             has_credential: caller.is_some_and(|caller| !matches!(caller.principal, Principal::Anonymous)),
             network: caller.map(|caller| caller.network),
@@ -63,7 +63,7 @@ impl RequestInfo {
     }
 
     /// Returns the failure of a request whose handler panicked.
-    pub(super) fn panicked(&self) -> CallFailure {
+    pub(super) fn panic_failure(&self) -> CallFailure {
         let sentence = self.with_request_id("The server failed.");
         CallFailure::Protocol(rmcp::ErrorData::internal_error(sentence, None))
     }
@@ -105,17 +105,17 @@ impl RequestInfo {
 }
 
 /// Returns the caller's name for the backend's user header.
-fn user(principal: &Principal) -> Option<String> {
-    let who = principal.audit_identity();
-    who.user.filter(|name| is_one_name(name)).or(who.oid).or(who.label).map(str::to_owned)
+fn user_header_value(principal: &Principal) -> Option<String> {
+    let identity = principal.audit_identity();
+    identity.user.filter(|name| is_one_name(name)).or(identity.oid).or(identity.label).map(str::to_owned)
 }
 
 /// Returns whether every parser of a header with this value sees one user. Directories choose the
 /// names of their accounts, and a comma or quote in one could make it look like a list, or like
 /// another user; the object id is sent instead.
 fn is_one_name(name: &str) -> bool {
-    let splits = |c: char| c.is_control() || c.is_whitespace() || ",;\"\\<>=".contains(c);
-    !name.is_empty() && !name.contains(splits)
+    let is_separator = |c: char| c.is_control() || c.is_whitespace() || ",;\"\\<>=".contains(c);
+    !name.is_empty() && !name.contains(is_separator)
 }
 
 #[cfg(test)]
@@ -150,7 +150,7 @@ mod tests {
             "ann_fabrikam.com#EXT#@contoso.onmicrosoft.com",
             "jörg@example.com",
         ] {
-            assert_eq!(user(&named(Some(name))).as_deref(), Some(name));
+            assert_eq!(user_header_value(&named(Some(name))).as_deref(), Some(name));
         }
         for name in [
             "",
@@ -162,10 +162,10 @@ mod tests {
             "a\r\nx-role: admin",
             "a\0",
         ] {
-            assert_eq!(user(&named(Some(name))).as_deref(), Some("the-object-id"), "{name:?}");
+            assert_eq!(user_header_value(&named(Some(name))).as_deref(), Some("the-object-id"), "{name:?}");
         }
-        assert_eq!(user(&named(None)).as_deref(), Some("the-object-id"));
-        assert_eq!(user(&Principal::Key { label: "ci".into() }).as_deref(), Some("ci"));
-        assert_eq!(user(&Principal::Anonymous), None);
+        assert_eq!(user_header_value(&named(None)).as_deref(), Some("the-object-id"));
+        assert_eq!(user_header_value(&Principal::Key { label: "ci".into() }).as_deref(), Some("ci"));
+        assert_eq!(user_header_value(&Principal::Anonymous), None);
     }
 }

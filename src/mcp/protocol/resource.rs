@@ -30,11 +30,11 @@ pub(super) async fn read(
     let caller = caller(context);
     let info = RequestInfo::from_context(context, state);
     let output = match state.view(caller).resource(uri) {
-        Err(AccessError::Unknown) => return Err(unknown(uri)),
+        Err(AccessError::Unknown) => return Err(unknown_resource(uri)),
         Err(AccessError::NotAllowed(_)) => Err(CallFailure::NotAllowed),
         Ok(resource) => {
             let read = catch_panic(wait_for_contents(state, resource, &info, context)).await;
-            read.unwrap_or_else(|_panicked| Err(info.panicked()))
+            read.unwrap_or_else(|_panicked| Err(info.panic_failure()))
         }
     };
     let outcome = output.as_ref().err().map_or(CallOutcome::Ok, CallFailure::outcome);
@@ -59,7 +59,7 @@ async fn wait_for_contents(
     }
 }
 
-fn unknown(uri: &str) -> ErrorData {
+fn unknown_resource(uri: &str) -> ErrorData {
     let data = serde_json::json!({ "uri": uri });
     ErrorData::resource_not_found("this server has no such resource", Some(data))
 }

@@ -21,8 +21,8 @@ use http_body_util::BodyExt;
 use tokio::time::Sleep;
 
 use super::accept::{ClientAccept, EVENT_STREAM, is_event_stream};
-use super::in_flight::{InFlightGuard, count_body};
-use crate::base::body::Body;
+use super::in_flight::InFlightGuard;
+use crate::base::body::{self, Body};
 use crate::mcp::timing::Timing;
 
 const COMMENT: &[u8] = b": waiting for the answer\n\n";
@@ -47,11 +47,11 @@ pub(in crate::mcp) async fn respond_or_stream(
 }
 
 fn count_stream(response: Response<Body>, guard: InFlightGuard) -> Response<Body> {
-    if is_event_stream(&response) { response.map(|body| count_body(body, guard)) } else { response }
+    if is_event_stream(&response) { response.map(|body| body::with_guard(body, guard)) } else { response }
 }
 
 fn stream_response(body: Body, guard: InFlightGuard) -> Response<Body> {
-    let mut response = Response::new(count_body(body, guard));
+    let mut response = Response::new(body::with_guard(body, guard));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -64,7 +64,7 @@ struct SseFallback {
     /// Never locked: bodies must be `Sync`, and a future within a mutex is.
     state: Mutex<SseState>,
     comment: Pin<Box<Sleep>>,
-    every: Duration,
+    interval: Duration,
 }
 
 enum SseState {
@@ -77,15 +77,15 @@ enum SseState {
 }
 
 impl SseFallback {
-    fn new(pending: PendingResponse, every: Duration) -> Self {
+    fn new(pending: PendingResponse, interval: Duration) -> Self {
         // The first comment is due at once, since it carries the headers through buffering proxies.
         let comment = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Self { state: Mutex::new(SseState::Waiting(pending)), comment, every }
+        Self { state: Mutex::new(SseState::Waiting(pending)), comment, interval }
     }
 
     fn poll_comment(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
         ready!(self.comment.as_mut().poll(cx));
-        self.comment = Box::pin(tokio::time::sleep(self.every));
+        self.comment = Box::pin(tokio::time::sleep(self.interval));
         // Registers the new timer with this task; otherwise nothing would wake it.
         let _not_yet = self.comment.as_mut().poll(cx);
         Poll::Ready(Bytes::from_static(COMMENT))
