@@ -48,7 +48,7 @@ pub use self::schedule::CertificateState;
 pub use self::status::CertificateStatus;
 use crate::base::clock::Clock;
 use crate::base::panic::{Panicked, catch_panic_sync};
-use crate::base::task::Tasks;
+use crate::base::task::{PanicCounts, Tasks};
 use crate::settings::{Ca, Settings, TlsMode};
 use crate::spec::HostName;
 use crate::telemetry::metrics::Metrics;
@@ -106,7 +106,7 @@ impl Certificates {
         metrics: Arc<Metrics>,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, Error> {
-        let (asked, questions) = mpsc::channel(1);
+        let (request_sender, renewal_requests) = mpsc::channel(1);
         let certificates = Self {
             mode: settings.tls,
             clock: clock.clone(),
@@ -115,11 +115,11 @@ impl Certificates {
             generation: watch::Sender::new(0),
             challenges: Arc::default(),
             statuses: ArcSwap::default(),
-            renewal_requests: asked,
+            renewal_requests: request_sender,
         };
         if settings.tls != TlsMode::Acme {
-            let writer = TableSource::new(settings.tls, &settings.certs, clock);
-            return certificates.start_source(writer, &hosts, tasks);
+            let source = TableSource::new(settings.tls, &settings.certs, clock);
+            return certificates.start_source(source, &hosts, tasks);
         }
         let (acme, reports) = AcmeManager::open(acme::AcmeDeps {
             settings: Arc::new(settings.acme.clone()),
@@ -130,7 +130,7 @@ impl Certificates {
             tasks: tasks.clone(),
             is_http01_available: !settings.listen_http.is_empty(),
         })?;
-        certificates.start_acme(acme, AcmeInbox { reports, renewal_requests: questions }, &hosts, tasks)
+        certificates.start_acme(acme, AcmeInbox { reports, renewal_requests }, &hosts, tasks)
     }
 
     fn start_acme(
@@ -150,14 +150,14 @@ impl Certificates {
 
     fn start_source(
         self,
-        mut writer: TableSource,
+        mut source: TableSource,
         hosts: &[HostName],
         tasks: &Tasks,
     ) -> Result<Arc<Self>, Error> {
-        self.table.store(Arc::new(writer.initial_table(hosts)?));
+        self.table.store(Arc::new(source.initial_table(hosts)?));
         let certificates = Arc::new(self);
         if certificates.mode != TlsMode::Off {
-            tasks.spawn("certs", certificates.clone().run_source(writer, tasks.clone()));
+            tasks.spawn("certs", certificates.clone().run_source(source, tasks.clone()));
         }
         Ok(certificates)
     }
@@ -230,10 +230,10 @@ impl Certificates {
         self.request_order(name, true).await
     }
 
-    async fn request_order(&self, name: &str, rehearsal: bool) -> Result<(), String> {
+    async fn request_order(&self, name: &str, is_dry_run: bool) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
-        let asked = RenewalRequest { name: name.to_owned(), is_dry_run: rehearsal, reply };
-        if self.mode != TlsMode::Acme || self.renewal_requests.send(asked).await.is_err() {
+        let request = RenewalRequest { name: name.to_owned(), is_dry_run, reply };
+        if self.mode != TlsMode::Acme || self.renewal_requests.send(request).await.is_err() {
             return Err(
                 "this gateway runs without `--tls acme`, so it obtains no certificates from a CA".into()
             );
@@ -246,7 +246,7 @@ impl Certificates {
     /// A panic in one pass affects that pass only: the state of each certificate is kept, and the
     /// schedule goes on.
     async fn run_acme(self: Arc<Self>, mut acme: AcmeManager, mut inbox: AcmeInbox, tasks: Tasks) {
-        let (soft, panics) = (tasks.soft().clone(), tasks.panics().clone());
+        let soft = tasks.soft().clone();
         let mut wanted = self.wanted_hosts.subscribe();
         loop {
             let wake = acme.start_due();
@@ -262,26 +262,18 @@ impl Certificates {
                 Some(renew) = inbox.renewal_requests.recv() => { acme.handle_renewal_request(renew); continue }
                 () = tokio::time::sleep(pause) => continue,
             };
-            // Files and key generation block, so the state moves to a blocking thread and back.
-            let pass = tokio::task::spawn_blocking(move || {
-                let table = catch_panic_sync(|| {
-                    let changed = match event {
-                        CertificateEvent::HostsChanged(hosts) => {
-                            acme.set_wanted_hosts(&hosts);
-                            true
-                        }
-                        CertificateEvent::JobFinished(report) => acme.apply_report(*report),
-                    };
-                    changed.then(|| acme.build_table())
-                });
-                (acme, table)
-            });
-            let Ok((back, table)) = pass.await else { return };
-            acme = back;
-            let table = table.unwrap_or_else(|Panicked| {
-                panics.record("certs");
-                None
-            });
+            let pass = move |acme: &mut AcmeManager| {
+                let changed = match event {
+                    CertificateEvent::HostsChanged(hosts) => {
+                        acme.set_wanted_hosts(&hosts);
+                        true
+                    }
+                    CertificateEvent::JobFinished(report) => acme.apply_report(*report),
+                };
+                changed.then(|| acme.build_table())
+            };
+            let Some((returned, table)) = run_pass(acme, tasks.panics(), pass).await else { return };
+            acme = returned;
             match table {
                 Some(Ok(table)) => self.publish(table),
                 Some(Err(error)) => {
@@ -300,31 +292,46 @@ impl Certificates {
     }
 
     /// Runs the other modes, as the only writer of their table.
-    async fn run_source(self: Arc<Self>, mut writer: TableSource, tasks: Tasks) {
-        let (soft, panics) = (tasks.soft().clone(), tasks.panics().clone());
+    async fn run_source(self: Arc<Self>, mut source: TableSource, tasks: Tasks) {
+        let soft = tasks.soft().clone();
         let mut wanted = self.wanted_hosts.subscribe();
-        let mut look = tokio::time::interval(writer.poll_interval());
-        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut poll = tokio::time::interval(source.poll_interval());
+        poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = soft.cancelled() => return,
-                _ = look.tick() => {}
+                _ = poll.tick() => {}
                 changed = wanted.changed() => if changed.is_err() { return },
             }
             let hosts = wanted.borrow_and_update().clone();
-            let pass = tokio::task::spawn_blocking(move || {
-                let next = catch_panic_sync(|| writer.next_table(&hosts));
-                (writer, next)
-            });
-            let Ok((back, next)) = pass.await else { return };
-            writer = back;
-            match next {
-                Ok(Some(table)) => self.publish(table),
-                Ok(None) => {}
-                Err(Panicked) => panics.record("certs"),
+            let pass = move |source: &mut TableSource| source.next_table(&hosts);
+            let Some((returned, table)) = run_pass(source, tasks.panics(), pass).await else { return };
+            source = returned;
+            if let Some(table) = table {
+                self.publish(table);
             }
         }
     }
+}
+
+/// Runs one pass over the state of a mode on a blocking thread, since files and key generation
+/// block. Returns the state and the result of the pass, which is `None` after a panic. `None` if
+/// the process ends before that.
+async fn run_pass<S: Send + 'static, T: Send + 'static>(
+    mut state: S,
+    panics: &PanicCounts,
+    pass: impl FnOnce(&mut S) -> Option<T> + Send + 'static,
+) -> Option<(S, Option<T>)> {
+    let running = tokio::task::spawn_blocking(move || {
+        let outcome = catch_panic_sync(|| pass(&mut state));
+        (state, outcome)
+    });
+    let (state, outcome) = running.await.ok()?;
+    let result = outcome.unwrap_or_else(|Panicked| {
+        panics.record("certs");
+        None
+    });
+    Some((state, result))
 }
 
 /// The messages to the task of the automatic mode.

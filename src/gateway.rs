@@ -126,9 +126,9 @@ impl Gateway {
         settings.limits.connections =
             open_files::connections(settings.limits.connections, open_files::raise_limit());
         create_tenants_folder(&settings.tenants)?;
-        let (store, kept) = open_store(settings.state.clone(), key).await?;
+        let (store, stored_entries) = open_store(settings.state.clone(), key).await?;
         let listeners = Listeners::bind(&settings.listen).map_err(Error::Listen)?;
-        let plain = Listeners::bind(&settings.listen_http).map_err(Error::ListenHttp)?;
+        let http_listeners = Listeners::bind(&settings.listen_http).map_err(Error::ListenHttp)?;
         let admin = match settings.admin {
             Some(address) => {
                 Some(admin::bind(address).await.map_err(|cause| Error::Admin { address, cause })?)
@@ -146,29 +146,29 @@ impl Gateway {
             &tasks,
         )?;
         watch_store(store.as_ref(), &metrics);
-        let bound = (listeners.local_addrs(), plain.local_addrs());
-        let addresses = Addresses::of(&settings, bound.0, bound.1, admin.as_ref());
+        let bound = (listeners.local_addrs(), http_listeners.local_addrs());
+        let addresses = Addresses::new(&settings, bound.0, bound.1, admin.as_ref());
         let own_addresses = addresses.listen.iter().copied().chain(addresses.admin);
-        let context = load_context(&settings, addresses.public_base.clone(), own_addresses, env);
+        let load_context = load_context(&settings, addresses.public_base.clone(), own_addresses, env);
         let contexts = store.as_ref().map(Store::contexts);
-        let warm_up = ContextRefresher::start(&tasks, Arc::clone(&clock), contexts);
-        let mut parts = build_tenant_deps(&settings, &context, warm_up, clock, metrics)?;
-        parts.login = build_login(&settings, store.as_ref(), &parts, &tasks).await?;
+        let context_refresher = ContextRefresher::start(&tasks, Arc::clone(&clock), contexts);
+        let mut tenant_deps = build_tenant_deps(&settings, &load_context, context_refresher, clock, metrics)?;
+        tenant_deps.login = build_login(&settings, store.as_ref(), &tenant_deps, &tasks).await?;
         let publisher = TablePublisher::default();
         Ok(Self {
             settings,
             addresses,
             tasks,
             listeners,
-            http_listeners: plain,
+            http_listeners,
             admin,
             certificates,
-            load_context: context,
-            tenant_deps: parts,
+            load_context,
+            tenant_deps: tenant_deps,
             registry: publisher.registry().clone(),
             publisher,
             store,
-            stored_entries: kept,
+            stored_entries: stored_entries,
         })
     }
 
@@ -187,20 +187,20 @@ impl Gateway {
         let reconciler = ReconcilerHandle::start(self.reconciler_config(), &self.tasks);
         certificate_names::follow_tenants(&self.settings, &self.registry, &self.certificates, &self.tasks);
         self.serve_admin(reconciler.clone());
-        let edge = Server::new(&self.settings, self.server_deps());
+        let server = Server::new(&self.settings, self.server_deps());
         let audit = self.tenant_deps.audit.clone();
-        let Self { settings, addresses, tasks, listeners, http_listeners: plain, registry, .. } = self;
-        edge.serve(listeners);
-        edge.serve_http_redirect(plain, addresses.public_port());
-        let mut end = ShutdownSignal { signals: &mut signals, reconciler: &reconciler };
-        let asked_early = tokio::select! {
+        let Self { settings, addresses, tasks, listeners, http_listeners, registry, .. } = self;
+        server.serve(listeners);
+        server.serve_http_redirect(http_listeners, addresses.public_port());
+        let mut shutdown = ShutdownSignal { signals: &mut signals, reconciler: &reconciler };
+        let ended_early = tokio::select! {
             () = wait_for_first_pass(&registry) => false,
-            () = end.wait() => true,
+            () = shutdown.wait() => true,
         };
-        if !asked_early {
+        if !ended_early {
             addresses.announce(settings.ready_file.as_deref())?;
             on_ready(&addresses);
-            end.wait().await;
+            shutdown.wait().await;
         }
         let drained = drain(&tasks, &registry, &mut signals, &settings).await;
         // Flushing the last audit records takes moments.
@@ -223,14 +223,14 @@ impl Gateway {
     }
 
     fn server_deps(&self) -> ServerDeps {
-        let secure = self.settings.tls != TlsMode::Off;
+        let is_tls = self.settings.tls != TlsMode::Off;
         ServerDeps {
             registry: self.registry.clone(),
             metrics: Arc::clone(&self.tenant_deps.metrics),
             clock: Arc::clone(&self.tenant_deps.clock),
             tasks: self.tasks.clone(),
             audit: self.tenant_deps.audit.clone(),
-            certificates: secure.then(|| Arc::clone(&self.certificates)),
+            certificates: is_tls.then(|| Arc::clone(&self.certificates)),
         }
     }
 
@@ -323,14 +323,14 @@ fn create_tenants_folder(path: &PathBuf) -> Result<(), Error> {
     if path.is_dir() {
         return Ok(());
     }
-    let likely = bundle::folder_like(path);
+    let similar = bundle::folder_like(path);
     let made = std::fs::create_dir_all(path);
     made.map_err(|cause| Error::Folder { what: "the tenants folder", path: path.clone(), cause })?;
     let folder = path.display();
-    match likely {
+    match similar {
         None => tracing::warn!(%folder, "the tenants folder did not exist and was created; it is empty"),
-        Some(likely) => tracing::warn!(
-            %folder, meant = %likely.display(),
+        Some(similar) => tracing::warn!(
+            %folder, meant = %similar.display(),
             "the tenants folder did not exist and was created; it is empty, but a folder with a similar name \
              beside it contains tenants: to use that one, correct --tenants (or `tenants:`, TENANTD_TENANTS) \
              and restart"
@@ -386,19 +386,19 @@ pub fn load_context(
 
 fn build_tenant_deps(
     settings: &Settings,
-    context: &bundle::LoadContext,
-    warm_up: ContextRefresher,
+    load_context: &bundle::LoadContext,
+    context_refresher: ContextRefresher,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 ) -> Result<TenantDeps, Error> {
-    let pool = Pool::new(AddressRules::from_context(context), Arc::clone(&clock), Arc::clone(&metrics));
+    let pool = Pool::new(AddressRules::from_context(load_context), Arc::clone(&clock), Arc::clone(&metrics));
     let answers = Budget::from_mib(settings.limits.backend_memory_mib);
     let contexts = Budget::from_mib(settings.limits.context_memory_mib);
     metrics.register_budget("contexts", Arc::clone(&contexts));
     let pool = pool.map_err(Error::Backend)?.with_response_budget(answers).with_context_budget(contexts);
     Ok(TenantDeps {
         pool,
-        context_refresher: warm_up,
+        context_refresher: context_refresher,
         audit: start_audit(settings, &clock, &metrics)?,
         metrics,
         clock,
@@ -422,16 +422,17 @@ fn watch_store(store: Option<&Store>, metrics: &Arc<Metrics>) {
 async fn build_login(
     settings: &Settings,
     store: Option<&Store>,
-    parts: &TenantDeps,
+    tenant_deps: &TenantDeps,
     tasks: &Tasks,
 ) -> Result<Option<AuthServerDeps>, Error> {
     let Some(store) = store else { return Ok(None) };
-    let TenantDeps { clock, metrics, audit, .. } = parts;
-    let context = AuthContext::start(store.auth().clone(), Arc::clone(clock), audit.clone(), tasks).await?;
+    let TenantDeps { clock, metrics, audit, .. } = tenant_deps;
+    let auth_context =
+        AuthContext::start(store.auth().clone(), Arc::clone(clock), audit.clone(), tasks).await?;
     let providers = Providers::new(settings.entra_authority.clone(), Arc::clone(clock), Arc::clone(metrics));
     Ok(Some(AuthServerDeps {
         keyring: Arc::clone(store.keyring()),
-        context,
+        context: auth_context,
         providers,
         documents: ClientDocuments::new(Arc::clone(clock), tasks),
     }))
@@ -444,13 +445,14 @@ fn start_audit(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Arc<Metric
         return Ok(Audit::disabled());
     };
     let file = settings.state.join("audit.jsonl");
-    let keeping = AuditFileConfig { path: file.clone(), max_bytes: bytes, max_files: settings.audit_files };
-    match Audit::start(keeping, Arc::clone(clock), Arc::clone(metrics)) {
+    let file_config =
+        AuditFileConfig { path: file.clone(), max_bytes: bytes, max_files: settings.audit_files };
+    match Audit::start(file_config, Arc::clone(clock), Arc::clone(metrics)) {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
             tracing::error!(file = %file.display(), %error, "serving without an audit: nobody's calls are recorded");
             Ok(Audit::disabled())
         }
-        started => started.map_err(|cause| Error::Audit { path: file, cause }),
+        outcome => outcome.map_err(|cause| Error::Audit { path: file, cause }),
     }
 }
 

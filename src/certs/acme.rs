@@ -105,21 +105,23 @@ impl std::fmt::Debug for AcmeManager {
 impl AcmeManager {
     /// Takes the folder for this process. Fails if another process uses it; a folder that cannot be
     /// written is served from all the same.
-    pub(super) fn open(parts: AcmeDeps) -> Result<(Self, mpsc::Receiver<JobReport>), Error> {
-        let (store, unwritable) = match CertsFolder::open(&parts.folder) {
-            Ok(store) => (store, None),
-            Err(held @ CertsFolderError::InUse(_)) => return Err(Error(held.to_string())),
-            Err(error) => (CertsFolder::read_only(&parts.folder), Some(error.to_string())),
+    pub(super) fn open(deps: AcmeDeps) -> Result<(Self, mpsc::Receiver<JobReport>), Error> {
+        let (certs_folder, unwritable_reason) = match CertsFolder::open(&deps.folder) {
+            Ok(certs_folder) => (certs_folder, None),
+            Err(served_certificates @ CertsFolderError::InUse(_)) => {
+                return Err(Error(served_certificates.to_string()));
+            }
+            Err(error) => (CertsFolder::read_only(&deps.folder), Some(error.to_string())),
         };
-        if let Some(why) = &unwritable {
-            tracing::error!(folder = %parts.folder.display(), "{why}");
+        if let Some(why) = &unwritable_reason {
+            tracing::error!(folder = %deps.folder.display(), "{why}");
         }
         let (reports, inbox) = mpsc::channel(MAX_CONCURRENT_ORDERS);
         let acme = Self {
-            deps: parts,
-            certs_folder: Arc::new(store),
+            deps: deps,
+            certs_folder: Arc::new(certs_folder),
             account_locks: Arc::default(),
-            unwritable_reason: unwritable,
+            unwritable_reason: unwritable_reason,
             wanted_names: Vec::new(),
             certificates: BTreeMap::new(),
             placeholder: PlaceholderCertificate::default(),
@@ -134,71 +136,72 @@ impl AcmeManager {
         let now = self.now();
         self.wanted_names = hosts.iter().map(|host| host.without_brackets().to_owned()).collect();
         let cas = &self.deps.settings.cas;
-        let obtainable = self.wanted_names.iter().filter(|name| issuable::is_issuable(name, cas));
-        let ours: BTreeSet<String> = obtainable.cloned().collect();
-        for gone in self.certificates.keys().filter(|name| !ours.contains(*name)) {
-            tracing::info!(name = gone, "a certificate is no longer needed and is no longer renewed");
-            self.deps.metrics.remove_certificate(gone);
+        let issuable_names = self.wanted_names.iter().filter(|name| issuable::is_issuable(name, cas));
+        let managed_names: BTreeSet<String> = issuable_names.cloned().collect();
+        for removed in self.certificates.keys().filter(|name| !managed_names.contains(*name)) {
+            tracing::info!(name = removed, "a certificate is no longer needed and is no longer renewed");
+            self.deps.metrics.remove_certificate(removed);
         }
-        self.certificates.retain(|name, _| ours.contains(name));
-        for name in ours {
+        self.certificates.retain(|name, _| managed_names.contains(name));
+        for name in managed_names {
             if !self.certificates.contains_key(&name) {
-                let set = self.load(&name, now);
-                self.certificates.insert(name, set);
+                let managed = self.load(&name, now);
+                self.certificates.insert(name, managed);
             }
         }
         self.placeholder.invalidate();
     }
 
     fn load(&self, name: &str, now: Timestamp) -> ManagedCertificate {
-        let LoadedCertificate { certificate: material, renewal: mut memory, is_key_exposed: exposed } =
+        let LoadedCertificate { certificate, mut renewal, is_key_exposed } =
             self.certs_folder.load(name, now);
-        memory.repair(now, self.deps.settings.cas.len());
-        if let Some(material) = &material {
-            tracing::info!(name, until = %material.not_after, "serving a certificate from the certs folder");
-            if exposed {
+        renewal.repair(now, self.deps.settings.cas.len());
+        if let Some(certificate) = &certificate {
+            tracing::info!(name, until = %certificate.not_after, "serving a certificate from the certs folder");
+            if is_key_exposed {
                 tracing::error!(
                     name,
                     "other users of this machine could read the key of this certificate; it is protected \
                      now, and a certificate with a new key is ordered"
                 );
-                memory.request_renewal(now);
+                renewal.request_renewal(now);
             }
         }
-        ManagedCertificate { current: material, renewal: memory, ..ManagedCertificate::default() }
+        ManagedCertificate { current: certificate, renewal, ..ManagedCertificate::default() }
     }
 
     /// Builds the table: the certificates held, and an untrusted one for the remaining names.
     /// Generates a key if needed.
     pub(super) fn build_table(&mut self) -> Result<CertificateTable, Error> {
-        let held = self.wanted_names.iter().filter_map(|name| self.certificates.get(name)?.current.clone());
-        let (addresses, names): (Vec<_>, Vec<_>) =
-            held.partition(|material| material.names.iter().any(|name| name.parse::<IpAddr>().is_ok()));
+        let served_certificates =
+            self.wanted_names.iter().filter_map(|name| self.certificates.get(name)?.current.clone());
+        let (addresses, names): (Vec<_>, Vec<_>) = served_certificates
+            .partition(|certificate| certificate.names.iter().any(|name| name.parse::<IpAddr>().is_ok()));
         // Clients that connect by address send no SNI and get the first certificate.
         let mut served: Vec<_> = addresses.into_iter().chain(names).collect();
-        let without: Vec<String> =
+        let uncovered_names: Vec<String> =
             self.wanted_names.iter().filter(|name| !self.has_certificate(name)).cloned().collect();
-        if !without.is_empty() || served.is_empty() {
-            served.push(self.placeholder.get_or_make(&without, self.deps.clock.now())?);
+        if !uncovered_names.is_empty() || served.is_empty() {
+            served.push(self.placeholder.get_or_generate(&uncovered_names, self.deps.clock.now())?);
         }
         Ok(CertificateTable::new(served))
     }
 
     fn has_certificate(&self, name: &str) -> bool {
-        self.certificates.get(name).is_some_and(|set| set.current.is_some())
+        self.certificates.get(name).is_some_and(|managed| managed.current.is_some())
     }
 
     /// Starts the jobs that are due, and returns when the next one is.
     pub(super) fn start_due(&mut self) -> Timestamp {
         let now = self.now();
         self.retry_unwritable_folder();
-        self.certificates.iter_mut().for_each(|(name, set)| set.log_expiry(name, now));
+        self.certificates.iter_mut().for_each(|(name, managed)| managed.log_expiry(name, now));
         let (mut due, wake) = self.collect_due(now);
         if self.unwritable_reason.is_some() {
             return wake;
         }
         due.sort_by_key(|(at, ..)| *at);
-        let busy = self.certificates.values().filter(|set| set.running_step.is_some()).count();
+        let busy = self.certificates.values().filter(|managed| managed.running_step.is_some()).count();
         for (_, name, step) in due.into_iter().take(MAX_CONCURRENT_ORDERS.saturating_sub(busy)) {
             self.spawn_job(name, step);
         }
@@ -210,9 +213,11 @@ impl AcmeManager {
         let cas = self.deps.settings.cas.len();
         let mut wake = now + MAX_SLEEP;
         let mut due = Vec::new();
-        for (name, set) in self.certificates.iter_mut().filter(|(_, set)| set.running_step.is_none()) {
-            set.renewal.repair(now, cas);
-            let ScheduledStep { step, at } = set.next_step(now);
+        for (name, managed) in
+            self.certificates.iter_mut().filter(|(_, managed)| managed.running_step.is_none())
+        {
+            managed.renewal.repair(now, cas);
+            let ScheduledStep { step, at } = managed.next_step(now);
             if at <= now {
                 due.push((at, name.clone(), step));
             } else {
@@ -223,18 +228,18 @@ impl AcmeManager {
     }
 
     fn spawn_job(&mut self, name: String, step: RenewalStep) {
-        let Some(set) = self.certificates.get(&name) else { return };
-        let Some(ca) = self.deps.settings.cas.get(set.renewal.ca).cloned() else { return };
+        let Some(managed) = self.certificates.get(&name) else { return };
+        let Some(ca) = self.deps.settings.cas.get(managed.renewal.ca).cloned() else { return };
         let attempt = self.new_attempt(name.clone(), ca);
-        let Some(set) = self.certificates.get_mut(&name) else { return };
-        set.running_step = Some(step);
-        let held = set.current.as_ref().and_then(|held| held.certified_key.cert.first().cloned());
-        let (memory, reports) = (set.renewal.clone(), self.reports.clone());
+        let Some(managed) = self.certificates.get_mut(&name) else { return };
+        managed.running_step = Some(step);
+        let held = managed.current.as_ref().and_then(|current| current.certified_key.cert.first().cloned());
+        let (renewal, reports) = (managed.renewal.clone(), self.reports.clone());
         let soft = self.deps.tasks.soft().clone();
         self.deps.tasks.spawn("certificate order", async move {
             // An order that shutdown aborts stays counted.
             let report = tokio::select! {
-                report = job::run_step(attempt, step, memory, held) => report,
+                report = job::run_step(attempt, step, renewal, held) => report,
                 () = soft.cancelled() => return,
             };
             // The receiver is gone only at shutdown.
@@ -247,34 +252,34 @@ impl AcmeManager {
     pub(super) fn apply_report(&mut self, report: JobReport) -> bool {
         let now = self.now();
         let cas = self.deps.settings.cas.len();
-        let JobReport { name, renewal: memory, outcome } = report;
-        let Some(set) = self.certificates.get_mut(&name) else { return false };
-        set.running_step = None;
-        set.renewal = memory;
-        let wanted_anew = std::mem::take(&mut set.renew_after_running);
+        let JobReport { name, renewal, outcome } = report;
+        let Some(managed) = self.certificates.get_mut(&name) else { return false };
+        managed.running_step = None;
+        managed.renewal = renewal;
+        let renew_again = std::mem::take(&mut managed.renew_after_running);
         let mut changed = false;
         match outcome {
             JobOutcome::Order(Ok(obtained)) => {
                 changed = true;
                 self.deps.metrics.record_certificate_order("ok");
-                set.install(&name, *obtained, now);
-                self.pending_replies.extend(set.pending_replies.drain(..).map(|waiting| (waiting, Ok(()))));
+                managed.install(&name, *obtained, now);
+                self.pending_replies.extend(managed.pending_replies.drain(..).map(|reply| (reply, Ok(()))));
                 self.placeholder.invalidate();
             }
             JobOutcome::Order(Err(failure)) => {
                 self.deps.metrics.record_certificate_order(failure::metric_label(failure.kind));
                 self.pending_replies
-                    .extend(set.pending_replies.drain(..).map(|waiting| (waiting, Err(failure.message()))));
-                set.apply_failure(&name, failure, cas, now);
+                    .extend(managed.pending_replies.drain(..).map(|reply| (reply, Err(failure.message()))));
+                managed.apply_failure(&name, failure, cas, now);
             }
             JobOutcome::RenewalInfo(answer) => {
-                set.apply_renewal_info(&name, answer, now);
-                if wanted_anew {
-                    set.renewal.request_renewal(now);
+                managed.apply_renewal_info(&name, answer, now);
+                if renew_again {
+                    managed.renewal.request_renewal(now);
                 }
             }
         }
-        if let Err(error) = self.certs_folder.persist_renewal_state(&name, &set.renewal) {
+        if let Err(error) = self.certs_folder.persist_renewal_state(&name, &managed.renewal) {
             tracing::error!(name, %error, "the renewal state of a certificate cannot be written");
         }
         changed
@@ -282,19 +287,19 @@ impl AcmeManager {
 
     /// Reports finished orders to the operators who asked for them.
     pub(super) fn send_replies(&mut self) {
-        for (waiting, outcome) in self.pending_replies.drain(..) {
+        for (reply, outcome) in self.pending_replies.drain(..) {
             // The operator may have gone.
-            _ = waiting.send(outcome);
+            _ = reply.send(outcome);
         }
     }
 
     /// Schedules a renewal for an operator, or answers why there is none.
     pub(super) fn handle_renewal_request(
         &mut self,
-        RenewalRequest { name, is_dry_run: rehearsal, reply }: RenewalRequest,
+        RenewalRequest { name, is_dry_run, reply }: RenewalRequest,
     ) {
         let now = self.now();
-        if rehearsal && self.unwritable_reason.is_none() && self.certificates.contains_key(&name) {
+        if is_dry_run && self.unwritable_reason.is_none() && self.certificates.contains_key(&name) {
             return self.spawn_dry_run(name, reply);
         }
         let refusal = match (self.certificates.get_mut(&name), &self.unwritable_reason) {
@@ -305,13 +310,13 @@ impl AcmeManager {
                 )
             }
             (_, Some(why)) => why.clone(),
-            (Some(set), None) if !set.renewal.is_order_allowed(now) => {
-                format!("too many orders for {name} failed; the next one is at {}", set.next_step(now).at)
+            (Some(managed), None) if !managed.renewal.is_order_allowed(now) => {
+                format!("too many orders for {name} failed; the next one is at {}", managed.next_step(now).at)
             }
-            (Some(set), None) => {
-                set.renewal.request_renewal(now);
-                set.renew_after_running = set.running_step.is_some();
-                return set.pending_replies.push(reply);
+            (Some(managed), None) => {
+                managed.renewal.request_renewal(now);
+                managed.renew_after_running = managed.running_step.is_some();
+                return managed.pending_replies.push(reply);
             }
         };
         // The operator may have gone.
@@ -322,7 +327,7 @@ impl AcmeManager {
         let Some(ca) = self.deps.settings.cas.first() else { return };
         let attempt =
             OrderAttempt { purpose: OrderPurpose::DryRun, ..self.new_attempt(name, ca.to_staging()) };
-        self.deps.tasks.spawn("certificate rehearsal", async move {
+        self.deps.tasks.spawn("certificate dry run", async move {
             // The operator may have gone.
             _ = reply.send(job::dry_run(attempt).await);
         });
@@ -347,9 +352,9 @@ impl AcmeManager {
             return;
         }
         match CertsFolder::open(&self.deps.folder) {
-            Ok(store) => {
+            Ok(certs_folder) => {
                 tracing::info!(folder = %self.deps.folder.display(), "the certs folder can be written again");
-                (self.certs_folder, self.unwritable_reason) = (Arc::new(store), None);
+                (self.certs_folder, self.unwritable_reason) = (Arc::new(certs_folder), None);
             }
             Err(error) => self.unwritable_reason = Some(error.to_string()),
         }
@@ -357,14 +362,14 @@ impl AcmeManager {
 
     /// Returns the status of every certificate, and updates the metrics.
     pub(super) fn statuses(&self) -> Vec<CertificateStatus> {
-        let surroundings = status::StatusContext {
+        let context = status::StatusContext {
             cas: &self.deps.settings.cas,
-            unwritable: self.unwritable_reason.as_ref(),
+            unwritable_reason: self.unwritable_reason.as_ref(),
             now: self.now(),
         };
-        let sets = self.wanted_names.iter().filter_map(|name| Some((name, self.certificates.get(name)?)));
+        let managed = self.wanted_names.iter().filter_map(|name| Some((name, self.certificates.get(name)?)));
         let statuses: Vec<CertificateStatus> =
-            sets.map(|(name, set)| status::certificate_status(name, set, &surroundings)).collect();
+            managed.map(|(name, managed)| status::certificate_status(name, managed, &context)).collect();
         for status in &statuses {
             let until = status.not_after.map_or(0, Timestamp::as_second);
             self.deps.metrics.set_certificate(&status.name, until, status.failures);

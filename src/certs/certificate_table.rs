@@ -27,17 +27,17 @@ impl CertificateTable {
     /// and a stopgap only if there is no other.
     pub(super) fn new(certificates: Vec<Arc<ServerCertificate>>) -> Self {
         let mut table = Self { certificates, ..Self::default() };
-        for (index, material) in table.certificates.iter().enumerate() {
-            for name in &material.names {
+        for (index, certificate) in table.certificates.iter().enumerate() {
+            for name in &certificate.names {
                 let (map, name) = match name.strip_prefix("*.") {
                     Some(parent) => (&mut table.wildcard, parent),
                     None => (&mut table.exact, name.as_str()),
                 };
                 match map.entry(name.to_owned()) {
-                    Entry::Vacant(free) => _ = free.insert(index),
-                    Entry::Occupied(mut taken) => {
-                        if preference(material) > preference(&table.certificates[*taken.get()]) {
-                            taken.insert(index);
+                    Entry::Vacant(vacant) => _ = vacant.insert(index),
+                    Entry::Occupied(mut occupied) => {
+                        if preference(certificate) > preference(&table.certificates[*occupied.get()]) {
+                            occupied.insert(index);
                         }
                     }
                 }
@@ -54,12 +54,12 @@ impl CertificateTable {
     /// Returns the certificate for an SNI value, or, without one, for the address of ours that the
     /// client connected to.
     pub(super) fn select(&self, sni: Option<&str>, address: Option<IpAddr>) -> Option<Arc<CertifiedKey>> {
-        self.find_for(sni, address).map(|material| material.certified_key.clone())
+        self.find_for(sni, address).map(|certificate| certificate.certified_key.clone())
     }
 
     /// Returns whether [`CertificateTable::select`] would return a stopgap.
     pub(super) fn is_placeholder(&self, sni: Option<&str>, address: Option<IpAddr>) -> bool {
-        self.find_for(sni, address).is_some_and(|material| material.is_placeholder)
+        self.find_for(sni, address).is_some_and(|certificate| certificate.is_placeholder)
     }
 
     fn find_for(&self, sni: Option<&str>, address: Option<IpAddr>) -> Option<&ServerCertificate> {
@@ -68,7 +68,7 @@ impl CertificateTable {
             (None, address) => address.and_then(|address| self.find_index(&address.to_string())),
         };
         let index = index.unwrap_or(0);
-        self.certificates.get(index).map(|material| &**material)
+        self.certificates.get(index).map(|certificate| &**certificate)
     }
 
     fn find_index(&self, name: &str) -> Option<usize> {
@@ -78,8 +78,8 @@ impl CertificateTable {
     }
 }
 
-fn preference(material: &ServerCertificate) -> (bool, Timestamp) {
-    (!material.is_placeholder, material.not_after)
+fn preference(certificate: &ServerCertificate) -> (bool, Timestamp) {
+    (!certificate.is_placeholder, certificate.not_after)
 }
 
 fn to_lowercase(name: &str) -> Cow<'_, str> {

@@ -122,12 +122,12 @@ fn challenge_sni(name: &str) -> String {
 /// Builds the challenge certificate. It bypasses rustls' checks, which would refuse its critical
 /// extension: only CAs understand that.
 fn build_challenge_certificate(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, Error> {
-    let not_made =
+    let generation_error =
         |error: rcgen::Error| Error(format!("a challenge's certificate cannot be created: {error}"));
-    let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(not_made)?;
+    let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(generation_error)?;
     params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
-    let key = KeyPair::generate().map_err(not_made)?;
-    let certificate = params.self_signed(&key).map_err(not_made)?;
+    let key = KeyPair::generate().map_err(generation_error)?;
+    let certificate = params.self_signed(&key).map_err(generation_error)?;
     let der = PrivateKeyDer::Pkcs8(key.serialize_der().into());
     let signer = any_supported_type(&der).map_err(|error| Error(error.to_string()))?;
     Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], signer)))

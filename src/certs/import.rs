@@ -37,24 +37,26 @@ pub fn import(
         pem.extend_from_slice(b"\n");
         pem.extend(read_pem(key)?);
     }
-    let told = |error: Error| Error(format!("{}: {error}", certificate.display()));
-    let parts = PemContents::parse(&pem).map_err(told)?;
+    let describe = |error: Error| Error(format!("{}: {error}", certificate.display()));
+    let parts = PemContents::parse(&pem).map_err(describe)?;
     if parts.keys.is_empty() {
-        return Err(told(Error("it contains no private key; give the key's file with --key".into())));
+        return Err(describe(Error("it contains no private key; give the key's file with --key".into())));
     }
-    let material = ServerCertificate::from_pem(&pem).map_err(told)?;
-    if material.not_after <= now {
-        return Err(told(Error(format!("it expired at {}: clients refuse it", material.not_after))));
+    let certificate = ServerCertificate::from_pem(&pem).map_err(describe)?;
+    if certificate.not_after <= now {
+        return Err(describe(Error(format!("it expired at {}: clients refuse it", certificate.not_after))));
     }
-    let name = material.names.first().ok_or_else(|| told(Error("it contains no host name".into())))?;
+    let name = certificate.names.first().ok_or_else(|| describe(Error("it contains no host name".into())))?;
     let file = folder.join(format!("{}.pem", key_files::sanitize_name(name)));
     let write = key_files::ensure_private_folder(folder).and_then(|()| key_files::replace_file(&file, &pem));
     write.map_err(|error| Error(format!("{} cannot be written: {error}", file.display())))?;
     let warning = match () {
-        () if material.not_before > now => Some(format!("it is not valid before {}", material.not_before)),
-        () => material.chain_problem(),
+        () if certificate.not_before > now => {
+            Some(format!("it is not valid before {}", certificate.not_before))
+        }
+        () => certificate.chain_problem(),
     };
-    Ok(ImportedCertificate { file, names: material.names, not_after: material.not_after, warning })
+    Ok(ImportedCertificate { file, names: certificate.names, not_after: certificate.not_after, warning })
 }
 
 fn read_pem(path: &Path) -> Result<Vec<u8>, Error> {

@@ -29,7 +29,7 @@ const CA_LIFETIME: Duration = DAY.saturating_mul(3650);
 /// The validity of a server certificate; browsers refuse more than 398 days.
 pub(super) const LEAF_LIFETIME: Duration = DAY.saturating_mul(90);
 /// How far certificates are backdated, for clients whose clocks are behind.
-const SKEW: Duration = Duration::from_secs(3600);
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
 /// A local CA and its key.
 pub(super) struct LocalCa {
@@ -68,12 +68,12 @@ impl LocalCa {
 
     fn from_parts(pem: &str, key: KeyPair) -> Result<Self, Error> {
         let der = first_certificate(pem)?;
-        let facts = X509Info::parse(&der)?;
-        if !facts.is_ca {
+        let info = X509Info::parse(&der)?;
+        if !info.is_ca {
             return Err(Error("it is not a CA certificate".into()));
         }
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|_| Error("it cannot be read".into()))?;
-        Ok(Self { pem: pem.to_owned(), issuer, not_after: facts.not_after })
+        Ok(Self { pem: pem.to_owned(), issuer, not_after: info.not_after })
     }
 
     /// Returns the certificate, which is public.
@@ -102,7 +102,11 @@ impl LocalCa {
     }
 }
 
-fn leaf_params(names: &[String], now: Timestamp, at_most: Timestamp) -> Result<CertificateParams, Error> {
+fn leaf_params(
+    names: &[String],
+    now: Timestamp,
+    max_not_after: Timestamp,
+) -> Result<CertificateParams, Error> {
     let mut params = CertificateParams::default();
     params.subject_alt_names = names.iter().map(|name| to_san(name)).collect::<Result<_, _>>()?;
     params.distinguished_name = distinguished_name("tenantd");
@@ -111,7 +115,7 @@ fn leaf_params(names: &[String], now: Timestamp, at_most: Timestamp) -> Result<C
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    set_validity(&mut params, now, (now + LEAF_LIFETIME).min(at_most));
+    set_validity(&mut params, now, (now + LEAF_LIFETIME).min(max_not_after));
     Ok(params)
 }
 
@@ -119,8 +123,8 @@ fn to_san(name: &str) -> Result<SanType, Error> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Ok(SanType::IpAddress(address));
     }
-    let unfit = |_| Error(format!("{name:?} is not allowed in a certificate"));
-    Ok(SanType::DnsName(name.try_into().map_err(unfit)?))
+    let invalid_name = |_| Error(format!("{name:?} is not allowed in a certificate"));
+    Ok(SanType::DnsName(name.try_into().map_err(invalid_name)?))
 }
 
 fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, Error> {
@@ -144,6 +148,6 @@ fn generation_error(error: rcgen::Error) -> Error {
 fn set_validity(params: &mut CertificateParams, from: Timestamp, until: Timestamp) {
     let since_1970 = |at: Timestamp| Duration::from_secs(u64::try_from(at.as_second()).unwrap_or(0));
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + since_1970(from - SKEW);
+    params.not_before = epoch + since_1970(from - MAX_CLOCK_SKEW);
     params.not_after = epoch + since_1970(until);
 }

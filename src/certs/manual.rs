@@ -26,9 +26,9 @@ use crate::base::clock::Clock;
 use crate::spec::HostName;
 
 /// How long before a certificate expires the log begins to warn.
-const REMIND_BEFORE: SignedDuration = SignedDuration::from_hours(14 * 24);
+const REMINDER_WINDOW: SignedDuration = SignedDuration::from_hours(14 * 24);
 /// How often the log repeats the warning.
-const REMIND_EVERY: SignedDuration = SignedDuration::from_hours(12);
+const REMINDER_INTERVAL: SignedDuration = SignedDuration::from_hours(12);
 
 /// The state of the mode: the files as last seen, and the certificates served, by the file of each
 /// chain.
@@ -61,16 +61,16 @@ impl ManualCertificates {
 
     /// Returns a new table if files changed and there is anything to serve.
     pub(super) fn next_table(&mut self) -> Option<CertificateTable> {
-        let stamps = file_fingerprint::fingerprint_folder(&self.folder);
-        let changed = self.fingerprints.as_ref() != Some(&stamps);
-        let table = if changed { self.reload(&stamps) } else { None };
-        self.fingerprints = Some(stamps);
+        let fingerprints = file_fingerprint::fingerprint_folder(&self.folder);
+        let changed = self.fingerprints.as_ref() != Some(&fingerprints);
+        let table = if changed { self.reload(&fingerprints) } else { None };
+        self.fingerprints = Some(fingerprints);
         self.log_expiry();
         table
     }
 
-    fn reload(&mut self, stamps: &FileFingerprints) -> Option<CertificateTable> {
-        let PairedCertificates { good, broken } = key_pairing::pair_files(stamps.keys());
+    fn reload(&mut self, fingerprints: &FileFingerprints) -> Option<CertificateTable> {
+        let PairedCertificates { good, broken } = key_pairing::pair_files(fingerprints.keys());
         for (path, error) in &broken {
             let kept = self.served.contains_key(path);
             tracing::warn!(
@@ -89,21 +89,21 @@ impl ManualCertificates {
         if is_same(&next, &self.served) {
             return None;
         }
-        self.log_changes(&next, stamps);
+        self.log_changes(&next, fingerprints);
         self.served = next;
         self.last_reminder = None;
         Some(CertificateTable::new(self.served.values().cloned().collect()))
     }
 
-    fn log_changes(&self, next: &BTreeMap<PathBuf, Arc<ServerCertificate>>, stamps: &FileFingerprints) {
-        for (path, material) in next {
-            let names = material.names.join(" ");
-            tracing::info!(file = %path.display(), %names, until = %material.not_after, "serving a certificate");
-            if let Some(trouble) = material.chain_problem() {
+    fn log_changes(&self, next: &BTreeMap<PathBuf, Arc<ServerCertificate>>, fingerprints: &FileFingerprints) {
+        for (path, certificate) in next {
+            let names = certificate.names.join(" ");
+            tracing::info!(file = %path.display(), %names, until = %certificate.not_after, "serving a certificate");
+            if let Some(trouble) = certificate.chain_problem() {
                 tracing::warn!(file = %path.display(), trouble, "clients may not be able to verify this certificate");
             }
         }
-        for path in stamps
+        for path in fingerprints
             .keys()
             .filter(|path| key_files::is_readable_by_others(path) && key_pairing::holds_key(path))
         {
@@ -115,19 +115,19 @@ impl ManualCertificates {
     /// still accept them.
     fn log_expiry(&mut self) {
         let now = self.clock.now();
-        if self.last_reminder.is_some_and(|last| now < last + REMIND_EVERY) {
+        if self.last_reminder.is_some_and(|last| now < last + REMINDER_INTERVAL) {
             return;
         }
         self.last_reminder = Some(now);
-        for (path, material) in &self.served {
-            let (file, until) = (path.display(), material.not_after);
+        for (path, certificate) in &self.served {
+            let (file, until) = (path.display(), certificate.not_after);
             if until <= now {
                 tracing::warn!(%file, %until, "a certificate has expired; the gateway still serves it, and \
                                                clients refuse it");
-            } else if until < now + REMIND_BEFORE {
+            } else if until < now + REMINDER_WINDOW {
                 tracing::warn!(%file, %until, "a certificate expires soon; replace its file");
-            } else if material.not_before > now {
-                tracing::warn!(%file, from = %material.not_before, "a certificate is not valid yet");
+            } else if certificate.not_before > now {
+                tracing::warn!(%file, from = %certificate.not_before, "a certificate is not valid yet");
             }
         }
     }

@@ -105,43 +105,43 @@ impl CertificateLifetime {
 /// Returns the next step.
 pub(super) fn next_step(
     held: Option<CertificateLifetime>,
-    memory: &RenewalState,
+    renewal: &RenewalState,
     now: Timestamp,
 ) -> ScheduledStep {
-    let not_before = memory.not_before.max(memory.caps_allow_at());
-    let due = renewal_due_at(held, memory, now);
+    let not_before = renewal.not_before.max(renewal.caps_allow_at());
+    let due = renewal_due_at(held, renewal, now);
     let order = ScheduledStep {
         step: RenewalStep::Order,
         at: not_before.map_or(due, |not_before| due.max(not_before)),
     };
-    match held.and(memory.ask_at) {
+    match held.and(renewal.fetch_info_at) {
         Some(at) if at < order.at => ScheduledStep { step: RenewalStep::FetchRenewalInfo, at },
         _ => order,
     }
 }
 
 /// Returns when an order would be placed if no pause or cap applied.
-fn renewal_due_at(held: Option<CertificateLifetime>, memory: &RenewalState, now: Timestamp) -> Timestamp {
+fn renewal_due_at(held: Option<CertificateLifetime>, renewal: &RenewalState, now: Timestamp) -> Timestamp {
     let Some(held) = held else { return now };
     let emergency = held.emergency_at();
-    memory.renew_at.map_or(emergency, |chosen| chosen.min(emergency))
+    renewal.renew_at.map_or(emergency, |chosen| chosen.min(emergency))
 }
 
 /// Returns the state of a certificate.
 pub(super) fn certificate_state(
     held: Option<CertificateLifetime>,
-    memory: &RenewalState,
+    renewal: &RenewalState,
     ordering: bool,
     now: Timestamp,
 ) -> CertificateState {
     match held {
         Some(held) if held.not_after <= now => CertificateState::Expired,
         _ if ordering => CertificateState::Ordering,
-        _ if memory.last_failure.as_ref().is_some_and(|failed| failed.fault == FailureKind::Refused) => {
+        _ if renewal.last_failure.as_ref().is_some_and(|failed| failed.fault == FailureKind::Refused) => {
             CertificateState::Refused
         }
         Some(held) if held.emergency_at() <= now => CertificateState::Degraded,
-        _ if memory.last_failure.is_some() => CertificateState::Backoff,
+        _ if renewal.last_failure.is_some() => CertificateState::Backoff,
         Some(_) => CertificateState::Valid,
         None => CertificateState::Bootstrap,
     }
@@ -155,15 +155,15 @@ pub(super) fn choose_renewal_time(
     now: Timestamp,
     chance: f64,
 ) -> Timestamp {
-    let makes_sense = |window: &RenewalWindow| {
+    let is_plausible = |window: &RenewalWindow| {
         window.start < window.end && held.not_before < window.end && window.end <= held.not_after
     };
-    let window = window.filter(makes_sense);
+    let window = window.filter(is_plausible);
     let RenewalWindow { start, end } = window.unwrap_or_else(|| default_window(held));
     let chosen = start + scale_duration(end.duration_since(start), chance);
     // After an outage or at a revocation many certificates are overdue at once, so spread them.
-    let soon = now + scale_duration((held.duration() / 100).min(HOUR), chance);
-    let chosen = if chosen < now { soon.min(held.emergency_at().max(now)) } else { chosen };
+    let spread = now + scale_duration((held.duration() / 100).min(HOUR), chance);
+    let chosen = if chosen < now { spread.min(held.emergency_at().max(now)) } else { chosen };
     // A CA that always suggests the past must not cause endless orders.
     chosen.max(held.not_before + held.duration() / 20)
 }

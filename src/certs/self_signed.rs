@@ -53,7 +53,7 @@ impl SelfSigned {
             self.log_unwritable_folder(&error);
         }
         let names = wanted_names(hosts);
-        let ca = self.load_or_make_ca()?;
+        let ca = self.load_or_generate_ca()?;
         let stored = self.load_leaf(&ca).filter(|leaf| self.is_still_usable(leaf, &names));
         self.ca = Some(ca);
         match stored {
@@ -80,7 +80,7 @@ impl SelfSigned {
     fn reissue(&mut self, names: &[String]) -> Result<CertificateTable, Error> {
         let now = self.clock.now();
         if self.ca.as_ref().is_none_or(|ca| is_expired(ca, now)) {
-            self.ca = Some(self.load_or_make_ca()?);
+            self.ca = Some(self.load_or_generate_ca()?);
         }
         let ca = self.ca.as_ref().expect("it was made in the line above if it was missing");
         let pem = ca.issue(names, now)?;
@@ -107,7 +107,7 @@ impl SelfSigned {
         in_time && own == names
     }
 
-    fn load_or_make_ca(&self) -> Result<LocalCa, Error> {
+    fn load_or_generate_ca(&self) -> Result<LocalCa, Error> {
         let now = self.clock.now();
         match self.load_ca() {
             Ok(Some(ca)) if !is_expired(&ca, now) => return Ok(ca),

@@ -41,7 +41,7 @@ impl ServerCertificate {
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, Error> {
         let leaf = chain.first().ok_or_else(|| Error("it contains no certificate".into()))?;
-        let facts = X509Info::parse(leaf)?;
+        let info = X509Info::parse(leaf)?;
         let key = CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => {
                 Error("the private key does not belong to the certificate".into())
@@ -50,19 +50,19 @@ impl ServerCertificate {
         })?;
         Ok(Self {
             certified_key: Arc::new(key),
-            names: facts.names,
-            not_before: facts.not_before,
-            not_after: facts.not_after,
-            issuer: facts.issuer,
-            serial: facts.serial,
+            names: info.names,
+            not_before: info.not_before,
+            not_after: info.not_after,
+            issuer: info.issuer,
+            serial: info.serial,
             is_placeholder: false,
         })
     }
 
     /// Returns the certificate with the missing issuers of its chain, if they are in `known` and
     /// the completed chain verifies.
-    pub(super) fn completed(&self, known: &[CertificateDer<'static>]) -> Option<Self> {
-        let chain = chain::completed(&self.certified_key.cert, &self.names, known)?;
+    pub(super) fn complete(&self, known: &[CertificateDer<'static>]) -> Option<Self> {
+        let chain = chain::complete(&self.certified_key.cert, &self.names, known)?;
         let key = CertifiedKey::new(chain, Arc::clone(&self.certified_key.key));
         Some(Self { certified_key: Arc::new(key), ..self.clone() })
     }
@@ -92,10 +92,10 @@ impl PemContents {
     /// Parses the certificates and keys of a PEM text; other sections are ignored. The chain is
     /// sorted into the order in which it is sent.
     pub(super) fn parse(pem: &[u8]) -> Result<Self, Error> {
-        let pem = mended(pem)?;
+        let pem = normalize_pem(pem)?;
         let mut parts = Self::default();
-        if count(&pem, b"Proc-Type: 4,ENCRYPTED") > 0 {
-            return Err(encrypted());
+        if count_occurrences(&pem, b"Proc-Type: 4,ENCRYPTED") > 0 {
+            return Err(encrypted_key_error());
         }
         for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(&pem) {
             let (kind, der) = section.map_err(|_| Error("it is not complete PEM".into()))?;
@@ -105,11 +105,11 @@ impl PemContents {
                 parts.keys.push(key);
             }
         }
-        if parts.is_empty() && count(&pem, b"-----BEGIN ENCRYPTED PRIVATE KEY-----") > 0 {
-            return Err(encrypted());
+        if parts.is_empty() && count_occurrences(&pem, b"-----BEGIN ENCRYPTED PRIVATE KEY-----") > 0 {
+            return Err(encrypted_key_error());
         }
-        parts.refuse_losses(&pem)?;
-        parts.chain = chain::ordered(parts.chain);
+        parts.check_complete(&pem)?;
+        parts.chain = chain::order_chain(parts.chain);
         Ok(parts)
     }
 
@@ -120,48 +120,48 @@ impl PemContents {
 
     /// Refuses a text in which a BEGIN or END line is not a line of its own: PEM readers skip such
     /// a section, and it would be missing unnoticed.
-    fn refuse_losses(&self, pem: &[u8]) -> Result<(), Error> {
-        let keys: usize = KEYS.iter().map(|mark| count(pem, mark)).sum();
-        let begun = keys + count(pem, b"-----BEGIN CERTIFICATE-----");
+    fn check_complete(&self, pem: &[u8]) -> Result<(), Error> {
+        let keys: usize = KEY_HEADERS.iter().map(|mark| count_occurrences(pem, mark)).sum();
+        let present = keys + count_occurrences(pem, b"-----BEGIN CERTIFICATE-----");
         let read = self.keys.len() + self.chain.len();
-        match begun == read {
+        match present == read {
             true => Ok(()),
             false => Err(Error(format!(
-                "it contains {begun} certificates and keys, of which {read} can be read: each -----BEGIN \
+                "it contains {present} certificates and keys, of which {read} can be read: each -----BEGIN \
                  …----- and -----END …----- must be on its own line"
             ))),
         }
     }
 }
 
-const KEYS: [&[u8]; 3] =
+const KEY_HEADERS: [&[u8]; 3] =
     [b"-----BEGIN PRIVATE KEY-----", b"-----BEGIN RSA PRIVATE KEY-----", b"-----BEGIN EC PRIVATE KEY-----"];
 
 /// Repairs a text: removes an editor's byte order mark, and adds the line break that is missing
 /// where files without a final one were concatenated.
-fn mended(pem: &[u8]) -> Result<Vec<u8>, Error> {
+fn normalize_pem(pem: &[u8]) -> Result<Vec<u8>, Error> {
     if pem.starts_with(&[0xff, 0xfe]) || pem.starts_with(&[0xfe, 0xff]) {
         return Err(Error("it is UTF-16 text; save it as plain text (ASCII or UTF-8)".into()));
     }
     let pem = pem.strip_prefix(b"\xef\xbb\xbf").unwrap_or(pem);
     const GLUED: &[u8] = b"----------BEGIN ";
-    let mut mended = Vec::with_capacity(pem.len());
+    let mut normalized = Vec::with_capacity(pem.len());
     let mut rest = pem;
     while let Some(at) = rest.windows(GLUED.len()).position(|window| window == GLUED) {
         let (before, after) = rest.split_at(at + 5);
-        mended.extend_from_slice(before);
-        mended.push(b'\n');
+        normalized.extend_from_slice(before);
+        normalized.push(b'\n');
         rest = after;
     }
-    mended.extend_from_slice(rest);
-    Ok(mended)
+    normalized.extend_from_slice(rest);
+    Ok(normalized)
 }
 
-fn count(text: &[u8], mark: &[u8]) -> usize {
+fn count_occurrences(text: &[u8], mark: &[u8]) -> usize {
     text.windows(mark.len()).filter(|window| *window == mark).count()
 }
 
-fn encrypted() -> Error {
+fn encrypted_key_error() -> Error {
     Error(
         "its private key is encrypted; write it without a passphrase: openssl pkey -in <key> -out <new key>"
             .into(),

@@ -46,23 +46,23 @@ impl CertificateStatus {
 
 /// Returns the statuses of certificates that are not obtained automatically.
 pub(super) fn from_certificates(
-    materials: &[Arc<ServerCertificate>],
+    certificates: &[Arc<ServerCertificate>],
     now: Timestamp,
 ) -> Vec<CertificateStatus> {
-    let status = |material: &Arc<ServerCertificate>| CertificateStatus {
-        name: material.names.join(" "),
-        state: if material.not_after <= now { CertificateState::Expired } else { CertificateState::Valid },
-        not_before: Some(material.not_before),
-        not_after: Some(material.not_after),
-        issuer: Some(material.issuer.clone()),
-        serial: Some(material.serial.clone()),
+    let status = |certificate: &Arc<ServerCertificate>| CertificateStatus {
+        name: certificate.names.join(" "),
+        state: if certificate.not_after <= now { CertificateState::Expired } else { CertificateState::Valid },
+        not_before: Some(certificate.not_before),
+        not_after: Some(certificate.not_after),
+        issuer: Some(certificate.issuer.clone()),
+        serial: Some(certificate.serial.clone()),
         ca: None,
         challenge: None,
         renew_at: None,
         next_attempt: None,
         failures: 0,
-        trouble: (material.not_after <= now)
+        trouble: (certificate.not_after <= now)
             .then(|| "it has expired and clients refuse it; replace it".to_owned()),
     };
-    materials.iter().map(status).collect()
+    certificates.iter().map(status).collect()
 }

@@ -22,8 +22,8 @@ pub(super) struct X509Info {
     /// and 4.2.1.2).
     subject_der: Vec<u8>,
     issuer_der: Vec<u8>,
-    key_id: Option<Vec<u8>>,
-    issuers_key_id: Option<Vec<u8>>,
+    subject_key_id: Option<Vec<u8>>,
+    authority_key_id: Option<Vec<u8>>,
 }
 
 impl X509Info {
@@ -34,21 +34,21 @@ impl X509Info {
 
     /// Whether `other` names this certificate as its issuer. Only its signature can prove that.
     pub(super) fn may_have_issued(&self, other: &Self) -> bool {
-        let same_key = match (&self.key_id, &other.issuers_key_id) {
-            (Some(own), Some(said)) => own == said,
+        let same_key = match (&self.subject_key_id, &other.authority_key_id) {
+            (Some(own), Some(named)) => own == named,
             _ => true,
         };
         self.subject_der == other.issuer_der && same_key
     }
 
     pub(super) fn parse(der: &CertificateDer<'_>) -> Result<Self, Error> {
-        let unreadable = |_| Error("its certificate cannot be read".into());
-        let (_, certificate) = X509Certificate::from_der(der).map_err(unreadable)?;
+        let parse_error = |_| Error("its certificate cannot be read".into());
+        let (_, certificate) = X509Certificate::from_der(der).map_err(parse_error)?;
         let moment =
             |seconds| Timestamp::from_second(seconds).map_err(|_| Error("its dates are not valid".into()));
         let names = certificate.subject_alternative_name().ok().flatten();
         Ok(Self {
-            names: names.iter().flat_map(|san| &san.value.general_names).filter_map(name).collect(),
+            names: names.iter().flat_map(|san| &san.value.general_names).filter_map(parse_san).collect(),
             not_before: moment(certificate.validity().not_before.timestamp())?,
             not_after: moment(certificate.validity().not_after.timestamp())?,
             is_ca: certificate.is_ca(),
@@ -56,27 +56,27 @@ impl X509Info {
             serial: certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
             subject_der: certificate.subject().as_raw().to_vec(),
             issuer_der: certificate.issuer().as_raw().to_vec(),
-            key_id: certificate.extensions().iter().find_map(key_id),
-            issuers_key_id: certificate.extensions().iter().find_map(issuers_key_id),
+            subject_key_id: certificate.extensions().iter().find_map(subject_key_id),
+            authority_key_id: certificate.extensions().iter().find_map(authority_key_id),
         })
     }
 }
 
-fn key_id(extension: &X509Extension<'_>) -> Option<Vec<u8>> {
+fn subject_key_id(extension: &X509Extension<'_>) -> Option<Vec<u8>> {
     match extension.parsed_extension() {
         ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
         _ => None,
     }
 }
 
-fn issuers_key_id(extension: &X509Extension<'_>) -> Option<Vec<u8>> {
+fn authority_key_id(extension: &X509Extension<'_>) -> Option<Vec<u8>> {
     match extension.parsed_extension() {
         ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0.to_vec()),
         _ => None,
     }
 }
 
-fn name(name: &GeneralName<'_>) -> Option<String> {
+fn parse_san(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
         GeneralName::IPAddress(bytes) => {

@@ -29,15 +29,15 @@ pub struct Addresses {
 
 impl Addresses {
     /// Collects the addresses of the bound listeners.
-    pub(super) fn of(
+    pub(super) fn new(
         settings: &Settings,
         listen: &[SocketAddr],
-        plain: &[SocketAddr],
+        listen_http: &[SocketAddr],
         admin: Option<&TcpListener>,
     ) -> Self {
         Self {
             listen: listen.to_vec(),
-            listen_http: plain.to_vec(),
+            listen_http: listen_http.to_vec(),
             admin: admin.and_then(|listener| listener.local_addr().ok()),
             public_base: settings.public_base(listen[0]),
             ca: (settings.tls == TlsMode::SelfSigned).then(|| settings.certs.join(LOCAL_CA_FILE)),
@@ -75,7 +75,7 @@ mod tests {
         let settings =
             |base: Option<&str>| Settings { public_base: base.map(str::to_owned), ..Settings::default() };
         let bound = ["0.0.0.0:8443".parse().expect("an address")];
-        let port = |base| Addresses::of(&settings(base), &bound, &[], None).public_port();
+        let port = |base| Addresses::new(&settings(base), &bound, &[], None).public_port();
         assert_eq!(port(Some("https://mcp.example.com")), 443, "a container's port is published as another");
         assert_eq!(port(Some("https://mcp.example.com:9443")), 9443);
         assert_eq!(port(None), 8443);

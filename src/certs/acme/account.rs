@@ -5,7 +5,7 @@
 
 use instant_acme::{Account, AccountCredentials, ExternalAccountKey, NewAccount};
 
-use super::bad_nonce::patiently;
+use super::bad_nonce::retry_bad_nonce;
 use super::certs_folder::CertsFolder;
 use super::http::AcmeHttpClient;
 use super::order_attempt::{OrderAttempt, OrderError};
@@ -67,8 +67,8 @@ async fn open(attempt: &OrderAttempt, http: &AcmeHttpClient) -> Result<Account, 
         let builder = Account::builder_with_http(Box::new(http.clone()));
         builder.create(&wanted, ca.directory.clone(), key.as_ref())
     };
-    let (account, credentials) =
-        patiently!(create()).map_err(|error| failure::from_account_error(error, http, key.is_some()))?;
+    let (account, credentials) = retry_bad_nonce!(create())
+        .map_err(|error| failure::from_account_error(error, http, key.is_some()))?;
     persist(attempt, &credentials).await.map_err(failure::new_refused)?;
     tracing::info!(ca = ca.directory, account = account.id(), "registered with the CA");
     Ok(account)

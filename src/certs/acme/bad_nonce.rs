@@ -4,7 +4,7 @@
 pub(super) const MAX_BAD_NONCE_RETRIES: usize = 5;
 
 /// Repeats a request when the CA only refused its nonce, which says nothing about the request.
-macro_rules! patiently {
+macro_rules! retry_bad_nonce {
     ($request:expr) => {{
         let mut left = $crate::certs::acme::bad_nonce::MAX_BAD_NONCE_RETRIES;
         loop {
@@ -16,4 +16,4 @@ macro_rules! patiently {
     }};
 }
 
-pub(super) use patiently;
+pub(super) use retry_bad_nonce;

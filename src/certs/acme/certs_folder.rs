@@ -5,7 +5,7 @@
 //! certs/accounts/<ca>/account.json     the account's key
 //! certs/sets/<name>/bundle.pem         key and chain in one file, so that they always match
 //! certs/sets/<name>/bundle.prev.pem    the previous one
-//! certs/sets/<name>/state.json         when to renew, failures, fruitless orders
+//! certs/sets/<name>/state.json         when to renew, failures, failed orders
 //! ```
 
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ struct StateFile {
     #[serde(default)]
     name: String,
     #[serde(flatten)]
-    memory: RenewalState,
+    renewal: RenewalState,
 }
 
 /// Why nothing can be stored in a folder.
@@ -85,7 +85,7 @@ impl CertsFolder {
         let folder = self.certificate_path(name);
         let (bundle, state) = (folder.join(BUNDLE_FILE), folder.join(STATE_FILE));
         let exposed = key_files::is_readable_by_others(&bundle);
-        let material = read_bundle(&bundle, name).unwrap_or_else(|error| {
+        let certificate = read_bundle(&bundle, name).unwrap_or_else(|error| {
             set_aside(&bundle, &error, now);
             None
         });
@@ -96,8 +96,8 @@ impl CertsFolder {
             set_aside(&state, &error, now);
             None
         });
-        let memory = kept.map_or_else(|| state_after_loss(&state), |kept| kept.memory);
-        LoadedCertificate { certificate: material, renewal: memory, is_key_exposed: exposed }
+        let renewal = kept.map_or_else(|| state_after_loss(&state), |kept| kept.renewal);
+        LoadedCertificate { certificate, renewal, is_key_exposed: exposed }
     }
 
     /// Loads the certificates of all names without changing the folder. Unusable files are ignored.
@@ -122,8 +122,8 @@ impl CertsFolder {
         keep().map_err(|error: io::Error| write_error(&path, &error))
     }
 
-    pub(super) fn persist_renewal_state(&self, name: &str, memory: &RenewalState) -> Result<(), Error> {
-        let kept = StateFile { name: name.to_owned(), memory: memory.clone() };
+    pub(super) fn persist_renewal_state(&self, name: &str, renewal: &RenewalState) -> Result<(), Error> {
+        let kept = StateFile { name: name.to_owned(), renewal: renewal.clone() };
         let text = serde_json::to_vec_pretty(&kept).expect("plain data");
         self.write_file(&self.certificate_path(name).join(STATE_FILE), &text)
     }
@@ -212,10 +212,10 @@ fn check_writable(path: &Path) -> io::Result<()> {
 }
 
 fn parse_bundle_for(pem: &str, name: &str) -> Result<Arc<ServerCertificate>, Error> {
-    let material = ServerCertificate::from_pem(pem.as_bytes())?;
-    match material.covers(name) {
-        true => Ok(Arc::new(material)),
-        false => Err(Error(format!("its certificate is for {}, not {name}", material.names.join(" ")))),
+    let certificate = ServerCertificate::from_pem(pem.as_bytes())?;
+    match certificate.covers(name) {
+        true => Ok(Arc::new(certificate)),
+        false => Err(Error(format!("its certificate is for {}, not {name}", certificate.names.join(" ")))),
     }
 }
 
@@ -223,17 +223,13 @@ fn scan_certificate(folder: &Path) -> Option<(String, LoadedCertificate)> {
     let bundle = folder.join(BUNDLE_FILE);
     let kept = read_state(&folder.join(STATE_FILE)).ok().flatten();
     let pem = read_text(&bundle).ok().flatten();
-    let material = pem.and_then(|pem| ServerCertificate::from_pem(pem.as_bytes()).ok()).map(Arc::new);
-    let of_bundle = material.as_ref().and_then(|material| material.names.first().cloned());
+    let certificate = pem.and_then(|pem| ServerCertificate::from_pem(pem.as_bytes()).ok()).map(Arc::new);
+    let of_bundle = certificate.as_ref().and_then(|certificate| certificate.names.first().cloned());
     let name = kept.as_ref().map(|kept| kept.name.clone()).filter(|name| !name.is_empty()).or(of_bundle)?;
-    let memory = kept.map(|kept| kept.memory).unwrap_or_default();
+    let renewal = kept.map(|kept| kept.renewal).unwrap_or_default();
     Some((
         name,
-        LoadedCertificate {
-            certificate: material,
-            renewal: memory,
-            is_key_exposed: key_files::is_readable_by_others(&bundle),
-        },
+        LoadedCertificate { certificate, renewal, is_key_exposed: key_files::is_readable_by_others(&bundle) },
     ))
 }
 
@@ -247,13 +243,13 @@ fn read_state(path: &Path) -> Result<Option<StateFile>, Error> {
     read.map_err(|error| Error(format!("it cannot be parsed: {error}")))
 }
 
-/// Returns the memory to assume if `state.json` was lost: each loss counts as a fruitless order.
+/// Returns the state to assume if `state.json` was lost: each loss counts as a failed order.
 /// Otherwise a disk that loses the file at every crash would make a crash loop place orders without
 /// end.
 fn state_after_loss(state: &Path) -> RenewalState {
-    let mut memory = RenewalState::default();
-    key_files::set_aside_times(state).into_iter().for_each(|at| memory.count_order(false, at));
-    memory
+    let mut renewal = RenewalState::default();
+    key_files::set_aside_times(state).into_iter().for_each(|at| renewal.count_order(false, at));
+    renewal
 }
 
 /// Reads a file as text, with a limit on its size; `None` if there is no such file.
@@ -324,12 +320,14 @@ mod tests {
         let (first, second) = (bundle("a.test"), bundle("a.test"));
         store.persist_bundle("a.test", &first).expect("kept");
         store.persist_bundle("a.test", &second).expect("kept");
-        let set = store.certificate_path("a.test");
-        assert_eq!(fs::read_to_string(set.join(BUNDLE_FILE)).expect("there"), second);
-        assert_eq!(fs::read_to_string(set.join(PREVIOUS_BUNDLE_FILE)).expect("there"), first);
-        for (path, mode) in
-            [(set.clone(), 0o700), (set.join(BUNDLE_FILE), 0o600), (set.join(PREVIOUS_BUNDLE_FILE), 0o600)]
-        {
+        let folder = store.certificate_path("a.test");
+        assert_eq!(fs::read_to_string(folder.join(BUNDLE_FILE)).expect("there"), second);
+        assert_eq!(fs::read_to_string(folder.join(PREVIOUS_BUNDLE_FILE)).expect("there"), first);
+        for (path, mode) in [
+            (folder.clone(), 0o700),
+            (folder.join(BUNDLE_FILE), 0o600),
+            (folder.join(PREVIOUS_BUNDLE_FILE), 0o600),
+        ] {
             let found = fs::metadata(&path).expect("there").permissions().mode() & 0o777;
             assert_eq!(found, mode, "{}", path.display());
         }
@@ -360,9 +358,9 @@ mod tests {
         for minute in 0..60 {
             let now = now() + std::time::Duration::from_secs(minute * 60);
             store.write_file(&store.certificate_path("a.test").join(STATE_FILE), b"garbage").expect("kept");
-            let mut memory = store.load("a.test", now).renewal;
-            memory.repair(now, 1);
-            orders += usize::from(memory.is_order_allowed(now));
+            let mut renewal = store.load("a.test", now).renewal;
+            renewal.repair(now, 1);
+            orders += usize::from(renewal.is_order_allowed(now));
         }
         assert!((1..=5).contains(&orders), "{orders} orders in an hour");
     }
@@ -378,9 +376,9 @@ mod tests {
             let bytes = match garbage {
                 Some(garbage) => garbage,
                 None => {
-                    let mut memory = RenewalState::default();
-                    memory.count_order(false, now());
-                    store.persist_renewal_state("a.test", &memory).expect("kept");
+                    let mut renewal = RenewalState::default();
+                    renewal.count_order(false, now());
+                    store.persist_renewal_state("a.test", &renewal).expect("kept");
                     let whole = fs::read(&path).expect("written");
                     whole[..at % whole.len()].to_vec()
                 }
@@ -388,8 +386,8 @@ mod tests {
             fs::write(&path, bytes).expect("written");
             let mut loaded = store.load("a.test", now());
             loaded.renewal.repair(now(), 1);
-            let material = loaded.certificate.expect("the certificate is another file");
-            let held = CertificateLifetime { not_before: material.not_before, not_after: material.not_after };
+            let certificate = loaded.certificate.expect("the certificate is another file");
+            let held = CertificateLifetime { not_before: certificate.not_before, not_after: certificate.not_after };
             let next = schedule::next_step(Some(held), &loaded.renewal, now());
             prop_assert!(next.at > now(), "a good certificate is ordered again: {next:?}");
             prop_assert!(store.scan().contains_key("a.test"));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use instant_acme::{AuthorizationStatus, ChallengeType, Error as AcmeError, Order, OrderStatus};
 
-use super::bad_nonce::patiently;
+use super::bad_nonce::retry_bad_nonce;
 use super::failure;
 use super::http::AcmeHttpClient;
 use super::order_attempt::{OrderAttempt, OrderPurpose, POLL_POLICY};
@@ -33,7 +33,7 @@ pub(super) async fn validate(
 ) -> Result<(), IssuanceFailure> {
     // Nothing asks for the responses any more once the authorizations are decided.
     let _published = respond(attempt, http, order, challenge).await?;
-    match patiently!(order.poll_ready(&POLL_POLICY)) {
+    match retry_bad_nonce!(order.poll_ready(&POLL_POLICY)) {
         Ok(OrderStatus::Ready | OrderStatus::Valid) => Ok(()),
         Ok(_) => Err(fetch_errors(http, order, None).await),
         Err(error @ AcmeError::Api(_)) => Err(fetch_errors(http, order, Some(error)).await),
@@ -49,7 +49,7 @@ async fn respond(
     challenge: ChallengeKind,
 ) -> Result<Vec<ChallengeGuard>, IssuanceFailure> {
     let fail = |error| failure::from_acme_error(error, http);
-    patiently!(fetch_authorizations(order)).map_err(fail)?;
+    retry_bad_nonce!(fetch_authorizations(order)).map_err(fail)?;
     let mut published = Vec::new();
     let mut authorizations = order.authorizations();
     while let Some(next) = authorizations.next().await {
@@ -72,7 +72,7 @@ async fn respond(
                 .map_err(|error| failure::new_refused(error.to_string()))?,
             ChallengeKind::Http => attempt.challenges.add_http01(&offered.token, key.as_str()),
         });
-        patiently!(offered.set_ready()).map_err(fail)?;
+        retry_bad_nonce!(offered.set_ready()).map_err(fail)?;
     }
     Ok(published)
 }
@@ -88,29 +88,29 @@ async fn fetch_authorizations(order: &mut Order) -> Result<(), AcmeError> {
 
 /// Returns why the CA's validation failed; the order itself does not say.
 async fn fetch_errors(http: &AcmeHttpClient, order: &mut Order, error: Option<AcmeError>) -> IssuanceFailure {
-    let mut found = Vec::new();
+    let mut reasons = Vec::new();
     let mut authorizations = order.authorizations();
     while let Some(Ok(mut authorization)) = authorizations.next().await {
-        let Ok(state) = patiently!(authorization.refresh()) else { break };
+        let Ok(state) = retry_bad_nonce!(authorization.refresh()) else { break };
         let errors = state.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
-        found.extend(errors.map(failure::from_problem));
+        reasons.extend(errors.map(failure::from_problem));
     }
-    let texts: Vec<_> = found.iter().map(|failure| failure.text.as_str()).collect();
+    let texts: Vec<_> = reasons.iter().map(|failure| failure.text.as_str()).collect();
     match (texts.is_empty(), error) {
         (true, Some(error)) => failure::from_acme_error(error, http),
         (true, None) => failure::new_validation("the CA did not accept the answer and gives no reason"),
         (false, _) => {
-            let help = found.iter().find_map(|failure| failure.help.clone());
+            let help = reasons.iter().find_map(|failure| failure.help.clone());
             IssuanceFailure { help, ..failure::new_validation(texts.join("; ")) }
         }
     }
 }
 
-/// Builds the failure of an attempt in which the CA validated none of the challenges. `found` says
+/// Builds the failure of an attempt in which the CA validated none of the challenges. `reasons` says
 /// of each why.
 pub(super) fn new_failure(
     attempt: &OrderAttempt,
-    found: &[String],
+    reasons: &[String],
     mut helps: BTreeSet<String>,
 ) -> IssuanceFailure {
     if helps.is_empty() {
@@ -123,6 +123,6 @@ pub(super) fn new_failure(
         OrderPurpose::Stage => ("the CA's staging", ", so nothing is ordered"),
         OrderPurpose::Serve | OrderPurpose::DryRun => ("the CA", ""),
     };
-    let found = format!("{ca} could not validate {}{so}: {}", attempt.name, found.join("; "));
-    failure::new_validation(found).with_help(helps.into_iter().collect::<Vec<_>>().join(". "))
+    let text = format!("{ca} could not validate {}{so}: {}", attempt.name, reasons.join("; "));
+    failure::new_validation(text).with_help(helps.into_iter().collect::<Vec<_>>().join(". "))
 }

@@ -63,9 +63,9 @@ pub(super) fn from_acme_error(error: AcmeError, http: &AcmeHttpClient) -> Issuan
 }
 
 fn from_transport_error(error: &(dyn std::error::Error + 'static)) -> IssuanceFailure {
-    let is_told = error.is::<NotAnAcmeResponse>() || error.is::<ExchangeTimeout>();
-    let said = error_chain::format_chain(error);
-    let text = if is_told { said } else { format!("the CA cannot be reached: {said}") };
+    let is_self_explanatory = error.is::<NotAnAcmeResponse>() || error.is::<ExchangeTimeout>();
+    let chain = error_chain::format_chain(error);
+    let text = if is_self_explanatory { chain } else { format!("the CA cannot be reached: {chain}") };
     IssuanceFailure::new(FailureKind::Unreachable, text).with_help(help::help_for_transport_error(error))
 }
 
@@ -192,10 +192,10 @@ mod tests {
         for (kind, fault, word) in PROBLEMS {
             let failure = from_problem(&problem(kind, "so it is"));
             assert_eq!(failure.kind, fault, "{kind}");
-            let said = failure.message();
+            let chain = failure.message();
             assert!(
-                said.starts_with(&format!("so it is ({kind}). ")) && said.contains(word),
-                "{kind}: {said}"
+                chain.starts_with(&format!("so it is ({kind}). ")) && chain.contains(word),
+                "{kind}: {chain}"
             );
         }
     }

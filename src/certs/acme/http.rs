@@ -35,7 +35,7 @@ use crate::base::dns::DnsResolver;
 use crate::base::headers;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const EXCHANGE: Duration = Duration::from_secs(30);
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest response, in bytes; a chain has a few kilobytes.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
 /// How many characters of a non-JSON response an error quotes.
@@ -54,7 +54,7 @@ pub(super) struct NotAnAcmeResponse {
 
 /// The CA did not respond in time.
 #[derive(Debug, thiserror::Error)]
-#[error("the CA did not answer within {} s", EXCHANGE.as_secs())]
+#[error("the CA did not answer within {} s", EXCHANGE_TIMEOUT.as_secs())]
 pub(super) struct ExchangeTimeout;
 
 /// The status of a refusal, and how long it asks to wait.
@@ -95,8 +95,8 @@ impl HttpClient for AcmeHttpClient {
         let http = self.clone();
         Box::pin(async move {
             http.set_last_error_response(None);
-            let answered = tokio::time::timeout(EXCHANGE, http.exchange(request)).await;
-            answered.unwrap_or_else(|_| Err(Error::Other(Box::new(ExchangeTimeout))))
+            let outcome = tokio::time::timeout(EXCHANGE_TIMEOUT, http.exchange(request)).await;
+            outcome.unwrap_or_else(|_| Err(Error::Other(Box::new(ExchangeTimeout))))
         })
     }
 }
@@ -152,17 +152,19 @@ fn tls_client_config(root: Option<&Path>) -> Result<rustls::ClientConfig, crate:
 
 /// Reads the certificates of a PEM file.
 pub(super) fn read_root_certificates(path: &Path) -> Result<RootCertStore, crate::certs::Error> {
-    let told = |why: String| {
+    let describe_error = |why: String| {
         let file = path.display();
         crate::certs::Error(format!("the CA's root certificate {file} (acme_ca_root) cannot be used: {why}"))
     };
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| told(error.to_string()))? {
-        let certificate = certificate.map_err(|error| told(error.to_string()))?;
-        roots.add(certificate).map_err(|error| told(error.to_string()))?;
+    for certificate in
+        CertificateDer::pem_file_iter(path).map_err(|error| describe_error(error.to_string()))?
+    {
+        let certificate = certificate.map_err(|error| describe_error(error.to_string()))?;
+        roots.add(certificate).map_err(|error| describe_error(error.to_string()))?;
     }
     match roots.is_empty() {
-        true => Err(told("it contains no certificate".into())),
+        true => Err(describe_error("it contains no certificate".into())),
         false => Ok(roots),
     }
 }

@@ -1,4 +1,4 @@
-//! One automatic certificate: the certificate held, its memory, and the job in progress.
+//! One automatic certificate: the certificate held, its renewal state, and the job in progress.
 
 use std::sync::Arc;
 
@@ -50,20 +50,21 @@ impl ManagedCertificate {
     }
 
     pub(super) fn install(&mut self, name: &str, obtained: ObtainedCertificate, now: Timestamp) {
-        let material = obtained.certificate;
-        let held = CertificateLifetime { not_before: material.not_before, not_after: material.not_after };
+        let certificate = obtained.certificate;
+        let held =
+            CertificateLifetime { not_before: certificate.not_before, not_after: certificate.not_after };
         self.renewal.apply_success(held, obtained.challenge, now, jitter());
         tracing::info!(
-            name, serial = material.serial, until = %material.not_after, issuer = material.issuer,
+            name, serial = certificate.serial, until = %certificate.not_after, issuer = certificate.issuer,
             way = obtained.challenge.as_str(), "the gateway serves a new certificate"
         );
-        self.current = Some(Arc::new(material));
+        self.current = Some(Arc::new(certificate));
         self.last_reminder = None;
     }
 
     pub(super) fn apply_failure(&mut self, name: &str, failure: IssuanceFailure, cas: usize, now: Timestamp) {
-        let (text, span) = (failure.message(), self.lifetime());
-        self.renewal.apply_failure(failure, span, cas, now, jitter());
+        let (text, lifetime) = (failure.message(), self.lifetime());
+        self.renewal.apply_failure(failure, lifetime, cas, now, jitter());
         let served = if self.current.is_some() { "the current one" } else { "a self-signed one" };
         let next = self.next_step(now).at;
         tracing::warn!(name, trouble = text, served, %next, "no certificate was obtained");
@@ -75,9 +76,9 @@ impl ManagedCertificate {
         answer: Result<Option<(RenewalWindow, SignedDuration)>, IssuanceFailure>,
         now: Timestamp,
     ) {
-        let Some(span) = self.lifetime() else { return };
-        let (window, again) = match answer {
-            Ok(Some((window, again))) => (Some(window), again),
+        let Some(lifetime) = self.lifetime() else { return };
+        let (window, retry_after) = match answer {
+            Ok(Some((window, retry_after))) => (Some(window), retry_after),
             Ok(None) => (None, SignedDuration::MAX),
             // The CA's last suggestion stands, and failing to get a new one is no failure of the
             // certificate.
@@ -86,18 +87,18 @@ impl ManagedCertificate {
                 (self.renewal.window, SignedDuration::from_mins(10))
             }
         };
-        self.renewal.apply_renewal_info(span, window, again, now, jitter());
+        self.renewal.apply_renewal_info(lifetime, window, retry_after, now, jitter());
     }
 
     /// Logs every hour that the certificate has expired or is about to, or cannot be obtained. It
     /// is served all the same.
     pub(super) fn log_expiry(&mut self, name: &str, now: Timestamp) {
         let state = self.state(now);
-        let loud = matches!(
+        let needs_attention = matches!(
             state,
             CertificateState::Degraded | CertificateState::Expired | CertificateState::Refused
         );
-        if !loud || self.last_reminder.is_some_and(|last| now < last + REMINDER_INTERVAL) {
+        if !needs_attention || self.last_reminder.is_some_and(|last| now < last + REMINDER_INTERVAL) {
             return;
         }
         self.last_reminder = Some(now);

@@ -12,7 +12,7 @@ use instant_acme::{Account, CertificateIdentifier, Error as AcmeError, Identifie
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls_pki_types::CertificateDer;
 
-use super::bad_nonce::patiently;
+use super::bad_nonce::retry_bad_nonce;
 use super::http::AcmeHttpClient;
 use super::order_attempt::{ObtainedCertificate, OrderAttempt, OrderError, OrderPurpose, POLL_POLICY};
 use super::{account, domain_validation, failure, verify};
@@ -28,15 +28,15 @@ pub(super) async fn obtain(
     renewal: &mut RenewalState,
     replaces: Option<CertificateDer<'static>>,
 ) -> Result<ObtainedCertificate, IssuanceFailure> {
-    if renewal.unproved && attempt.purpose == OrderPurpose::Serve && attempt.ca.staging.is_some() {
-        rehearse(attempt, renewal).await?;
+    if renewal.needs_staging && attempt.purpose == OrderPurpose::Serve && attempt.ca.staging.is_some() {
+        stage(attempt, renewal).await?;
     }
     try_each_challenge(attempt, renewal, replaces).await
 }
 
 /// Obtains a certificate at staging and discards it. Only a failed validation prevents the real
 /// order: a staging directory that does not work proves nothing.
-async fn rehearse(attempt: &OrderAttempt, renewal: &mut RenewalState) -> Result<(), IssuanceFailure> {
+async fn stage(attempt: &OrderAttempt, renewal: &mut RenewalState) -> Result<(), IssuanceFailure> {
     match try_each_challenge(&attempt.to_staging(), renewal, None).await {
         Ok(obtained) => renewal.apply_staging_success(obtained.challenge),
         Err(failure) if failure.kind == FailureKind::Validation => return Err(failure),
@@ -56,7 +56,7 @@ async fn try_each_challenge(
 ) -> Result<ObtainedCertificate, IssuanceFailure> {
     let http = attempt.new_http_client()?;
     let mut challenges = domain_validation::challenges_to_try(attempt, renewal).into_iter().peekable();
-    let (mut found, mut helps) = (Vec::new(), BTreeSet::new());
+    let (mut reasons, mut helps) = (Vec::new(), BTreeSet::new());
     let mut is_account_new = false;
     while let Some(&challenge) = challenges.peek() {
         let outcome = match account::load_or_open(attempt, &http).await {
@@ -76,18 +76,18 @@ async fn try_each_challenge(
             // Order again without naming the certificate to replace.
             Err(OrderError::ReplacesRejected(_)) if replaces.is_some() => replaces = None,
             Err(OrderError::Failed(failure)) if failure.kind == FailureKind::Validation => {
-                found.push(format!("{}: {}", challenge.as_str(), failure.text));
+                reasons.push(format!("{}: {}", challenge.as_str(), failure.text));
                 helps.extend(failure.help);
                 challenges.next();
             }
             Err(error) => return Err(error.into_failure()),
         }
         if !renewal.is_order_allowed(attempt.clock.now()) {
-            found.push("no more orders for now, to stay within the CA's limits".into());
+            reasons.push("no more orders for now, to stay within the CA's limits".into());
             break;
         }
     }
-    Err(domain_validation::new_failure(attempt, &found, helps))
+    Err(domain_validation::new_failure(attempt, &reasons, helps))
 }
 
 /// One order with one challenge type.
@@ -137,7 +137,7 @@ impl SingleOrder<'_> {
             is_renewal,
             "ordering a certificate"
         );
-        patiently!(account.new_order(&wanted)).map_err(|error| {
+        retry_bad_nonce!(account.new_order(&wanted)).map_err(|error| {
             // instant-acme reports this before it sends anything.
             if matches!(error, AcmeError::Unsupported(_)) {
                 renewal.uncount_order(is_staging);
@@ -162,8 +162,8 @@ impl SingleOrder<'_> {
         let Self { attempt, challenge, .. } = *self;
         let fail = |error| failure::from_acme_error(error, self.http);
         let (key, csr) = build_csr(&attempt.name).map_err(|error| failure::new_refused(error.to_string()))?;
-        patiently!(order.finalize_csr(&csr)).map_err(fail)?;
-        let chain = patiently!(order.poll_certificate(&POLL_POLICY)).map_err(fail)?;
+        retry_bad_nonce!(order.finalize_csr(&csr)).map_err(fail)?;
+        let chain = retry_bad_nonce!(order.poll_certificate(&POLL_POLICY)).map_err(fail)?;
         let pem = format!("{key}{chain}");
         let root = attempt.acme.ca_root.as_deref();
         let certificate = verify::verify_bundle(&pem, &attempt.name, root, attempt.clock.now())

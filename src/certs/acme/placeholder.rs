@@ -20,25 +20,25 @@ pub(super) struct PlaceholderCertificate {
 
 impl PlaceholderCertificate {
     /// Returns the certificate for these names and for loopback.
-    pub(super) fn get_or_make(
+    pub(super) fn get_or_generate(
         &mut self,
         names: &[String],
         now: Timestamp,
     ) -> Result<Arc<ServerCertificate>, Error> {
-        if let Some(made) = &self.cached {
-            return Ok(made.clone());
+        if let Some(certificate) = &self.cached {
+            return Ok(certificate.clone());
         }
         let mut names: Vec<String> = names.iter().take(MAX_NAMES).cloned().collect();
         names.extend(LOOPBACK_NAMES.map(str::to_owned));
         names.sort();
         names.dedup();
         let pem = LocalCa::generate(now)?.issue(&names, now)?;
-        let made = Arc::new(ServerCertificate {
+        let certificate = Arc::new(ServerCertificate {
             is_placeholder: true,
             ..ServerCertificate::from_pem(pem.as_bytes())?
         });
-        self.cached = Some(made.clone());
-        Ok(made)
+        self.cached = Some(certificate.clone());
+        Ok(certificate)
     }
 
     /// Discards the certificate, because other names need one now.

@@ -4,7 +4,7 @@ use instant_acme::{CertificateIdentifier, Error as AcmeError};
 use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::CertificateDer;
 
-use super::bad_nonce::patiently;
+use super::bad_nonce::retry_bad_nonce;
 use super::order_attempt::{OrderAttempt, OrderError};
 use super::{account, failure};
 use crate::certs::schedule::{IssuanceFailure, RenewalWindow};
@@ -18,8 +18,8 @@ pub(super) async fn fetch(
     let http = attempt.new_http_client()?;
     let Ok(id) = CertificateIdentifier::try_from(held) else { return Ok(None) };
     let account = account::load_or_open(attempt, &http).await.map_err(OrderError::into_failure)?;
-    match patiently!(account.renewal_info(&id)) {
-        Ok((info, again)) => {
+    match retry_bad_nonce!(account.renewal_info(&id)) {
+        Ok((info, retry_after)) => {
             let moment = |at: i64| Timestamp::from_second(at).unwrap_or(Timestamp::MIN);
             let (start, end) = (info.suggested_window.start, info.suggested_window.end);
             let window =
@@ -27,7 +27,7 @@ pub(super) async fn fetch(
             if let Some(why) = info.explanation_url {
                 tracing::info!(name = attempt.name, why, "the CA explains its renewal window");
             }
-            Ok(Some((window, SignedDuration::try_from(again).unwrap_or(SignedDuration::MAX))))
+            Ok(Some((window, SignedDuration::try_from(retry_after).unwrap_or(SignedDuration::MAX))))
         }
         Err(AcmeError::Unsupported(_) | AcmeError::Str(_)) => Ok(None),
         Err(error) => Err(failure::from_acme_error(error, &http)),

@@ -14,20 +14,20 @@ use crate::settings::Ca;
 pub(super) struct StatusContext<'a> {
     pub(super) cas: &'a [Ca],
     /// Why the folder cannot be written, if it cannot.
-    pub(super) unwritable: Option<&'a String>,
+    pub(super) unwritable_reason: Option<&'a String>,
     pub(super) now: Timestamp,
 }
 
 pub(super) fn certificate_status(
     name: &str,
-    set: &ManagedCertificate,
-    surroundings: &StatusContext<'_>,
+    managed: &ManagedCertificate,
+    context: &StatusContext<'_>,
 ) -> CertificateStatus {
-    let StatusContext { cas, unwritable, now } = *surroundings;
-    let held = set.current.as_ref();
-    let failure = set.renewal.last_failure.as_ref().map(|failed| failed.text.clone());
-    let next = set.next_step(now);
-    let state = match (unwritable, set.state(now)) {
+    let StatusContext { cas, unwritable_reason, now } = *context;
+    let held = managed.current.as_ref();
+    let failure = managed.renewal.last_failure.as_ref().map(|failed| failed.text.clone());
+    let next = managed.next_step(now);
+    let state = match (unwritable_reason, managed.state(now)) {
         (Some(_), CertificateState::Bootstrap | CertificateState::Backoff | CertificateState::Valid) => {
             CertificateState::Refused
         }
@@ -40,20 +40,20 @@ pub(super) fn certificate_status(
         not_after: held.map(|held| held.not_after),
         issuer: held.map(|held| held.issuer.clone()),
         serial: held.map(|held| held.serial.clone()),
-        ca: cas.get(set.renewal.ca).map(|ca| ca.directory.clone()),
-        challenge: set.renewal.challenge.map(|way| way.as_str().to_owned()),
-        renew_at: held.and(set.renewal.renew_at),
+        ca: cas.get(managed.renewal.ca).map(|ca| ca.directory.clone()),
+        challenge: managed.renewal.challenge.map(|way| way.as_str().to_owned()),
+        renew_at: held.and(managed.renewal.renew_at),
         next_attempt: (next.step == RenewalStep::Order).then_some(next.at),
-        failures: set.renewal.failures,
-        trouble: unwritable.cloned().or(failure),
+        failures: managed.renewal.failures,
+        trouble: unwritable_reason.cloned().or(failure),
     }
 }
 
 /// Returns the statuses of the certificates in a folder, without changing it.
 pub(in crate::certs) fn folder_statuses(folder: &Path, cas: &[Ca], now: Timestamp) -> Vec<CertificateStatus> {
-    let surroundings = StatusContext { cas, unwritable: None, now };
+    let context = StatusContext { cas, unwritable_reason: None, now };
     let found = CertsFolder::read_only(folder).scan();
-    let sets = found.into_iter().map(|(name, found)| {
+    let managed = found.into_iter().map(|(name, found)| {
         (
             name,
             ManagedCertificate {
@@ -63,5 +63,5 @@ pub(in crate::certs) fn folder_statuses(folder: &Path, cas: &[Ca], now: Timestam
             },
         )
     });
-    sets.map(|(name, set)| certificate_status(&name, &set, &surroundings)).collect()
+    managed.map(|(name, managed)| certificate_status(&name, &managed, &context)).collect()
 }

@@ -21,28 +21,28 @@ pub(super) fn verify_bundle(
     root: Option<&Path>,
     now: Timestamp,
 ) -> Result<ServerCertificate, Error> {
-    let material = ServerCertificate::from_pem(pem.as_bytes())?;
-    if !material.covers(name) {
-        return Err(Error(format!("it is for {}, not {name}", material.names.join(" "))));
+    let certificate = ServerCertificate::from_pem(pem.as_bytes())?;
+    if !certificate.covers(name) {
+        return Err(Error(format!("it is for {}, not {name}", certificate.names.join(" "))));
     }
-    if material.not_after <= now {
-        return Err(Error(format!("it expired at {}; check this machine's clock", material.not_after)));
+    if certificate.not_after <= now {
+        return Err(Error(format!("it expired at {}; check this machine's clock", certificate.not_after)));
     }
-    if material.not_before > now + MAX_CLOCK_SKEW {
-        let from = material.not_before;
+    if certificate.not_before > now + MAX_CLOCK_SKEW {
+        let from = certificate.not_before;
         return Err(Error(format!("it is not valid before {from}; check this machine's clock")));
     }
-    verify_chain(&material, name, root, now)?;
-    Ok(material)
+    verify_chain(&certificate, name, root, now)?;
+    Ok(certificate)
 }
 
 fn verify_chain(
-    material: &ServerCertificate,
+    certificate: &ServerCertificate,
     name: &str,
     root: Option<&Path>,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let (leaf, rest) = material
+    let (leaf, rest) = certificate
         .certified_key
         .cert
         .split_first()
@@ -50,13 +50,13 @@ fn verify_chain(
     let mut anchors =
         root.map(http::read_root_certificates).transpose()?.unwrap_or_else(RootCertStore::empty);
     if let Some(last) = rest.last() {
-        chain::trust(&mut anchors, last)?;
+        chain::add_anchor(&mut anchors, last)?;
     }
     if anchors.is_empty() {
         return Err(Error("it came without its issuer's certificate, so no client would accept it".into()));
     }
     // A certificate may begin a moment from now.
-    chain::holds(leaf, rest, anchors, name, now.max(material.not_before))
+    chain::verify_chain(leaf, rest, anchors, name, now.max(certificate.not_before))
 }
 
 #[cfg(test)]

@@ -58,19 +58,20 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 fn is_accepted(folder: &Path, root: &str) -> bool {
     use rustls_pki_types::pem::PemObject;
     let found = manual::inspect_folder(folder);
-    let material =
+    let certificate =
         found.good.values().next().unwrap_or_else(|| panic!("nothing to serve: {:?}", found.broken));
     let mut anchors = RootCertStore::empty();
-    trust(&mut anchors, &CertificateDer::from_pem_slice(root.as_bytes()).expect("PEM")).expect("a root");
-    let (leaf, rest) = material.certified_key.cert.split_first().expect("a leaf");
-    holds(leaf, rest, anchors, "a.test", Timestamp::from_second(1_790_000_000).expect("a moment")).is_ok()
+    add_anchor(&mut anchors, &CertificateDer::from_pem_slice(root.as_bytes()).expect("PEM")).expect("a root");
+    let (leaf, rest) = certificate.certified_key.cert.split_first().expect("a leaf");
+    verify_chain(leaf, rest, anchors, "a.test", Timestamp::from_second(1_790_000_000).expect("a moment"))
+        .is_ok()
 }
 
 /// What is said of the one certificate that is served.
 fn said(folder: &Path) -> Option<String> {
     let found = manual::inspect_folder(folder);
     assert_eq!(found.good.len(), 1, "{:?}", found.broken);
-    found.good.values().next().and_then(|material| material.chain_problem())
+    found.good.values().next().and_then(|certificate| certificate.chain_problem())
 }
 
 #[test]
@@ -123,8 +124,8 @@ fn what_clients_could_not_verify_is_said() {
     let Pki { root, leaf, key, .. } = &Pki::new();
     let alone = folder(&[("a.crt", leaf), ("a.key", key)]);
     assert!(!is_accepted(alone.path(), root));
-    let told = said(alone.path()).expect("it is said");
-    assert!(told.contains("CN=intermediate") && told.contains("after it"), "{told}");
+    let describe = said(alone.path()).expect("it is said");
+    assert!(describe.contains("CN=intermediate") && describe.contains("after it"), "{describe}");
     // The bytes of a name say nothing: the signature does.
     let forged = folder(&[("a.crt", &format!("{leaf}{}", Pki::new().intermediate)), ("a.key", key)]);
     assert!(said(forged.path()).is_some());
@@ -148,13 +149,16 @@ fn what_cannot_be_read_is_named_for_what_it_is() {
     );
     let encrypted = encrypted.replace("END PRIVATE KEY", "END RSA PRIVATE KEY");
     for key in [encrypted, key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY")] {
-        let told = refusal(&[("a.crt", &format!("{leaf}{intermediate}")), ("a.key", &key)]);
-        assert!(told.contains("is encrypted") && told.contains("openssl pkey"), "{told}");
-        assert!(told.contains("a.crt: its private key") && !told.contains("was not found"), "{told}");
+        let describe = refusal(&[("a.crt", &format!("{leaf}{intermediate}")), ("a.key", &key)]);
+        assert!(describe.contains("is encrypted") && describe.contains("openssl pkey"), "{describe}");
+        assert!(
+            describe.contains("a.crt: its private key") && !describe.contains("was not found"),
+            "{describe}"
+        );
     }
     let indented = format!("{leaf}text {intermediate}");
-    let told = refusal(&[("a.crt", &indented), ("a.key", key)]);
-    assert!(told.contains("2 certificates and keys, of which 1 can be read"), "{told}");
+    let describe = refusal(&[("a.crt", &indented), ("a.key", key)]);
+    assert!(describe.contains("2 certificates and keys, of which 1 can be read"), "{describe}");
     let wide: String = leaf.chars().flat_map(|letter| [letter, '\0']).collect();
     let wide = [b"\xff\xfe".as_slice(), wide.as_bytes()].concat();
     let folder = folder(&[("a.key", key)]);

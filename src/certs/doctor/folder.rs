@@ -85,8 +85,8 @@ fn check_manual_files(folder: &Path, checks: &mut Vec<DoctorCheck>) {
                        <name>.key, into it (`tenantd certs import` does this)";
         checks.push(DoctorCheck::new("certificates", Err(trouble.into())));
     }
-    for (path, material) in &found.good {
-        let trouble = material.chain_problem();
+    for (path, certificate) in &found.good {
+        let trouble = certificate.chain_problem();
         checks.extend(trouble.map(|trouble| DoctorCheck {
             subject: path.display().to_string(),
             result: CheckResult::Unclear(trouble),

@@ -80,18 +80,18 @@ impl EndpointProbe {
                 "the server there does not speak TLS; let port 443 lead to this gateway".into(),
             );
         };
-        let Ok(facts) = X509Info::parse(&leaf) else {
+        let Ok(info) = X509Info::parse(&leaf) else {
             return CheckResult::Fail(
                 "the certificate there cannot be read, so it is not this gateway's".into(),
             );
         };
-        match self.serials.contains(&facts.serial) || facts.issuer.contains(local_ca::CA_COMMON_NAME) {
+        match self.serials.contains(&info.serial) || info.issuer.contains(local_ca::CA_COMMON_NAME) {
             true => CheckResult::Pass("this gateway answers".into()),
             false => CheckResult::Fail(format!(
                 "another server answers, with a certificate for {} by {}: turn TLS off at the server in \
                  front (a CDN, a proxy), or let the name point here",
-                facts.names.join(" "),
-                facts.issuer
+                info.names.join(" "),
+                info.issuer
             )),
         }
     }
@@ -99,23 +99,23 @@ impl EndpointProbe {
 
 /// Checks whether this gateway answers HTTP-01 challenges.
 pub(super) async fn probe_http(address: SocketAddr, host: &str) -> CheckResult {
-    let asking = async {
+    let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        let question = format!(
+        let request = format!(
             "GET /.well-known/acme-challenge/doctor HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
         );
-        stream.write_all(question.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.take(16 << 10).read_to_end(&mut answer).await?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
+        stream.write_all(request.as_bytes()).await?;
+        let mut response = Vec::new();
+        stream.take(16 << 10).read_to_end(&mut response).await?;
+        Ok(String::from_utf8_lossy(&response).into_owned())
     };
-    match with_timeout(asking).await {
-        Ok(answer) if answer.ends_with(NO_CHALLENGE_TEXT) => {
+    match with_timeout(exchange).await {
+        Ok(response) if response.ends_with(NO_CHALLENGE_TEXT) => {
             CheckResult::Pass("this gateway answers challenges".into())
         }
-        Ok(answer) => CheckResult::Fail(format!(
+        Ok(response) => CheckResult::Fail(format!(
             "another server answers challenges ({:?}): let port 80 lead to this gateway",
-            answer.lines().next().unwrap_or_default()
+            response.lines().next().unwrap_or_default()
         )),
         Err(error) => unreachable_result(&error),
     }
@@ -123,23 +123,22 @@ pub(super) async fn probe_http(address: SocketAddr, host: &str) -> CheckResult {
 
 /// Checks whether a name leads to an address of this machine, or may do so.
 pub(super) fn check_addresses(found: &[IpAddr], own: &[IpAddr]) -> CheckResult {
-    let shown =
-        |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let join = |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let public: Vec<IpAddr> = own.iter().copied().filter(|own| net::is_global(*own)).collect();
     if found.iter().any(|address| address.is_loopback() || own.contains(address)) {
-        CheckResult::Pass(format!("points to {}, which is this machine", shown(found)))
+        CheckResult::Pass(format!("points to {}, which is this machine", join(found)))
     } else if public.is_empty() {
         CheckResult::Unclear(format!(
             "points to {}; this machine has no public address, so that must be a router or load balancer \
              that forwards 443 and 80 to it",
-            shown(found)
+            join(found)
         ))
     } else {
         CheckResult::Fail(format!(
             "points to {}, but this machine is {}: change the name's A and AAAA records, unless the machine \
              there forwards 443 and 80 to this one",
-            shown(found),
-            shown(&public)
+            join(found),
+            join(&public)
         ))
     }
 }
@@ -181,12 +180,12 @@ fn unreachable_result(error: &io::Error) -> CheckResult {
 
 async fn fetch_server_certificate(stream: TcpStream, host: &str) -> Option<CertificateDer<'static>> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let anybody = AcceptAnyServerCert(provider.signature_verification_algorithms);
+    let verifier = AcceptAnyServerCert(provider.signature_verification_algorithms);
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("aws-lc speaks TLS 1.2 and 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(anybody));
+        .with_custom_certificate_verifier(Arc::new(verifier));
     let connector = TlsConnector::from(Arc::new(builder.with_no_client_auth()));
     let name = ServerName::try_from(host.to_owned()).ok()?;
     let stream = with_timeout(connector.connect(name, stream)).await.ok()?;

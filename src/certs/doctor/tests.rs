@@ -59,8 +59,8 @@ async fn start_fake_server(words: &'static str, pem: Option<String>) -> SocketAd
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let acceptor = pem.map(|pem| {
-        let material = ServerCertificate::from_pem(pem.as_bytes()).expect("a certificate");
-        let resolver = rustls::sign::SingleCertAndKey::from(material.certified_key);
+        let certificate = ServerCertificate::from_pem(pem.as_bytes()).expect("a certificate");
+        let resolver = rustls::sign::SingleCertAndKey::from(certificate.certified_key);
         let config = rustls::ServerConfig::builder_with_provider(Arc::new(
             rustls::crypto::aws_lc_rs::default_provider(),
         ));
@@ -83,8 +83,8 @@ async fn start_fake_server(words: &'static str, pem: Option<String>) -> SocketAd
 }
 
 fn probe_knowing(pem: &str) -> EndpointProbe {
-    let material = Arc::new(ServerCertificate::from_pem(pem.as_bytes()).expect("a certificate"));
-    EndpointProbe::new(&crate::certs::status::from_certificates(&[material], now()), true)
+    let certificate = Arc::new(ServerCertificate::from_pem(pem.as_bytes()).expect("a certificate"));
+    EndpointProbe::new(&crate::certs::status::from_certificates(&[certificate], now()), true)
 }
 
 #[tokio::test]
@@ -188,8 +188,10 @@ fn an_operators_files_are_judged_one_by_one() {
 
 #[test]
 fn a_certificate_is_judged_by_how_it_stands() {
-    let material = Arc::new(ServerCertificate::from_pem(issued("a.test").as_bytes()).expect("a certificate"));
-    let status = |at| crate::certs::status::from_certificates(std::slice::from_ref(&material), at).remove(0);
+    let certificate =
+        Arc::new(ServerCertificate::from_pem(issued("a.test").as_bytes()).expect("a certificate"));
+    let status =
+        |at| crate::certs::status::from_certificates(std::slice::from_ref(&certificate), at).remove(0);
     assert!(matches!(check_certificate(&status(now())).result, CheckResult::Pass(_)));
     let year = std::time::Duration::from_secs(365 * 86_400);
     let expired = check_certificate(&status(now() + year));

@@ -20,34 +20,37 @@ pub(in crate::certs) struct PairedCertificates {
 
 /// Reads files and pairs chains with keys.
 pub(super) fn pair_files<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> PairedCertificates {
-    let mut gathered = PairedCertificates::default();
+    let mut paired = PairedCertificates::default();
     let mut parts = BTreeMap::new();
     for path in paths {
         match read_pem_file(path) {
             Ok(read) => _ = parts.insert(path.clone(), read),
-            Err(error) => _ = gathered.broken.insert(path.clone(), error),
+            Err(error) => _ = paired.broken.insert(path.clone(), error),
         }
     }
-    let keys = lone_keys(&parts);
+    let keys = collect_lone_keys(&parts);
     for (path, parts) in parts.iter().filter(|(_, parts)| is_server_chain(parts)) {
-        match pair_with_key(path, parts, &keys, &gathered.broken) {
-            Ok(material) => _ = gathered.good.insert(path.clone(), Arc::new(material)),
-            Err(error) => _ = gathered.broken.insert(path.clone(), error),
+        match pair_with_key(path, parts, &keys, &paired.broken) {
+            Ok(certificate) => _ = paired.good.insert(path.clone(), Arc::new(certificate)),
+            Err(error) => _ = paired.broken.insert(path.clone(), error),
         }
     }
-    drop_leaves_without_chain(&mut gathered.good);
-    complete(&mut gathered.good, &parts);
-    gathered
+    drop_leaves_without_chain(&mut paired.good);
+    complete_chains(&mut paired.good, &parts);
+    paired
 }
 
 /// Completes each certificate with a chain from a file of its own (`chain.crt`, `a.ca-bundle`) in
 /// the same folder.
-fn complete(good: &mut BTreeMap<PathBuf, Arc<ServerCertificate>>, parts: &BTreeMap<PathBuf, PemContents>) {
-    for (path, material) in good {
+fn complete_chains(
+    good: &mut BTreeMap<PathBuf, Arc<ServerCertificate>>,
+    parts: &BTreeMap<PathBuf, PemContents>,
+) {
+    for (path, certificate) in good {
         let beside = parts.iter().filter(|(other, _)| other.parent() == path.parent());
         let known: Vec<_> = beside.flat_map(|(_, parts)| parts.chain.iter().cloned()).collect();
-        if let Some(completed) = material.completed(&known) {
-            *material = Arc::new(completed);
+        if let Some(completed) = certificate.complete(&known) {
+            *certificate = Arc::new(completed);
         }
     }
 }
@@ -68,7 +71,7 @@ fn read_pem_file(path: &Path) -> Result<PemContents, Error> {
 
 type LoneKeys<'a> = BTreeMap<&'a Path, &'a PrivateKeyDer<'static>>;
 
-fn lone_keys(parts: &BTreeMap<PathBuf, PemContents>) -> LoneKeys<'_> {
+fn collect_lone_keys(parts: &BTreeMap<PathBuf, PemContents>) -> LoneKeys<'_> {
     let lone = parts.iter().filter(|(_, parts)| parts.chain.is_empty());
     lone.filter_map(|(path, parts)| Some((path.as_path(), parts.keys.first()?))).collect()
 }
@@ -76,7 +79,7 @@ fn lone_keys(parts: &BTreeMap<PathBuf, PemContents>) -> LoneKeys<'_> {
 /// Returns whether a file is for a server: a CA's certificate without key (certbot's `chain.pem`)
 /// is not.
 fn is_server_chain(parts: &PemContents) -> bool {
-    let is_ca = |leaf: &CertificateDer<'_>| X509Info::parse(leaf).is_ok_and(|facts| facts.is_ca);
+    let is_ca = |leaf: &CertificateDer<'_>| X509Info::parse(leaf).is_ok_and(|info| info.is_ca);
     parts.chain.first().is_some_and(|leaf| !(parts.keys.is_empty() && is_ca(leaf)))
 }
 
@@ -93,13 +96,13 @@ fn pair_with_key(
     if let Some((beside, key)) =
         customary_key_paths(path).iter().find_map(|name| keys.get_key_value(name.as_path()))
     {
-        let told = |error| Error(format!("{error} ({})", beside.display()));
-        return ServerCertificate::new(chain(), key.clone_key()).map_err(told);
+        let describe = |error| Error(format!("{error} ({})", beside.display()));
+        return ServerCertificate::new(chain(), key.clone_key()).map_err(describe);
     }
     let nearby = keys.iter().filter(|(key, _)| key.parent() == path.parent());
     let fits = nearby.filter_map(|(_, key)| ServerCertificate::new(chain(), key.clone_key()).ok()).next();
-    let unread = customary_key_paths(path).into_iter().find_map(|name| broken.get_key_value(&name));
-    fits.ok_or_else(|| match unread {
+    let unreadable = customary_key_paths(path).into_iter().find_map(|name| broken.get_key_value(&name));
+    fits.ok_or_else(|| match unreadable {
         Some((name, error)) => Error(format!("its private key {} cannot be used: {error}", name.display())),
         None => {
             let wanted = path.with_extension("key");
@@ -118,9 +121,9 @@ fn customary_key_paths(path: &Path) -> [PathBuf; 2] {
 /// Drops leaves that another file has with their chain: certbot's `cert.pem` repeats the leaf of
 /// `fullchain.pem`.
 fn drop_leaves_without_chain(good: &mut BTreeMap<PathBuf, Arc<ServerCertificate>>) {
-    let chains: Vec<_> = good.values().map(|material| material.certified_key.clone()).collect();
-    good.retain(|_, material| {
-        let own = &material.certified_key.cert;
+    let chains: Vec<_> = good.values().map(|certificate| certificate.certified_key.clone()).collect();
+    good.retain(|_, certificate| {
+        let own = &certificate.certified_key.cert;
         !chains.iter().any(|other| other.cert.first() == own.first() && other.cert.len() > own.len())
     });
 }

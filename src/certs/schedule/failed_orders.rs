@@ -1,11 +1,11 @@
-//! The count of fruitless orders, kept across restarts.
+//! The count of orders that led to no certificate, kept across restarts.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{DAY, HOUR};
 
-/// How many orders may be fruitless.
+/// How many orders may fail.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct OrderCaps {
     pub(super) per_hour: usize,

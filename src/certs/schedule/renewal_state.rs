@@ -83,8 +83,8 @@ pub(in crate::certs) struct LastFailure {
     pub(in crate::certs) at: Timestamp,
 }
 
-/// The memory of one certificate. Together with the certificate and the time it determines the
-/// schedule.
+/// What is remembered of one certificate, in `state.json`. Together with the certificate and the
+/// time it determines the schedule.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(in crate::certs) struct RenewalState {
@@ -93,19 +93,23 @@ pub(in crate::certs) struct RenewalState {
     /// The CA's suggestion.
     pub(in crate::certs) window: Option<RenewalWindow>,
     /// When to ask the CA for its suggestion again.
-    pub(in crate::certs) ask_at: Option<Timestamp>,
+    #[serde(rename = "ask_at")]
+    pub(in crate::certs) fetch_info_at: Option<Timestamp>,
     /// Failures in a row.
     pub(in crate::certs) failures: u32,
     pub(in crate::certs) last_failure: Option<LastFailure>,
     /// The earliest time of the next order.
     pub(in crate::certs) not_before: Option<Timestamp>,
     /// Orders that led to nothing.
-    pub(in crate::certs) fruitless: FailedOrders,
+    #[serde(rename = "fruitless")]
+    pub(in crate::certs) failed_orders: FailedOrders,
     /// A CA could not validate the name. It is validated at staging, where there is one, before the
     /// next order.
-    pub(in crate::certs) unproved: bool,
+    #[serde(rename = "unproved")]
+    pub(in crate::certs) needs_staging: bool,
     /// Orders at staging that led to nothing.
-    pub(in crate::certs) rehearsals: FailedOrders,
+    #[serde(rename = "rehearsals")]
+    pub(in crate::certs) failed_staging_orders: FailedOrders,
     /// The index of the CA in use.
     pub(in crate::certs) ca: usize,
     /// The failures of that CA in a row.
@@ -126,7 +130,7 @@ impl RenewalState {
     }
 
     fn orders_mut(&mut self, staging: bool) -> &mut FailedOrders {
-        if staging { &mut self.rehearsals } else { &mut self.fruitless }
+        if staging { &mut self.failed_staging_orders } else { &mut self.failed_orders }
     }
 
     /// Returns whether the caps allow an order now.
@@ -136,8 +140,8 @@ impl RenewalState {
 
     /// Records that the last order at staging led to a certificate.
     pub(in crate::certs) fn apply_staging_success(&mut self, challenge: ChallengeKind) {
-        self.rehearsals.pop();
-        self.unproved = false;
+        self.failed_staging_orders.pop();
+        self.needs_staging = false;
         self.challenge = Some(challenge);
     }
 
@@ -149,12 +153,12 @@ impl RenewalState {
         now: Timestamp,
         chance: f64,
     ) {
-        self.fruitless.pop();
-        self.unproved = false;
+        self.failed_orders.pop();
+        self.needs_staging = false;
         self.challenge = Some(challenge);
         self.window = None;
         self.renew_at = Some(choose_renewal_time(held, None, now, chance));
-        self.ask_at = Some(now);
+        self.fetch_info_at = Some(now);
         self.reset_failures();
         self.ca = 0;
     }
@@ -169,7 +173,7 @@ impl RenewalState {
         chance: f64,
     ) {
         self.failures = self.failures.saturating_add(1);
-        self.unproved |= failure.kind == FailureKind::Validation;
+        self.needs_staging |= failure.kind == FailureKind::Validation;
         self.ca_failures = self.ca_failures.saturating_add(1);
         let should_switch_ca = match failure.kind {
             FailureKind::Refused | FailureKind::RateLimited => true,
@@ -190,17 +194,17 @@ impl RenewalState {
         self.last_failure = Some(LastFailure { fault: failure.kind, text: failure.message(), at: now });
     }
 
-    /// Records the CA's renewal window, or that it gave none. `again` is how long it asks to wait
+    /// Records the CA's renewal window, or that it gave none. `retry_after` is how long it asks to wait
     /// before the next request.
     pub(in crate::certs) fn apply_renewal_info(
         &mut self,
         held: CertificateLifetime,
         window: Option<RenewalWindow>,
-        again: SignedDuration,
+        retry_after: SignedDuration,
         now: Timestamp,
         chance: f64,
     ) {
-        self.ask_at = Some(now + again.clamp(SignedDuration::from_mins(1), DAY));
+        self.fetch_info_at = Some(now + retry_after.clamp(SignedDuration::from_mins(1), DAY));
         if window != self.window {
             self.window = window;
             self.renew_at = Some(choose_renewal_time(held, window, now, chance));
@@ -224,11 +228,11 @@ impl RenewalState {
     /// after a jump of the clock.
     pub(in crate::certs) fn repair(&mut self, now: Timestamp, cas: usize) {
         let furthest = now + MAX_PAUSE + HOUR * 3;
-        for moment in [&mut self.not_before, &mut self.ask_at] {
+        for moment in [&mut self.not_before, &mut self.fetch_info_at] {
             *moment = moment.map(|at| at.min(furthest));
         }
-        self.fruitless.prune(now);
-        self.rehearsals.prune(now);
+        self.failed_orders.prune(now);
+        self.failed_staging_orders.prune(now);
         if self.ca >= cas {
             self.ca = 0;
         }
@@ -236,6 +240,8 @@ impl RenewalState {
 
     /// Returns when the caps allow the next order, if they do not allow it now.
     pub(super) fn caps_allow_at(&self) -> Option<Timestamp> {
-        self.fruitless.caps_allow_at(ORDER_CAPS).max(self.rehearsals.caps_allow_at(STAGING_ORDER_CAPS))
+        self.failed_orders
+            .caps_allow_at(ORDER_CAPS)
+            .max(self.failed_staging_orders.caps_allow_at(STAGING_ORDER_CAPS))
     }
 }

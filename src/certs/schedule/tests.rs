@@ -49,11 +49,11 @@ proptest! {
     ) {
         let now = start();
         let held = lifetime(now, life);
-        let mut memory = RenewalState::default();
-        memory.apply_success(held, ChallengeKind::TlsAlpn, now, chance);
-        memory.apply_renewal_info(held, window, seconds(60), now, chance);
-        memory.ask_at = None;
-        let next = next_step(Some(held), &memory, now);
+        let mut renewal = RenewalState::default();
+        renewal.apply_success(held, ChallengeKind::TlsAlpn, now, chance);
+        renewal.apply_renewal_info(held, window, seconds(60), now, chance);
+        renewal.fetch_info_at = None;
+        let next = next_step(Some(held), &renewal, now);
         prop_assert_eq!(next.step, RenewalStep::Order);
         prop_assert!(next.at <= held.not_after - held.duration() / 20, "{next:?} of {held:?}");
         prop_assert!(next.at >= now + held.duration() / 20, "{next:?} of {held:?} follows too soon");
@@ -66,37 +66,37 @@ proptest! {
         let mut now = start();
         let end = now + seconds(3 * 86_400);
         let held = life.map(|life| lifetime(now - seconds(life * 9 / 10), life));
-        let mut memory = RenewalState { renew_at: Some(now), ..RenewalState::default() };
+        let mut renewal = RenewalState { renew_at: Some(now), ..RenewalState::default() };
         let mut orders: Vec<Timestamp> = Vec::new();
-        let mut rehearsals: Vec<Timestamp> = Vec::new();
+        let mut failed_staging_orders: Vec<Timestamp> = Vec::new();
         for round in 0..10_000 {
-            let next = next_step(held, &memory, now);
+            let next = next_step(held, &renewal, now);
             prop_assert!(next.at <= now + seconds(86_400 + 3600 * 3), "it sleeps too long: {next:?}");
             now = now.max(next.at);
             if now > end { break }
             // As an attempt does it with a staging directory: both challenge types there, or both
             // at the CA.
-            let (staging, placed) = match memory.unproved {
-                true => (true, &mut rehearsals),
+            let (staging, placed) = match renewal.needs_staging {
+                true => (true, &mut failed_staging_orders),
                 false => (false, &mut orders),
             };
             for _ in 0..2 {
-                if memory.is_order_allowed(now) {
-                    memory.count_order(staging, now);
+                if renewal.is_order_allowed(now) {
+                    renewal.count_order(staging, now);
                     placed.push(now);
                 }
             }
-            memory.apply_failure(failure(fault), held, 1, now, chances[round % 8]);
-            memory.repair(now, 1);
+            renewal.apply_failure(failure(fault), held, 1, now, chances[round % 8]);
+            renewal.repair(now, 1);
         }
-        for (placed, caps) in [(&orders, ORDER_CAPS), (&rehearsals, STAGING_ORDER_CAPS)] {
+        for (placed, caps) in [(&orders, ORDER_CAPS), (&failed_staging_orders, STAGING_ORDER_CAPS)] {
             for (index, &order) in placed.iter().enumerate() {
-                let within = |span: i64| placed[index..].iter().filter(|&&at| at < order + seconds(span)).count();
+                let within = |lifetime: i64| placed[index..].iter().filter(|&&at| at < order + seconds(lifetime)).count();
                 prop_assert!(within(3600) <= caps.per_hour, "an hour had {}", within(3600));
                 prop_assert!(within(86_400) <= caps.per_day, "a day had {}", within(86_400));
             }
         }
-        prop_assert!(orders.len() + rehearsals.len() >= 4, "it gave up: {orders:?} {rehearsals:?}");
+        prop_assert!(orders.len() + failed_staging_orders.len() >= 4, "it gave up: {orders:?} {failed_staging_orders:?}");
         prop_assert!(fault != FailureKind::Validation || orders.len() == 2, "the CA saw {orders:?}");
     }
 
@@ -106,14 +106,14 @@ proptest! {
     ) {
         let mut now = start();
         let held = lifetime(now, life);
-        let mut memory = RenewalState::default();
-        memory.apply_success(held, ChallengeKind::Http, now, chance);
-        memory.ask_at = None;
+        let mut renewal = RenewalState::default();
+        renewal.apply_success(held, ChallengeKind::Http, now, chance);
+        renewal.fetch_info_at = None;
         let well_again = held.not_after - seconds((life as f64 * 0.4 * (1.0 - outage)) as i64);
         for _ in 0..10_000 {
-            now = now.max(next_step(Some(held), &memory, now).at);
+            now = now.max(next_step(Some(held), &renewal, now).at);
             if now >= well_again { break }
-            memory.apply_failure(failure(FailureKind::Unreachable), Some(held), 1, now, chance);
+            renewal.apply_failure(failure(FailureKind::Unreachable), Some(held), 1, now, chance);
         }
         prop_assert!(now < held.not_after, "renewed at {now}, after {}", held.not_after);
     }
@@ -122,17 +122,17 @@ proptest! {
     fn no_jump_of_the_clock_leaves_a_certificate_alone_for_ever(
         life in any_lifetime(), jump in -FAR..FAR, chance in 0.0..1.0_f64, failures in 0..12_usize
     ) {
-        let mut memory = RenewalState::default();
+        let mut renewal = RenewalState::default();
         let before = start();
         let held = lifetime(before, life);
-        memory.apply_success(held, ChallengeKind::TlsAlpn, before, chance);
+        renewal.apply_success(held, ChallengeKind::TlsAlpn, before, chance);
         for _ in 0..failures {
-            memory.count_order(false, before);
-            memory.apply_failure(failure(FailureKind::Validation), Some(held), 2, before, chance);
+            renewal.count_order(false, before);
+            renewal.apply_failure(failure(FailureKind::Validation), Some(held), 2, before, chance);
         }
         let now = before + seconds(jump);
-        memory.repair(now, 2);
-        let next = next_step(Some(held), &memory, now);
+        renewal.repair(now, 2);
+        let next = next_step(Some(held), &renewal, now);
         let latest = held.emergency_at().max(now + seconds(27 * 3600));
         prop_assert!(next.at <= latest, "{next:?} is after {latest}");
     }
@@ -142,11 +142,11 @@ proptest! {
 fn a_restart_does_not_choose_again() {
     let now = start();
     let held = lifetime(now, 90 * 86_400);
-    let mut memory = RenewalState::default();
-    memory.apply_success(held, ChallengeKind::TlsAlpn, now, 0.3);
-    let text = serde_json::to_string(&memory).expect("plain data");
+    let mut renewal = RenewalState::default();
+    renewal.apply_success(held, ChallengeKind::TlsAlpn, now, 0.3);
+    let text = serde_json::to_string(&renewal).expect("plain data");
     let read: RenewalState = serde_json::from_str(&text).expect("what was written");
-    assert_eq!(read, memory);
+    assert_eq!(read, renewal);
     assert_eq!(serde_json::from_str::<RenewalState>("{}").expect("an older file"), RenewalState::default());
 }
 
@@ -175,40 +175,40 @@ fn a_window_that_has_passed_means_soon_unless_the_certificate_is_newer() {
 fn a_window_that_is_moved_moves_the_renewal_and_one_that_is_not_does_not() {
     let issued = start();
     let held = lifetime(issued, 90 * 86_400);
-    let mut memory = RenewalState::default();
-    memory.apply_success(held, ChallengeKind::TlsAlpn, issued, 0.5);
+    let mut renewal = RenewalState::default();
+    renewal.apply_success(held, ChallengeKind::TlsAlpn, issued, 0.5);
     let day = |day: i64| issued + seconds(day * 86_400);
     let window = |from, until| Some(RenewalWindow { start: day(from), end: day(until) });
-    memory.apply_renewal_info(held, window(60, 62), seconds(3600), day(1), 0.5);
-    assert_eq!(memory.renew_at, Some(day(61)));
-    memory.apply_renewal_info(held, window(60, 62), seconds(3600), day(2), 0.1);
-    assert_eq!(memory.renew_at, Some(day(61)), "the dice were rolled again");
-    memory.apply_renewal_info(held, window(10, 12), seconds(3600), day(3), 0.5);
-    assert_eq!(memory.renew_at, Some(day(11)));
-    memory.apply_renewal_info(held, None, seconds(3600), day(4), 0.0);
-    assert_eq!(memory.renew_at, Some(day(60)), "the CA has taken its window back");
+    renewal.apply_renewal_info(held, window(60, 62), seconds(3600), day(1), 0.5);
+    assert_eq!(renewal.renew_at, Some(day(61)));
+    renewal.apply_renewal_info(held, window(60, 62), seconds(3600), day(2), 0.1);
+    assert_eq!(renewal.renew_at, Some(day(61)), "the dice were rolled again");
+    renewal.apply_renewal_info(held, window(10, 12), seconds(3600), day(3), 0.5);
+    assert_eq!(renewal.renew_at, Some(day(11)));
+    renewal.apply_renewal_info(held, None, seconds(3600), day(4), 0.0);
+    assert_eq!(renewal.renew_at, Some(day(60)), "the CA has taken its window back");
 }
 
 #[test]
 fn what_a_ca_asks_for_is_done_to_the_second_and_not_sooner() {
     let now = start();
-    let mut memory = RenewalState::default();
+    let mut renewal = RenewalState::default();
     let asked = IssuanceFailure { retry_after: Some(seconds(7200)), ..failure(FailureKind::RateLimited) };
-    memory.apply_failure(asked, None, 1, now, 0.5);
-    let at = next_step(None, &memory, now).at;
+    renewal.apply_failure(asked, None, 1, now, 0.5);
+    let at = next_step(None, &renewal, now).at;
     assert!(at >= now + seconds(7200) && at <= now + seconds(7920), "{at}");
 }
 
 #[test]
 fn a_ca_that_refuses_is_left_for_the_next_at_once_and_comes_round_slowly() {
     let now = start();
-    let mut memory = RenewalState::default();
-    memory.apply_failure(failure(FailureKind::Refused), None, 2, now, 0.5);
-    assert_eq!(memory.ca, 1);
-    assert!(memory.not_before.expect("a pause") <= now + seconds(2));
-    memory.apply_failure(failure(FailureKind::Refused), None, 2, now, 0.5);
-    assert_eq!(memory.ca, 0);
-    assert!(memory.not_before.expect("a pause") > now + seconds(5 * 3600));
+    let mut renewal = RenewalState::default();
+    renewal.apply_failure(failure(FailureKind::Refused), None, 2, now, 0.5);
+    assert_eq!(renewal.ca, 1);
+    assert!(renewal.not_before.expect("a pause") <= now + seconds(2));
+    renewal.apply_failure(failure(FailureKind::Refused), None, 2, now, 0.5);
+    assert_eq!(renewal.ca, 0);
+    assert!(renewal.not_before.expect("a pause") > now + seconds(5 * 3600));
 }
 
 #[test]
@@ -217,32 +217,35 @@ fn only_a_name_that_was_not_seen_to_be_ours_is_proved_first() {
     for fault in
         [FailureKind::Unreachable, FailureKind::RateLimited, FailureKind::Refused, FailureKind::BadAnswer]
     {
-        let mut memory = RenewalState::default();
-        memory.apply_failure(failure(fault), None, 1, now, 0.5);
-        assert!(!memory.unproved, "{fault:?}");
+        let mut renewal = RenewalState::default();
+        renewal.apply_failure(failure(fault), None, 1, now, 0.5);
+        assert!(!renewal.needs_staging, "{fault:?}");
     }
-    let mut memory = RenewalState::default();
-    memory.apply_failure(failure(FailureKind::Validation), None, 1, now, 0.5);
-    memory.apply_failure(failure(FailureKind::Unreachable), None, 1, now, 0.5);
-    memory.request_renewal(now);
-    assert!(memory.unproved, "nobody has seen it since");
-    memory.count_order(true, now);
-    memory.apply_staging_success(ChallengeKind::Http);
-    assert_eq!((memory.unproved, memory.challenge), (false, Some(ChallengeKind::Http)));
-    assert_eq!((memory.fruitless, memory.rehearsals), (FailedOrders::default(), FailedOrders::default()));
+    let mut renewal = RenewalState::default();
+    renewal.apply_failure(failure(FailureKind::Validation), None, 1, now, 0.5);
+    renewal.apply_failure(failure(FailureKind::Unreachable), None, 1, now, 0.5);
+    renewal.request_renewal(now);
+    assert!(renewal.needs_staging, "nobody has seen it since");
+    renewal.count_order(true, now);
+    renewal.apply_staging_success(ChallengeKind::Http);
+    assert_eq!((renewal.needs_staging, renewal.challenge), (false, Some(ChallengeKind::Http)));
+    assert_eq!(
+        (renewal.failed_orders, renewal.failed_staging_orders),
+        (FailedOrders::default(), FailedOrders::default())
+    );
 }
 
 #[test]
 fn an_order_that_bears_fruit_is_not_counted() {
     let now = start();
-    let mut memory = RenewalState::default();
+    let mut renewal = RenewalState::default();
     for _ in 0..30 {
-        assert!(memory.is_order_allowed(now));
-        memory.count_order(false, now);
-        memory.apply_success(lifetime(now, 3600), ChallengeKind::TlsAlpn, now, 0.0);
+        assert!(renewal.is_order_allowed(now));
+        renewal.count_order(false, now);
+        renewal.apply_success(lifetime(now, 3600), ChallengeKind::TlsAlpn, now, 0.0);
     }
     for _ in 0..ORDER_CAPS.per_hour {
-        memory.count_order(false, now);
+        renewal.count_order(false, now);
     }
-    assert!(!memory.is_order_allowed(now));
+    assert!(!renewal.is_order_allowed(now));
 }
