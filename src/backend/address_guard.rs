@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_a_sheltered_address_is_refused() {
+    fn every_spelling_of_an_internal_address_is_refused() {
         let guard = guard(&[], &[]);
         let refused = [
             "127.0.0.1",
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_asked_only_for_what_is_listed_and_not_sheltered() {
+    fn a_proxy_is_used_only_for_listed_external_hosts() {
         let listing = |items: &[&str]| {
             let items = items.iter().map(|item| AllowedBackend::parse(item).expect("an item"));
             let only = BackendOnly::new(items.collect());
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_foreign_only_if_the_system_says_so() {
+    fn an_address_is_local_unless_the_system_denies_it() {
         let said = |kind: io::ErrorKind| is_bindable(Some(&kind.into()));
         assert!(is_bindable(None));
         assert!(!said(io::ErrorKind::AddrNotAvailable));
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_listeners_are_refused_even_where_allowed() {
+    fn the_gateways_own_listeners_are_refused_even_if_allowed() {
         let guard = guard(&["127.0.0.0/8"], &["127.0.0.1:443", "0.0.0.0:9443"]);
         let permits = |at: &str| guard.permits("portal.test", at.parse().expect("an address"));
         assert!(!permits("127.0.0.1:443"));

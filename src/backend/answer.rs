@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_named_for_what_it_is() {
+    fn a_body_that_is_not_json_is_classified() {
         assert_eq!(read(b""), Err(Error::Empty));
         assert_eq!(read(b" \r\n"), Err(Error::Empty));
         assert_eq!(read(b"\x1f\x8b\x08"), Err(Error::Compressed { coding: "gzip" }));

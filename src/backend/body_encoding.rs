@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pythons_clients_decompress_is_decompressed() {
+    fn codings_that_python_clients_decode_are_decoded() {
         let mut zlib = ZlibEncoder::new(Vec::new(), Compression::default());
         zlib.write_all(TEXT.as_bytes()).expect("memory");
         let mut raw = DeflateEncoder::new(Vec::new(), Compression::default());
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_pair_is_left_to_the_reader_of_json() {
+    fn a_lone_surrogate_is_left_to_the_json_parser() {
         assert_eq!(typed("a/b", b"\"\0\x3d\xd8\"\0").as_deref(), Ok(r#""\ud800""#));
         assert_eq!(typed("a/b", b"\0\0\0\"\0\0\xd8\x3d\0\0\0\"").as_deref(), Ok(r#""\ud800""#));
         assert_eq!(typed("a/b", b"\0\0\0\"\0\x11\0\0"), Err(Error::NotUtf8), "no character");
@@ -414,7 +414,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_decoded_or_named(
+        fn any_body_is_decoded_or_rejected_by_name(
             body in proptest::collection::vec(any::<u8>(), 0..4096),
             coding in proptest::sample::select(vec!["", "gzip", "deflate"]),
             charset in proptest::sample::select(vec!["a/b", "a/b; charset=gbk", "a/b; charset=utf-16"]),

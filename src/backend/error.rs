@@ -312,7 +312,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_of_its_own_never_opens_the_breaker() {
+    fn a_rejected_question_never_opens_the_breaker() {
         assert!(!Error::Failed { status: 500 }.is_outage());
         assert!(Error::Failed { status: 503 }.is_outage());
         assert!(!Error::Refused { status: 400, detail: None }.is_backend_fault());

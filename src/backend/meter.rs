@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_of_many_calls_says_nothing_of_one() {
+    fn a_shared_connection_is_never_reused_and_silent() {
         let meter = ConnectionMeter::multiplexed();
         for _ in 0..3 {
             meter.on_write();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_no_use_ends_a_connection_and_what_is_of_use_never() {
+    fn useless_traffic_ends_a_connection_and_useful_traffic_does_not() {
         let meter = ConnectionMeter::exclusive();
         for _ in 0..1000 {
             meter.on_read(MAX_IDLE_BYTES).expect("of use");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_servers_make_are_read_and_crumbs_are_not() {
+    fn usual_chunks_are_read_and_tiny_ones_are_not() {
         let whole = |pieces: usize, bytes: usize, waited: bool| {
             let mut effort = ReadEffort::default();
             (0..pieces).try_for_each(|_| effort.add_chunk(bytes, waited))

@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_is_not_spoken_is_none() {
+    fn a_proxy_with_an_unsupported_scheme_is_ignored() {
         assert!(
             Proxies::for_all("socks5://proxy.example").proxy_for(&uri("https://portal.example/")).is_none()
         );

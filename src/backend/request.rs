@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn constants_win_over_what_the_caller_says() {
+    fn constants_take_precedence_over_arguments() {
         let arguments = arguments(json!({"query": "q", "connection_id": "another tenant's"}));
         let outgoing = BackendRequest::render(&spec(&[]), &arguments, &call(), None).expect("renders");
         assert_eq!(&outgoing.body[..], br#"{"query":"q","connection_id":"c-1"}"#);

@@ -192,7 +192,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_caller_says_is_short_and_plain(parent in ".{0,80}", state in ".{0,600}") {
+        fn callers_traces_are_short_and_valid(parent in ".{0,80}", state in ".{0,600}") {
             if let Some(trace) = TraceContext::parse(Some(&parent), Some(&state)) {
                 prop_assert_eq!(trace.parent().len(), PARENT_BYTES);
                 prop_assert!(trace.state().is_none_or(|state| state.len() <= MAX_STATE_BYTES));

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_asked_for_backwards() {
+    fn tls_alpn_challenges_for_addresses_use_their_reverse_names() {
         assert_eq!(challenge_sni("192.0.2.7"), "7.2.0.192.in-addr.arpa");
         assert!(challenge_sni("2001:db8::1").starts_with("1.0.0.0."));
         assert!(challenge_sni("2001:db8::1").ends_with("8.b.d.0.1.0.0.2.ip6.arpa"));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_ends_with_its_order() {
+    fn a_challenge_response_ends_with_its_guard() {
         let challenges = Arc::new(ChallengeResponses::default());
         let answering = challenges.add_http01("token", "token.thumb");
         let tls = challenges.add_tls_alpn01("a.test", &[7; 32]).expect("a certificate");

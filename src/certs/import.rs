@@ -69,7 +69,7 @@ mod tests {
     use crate::certs::local_ca::LocalCa;
 
     #[test]
-    fn a_certificate_is_taken_over_whole_or_not_at_all() {
+    fn a_certificate_is_imported_whole_or_not_at_all() {
         let now: Timestamp = "2026-11-25T12:00:00Z".parse().expect("a time");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let certs = folder.path().join("certs");

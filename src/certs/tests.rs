@@ -100,7 +100,7 @@ fn names_for(table: &CertificateTable, sni: Option<&str>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_self_signed_certificate_is_accepted_by_whoever_trusts_the_local_ca() {
+async fn the_self_signed_certificate_verifies_against_the_local_ca() {
     let bench = CertsFixture::new();
     let certificates = bench.start(TlsMode::SelfSigned, &["mcp.example.com", "[2001:db8::1]"]);
     let key = certificates.table.load().select(None, None).expect("a certificate");
@@ -302,7 +302,7 @@ fn names_are_matched_exactly_then_by_wildcard() {
 }
 
 #[test]
-fn of_two_certificates_for_a_name_the_longer_lasting_is_served() {
+fn the_certificate_that_expires_last_is_served() {
     let bench = CertsFixture::new();
     bench.write("1.pem", &bench.issue_bundle("a.example"));
     bench.clock.advance(DAY);
@@ -368,7 +368,7 @@ fn an_expired_certificate_is_still_served() {
 }
 
 #[tokio::test]
-async fn a_manual_certificate_replaces_the_stand_in_without_a_restart() {
+async fn a_manual_certificate_replaces_the_placeholder_without_a_restart() {
     let bench = CertsFixture::new();
     let certificates = bench.start(TlsMode::Manual, &["a.example"]);
     assert_eq!(names_for(&certificates.table.load(), None), ["a.example"], "something is served");

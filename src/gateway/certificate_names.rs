@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ca_is_asked_for_addresses_that_the_internet_reaches() {
+    fn orders_are_placed_for_public_addresses_only() {
         let names = |tls: TlsMode, listen: &str| {
             let listen = vec![listen.parse().expect("an address")];
             let hosts = vec![HostName::parse("mcp.example.com").expect("a name")];

@@ -210,7 +210,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_has_what_is_not_there_or_is_let_in_by_another_door(
+        fn unknown_items_and_other_kinds_of_callers_are_denied(
             rules in proptest::collection::vec((prop_oneof!["search", "get_context"], proptest::collection::vec(role(), 0..3)), 0..3),
             roles in proptest::collection::vec(role(), 0..3),
             hidden in any::<bool>(),
@@ -234,7 +234,7 @@ mod tests {
         }
 
         #[test]
-        fn a_rule_more_never_gives_more(
+        fn another_rule_never_grants_more(
             rules in proptest::collection::vec((prop_oneof!["search", "get_context"], proptest::collection::vec(role(), 1..3)), 0..2),
             more in proptest::collection::vec(role(), 1..3),
             roles in proptest::collection::vec(role(), 0..3),
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_counts_before_keys_and_nothing_is_open_besides() {
+    fn a_login_takes_precedence_over_keys() {
         let AuthMode::Login(spec) = login(&[]) else { unreachable!("made one line above") };
         let key = crate::spec::ApiKeySpec {
             label: "k".to_owned(),

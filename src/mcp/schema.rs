@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_add_by_themselves_is_left_out() {
+    fn members_added_by_clients_are_dropped() {
         let normalize = |arguments: Value| {
             Value::Object(search().normalize_arguments(arguments.as_object().expect("an object").clone()))
         };

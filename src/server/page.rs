@@ -263,7 +263,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn the_bridge_is_told_that_plain_http_is_meant() {
+    async fn the_bridge_gets_a_flag_for_plain_http() {
         let prefix = Prefix::parse("/acme").expect("a prefix");
         for (origin, expected) in [
             ("http://10.0.0.5:8000", true),

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_framing_is_taken() {
+    fn only_plain_framing_is_accepted() {
         for (coding, fine) in [
             ("chunked", true),
             ("Chunked", true),
@@ -288,7 +288,7 @@ mod tests {
 
     /// Bridges that get a 401 for a wrong key try to log in at the host, and show this response.
     #[test]
-    fn who_asks_the_host_for_a_login_is_told_of_keys() {
+    fn a_login_attempt_without_a_prefix_is_told_about_keys() {
         assert!(RequestRejection::MissingTenantPrefix.help().contains("the key is missing or wrong"));
     }
 

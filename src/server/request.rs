@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caller_at_an_address_of_ours_is_this_machine() {
+    fn a_caller_at_a_local_address_is_this_machine() {
         let place = |addr: &str, local: &str| {
             let (addr, local) = (addr.parse().expect("an address"), local.parse().expect("an address"));
             ConnInfo {

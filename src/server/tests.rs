@@ -136,7 +136,7 @@ impl RawClient {
 }
 
 #[tokio::test]
-async fn who_posts_messages_is_told_in_json_rpc_wherever_it_posts() {
+async fn rejected_posts_of_messages_are_answered_in_json_rpc() {
     let gateway = start(impatient());
     let post = |path: &str, headers: &str| {
         format!("POST {path} HTTP/1.1\r\n{HOST}{headers}Content-Length: 0\r\n\r\n")
@@ -232,7 +232,7 @@ fn requests() -> Vec<(String, u16)> {
 }
 
 #[tokio::test]
-async fn what_a_request_is_said_to_take_covers_what_waits_for_its_body() {
+async fn the_future_of_a_request_fits_its_reserved_bytes() {
     let gateway = start(Limits::default());
     let peer = ConnInfo {
         addr: gateway.addr,
@@ -274,7 +274,7 @@ async fn a_refusal_is_a_problem_document_and_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_request_for_nothing_keeps_its_connection() {
+async fn an_unknown_path_keeps_the_connection() {
     let gateway = start(Limits::default());
     let mut client = RawClient::connect(&gateway).await;
     for _ in 0..2 {
@@ -302,7 +302,7 @@ async fn a_length_beside_a_transfer_coding_loses_its_connection() {
 }
 
 #[tokio::test]
-async fn before_the_first_pass_nothing_is_said_to_be_missing() {
+async fn before_the_first_scan_unknown_paths_get_503() {
     let gateway = start(Limits::default());
     gateway.publisher.publish(RoutingTable::default());
     let (status, answer) = ask(&gateway, get("/a/mcp")).await;
@@ -408,7 +408,7 @@ async fn a_connection_made_for_one_tenants_host_serves_no_other() {
 }
 
 #[tokio::test]
-async fn tls_clients_that_say_nothing_or_the_wrong_thing_are_let_go() {
+async fn silent_and_malformed_tls_clients_are_disconnected() {
     let gateway = start_with(impatient(), Some(super::tls::tests::configs().0));
     let mut silent = RawClient::connect(&gateway).await;
     assert!(silent.ends().await);

@@ -173,7 +173,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn alpn_chooses_and_http1_is_for_those_without() {
+    async fn alpn_selects_the_protocol_and_http1_is_the_default() {
         assert_eq!(shaken(&[b"h2", b"http/1.1"]).await.0, Protocol::Http2);
         assert_eq!(shaken(&[b"http/1.1"]).await.0, Protocol::Http1);
         assert_eq!(shaken(&[]).await, (Protocol::Http1, Some("localhost".into())));
@@ -231,7 +231,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn the_key_exchange_is_post_quantum_with_who_can() {
+    async fn capable_clients_get_a_post_quantum_key_exchange() {
         let (key, root) = certified();
         let server = server_config(Arc::new(SingleCertAndKey::from(key)));
         let mut classical = aws_lc_rs::default_provider();

@@ -5,6 +5,10 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -269,12 +273,49 @@ fn leave_files(pid: u32, more: usize) {
     assert!(status.expect("prlimit (util-linux) is installed").success());
 }
 
+/// A connection to the admin listener that was opened while there were file descriptors left.
+struct MetricsConnection {
+    sender: SendRequest<Empty<Bytes>>,
+    host: String,
+}
+
+impl MetricsConnection {
+    async fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("connected");
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
+        tokio::spawn(connection);
+        let mut connection = Self { sender, host: address.to_string() };
+        connection.accept_errors().await;
+        connection
+    }
+
+    /// Returns how many connections could not be accepted.
+    async fn accept_errors(&mut self) -> u64 {
+        let request = http::Request::get("/metrics").header(http::header::HOST, &self.host);
+        let request = request.body(Empty::new()).expect("a request");
+        self.sender.ready().await.expect("the connection is kept alive");
+        let response = self.sender.send_request(request).await.expect("an answer");
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        let text = String::from_utf8(body.to_vec()).expect("text");
+        let count = text.lines().find_map(|line| {
+            line.strip_prefix(r#"tenantd_connections_refused_total{reason="accept_error"} "#)?.parse().ok()
+        });
+        count.unwrap_or(0)
+    }
+
+    async fn until_accept_errors(&mut self, count: u64) {
+        until("connections cannot be accepted", async || (self.accept_errors().await >= count).then_some(()))
+            .await;
+    }
+}
+
 #[tokio::test]
 async fn a_gateway_without_a_file_descriptor_left_waits_and_recovers() {
     let backend = FakeBackend::start().await;
     let setup = Setup::new().flag("--tls", "off");
     let gateway = setup.file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
     assert_eq!(gateway.client().search(Era::Modern, "/a", "q").await.status, 200);
+    let mut metrics_connection = MetricsConnection::open(gateway.admin_address()).await;
     leave_files(gateway.pid(), 8);
     let mut held = Vec::new();
     for _ in 0..40 {
@@ -282,9 +323,7 @@ async fn a_gateway_without_a_file_descriptor_left_waits_and_recovers() {
     }
     until("it complains", async || gateway.output().contains(NO_ROOM).then_some(())).await;
     gateway.put("b.yaml", Tenant::new("b", &backend).yaml());
-    // Nothing outside shows the next failures, since the admin listener has no file left either. The
-    // metric proves below that there were some.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    metrics_connection.until_accept_errors(2).await;
     assert_eq!(gateway.output().matches(NO_ROOM).count(), 1, "one line, not one a failure");
     drop(held);
     let client = gateway.client();
@@ -306,6 +345,7 @@ async fn a_gateway_without_a_file_descriptor_left_waits_and_recovers() {
 async fn each_listener_says_once_that_there_is_no_room() {
     let gateway = Setup::new().flag("--listen-http", "127.0.0.1:0").start().await;
     let listeners = [gateway.address(), gateway.plain_address(), gateway.admin_address()];
+    let mut metrics_connection = MetricsConnection::open(gateway.admin_address()).await;
     leave_files(gateway.pid(), 0);
     let mut held = Vec::new();
     for address in listeners {
@@ -313,8 +353,8 @@ async fn each_listener_says_once_that_there_is_no_room() {
     }
     let complaints = || gateway.output().matches(NO_ROOM).count();
     until("all complain", async || (complaints() == 3).then_some(())).await;
-    // As above: each listener fails once a second at least.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // Each listener fails about as often as the others.
+    metrics_connection.until_accept_errors(9).await;
     assert_eq!(complaints(), 3, "{}", gateway.output());
     for address in listeners {
         assert!(gateway.output().contains(&format!(r#""listener":"{address}""#)), "{}", gateway.output());

@@ -89,7 +89,7 @@ fn a_new_context_takes_the_room_of_the_one_it_replaces() {
 }
 
 #[test]
-fn what_is_derived_from_a_context_counts_with_it() {
+fn derived_values_count_with_their_context() {
     let cache = cache(kib(100));
     let [slot, larger, smaller] = slots();
     let context_of_slot = cache.keep(&slot, context(kib(20)), None);

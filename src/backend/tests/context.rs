@@ -59,7 +59,7 @@ fn acme() -> TenantName {
 }
 
 #[tokio::test]
-async fn many_who_ask_at_once_cause_one_fetch() {
+async fn concurrent_requests_share_one_fetch() {
     let bench = BackendTestkit::new().await;
     bench.backend.answer(PATH, Reply::Held(Box::new(reply(1))));
     let client = bench.client();
@@ -80,7 +80,7 @@ async fn many_who_ask_at_once_cause_one_fetch() {
 }
 
 #[tokio::test]
-async fn many_who_ask_at_once_share_one_failure() {
+async fn concurrent_requests_share_one_failure() {
     let bench = BackendTestkit::new().await;
     bench.backend.answer(PATH, Reply::Held(Box::new(Reply::Status(500, json!({})))));
     let client = bench.client();
@@ -94,7 +94,7 @@ async fn many_who_ask_at_once_share_one_failure() {
 }
 
 #[tokio::test]
-async fn a_leader_that_goes_away_leaves_the_fetch_to_a_follower() {
+async fn a_cancelled_fetch_is_taken_over_by_a_waiting_request() {
     let bench = BackendTestkit::new().await;
     bench.backend.answer_next(Reply::Hang);
     bench.backend.answer(PATH, reply(2));
@@ -158,7 +158,7 @@ async fn a_context_above_a_mebibyte_is_not_kept() {
 }
 
 #[tokio::test]
-async fn warm_up_goes_on_until_the_backend_is_there() {
+async fn warm_up_is_retried_until_the_backend_answers() {
     let bench = BackendTestkit::new().await;
     let tasks = Tasks::new();
     let warm_up = ContextRefresher::start(&tasks, bench.clock.clone(), None);
@@ -264,7 +264,7 @@ async fn a_backend_that_hangs_keeps_no_others_first_context_waiting() {
 }
 
 #[tokio::test]
-async fn a_slow_context_leaves_its_place_to_others_and_comes_all_the_same() {
+async fn a_slow_fetch_frees_its_slot_and_completes() {
     let bench = BackendTestkit::new().await;
     bench.backend.answer(PATH, Reply::Held(Box::new(reply(1))));
     let tasks = Tasks::new();
@@ -287,7 +287,7 @@ fn sized(bytes: usize) -> Value {
 }
 
 #[tokio::test]
-async fn a_context_without_room_is_given_and_forgotten() {
+async fn a_context_without_room_is_returned_and_not_kept() {
     let mut bench = BackendTestkit::new().await;
     let budget = Budget::new(64 << 10);
     bench.pool = bench.pool.with_context_budget(Arc::clone(&budget));

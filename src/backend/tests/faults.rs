@@ -91,7 +91,7 @@ async fn a_used_connection_whose_answer_began_or_that_ended_late_is_not_replaced
 }
 
 #[tokio::test]
-async fn crumbs_end_a_call_long_before_its_deadline() {
+async fn tiny_chunks_end_a_call_before_its_deadline() {
     let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let endless = [
         Reply::Endless(head, "1\r\nx\r\n"),
@@ -168,7 +168,7 @@ async fn an_answer_that_decodes_to_more_than_the_cap_is_dropped() {
 }
 
 #[tokio::test]
-async fn odd_but_whole_answers_are_taken() {
+async fn unusual_but_complete_answers_are_accepted() {
     let bench = BackendTestkit::new().await;
     assert_eq!(bench.ask(Reply::WrongContentType).await, Ok(json!({"rows": []})));
     assert_eq!(bench.ask(Reply::Drip(Box::new(Reply::Rows))).await, Ok(fake::rows()));
@@ -219,7 +219,7 @@ async fn a_dropped_call_is_cancelled_at_the_backend() {
 }
 
 #[tokio::test]
-async fn a_closed_port_is_unreachable_and_in_the_end_left_alone() {
+async fn a_closed_port_is_unreachable_and_opens_the_breaker() {
     let bench = BackendTestkit::new().await;
     let client = bench.client();
     let nobody = search("http://127.0.0.1:1/nlp-search");
@@ -260,7 +260,7 @@ async fn redirects_stay_within_the_origin_and_with_get() {
 }
 
 #[tokio::test]
-async fn sheltered_addresses_are_refused_by_number_and_by_name() {
+async fn internal_addresses_are_refused_by_number_and_by_name() {
     let bench = BackendTestkit::new().await;
     let client = bench.client();
     let strict = BackendTestkit {
@@ -308,7 +308,7 @@ async fn a_backend_that_the_settings_do_not_list_is_never_connected_to() {
 }
 
 #[tokio::test]
-async fn our_own_listener_is_no_backend() {
+async fn the_gateways_own_listener_is_refused_as_a_backend() {
     let mut bench = BackendTestkit::new().await;
     bench.pool = pool(bench.clock.clone(), vec![bench.backend.address()]);
     assert_eq!(bench.ask(Reply::Rows).await, Err(Error::AddressRefused));
@@ -316,7 +316,7 @@ async fn our_own_listener_is_no_backend() {
 }
 
 #[tokio::test]
-async fn a_full_bulkhead_spares_the_backend() {
+async fn a_full_bulkhead_rejects_calls_without_the_backend() {
     let mut bench = BackendTestkit::new().await;
     bench.limits.concurrent_calls = 2;
     bench.backend.answer("/nlp-search", Reply::Held(Box::new(Reply::Rows)));

@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_set_aside() {
+    fn unusable_files_are_set_aside() {
         let folder = folder();
         let store = CertsFolder::open(folder.path()).expect("free");
         store.persist_bundle("a.test", &bundle("b.test")).expect("kept");
@@ -368,7 +368,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn no_state_keeps_us_from_starting(garbage in garbage(), at in 0..10_000_usize) {
+        fn no_state_file_prevents_a_start(garbage in garbage(), at in 0..10_000_usize) {
             let folder = folder();
             let store = CertsFolder::open(folder.path()).expect("free");
             store.persist_bundle("a.test", &bundle("a.test")).expect("kept");
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_could_read_is_closed_and_told() {
+    fn an_exposed_key_is_protected_and_reported() {
         let folder = folder();
         let store = CertsFolder::open(folder.path()).expect("free");
         store.persist_bundle("a.test", &bundle("a.test")).expect("kept");
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written_is_said_so() {
+    fn an_unwritable_folder_is_reported() {
         let folder = folder();
         let file = folder.path().join("certs");
         fs::write(&file, "not a folder").expect("written");

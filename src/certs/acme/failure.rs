@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cas_words_are_neither_endless_nor_obeyed_by_a_terminal() {
+    fn texts_of_a_ca_are_shortened_and_without_control_characters() {
         let failure = from_problem(&problem("dns", &format!("\u{1b}[31m{}", "x".repeat(100_000))));
         assert!(failure.text.len() < 1100 && !failure.text.contains('\u{1b}'), "{}", failure.text.len());
         assert!(failure.text.ends_with("(dns)"));

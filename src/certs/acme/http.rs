@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_says_when_to_come_back_in_seconds_or_by_date() {
+    fn retry_after_is_read_in_seconds_or_as_a_date() {
         let after = |text: &str| {
             let mut headers = http::HeaderMap::new();
             headers.insert(http::header::RETRY_AFTER, text.parse().expect("a value"));

@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn public_cas_are_not_asked_for_what_only_some_can_reach() {
+    fn public_cas_get_no_orders_for_private_names() {
         let of = |directory: &str| vec![Ca { directory: directory.to_owned(), staging: None, eab: None }];
         let (public, private) =
             (of("https://acme-v02.api.letsencrypt.org/directory"), of("https://ca.lan/dir"));

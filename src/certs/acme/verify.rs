@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn lies_are_found_out() {
+    fn wrong_certificates_are_rejected() {
         let year = SignedDuration::from_hours(365 * 24);
         assert!(refusal(&issued("b.test", now())).contains("b.test"));
         assert!(refusal(&issued("a.test", now() - year)).contains("clock"));
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_that_does_not_hold_is_not_used() {
+    fn an_invalid_chain_is_rejected() {
         let (ours, other) = (issued("a.test", now()), issued("a.test", now()));
         let certificates = |pem: &str| -> Vec<String> {
             let parts = pem.split_inclusive("-----END CERTIFICATE-----\n");

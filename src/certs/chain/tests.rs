@@ -120,7 +120,7 @@ fn a_chain_in_a_file_of_its_own_is_served_behind_its_certificate() {
 }
 
 #[test]
-fn what_clients_could_not_verify_is_said() {
+fn unverifiable_chains_are_reported() {
     let Pki { root, leaf, key, .. } = &Pki::new();
     let alone = folder(&[("a.crt", leaf), ("a.key", key)]);
     assert!(!is_accepted(alone.path(), root));
@@ -136,7 +136,7 @@ fn what_clients_could_not_verify_is_said() {
 }
 
 #[test]
-fn what_cannot_be_read_is_named_for_what_it_is() {
+fn unreadable_files_are_reported_with_their_reason() {
     let Pki { intermediate, leaf, key, .. } = &Pki::new();
     let refusal = |files: &[(&str, &str)]| {
         let found = manual::inspect_folder(folder(files).path());

@@ -42,7 +42,7 @@ fn folder_problems(folder: &Path, tls: TlsMode) -> Vec<String> {
 }
 
 #[test]
-fn a_folder_that_a_running_gateway_would_have_made_is_another() {
+fn a_missing_folder_of_a_running_gateway_is_another_one() {
     let certs = tempfile::tempdir().expect("a folder").path().join("certs");
     for tls in [TlsMode::Acme, TlsMode::Manual, TlsMode::SelfSigned] {
         let settings = Settings { tls, certs: certs.clone(), ..Settings::default() };
@@ -88,7 +88,7 @@ fn probe_knowing(pem: &str) -> EndpointProbe {
 }
 
 #[tokio::test]
-async fn who_answers_on_443_is_known_by_the_certificate_shown() {
+async fn the_server_on_port_443_is_recognized_by_its_certificate() {
     let ours = issued("a.test");
     let own = probe_knowing(&ours);
     let there = start_fake_server("", Some(ours)).await;
@@ -116,7 +116,7 @@ async fn who_answers_on_443_is_known_by_the_certificate_shown() {
 }
 
 #[tokio::test]
-async fn who_answers_on_80_is_known_by_what_is_said_to_a_strange_challenge() {
+async fn the_server_on_port_80_is_recognized_by_its_answer_to_an_unknown_challenge() {
     let words = "HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\nthere is no such challenge in progress";
     assert!(words.ends_with(NO_CHALLENGE_TEXT));
     assert!(matches!(probe_http(start_fake_server(words, None).await, "a.test").await, CheckResult::Pass(_)));
@@ -127,7 +127,7 @@ async fn who_answers_on_80_is_known_by_what_is_said_to_a_strange_challenge() {
 }
 
 #[test]
-fn a_name_that_leads_elsewhere_is_told_from_a_router_in_front() {
+fn a_name_that_points_elsewhere_is_distinguished_from_a_router() {
     let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
     assert!(matches!(check_addresses(&[ip("8.8.8.8")], &[ip("8.8.8.8")]), CheckResult::Pass(_)));
     assert!(matches!(check_addresses(&[ip("8.8.8.8")], &[ip("10.0.0.2")]), CheckResult::Unclear(_)));
@@ -157,7 +157,7 @@ fn keys_that_others_can_read_are_named() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_used_is_said_with_what_to_do() {
+fn an_unusable_folder_is_reported_with_advice() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("certs");
     assert!(folder_problems(&file, TlsMode::Acme).is_empty(), "the gateway creates it at its first start");
@@ -167,7 +167,7 @@ fn a_folder_that_cannot_be_used_is_said_with_what_to_do() {
 }
 
 #[test]
-fn an_operators_files_are_judged_one_by_one() {
+fn manual_files_are_checked_one_by_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let found = folder_problems(folder.path(), TlsMode::Manual);
     assert!(found.len() == 1 && found[0].contains("certs import"), "{found:?}");
@@ -187,7 +187,7 @@ fn an_operators_files_are_judged_one_by_one() {
 }
 
 #[test]
-fn a_certificate_is_judged_by_how_it_stands() {
+fn a_certificate_is_checked_by_its_state() {
     let certificate =
         Arc::new(ServerCertificate::from_pem(issued("a.test").as_bytes()).expect("a certificate"));
     let status =

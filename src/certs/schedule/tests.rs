@@ -190,7 +190,7 @@ fn a_window_that_is_moved_moves_the_renewal_and_one_that_is_not_does_not() {
 }
 
 #[test]
-fn what_a_ca_asks_for_is_done_to_the_second_and_not_sooner() {
+fn retry_after_of_a_ca_is_honored_to_the_second() {
     let now = start();
     let mut renewal = RenewalState::default();
     let asked = IssuanceFailure { retry_after: Some(seconds(7200)), ..failure(FailureKind::RateLimited) };
@@ -200,7 +200,7 @@ fn what_a_ca_asks_for_is_done_to_the_second_and_not_sooner() {
 }
 
 #[test]
-fn a_ca_that_refuses_is_left_for_the_next_at_once_and_comes_round_slowly() {
+fn a_refusing_ca_is_replaced_by_the_next_at_once() {
     let now = start();
     let mut renewal = RenewalState::default();
     renewal.apply_failure(failure(FailureKind::Refused), None, 2, now, 0.5);
@@ -212,7 +212,7 @@ fn a_ca_that_refuses_is_left_for_the_next_at_once_and_comes_round_slowly() {
 }
 
 #[test]
-fn only_a_name_that_was_not_seen_to_be_ours_is_proved_first() {
+fn only_names_with_a_failed_validation_are_staged() {
     let now = start();
     for fault in
         [FailureKind::Unreachable, FailureKind::RateLimited, FailureKind::Refused, FailureKind::BadAnswer]
@@ -236,7 +236,7 @@ fn only_a_name_that_was_not_seen_to_be_ours_is_proved_first() {
 }
 
 #[test]
-fn an_order_that_bears_fruit_is_not_counted() {
+fn successful_orders_are_not_counted() {
     let now = start();
     let mut renewal = RenewalState::default();
     for _ in 0..30 {

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_context_is_worked_on_once_until_another_comes() {
+    fn a_context_is_derived_once() {
         let fetch = || Arc::new(SemanticContext::from_document(JsonDocument::from_value(&document())));
         let context = fetch();
         let digest = DerivedContext::new(Arc::clone(&context)).get_or_build_digest();

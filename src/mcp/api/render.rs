@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_cut_is_said() {
+    fn every_cut_is_mentioned() {
         let many: Vec<Value> = (0..250).map(|n| json!({"n": n})).collect();
         let text = render(Value::Array(many));
         assert!(text.contains("Shown here: the first 100 of 250 rows."), "{text}");
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_that_is_cut_is_said_and_where_cells_are_few_they_are_longer() {
+    fn cut_cells_are_mentioned_and_few_cells_may_be_longer() {
         let said = "Not shown here: the rest of cells with more than";
         let few = render(json!([{"a": "x".repeat(500)}, {"a": "ü".repeat(500)}]));
         assert!(few.contains(&format!("| {} |", "ü".repeat(500))) && !few.contains(said), "{few}");
@@ -539,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cell_and_no_row_can_look_like_a_line_of_ours() {
+    fn no_cell_or_row_can_forge_a_line_of_the_server() {
         assert_eq!(
             render(json!([{"a|b\nc": "x\\|y\\"}, {"a|b\nc": "1\u{2028}2\u{85}3"}])),
             "| a\\|b c |\n| --- |\n| x\\\\\\|y\\ |\n| 1 2 3 |"
@@ -561,7 +561,7 @@ mod tests {
         crate::base::json::JsonLimits { bytes: 1 << 20, depth: 120, values: usize::MAX };
 
     #[test]
-    fn what_is_large_is_rendered_in_its_bounds() {
+    fn large_answers_are_rendered_within_the_limit() {
         let wide: Map<String, Value> = (0..5000).map(|n| (format!("c{n}"), json!(n))).collect();
         assert!(render(json!([wide])).contains("984 more columns (c16, c17"));
         let deep = (0..100).fold(json!("x".repeat(100_000)), |inner, _| json!({ "a": inner }));

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_answer_is_handed_on_as_it_is() {
+    fn a_small_answer_is_returned_unchanged() {
         let structured = structured(answer(rows(2)), 1 << 16);
         assert_eq!(structured, json!({"data": rows(2)}));
     }
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_handed_out_is_counted_until_it_is_gone() {
+    fn a_context_is_counted_until_its_last_user_drops_it() {
         let budget = Budget::new(1 << 20);
         let counted = |data: Value| {
             let document = JsonDocument::from_value(&data);
@@ -335,13 +335,13 @@ mod tests {
         }
 
         #[test]
-        fn what_is_not_cut_comes_out_as_it_came_in(data in json_value()) {
+        fn an_uncut_document_is_returned_unchanged(data in json_value()) {
             let structured = structured(answer(data.clone()), 1 << 20);
             prop_assert_eq!(structured, json!({ "data": data }));
         }
 
         #[test]
-        fn what_is_cut_has_the_first_rows(data in json_value(), limit in 0_usize..4) {
+        fn a_cut_result_has_the_first_rows(data in json_value(), limit in 0_usize..4) {
             let cut = ToolAnswer { row_limit: Some(limit), ..answer(data.clone()) };
             let structured = structured(cut, 1 << 20);
             let whole = JsonDocument::from_value(&data);

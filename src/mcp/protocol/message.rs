@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_names_event_streams_is_sent_one() {
+    fn only_clients_that_name_event_streams_get_one() {
         assert_eq!(
             accept("application/json, text/event-stream"),
             Some(ClientAccept { accepts_event_stream: true })
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_body_is_told_why() {
+    fn an_unreadable_body_is_rejected_with_its_reason() {
         let told = |body: &str| {
             let fault = parse_error(body.as_bytes());
             (fault.code, fault.message, fault.id)

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_goes_where_rmcp_wrote_nothing_and_only_once() {
+    fn a_payload_replaces_the_first_empty_members_only() {
         let slot = PayloadSlot::default();
         let written = serde_json::to_string(&placeholder_result()).expect("JSON");
         assert_eq!(completed(&slot, &written), written);

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_backend_is_told_one_user_and_no_other() {
+    fn the_user_header_names_exactly_one_user() {
         for name in [
             "ann@example.com",
             "o'neill@example.com",

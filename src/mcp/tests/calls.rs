@@ -11,7 +11,7 @@ use crate::mcp::{AuthMode, Caller};
 use crate::oauth::bearer::Principal;
 
 #[tokio::test]
-async fn a_search_is_asked_once_and_its_rows_come_back_twice() {
+async fn a_search_returns_its_rows_as_data_and_as_text() {
     let bed = McpTestkit::new().await;
     let answer = ask(&bed.server(), call("search", json!({"query": "orders", "limit": 5}))).await;
     let result = answer.result();
@@ -27,7 +27,7 @@ async fn a_search_is_asked_once_and_its_rows_come_back_twice() {
 }
 
 #[tokio::test]
-async fn arguments_that_break_the_schema_are_named_and_nobody_is_asked() {
+async fn arguments_that_break_the_schema_cause_no_backend_call() {
     let bed = McpTestkit::new().await;
     let server = bed.server();
     for (arguments, named) in [
@@ -47,7 +47,7 @@ async fn arguments_that_break_the_schema_are_named_and_nobody_is_asked() {
 }
 
 #[tokio::test]
-async fn what_clients_add_to_a_call_does_not_make_it_fail() {
+async fn members_added_by_clients_do_not_fail_a_call() {
     let bed = McpTestkit::new().await;
     let server = bed.server();
     for (tool, arguments) in [
@@ -65,7 +65,7 @@ async fn what_clients_add_to_a_call_does_not_make_it_fail() {
 }
 
 #[tokio::test]
-async fn a_failing_backend_is_told_in_one_sentence_with_the_request() {
+async fn a_backend_failure_is_one_sentence_with_the_request_id() {
     let bed = McpTestkit::new().await;
     let error = |status| Reply::Status(status, json!({"detail": "x", "key": KEY}));
     for (reply, sentence) in [
@@ -100,7 +100,7 @@ fn hurried_json() -> Timing {
 }
 
 #[tokio::test]
-async fn a_context_that_cannot_be_had_is_told_too() {
+async fn a_failed_context_fetch_is_reported() {
     let bed = McpTestkit::new().await;
     bed.backend.answer("/nlp-context", Reply::Status(401, json!({})));
     let server = bed.server();
@@ -150,7 +150,7 @@ async fn a_large_answer_is_cut_and_says_so() {
 }
 
 #[tokio::test]
-async fn who_asks_and_in_which_trace_goes_on_to_the_backend() {
+async fn user_and_trace_are_passed_to_the_backend() {
     let bed = McpTestkit::new().await;
     let server = bed.server();
     let of = |n: u8| format!("00-{}-00f067aa0ba902b7-01", format!("{n:02x}").repeat(16));

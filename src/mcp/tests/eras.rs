@@ -21,7 +21,7 @@ fn names(tools: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_not_whole_is_served_with_what_is_there() {
+async fn an_incomplete_handshake_is_answered() {
     let server = McpTestkit::new().await.server();
     let whole = json!({"protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}});
     let with = |name: &str, value: Value| {
@@ -85,7 +85,7 @@ async fn an_empty_list_in_the_place_of_an_object_is_an_empty_object() {
 }
 
 #[tokio::test]
-async fn parameters_that_are_no_object_are_told_so_and_never_an_unknown_method() {
+async fn parameters_that_are_no_object_are_invalid_params() {
     let server = McpTestkit::new().await.server();
     for method in ["initialize", "ping", "tools/list", "tools/call", "resources/read", "server/discover"] {
         for params in [json!([1]), json!("x"), json!(7), json!(true)] {
@@ -228,7 +228,7 @@ async fn the_context_is_the_one_resource() {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_told_apart() {
+async fn unknown_methods_tools_and_resources_have_their_errors() {
     let bed = McpTestkit::new().await;
     let server = bed.server();
     for method in ["nonsense/method", "ping", "logging/setLevel", "prompts/list", "resources/subscribe"] {
@@ -248,7 +248,7 @@ async fn what_does_not_exist_is_told_apart() {
 }
 
 #[tokio::test]
-async fn known_methods_with_misshapen_parameters_are_not_unknown() {
+async fn known_methods_with_invalid_parameters_are_not_unknown() {
     let bed = McpTestkit::new().await;
     let answer =
         ask(&bed.server(), modern("tools/call", json!({"name": "search", "arguments": "text"}))).await;

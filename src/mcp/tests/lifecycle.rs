@@ -38,7 +38,7 @@ fn with_another_tool(bed: &McpTestkit) -> McpServerConfig {
 }
 
 #[tokio::test]
-async fn listeners_hear_of_other_tools_and_of_nothing_else() {
+async fn streams_are_notified_when_the_tools_change() {
     let bed = McpTestkit::new().await;
     let (first, same, other) = (bed.server(), bed.server(), built(with_another_tool(&bed), unhurried()));
     let mut stream = listen(&first).await;
@@ -56,7 +56,7 @@ async fn listeners_hear_of_other_tools_and_of_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_reload_with_the_same_tools_is_not_heard() {
+async fn a_reload_with_the_same_tools_sends_no_notification() {
     let bed = McpTestkit::new().await;
     let (first, same) = (bed.server(), bed.server());
     let stream = listen(&first).await;
@@ -66,7 +66,7 @@ async fn a_reload_with_the_same_tools_is_not_heard() {
 }
 
 #[tokio::test]
-async fn who_did_not_ask_for_tools_hears_nothing_of_them() {
+async fn streams_without_the_tools_filter_get_no_notification() {
     let bed = McpTestkit::new().await;
     let (first, other) = (bed.server(), built(with_another_tool(&bed), unhurried()));
     let wanted = json!({"notifications": {"promptsListChanged": true}});

@@ -1,8 +1,8 @@
 //! Every method × every rule: what is listed, called, read and notified is what `Rights` allows.
 //!
 //! [`SURFACES`] names all methods that are answered. A method that the handler answers and the
-//! table lacks fails [`no_method_is_answered_that_is_no_surface_here`], and a handler function that
-//! the table lacks fails [`no_handler_is_written_that_is_no_surface_here`].
+//! table lacks fails [`every_answered_method_is_in_the_table_of_surfaces`], and a handler function that
+//! the table lacks fails [`every_written_handler_is_in_the_table_of_surfaces`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -249,7 +249,7 @@ fn names(due: ExpectedItems) -> BTreeSet<&'static str> {
 }
 
 #[tokio::test]
-async fn every_surface_gives_what_the_decision_gives_and_no_more() {
+async fn every_surface_follows_the_permissions() {
     for (what, door, hidden, principal, due) in cases() {
         let bed = McpTestkit::new().await;
         let server = built(surface(&bed, door.clone(), hidden), unhurried());
@@ -341,7 +341,7 @@ async fn hears_of(
 }
 
 #[tokio::test]
-async fn who_may_have_only_one_of_two_tools_hears_of_that_one_only() {
+async fn streams_are_notified_of_permitted_tools_only() {
     let bed = McpTestkit::new().await;
     let door = login([("get_context", roles("Modeller"))]);
     assert!(hears_of("search", &bed, &ada(), &[], &door).await);
@@ -349,7 +349,7 @@ async fn who_may_have_only_one_of_two_tools_hears_of_that_one_only() {
 }
 
 #[tokio::test]
-async fn a_tool_that_comes_or_goes_is_heard_of_by_those_who_may_have_it() {
+async fn streams_are_notified_of_added_and_removed_tools_by_permission() {
     let bed = McpTestkit::new().await;
     for (rule, hears) in [("Analyst", true), ("Modeller", false)] {
         let door = || login([("get_context", roles(rule))]);
@@ -369,7 +369,7 @@ async fn a_tool_that_comes_or_goes_is_heard_of_by_those_who_may_have_it() {
 }
 
 #[tokio::test]
-async fn what_depends_on_the_caller_is_kept_by_nobody_else() {
+async fn results_that_depend_on_the_caller_are_not_shared_by_caches() {
     for (door, principal, scope) in [
         (AuthMode::Open, Principal::Anonymous, "public"),
         (AuthMode::Keys, key(), "private"),
@@ -391,7 +391,7 @@ async fn what_depends_on_the_caller_is_kept_by_nobody_else() {
 }
 
 #[tokio::test]
-async fn what_is_withheld_is_told_apart_from_what_is_not_there() {
+async fn a_forbidden_item_is_distinguished_from_an_unknown_one() {
     for hidden in [&[] as &[&str], &["get_context"]] {
         let bed = McpTestkit::new().await;
         let server = built(surface(&bed, login([("get_context", roles("Modeller"))]), hidden), unhurried());
@@ -412,7 +412,7 @@ async fn what_is_withheld_is_told_apart_from_what_is_not_there() {
 }
 
 #[tokio::test]
-async fn headers_of_a_tool_are_told_only_to_those_who_may_call_it() {
+async fn header_parameters_of_a_tool_are_visible_to_permitted_callers_only() {
     let bed = McpTestkit::new().await;
     let mut surface = surface(&bed, login([("regional", roles("Boss"))]), &[]);
     let mut tool = bed.tool("regional", ToolKind::Search, "/nlp-search");
@@ -433,7 +433,7 @@ async fn headers_of_a_tool_are_told_only_to_those_who_may_call_it() {
 }
 
 #[tokio::test]
-async fn no_method_is_answered_that_is_no_surface_here() {
+async fn every_answered_method_is_in_the_table_of_surfaces() {
     let bed = McpTestkit::new().await;
     let server = built(surface(&bed, AuthMode::Open, &[]), hurried());
     // Valid for each method: malformed parameters are answered like an unknown method.
@@ -473,7 +473,7 @@ async fn first_bytes(response: http::Response<crate::base::body::Body>) -> Bytes
 }
 
 #[test]
-fn no_handler_is_written_that_is_no_surface_here() {
+fn every_written_handler_is_in_the_table_of_surfaces() {
     let source = include_str!("../protocol/handler.rs");
     let (_, handler) = source.split_once("impl ServerHandler for McpHandler {").expect("the handler");
     let functions: BTreeSet<&str> = handler

@@ -30,7 +30,7 @@ async fn a_body_that_is_no_message_is_refused_with_its_reason() {
 }
 
 #[tokio::test]
-async fn formalities_are_refused_with_a_body_too() {
+async fn protocol_formalities_are_rejected_with_a_body() {
     let bed = McpTestkit::new().await;
     let server = bed.server();
     let mut get = search("orders");
@@ -100,7 +100,7 @@ async fn headers_that_contradict_the_body_are_refused() {
 }
 
 #[tokio::test]
-async fn a_modern_request_must_say_who_asks() {
+async fn a_modern_request_needs_its_client_info() {
     let bed = McpTestkit::new().await;
     let message = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/list", "params": {}});
     let request = with(with(post(&message), "mcp-protocol-version", MODERN), "mcp-method", "tools/list");
@@ -108,7 +108,7 @@ async fn a_modern_request_must_say_who_asks() {
 }
 
 #[tokio::test]
-async fn whoever_cannot_read_streams_is_never_sent_one() {
+async fn clients_without_event_streams_never_get_one() {
     let bed = McpTestkit::new().await;
     bed.backend.answer("/nlp-search", Reply::After(std::time::Duration::from_millis(50), Reply::Rows.into()));
     let server = bed.impatient();

@@ -42,7 +42,7 @@ async fn a_failure_that_comes_late_is_an_event_as_well() {
 }
 
 #[tokio::test]
-async fn a_client_that_asked_hears_of_progress_before_the_answer() {
+async fn progress_is_sent_to_clients_that_ask_for_it() {
     let bed = McpTestkit::new().await;
     bed.backend.answer("/nlp-search", Reply::Held(Reply::Rows.into()));
     let server = bed.impatient();

@@ -238,7 +238,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn a_connection_waits_while_all_its_requests_are_the_clients_turn() {
+    fn a_connection_is_evictable_while_all_its_requests_wait_for_the_client() {
         let activity = Arc::new(Activity::default());
         assert!(activity.is_waiting());
         let (mut answered, asking) = (activity.begin_request(), activity.begin_request());

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_rests_between_requests_and_goes_on() {
+    async fn a_connection_is_parked_between_requests_and_resumed() {
         let gateway = start(Limits::default());
         let (connection, mut stream, mut near) = connected(&gateway);
         for request in [get("/a"), post("content-length: 0\r\n", ""), get("/b")] {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_does_not_rest_within_a_request_or_on_a_body_that_was_not_read() {
+    async fn a_connection_is_not_parked_within_a_request_or_before_an_unread_body() {
         let gateway = start(Limits::default());
         for begun in [
             "GET /a".to_owned(),

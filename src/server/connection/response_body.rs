@@ -138,7 +138,7 @@ mod tests {
     use crate::server::body::tests::frames;
 
     #[tokio::test]
-    async fn a_stream_that_finds_no_room_says_so_to_who_waits_for_that_answer() {
+    async fn a_stream_without_room_ends_with_an_error_event() {
         let memory = Budget::from_mib(1);
         let mut others = memory.new_reservation(None, None, true);
         assert_eq!(others.try_grow((1 << 20) - MAX_UNCOUNTED_BYTES as u64), Ok(()));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_takes_room_until_its_bytes_have_left() {
+    async fn a_response_is_reserved_until_its_bytes_are_sent() {
         let memory = Budget::from_mib(1);
         let answer = |body: Body, weight: u64| {
             let mut reservation = memory.new_reservation(None, None, true);

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_nobody_takes_is_given_up() {
+    async fn a_response_that_is_not_read_times_out() {
         let (_client, server) = duplex(4);
         let mut server = TimeoutStream::http2(server, STALL, HEAD, Arc::default());
         let cut = server.write_all(b"too much").await.expect_err("nobody reads");

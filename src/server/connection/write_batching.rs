@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn small_writes_leave_together_when_all_is_said() {
+    async fn small_writes_are_sent_together_at_the_end_of_a_turn() {
         let (mut client, server) = duplex(1 << 20);
         let (mut corked, uncork) = batch_writes(server);
         for _ in 0..10 {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_waits_is_bounded_by_what_the_other_side_takes() {
+    async fn buffered_bytes_are_bounded() {
         let (mut client, server) = duplex(1 << 10);
         let (mut corked, uncork) = batch_writes(server);
         let write = async { corked.write_all(&[0; ROOM + 1]).await };
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_that_fails_says_so() {
+    async fn a_failed_write_is_reported() {
         let (client, server) = duplex(1 << 10);
         let (mut corked, uncork) = batch_writes(server);
         corked.write_all(b"frame").await.expect("taken");

@@ -116,7 +116,7 @@ async fn floods_end_their_own_connection() {
 }
 
 #[tokio::test]
-async fn an_answer_that_the_client_gives_no_room_for_is_not_waited_for() {
+async fn a_closed_flow_control_window_is_not_waited_for() {
     let gateway = start(impatient());
     let no_window = setting(4, 0);
     let mut client = connect(&gateway, &[no_window, request(1, END_STREAM | END_HEADERS)].concat()).await;
@@ -125,7 +125,7 @@ async fn an_answer_that_the_client_gives_no_room_for_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn what_a_client_may_do_is_said_at_the_start() {
+async fn settings_frame_announces_the_limits() {
     let gateway = start(Limits::default());
     let mut client = connect(&gateway, &frame(SETTINGS, 0, 0, &[])).await;
     let mut head = [0; 9];
@@ -142,7 +142,7 @@ async fn what_a_client_may_do_is_said_at_the_start() {
 }
 
 #[tokio::test]
-async fn a_client_that_begins_and_does_not_go_on_is_cut() {
+async fn an_unfinished_preface_or_head_is_cut() {
     let gateway = start(Limits { idle_seconds: 600, ..impatient() });
     let addr = http2(&gateway).await;
     let mut mute = RawClient(TcpStream::connect(addr).await.expect("the edge listens"));
@@ -163,7 +163,7 @@ async fn a_client_that_begins_and_does_not_go_on_is_cut() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_nothing_to_ask_is_let_go() {
+async fn an_http2_client_without_requests_is_disconnected() {
     let gateway = start(Limits { header_seconds: 600, ..impatient() });
     let mut mute = connect(&gateway, &frame(SETTINGS, 0, 0, &[])).await;
     assert!(mute.ends().await);

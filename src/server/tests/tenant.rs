@@ -190,7 +190,7 @@ async fn a_body_is_read_under_a_cap_and_a_deadline() {
 }
 
 #[tokio::test]
-async fn a_caller_has_so_many_requests_a_minute() {
+async fn requests_per_minute_are_limited_for_each_caller() {
     let mut spec = at("/a", keyed("k"));
     spec.limits.requests_per_minute = Some(2);
     let gateway = serving(Limits::default(), vec![spec]);
@@ -244,7 +244,7 @@ async fn a_tenant_without_login_has_no_discovery() {
 }
 
 #[tokio::test]
-async fn one_ipv6_customer_is_one_party_in_the_rates_of_logins() {
+async fn an_ipv6_64_is_one_client_in_login_rates() {
     use crate::routing::OAuthEndpoint;
     let few = Limits {
         logins_per_minute: 2,
