@@ -278,7 +278,7 @@ mod tests {
         BodyEncoding::from_headers(&headers(of))?.decode(body.to_vec(), CAP, &mut reservation)
     }
 
-    fn coded(coding: &'static str, body: &[u8]) -> Result<Vec<u8>, Error> {
+    fn decode_with(coding: &'static str, body: &[u8]) -> Result<Vec<u8>, Error> {
         decode(&[(CONTENT_ENCODING, coding)], body)
     }
 
@@ -300,23 +300,23 @@ mod tests {
         raw.write_all(TEXT.as_bytes()).expect("memory");
         let plain = Ok(TEXT.as_bytes().to_vec());
         for coding in ["gzip", "GZIP", "x-gzip", "identity, gzip"] {
-            assert_eq!(coded(coding, &gzip(TEXT.as_bytes())), plain, "{coding}");
+            assert_eq!(decode_with(coding, &gzip(TEXT.as_bytes())), plain, "{coding}");
         }
-        assert_eq!(coded("deflate", &zlib.finish().expect("memory")), plain);
-        assert_eq!(coded("deflate", &raw.finish().expect("memory")), plain);
-        assert_eq!(coded("identity", TEXT.as_bytes()), plain);
-        assert_eq!(coded("gzip", b""), Ok(Vec::new()), "an empty answer is named for that");
+        assert_eq!(decode_with("deflate", &zlib.finish().expect("memory")), plain);
+        assert_eq!(decode_with("deflate", &raw.finish().expect("memory")), plain);
+        assert_eq!(decode_with("identity", TEXT.as_bytes()), plain);
+        assert_eq!(decode_with("gzip", b""), Ok(Vec::new()), "an empty answer is named for that");
         let long: Vec<u8> = (0..CAP).map(|at| (at % 251) as u8 | 1).collect();
-        assert_eq!(coded("gzip", &gzip(&long)), Ok(long), "many pieces");
+        assert_eq!(decode_with("gzip", &gzip(&long)), Ok(long), "many pieces");
     }
 
     #[test]
     fn a_coding_that_cannot_be_undone_is_named() {
         let compressed = |coding| Err(Error::Compressed { coding });
-        assert_eq!(coded("BR", b"x"), compressed("br"));
-        assert_eq!(coded("zstd", b"x"), compressed("zstd"));
-        assert_eq!(coded("a b<c", b"x"), compressed("an unknown coding"));
-        assert_eq!(coded("gzip, br", b"x"), compressed("more than one coding"));
+        assert_eq!(decode_with("BR", b"x"), compressed("br"));
+        assert_eq!(decode_with("zstd", b"x"), compressed("zstd"));
+        assert_eq!(decode_with("a b<c", b"x"), compressed("an unknown coding"));
+        assert_eq!(decode_with("gzip, br", b"x"), compressed("more than one coding"));
         let twice = decode(&[(CONTENT_ENCODING, "gzip"), (CONTENT_ENCODING, "gzip")], b"x");
         assert_eq!(twice, compressed("more than one coding"));
         let nothing = decode(&[(CONTENT_ENCODING, "br"), (CONTENT_LENGTH, "0")], b"");
@@ -329,9 +329,9 @@ mod tests {
         let mut damaged = whole.clone();
         *damaged.last_mut().expect("a length") ^= 1;
         for bad in [&b"{}"[..], &whole[..whole.len() - 9], &whole[..3], &damaged] {
-            assert_eq!(coded("gzip", bad), Err(Error::Corrupt { coding: "gzip" }));
+            assert_eq!(decode_with("gzip", bad), Err(Error::Corrupt { coding: "gzip" }));
         }
-        assert_eq!(coded("deflate", b"\x78\x9cxx"), Err(Error::Corrupt { coding: "deflate" }));
+        assert_eq!(decode_with("deflate", b"\x78\x9cxx"), Err(Error::Corrupt { coding: "deflate" }));
     }
 
     #[test]

@@ -109,15 +109,15 @@ fn describe_port_80(settings: &Settings) -> String {
 
 fn check_certificate(status: &CertificateStatus) -> DoctorCheck {
     let until = status.not_after.map(|until| format!(", until {until}")).unwrap_or_default();
-    let said = format!("{}{until}", status.state);
+    let text = format!("{}{until}", status.state);
     let what = format!("certificate for {}", status.name);
     match (&status.trouble, status.state) {
-        (_, CertificateState::Valid | CertificateState::Ordering) => DoctorCheck::new(what, Ok(said)),
-        (Some(trouble), _) => DoctorCheck::new(what, Err(format!("{said}: {trouble}"))),
+        (_, CertificateState::Valid | CertificateState::Ordering) => DoctorCheck::new(what, Ok(text)),
+        (Some(trouble), _) => DoctorCheck::new(what, Err(format!("{text}: {trouble}"))),
         (None, CertificateState::Bootstrap) => DoctorCheck {
             subject: what,
-            result: CheckResult::Unclear(format!("{said}: no order has finished yet")),
+            result: CheckResult::Unclear(format!("{text}: no order has finished yet")),
         },
-        (None, _) => DoctorCheck::new(what, Err(said)),
+        (None, _) => DoctorCheck::new(what, Err(text)),
     }
 }

@@ -191,7 +191,7 @@ pub(super) fn backoff_pause(
     // Retry an unreachable CA soon, which does not burden it: after a boot the network is often a
     // few seconds late.
     let pause = match (failure.kind, failure.retry_after) {
-        (_, Some(asked)) => asked.clamp(SignedDuration::from_secs(1), MAX_PAUSE),
+        (_, Some(wait)) => wait.clamp(SignedDuration::from_secs(1), MAX_PAUSE),
         (FailureKind::Unreachable, None) => {
             minutes(&[2, 5, 15, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 21_600])
         }
@@ -206,9 +206,9 @@ pub(super) fn backoff_pause(
         None => 0.9 + chance / 5.0,
     };
     let pause = scale_duration(pause, jitter);
-    let asked = failure.retry_after.is_some() || failure.kind == FailureKind::RateLimited;
+    let was_asked_to_wait = failure.retry_after.is_some() || failure.kind == FailureKind::RateLimited;
     match held {
-        Some(held) if !asked => pause.min((held.not_after.duration_since(now) / 10).max(MINUTE)),
+        Some(held) if !was_asked_to_wait => pause.min((held.not_after.duration_since(now) / 10).max(MINUTE)),
         _ => pause,
     }
 }

@@ -250,7 +250,7 @@ mod tests {
         Schema::get_or_compile(schema.as_object().expect("an object"))
     }
 
-    fn refused(schema: Value) -> SchemaError {
+    fn compile_error(schema: Value) -> SchemaError {
         compile(schema).err().expect("refused")
     }
 
@@ -396,7 +396,7 @@ mod tests {
     #[test]
     fn no_reference_leaves_the_schema() {
         for target in ["https://example.com/schema.json", "file:///etc/passwd", "other.json"] {
-            let fault = refused(json!({"type": "object", "properties": {"a": {"$ref": target}}}));
+            let fault = compile_error(json!({"type": "object", "properties": {"a": {"$ref": target}}}));
             assert!(matches!(fault, SchemaError::Invalid(_)), "{target}: {fault:?}");
         }
         let local = json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"type": "string"}}});
@@ -405,13 +405,13 @@ mod tests {
 
     #[test]
     fn schemas_are_bounded() {
-        assert_eq!(refused(json!({"type": "string"})), SchemaError::NotAnObject);
-        assert_eq!(refused(json!({})), SchemaError::NotAnObject);
+        assert_eq!(compile_error(json!({"type": "string"})), SchemaError::NotAnObject);
+        assert_eq!(compile_error(json!({})), SchemaError::NotAnObject);
         let deep = (0..40).fold(json!({}), |inner, _| json!({"not": inner}));
-        assert_eq!(refused(json!({"type": "object", "not": deep})), SchemaError::TooDeep);
+        assert_eq!(compile_error(json!({"type": "object", "not": deep})), SchemaError::TooDeep);
         let large = json!({"type": "object", "description": "x".repeat(MAX_SCHEMA_BYTES)});
-        assert!(matches!(refused(large), SchemaError::TooLarge(_)));
-        assert!(matches!(refused(json!({"type": "object", "required": 7})), SchemaError::Invalid(_)));
+        assert!(matches!(compile_error(large), SchemaError::TooLarge(_)));
+        assert!(matches!(compile_error(json!({"type": "object", "required": 7})), SchemaError::Invalid(_)));
     }
 
     #[test]
@@ -423,14 +423,14 @@ mod tests {
             json!({"type": "object", "properties": members.collect::<Map<_, _>>()})
         };
         assert!(compile(with(vec!["^[A-Z]{2}-[0-9]{4,12}$".into(); MAX_PATTERNS])).is_ok());
-        assert_eq!(refused(with(vec!["x".into(); MAX_PATTERNS + 1])), SchemaError::TooManyPatterns);
+        assert_eq!(compile_error(with(vec!["x".into(); MAX_PATTERNS + 1])), SchemaError::TooManyPatterns);
         for greedy in ["(a{999}){999}", "\\p{L}{99}", "(.{99}|x{99}){9}"] {
             let fault = compile(with(vec![greedy.into()])).err();
             assert!(matches!(fault, Some(SchemaError::Invalid(_))), "{greedy}: {fault:?}");
         }
         let named: Map<_, _> = (0..=MAX_PATTERNS).map(|at| (format!("^{at}"), json!({}))).collect();
         assert_eq!(
-            refused(json!({"type": "object", "patternProperties": named})),
+            compile_error(json!({"type": "object", "patternProperties": named})),
             SchemaError::TooManyPatterns
         );
     }
@@ -441,7 +441,7 @@ mod tests {
         let schema = compile(schema).expect("a schema");
         assert!(schema.check(&json!({"a": format!("{}!", "a".repeat(50_000))})).is_err());
         assert!(matches!(
-            refused(json!({"type": "object", "properties": {"a": {"pattern": "(?=x)"}}})),
+            compile_error(json!({"type": "object", "properties": {"a": {"pattern": "(?=x)"}}})),
             SchemaError::Invalid(_)
         ));
     }

@@ -52,8 +52,8 @@ pub(super) fn preflight(headers: &HeaderMap, allowed: Option<&AllowedOrigin>) ->
     answer.insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"));
     answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
     answer.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
-    if let Some(asked) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-        answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+    if let Some(request_headers) = headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, request_headers.clone());
     }
     response
 }
@@ -80,13 +80,13 @@ mod tests {
 
     #[test]
     fn a_preflight_is_answered_for_known_origins_only() {
-        let asked =
+        let request_headers =
             [(header::ORIGIN, "https://own"), (header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization")];
-        let asked = headers(&asked);
-        let known = match_origin(&asked, "https://own", &[]);
-        let granted = preflight(&asked, known.as_ref());
+        let request_headers = headers(&request_headers);
+        let known = match_origin(&request_headers, "https://own", &[]);
+        let granted = preflight(&request_headers, known.as_ref());
         assert_eq!(granted.status(), StatusCode::NO_CONTENT);
         assert_eq!(granted.headers()[header::ACCESS_CONTROL_ALLOW_HEADERS], "authorization");
-        assert_eq!(preflight(&asked, None).status(), StatusCode::FORBIDDEN);
+        assert_eq!(preflight(&request_headers, None).status(), StatusCode::FORBIDDEN);
     }
 }

@@ -151,12 +151,12 @@ pub(super) mod tests {
 
     /// Returns a server configuration and a client configuration that trusts it.
     pub(in crate::server) fn configs() -> (Arc<ServerConfig>, ClientConfig) {
-        let (key, root) = certified();
+        let (key, root) = certified_key();
         let client = trusting(&[root], aws_lc_rs::default_provider());
         (server_config(Arc::new(SingleCertAndKey::from(key))), client)
     }
 
-    async fn shaken(alpn: &[&[u8]]) -> (Protocol, Option<Box<str>>) {
+    async fn shake_hands(alpn: &[&[u8]]) -> (Protocol, Option<Box<str>>) {
         let (server, mut client) = configs();
         client.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -174,9 +174,9 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn alpn_selects_the_protocol_and_http1_is_the_default() {
-        assert_eq!(shaken(&[b"h2", b"http/1.1"]).await.0, Protocol::Http2);
-        assert_eq!(shaken(&[b"http/1.1"]).await.0, Protocol::Http1);
-        assert_eq!(shaken(&[]).await, (Protocol::Http1, Some("localhost".into())));
+        assert_eq!(shake_hands(&[b"h2", b"http/1.1"]).await.0, Protocol::Http2);
+        assert_eq!(shake_hands(&[b"http/1.1"]).await.0, Protocol::Http1);
+        assert_eq!(shake_hands(&[]).await, (Protocol::Http1, Some("localhost".into())));
     }
 
     /// A resolver whose certificate the test replaces.
@@ -189,7 +189,7 @@ pub(super) mod tests {
         }
     }
 
-    fn certified() -> (Arc<CertifiedKey>, CertificateDer<'static>) {
+    fn certified_key() -> (Arc<CertifiedKey>, CertificateDer<'static>) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
         let der = made.cert.der().clone();
@@ -209,7 +209,7 @@ pub(super) mod tests {
 
     /// Performs a handshake and reads one byte from the server, after which the tickets have
     /// arrived.
-    async fn met(
+    async fn connect_pair(
         server: &Arc<ServerConfig>,
         client: &Arc<ClientConfig>,
     ) -> tokio_rustls::client::TlsStream<TcpStream> {
@@ -232,7 +232,7 @@ pub(super) mod tests {
 
     #[tokio::test]
     async fn capable_clients_get_a_post_quantum_key_exchange() {
-        let (key, root) = certified();
+        let (key, root) = certified_key();
         let server = server_config(Arc::new(SingleCertAndKey::from(key)));
         let mut classical = aws_lc_rs::default_provider();
         classical.kx_groups.retain(|group| group.name() == NamedGroup::X25519);
@@ -240,27 +240,34 @@ pub(super) mod tests {
             [(aws_lc_rs::default_provider(), NamedGroup::X25519MLKEM768), (classical, NamedGroup::X25519)]
         {
             let client = Arc::new(trusting(std::slice::from_ref(&root), provider));
-            let agreed =
-                met(&server, &client).await.get_ref().1.negotiated_key_exchange_group().map(|kx| kx.name());
+            let agreed = connect_pair(&server, &client)
+                .await
+                .get_ref()
+                .1
+                .negotiated_key_exchange_group()
+                .map(|kx| kx.name());
             assert_eq!(agreed, Some(group));
         }
     }
 
     #[tokio::test]
     async fn sessions_outlive_a_change_of_certificates() {
-        let ((first, root), (second, other)) = (certified(), certified());
+        let ((first, root), (second, other)) = (certified_key(), certified_key());
         let resolver = Arc::new(SwappableResolver(std::sync::Mutex::new(first)));
         let server = server_config(Arc::clone(&resolver) as _);
         let client = Arc::new(trusting(&[root, other], aws_lc_rs::default_provider()));
-        assert_eq!(met(&server, &client).await.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+        assert_eq!(
+            connect_pair(&server, &client).await.get_ref().1.handshake_kind(),
+            Some(HandshakeKind::Full)
+        );
         *resolver.0.lock().expect("not poisoned") = second;
-        let resumed = met(&server, &client).await;
+        let resumed = connect_pair(&server, &client).await;
         assert_eq!(resumed.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
     }
 
     #[tokio::test]
     async fn the_cheaper_of_two_safe_suites_is_chosen_whatever_the_client_prefers() {
-        let (key, root) = certified();
+        let (key, root) = certified_key();
         let server = server_config(Arc::new(SingleCertAndKey::from(key)));
         let (aes_128, aes_256, chacha) = (
             CipherSuite::TLS13_AES_128_GCM_SHA256,
@@ -277,22 +284,22 @@ pub(super) mod tests {
             provider.cipher_suites.retain(|suite| place(suite).is_some());
             provider.cipher_suites.sort_by_key(place);
             let client = Arc::new(trusting(std::slice::from_ref(&root), provider));
-            let agreed = met(&server, &client).await.get_ref().1.negotiated_cipher_suite();
+            let agreed = connect_pair(&server, &client).await.get_ref().1.negotiated_cipher_suite();
             assert_eq!(agreed.map(|suite| suite.suite()), Some(chosen), "of {offered:?}");
         }
     }
 
     #[tokio::test]
     async fn one_ticket_is_sent() {
-        let (key, root) = certified();
+        let (key, root) = certified_key();
         let server = server_config(Arc::new(SingleCertAndKey::from(key)));
         let client = Arc::new(trusting(&[root], aws_lc_rs::default_provider()));
-        assert_eq!(met(&server, &client).await.get_ref().1.tls13_tickets_received(), 1);
+        assert_eq!(connect_pair(&server, &client).await.get_ref().1.tls13_tickets_received(), 1);
     }
 
     #[test]
     fn tickets_are_short_lived_and_carry_no_early_data() {
-        let (key, _) = certified();
+        let (key, _) = certified_key();
         let config = server_config(Arc::new(SingleCertAndKey::from(key)));
         assert!(config.ticketer.enabled());
         // rustls generates a new ticket key every six hours and accepts the previous one for as

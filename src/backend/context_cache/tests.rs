@@ -27,11 +27,11 @@ fn slots<const COUNT: usize>() -> [ContextSlot; COUNT] {
     std::array::from_fn(|_| ContextSlot::default())
 }
 
-fn kept(slot: &ContextSlot) -> bool {
+fn is_kept(slot: &ContextSlot) -> bool {
     slot.cached_context(Digest::of(b"backend")).is_some()
 }
 
-fn held(cache: &ContextCache) -> u64 {
+fn held_bytes(cache: &ContextCache) -> u64 {
     cache.0.budget.held()
 }
 
@@ -42,10 +42,10 @@ fn the_largest_context_goes_first_and_only_for_a_smaller_one() {
     cache.keep(&large, context(kib(50)), None);
     cache.keep(&small, context(kib(30)), None);
     assert!(cache.keep(&newcomer, context(kib(40)), None).was_kept());
-    assert_eq!((kept(&large), kept(&small), kept(&newcomer)), (false, true, true));
+    assert_eq!((is_kept(&large), is_kept(&small), is_kept(&newcomer)), (false, true, true));
     assert!(!cache.keep(&largest, context(kib(45)), None).was_kept());
-    assert_eq!((kept(&small), kept(&newcomer), kept(&largest)), (true, true, false));
-    assert_eq!(held(&cache), kib(70));
+    assert_eq!((is_kept(&small), is_kept(&newcomer), is_kept(&largest)), (true, true, false));
+    assert_eq!(held_bytes(&cache), kib(70));
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn nothing_is_dropped_for_a_context_that_has_no_room_even_so() {
     cache.keep(&small, context(kib(60)), None);
     cache.keep(&large, context(kib(40)), None);
     assert!(!cache.keep(&newcomer, context(kib(61)), None).was_kept());
-    assert!(kept(&small) && kept(&large));
+    assert!(is_kept(&small) && is_kept(&large));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_slot_that_goes_or_is_cleared_gives_its_room_back() {
     drop(one);
     assert!(!cache.has_room_again(&other), "it needs more than one of them had");
     two.clear();
-    assert_eq!((kept(&two), held(&cache)), (false, 0));
+    assert_eq!((is_kept(&two), held_bytes(&cache)), (false, 0));
     assert!(cache.has_room_again(&other));
     assert!(cache.keep(&other, context(kib(60)), None).was_kept());
     assert!(!cache.has_room_again(&other) && !cache.has_room_again(&two), "neither lacks anything");
@@ -82,10 +82,14 @@ fn a_new_context_takes_the_room_of_the_one_it_replaces() {
     cache.keep(&other, context(kib(40)), None);
     let before = cache.keep(&slot, context(kib(60)), None);
     assert!(cache.keep(&slot, context(kib(55)), None).was_kept());
-    assert_eq!(held(&cache), kib(95));
+    assert_eq!(held_bytes(&cache), kib(95));
     assert!(!before.reserve_derived(1), "it is not kept any more");
     assert!(!cache.keep(&slot, context(kib(61)), None).was_kept());
-    assert_eq!((kept(&slot), held(&cache)), (false, kib(40)), "a stale context is not served for good");
+    assert_eq!(
+        (is_kept(&slot), held_bytes(&cache)),
+        (false, kib(40)),
+        "a stale context is not served for good"
+    );
 }
 
 #[test]
@@ -95,14 +99,14 @@ fn derived_values_count_with_their_context() {
     let context_of_slot = cache.keep(&slot, context(kib(20)), None);
     cache.keep(&larger, context(kib(50)), None);
     assert!(context_of_slot.reserve_derived(10 << 10));
-    assert_eq!(held(&cache), kib(80));
+    assert_eq!(held_bytes(&cache), kib(80));
     assert!(context_of_slot.reserve_derived(5 << 10), "in place of the 10 KiB before");
-    assert_eq!(held(&cache), kib(75));
+    assert_eq!(held_bytes(&cache), kib(75));
     cache.keep(&smaller, context(kib(25)), None);
     assert!(context_of_slot.reserve_derived(15 << 10), "the larger context gives way");
-    assert_eq!((kept(&larger), held(&cache)), (false, kib(60)));
+    assert_eq!((is_kept(&larger), held_bytes(&cache)), (false, kib(60)));
     assert!(!context_of_slot.reserve_derived(80 << 10), "that is more than all the rest");
-    assert_eq!((kept(&slot), held(&cache)), (true, kib(60)), "it stays as it was");
+    assert_eq!((is_kept(&slot), held_bytes(&cache)), (true, kib(60)), "it stays as it was");
     assert!(!cache.keep(&larger, context(kib(90)), None).reserve_derived(1), "it is not kept");
 }
 
@@ -111,7 +115,7 @@ fn a_context_belongs_to_its_backend() {
     let cache = cache(kib(100));
     let [slot] = slots();
     cache.keep(&slot, context(kib(10)), None);
-    assert!(slot.cached_context(Digest::of(b"another")).is_none() && kept(&slot));
+    assert!(slot.cached_context(Digest::of(b"another")).is_none() && is_kept(&slot));
 }
 
 #[test]
@@ -165,18 +169,18 @@ proptest! {
                 }
             }
             // The next call of each tenant without a context fetches it again.
-            for (slot, weight) in tenants.iter().zip(asked).filter(|(slot, weight)| *weight > 0 && !kept(slot)) {
+            for (slot, weight) in tenants.iter().zip(asked).filter(|(slot, weight)| *weight > 0 && !is_kept(slot)) {
                 cache.keep(slot, context(weight), None);
             }
             let count = asked.iter().filter(|weight| **weight > 0).count() as u64;
             let even = cache.0.budget.limit() / count.max(1);
             let index = cache.index();
             let listed: u64 = index.slots.keys().map(|rank| rank.weight).sum();
-            prop_assert_eq!((held(&cache), index.memory.weight()), (listed, listed));
-            prop_assert!(held(&cache) <= cache.0.budget.limit());
+            prop_assert_eq!((held_bytes(&cache), index.memory.weight()), (listed, listed));
+            prop_assert!(held_bytes(&cache) <= cache.0.budget.limit());
             for (slot, weight) in tenants.iter().zip(asked) {
-                prop_assert_eq!(kept(slot), index.slots.contains_key(&Rank::new(&slot.0, slot.0.content().weight)));
-                prop_assert!(kept(slot) || weight == 0 || weight > even, "{weight} of {even}");
+                prop_assert_eq!(is_kept(slot), index.slots.contains_key(&Rank::new(&slot.0, slot.0.content().weight)));
+                prop_assert!(is_kept(slot) || weight == 0 || weight > even, "{weight} of {even}");
             }
         }
     }

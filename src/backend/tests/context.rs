@@ -25,7 +25,7 @@ impl BackendTestkit {
         self.client_of(&self.backend.url(PATH), Arc::default())
     }
 
-    fn asked(&self) -> usize {
+    fn fetch_count(&self) -> usize {
         self.backend.counts().requests
     }
 
@@ -71,7 +71,7 @@ async fn concurrent_requests_share_one_fetch() {
         tokio::join!(bench.context(&client), bench.context(&client), bench.context(&client), release);
     let expected = Ok(json!({"version": 1}));
     assert_eq!((&a, &b, &c), (&expected, &expected, &expected));
-    assert_eq!(bench.asked(), 1);
+    assert_eq!(bench.fetch_count(), 1);
     assert_eq!(
         bench.backend.requests()[0].header("x-user"),
         None,
@@ -90,7 +90,7 @@ async fn concurrent_requests_share_one_failure() {
     };
     let (a, b, ()) = tokio::join!(bench.context(&client), bench.context(&client), release);
     let expected = Err(Error::Failed { status: 500 });
-    assert_eq!((a, b, bench.asked()), (expected.clone(), expected, 1));
+    assert_eq!((a, b, bench.fetch_count()), (expected.clone(), expected, 1));
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn the_last_good_context_stays_while_the_backend_is_down() {
     let client = bench.client();
     bench.context(&client).await.expect("a context");
     bench.context(&client).await.expect("the same");
-    assert_eq!(bench.asked(), 1, "fresh for an hour");
+    assert_eq!(bench.fetch_count(), 1, "fresh for an hour");
 
     bench.clock.advance(Duration::from_secs(3600));
     bench.backend.answer(PATH, Reply::Status(503, json!({})));
@@ -133,7 +133,7 @@ async fn the_last_good_context_stays_while_the_backend_is_down() {
 
     bench.backend.answer(PATH, reply(2));
     assert_eq!(bench.context(&client).await, Ok(json!({"version": 2})));
-    assert_eq!((client.degradation(), bench.asked()), (None, 3));
+    assert_eq!((client.degradation(), bench.fetch_count()), (None, 3));
 }
 
 #[tokio::test]
@@ -173,7 +173,7 @@ async fn warm_up_is_retried_until_the_backend_answers() {
     while warm_up.pending_count() == 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!((client.cached_context().is_some(), bench.asked()), (false, 1), "not before its time");
+    assert_eq!((client.cached_context().is_some(), bench.fetch_count()), (false, 1), "not before its time");
     bench.clock.advance(Duration::from_secs(5));
     warm_up.recheck_due();
     bench.knows(&client, 1).await;
@@ -312,9 +312,9 @@ async fn a_context_without_room_is_returned_and_not_kept() {
 
     bench.backend.answer(PATH, Reply::Json(sized(50 << 10)));
     bench.context(&large).await.expect("another fetch");
-    assert_eq!(bench.asked(), 3);
+    assert_eq!(bench.fetch_count(), 3);
     bench.context(&small).await.expect("the same as before");
-    assert_eq!(bench.asked(), 3, "a small context stays");
+    assert_eq!(bench.fetch_count(), 3, "a small context stays");
     assert!((20 << 10..30 << 10).contains(&budget.held()), "{}", budget.held());
 }
 
@@ -341,7 +341,7 @@ async fn a_context_is_fetched_again_in_the_background_once_there_is_room() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), kept).await.expect("it is kept now");
-    assert_eq!(bench.asked(), 3, "not before there was room");
+    assert_eq!(bench.fetch_count(), 3, "not before there was room");
     tasks.hard().cancel();
 }
 

@@ -126,7 +126,7 @@ async fn each_answer_has_its_class() {
         (Reply::Text("".into(), &[]), Error::Empty),
         (Reply::Text("x".into(), &[("content-encoding", "gzip")]), Error::Corrupt { coding: "gzip" }),
         (Reply::Text("x".into(), &[("content-encoding", "br")]), Error::Compressed { coding: "br" }),
-        (gzipped(422, r#"{"detail": "no such table"}"#), refused(Some("no such table"))),
+        (gzip_reply(422, r#"{"detail": "no such table"}"#), refused(Some("no such table"))),
         (Reply::Text("[".repeat(200).into(), &[]), Error::TooDeep),
         (Reply::TruncatedChunk, Error::BrokenOff),
         (Reply::Reset, Error::BrokenOff),
@@ -139,7 +139,7 @@ async fn each_answer_has_its_class() {
     }
 }
 
-fn gzipped(status: u16, text: &str) -> Reply {
+fn gzip_reply(status: u16, text: &str) -> Reply {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(text.as_bytes()).expect("memory");
     Reply::Bytes(status, encoder.finish().expect("memory").into(), &[("content-encoding", "gzip")])
@@ -148,7 +148,7 @@ fn gzipped(status: u16, text: &str) -> Reply {
 #[tokio::test]
 async fn answers_in_other_encodings_are_taken() {
     let bench = BackendTestkit::new().await;
-    assert_eq!(bench.ask(gzipped(200, &fake::rows().to_string())).await, Ok(fake::rows()));
+    assert_eq!(bench.ask(gzip_reply(200, &fake::rows().to_string())).await, Ok(fake::rows()));
     let latin = &[("content-type", "application/json; charset=iso-8859-1")];
     assert_eq!(bench.ask(Reply::Bytes(200, (*b"\"M\xfcller\"").into(), latin)).await, Ok(json!("Müller")));
     let utf16 = Reply::Bytes(200, (*b"\xff\xfe\"\0\xfc\0\x3d\xd8\"\0").into(), &[]);
@@ -162,7 +162,7 @@ async fn an_answer_that_decodes_to_more_than_the_cap_is_dropped() {
     let mut bench = BackendTestkit::new().await;
     bench.limits.max_response_bytes = 100_000;
     // Blanks would take no room in the document, but they do while it is read.
-    let padded = |size: usize| gzipped(200, &format!("{}7", " ".repeat(size - 1)));
+    let padded = |size: usize| gzip_reply(200, &format!("{}7", " ".repeat(size - 1)));
     assert_eq!(bench.ask(padded(100_001)).await, Err(Error::TooLarge { limit: 100_000 }));
     assert_eq!(bench.ask(padded(100_000)).await, Ok(json!(7)));
 }

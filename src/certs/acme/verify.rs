@@ -68,7 +68,7 @@ mod tests {
         "2026-11-25T12:00:00Z".parse().expect("a time")
     }
 
-    fn issued(name: &str, at: Timestamp) -> String {
+    fn issue(name: &str, at: Timestamp) -> String {
         LocalCa::generate(at).expect("a CA").issue(&[name.to_owned()], at).expect("a certificate")
     }
 
@@ -79,22 +79,22 @@ mod tests {
     #[test]
     fn a_good_chain_is_used_for_names_and_addresses() {
         for name in ["a.test", "192.0.2.7", "2001:db8::1"] {
-            verify_bundle(&issued(name, now()), name, None, now()).expect(name);
+            verify_bundle(&issue(name, now()), name, None, now()).expect(name);
         }
     }
 
     #[test]
     fn wrong_certificates_are_rejected() {
         let year = SignedDuration::from_hours(365 * 24);
-        assert!(refusal(&issued("b.test", now())).contains("b.test"));
-        assert!(refusal(&issued("a.test", now() - year)).contains("clock"));
-        assert!(refusal(&issued("a.test", now() + year)).contains("clock"));
+        assert!(refusal(&issue("b.test", now())).contains("b.test"));
+        assert!(refusal(&issue("a.test", now() - year)).contains("clock"));
+        assert!(refusal(&issue("a.test", now() + year)).contains("clock"));
         assert!(refusal("<html>").contains("no private key"));
     }
 
     #[test]
     fn an_invalid_chain_is_rejected() {
-        let (ours, other) = (issued("a.test", now()), issued("a.test", now()));
+        let (ours, other) = (issue("a.test", now()), issue("a.test", now()));
         let certificates = |pem: &str| -> Vec<String> {
             let parts = pem.split_inclusive("-----END CERTIFICATE-----\n");
             parts.map(str::to_owned).filter(|part| part.contains("END CERTIFICATE")).collect()

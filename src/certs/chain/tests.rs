@@ -68,7 +68,7 @@ fn is_accepted(folder: &Path, root: &str) -> bool {
 }
 
 /// What is said of the one certificate that is served.
-fn said(folder: &Path) -> Option<String> {
+fn chain_problem(folder: &Path) -> Option<String> {
     let found = manual::inspect_folder(folder);
     assert_eq!(found.good.len(), 1, "{:?}", found.broken);
     found.good.values().next().and_then(|certificate| certificate.chain_problem())
@@ -93,7 +93,7 @@ fn a_chain_is_served_in_its_order_whichever_way_it_was_put_together() {
     ] {
         let folder = folder(&[("a.crt", text), ("a.key", key)]);
         assert!(is_accepted(folder.path(), root), "{what}");
-        assert_eq!(said(folder.path()), None, "{what}");
+        assert_eq!(chain_problem(folder.path()), None, "{what}");
     }
     let one = folder(&[("a.pem", &glued_key)]);
     assert!(is_accepted(one.path(), root), "key and chain without a line break");
@@ -111,12 +111,12 @@ fn a_chain_in_a_file_of_its_own_is_served_behind_its_certificate() {
         {
             let folder = folder(&[("a.crt", leaf), ("a.key", key), (name, &bundle)]);
             assert!(is_accepted(folder.path(), root), "{name}");
-            assert_eq!(said(folder.path()), None, "{name}");
+            assert_eq!(chain_problem(folder.path()), None, "{name}");
         }
     }
     // One of the same name with another key is not taken for it.
     let folder = folder(&[("a.crt", leaf), ("a.key", key), ("chain.crt", &other)]);
-    assert!(said(folder.path()).expect("it is said").contains("without its issuer's certificate"));
+    assert!(chain_problem(folder.path()).expect("it is said").contains("without its issuer's certificate"));
 }
 
 #[test]
@@ -124,15 +124,15 @@ fn unverifiable_chains_are_reported() {
     let Pki { root, leaf, key, .. } = &Pki::new();
     let alone = folder(&[("a.crt", leaf), ("a.key", key)]);
     assert!(!is_accepted(alone.path(), root));
-    let describe = said(alone.path()).expect("it is said");
+    let describe = chain_problem(alone.path()).expect("it is said");
     assert!(describe.contains("CN=intermediate") && describe.contains("after it"), "{describe}");
     // The bytes of a name say nothing: the signature does.
     let forged = folder(&[("a.crt", &format!("{leaf}{}", Pki::new().intermediate)), ("a.key", key)]);
-    assert!(said(forged.path()).is_some());
+    assert!(chain_problem(forged.path()).is_some());
     // Whoever signs alone has nothing to hand in.
     let own = rcgen::generate_simple_self_signed(["a.test".to_owned()]).expect("made");
     let own = folder(&[("a.crt", &own.cert.pem()), ("a.key", &own.signing_key.serialize_pem())]);
-    assert_eq!(said(own.path()), None);
+    assert_eq!(chain_problem(own.path()), None);
 }
 
 #[test]

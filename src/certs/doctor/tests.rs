@@ -19,7 +19,7 @@ fn now() -> Timestamp {
     "2026-11-25T12:00:00Z".parse().expect("a time")
 }
 
-fn issued(name: &str) -> String {
+fn issue(name: &str) -> String {
     LocalCa::generate(now()).expect("a CA").issue(&[name.to_owned()], now()).expect("a certificate")
 }
 
@@ -89,7 +89,7 @@ fn probe_knowing(pem: &str) -> EndpointProbe {
 
 #[tokio::test]
 async fn the_server_on_port_443_is_recognized_by_its_certificate() {
-    let ours = issued("a.test");
+    let ours = issue("a.test");
     let own = probe_knowing(&ours);
     let there = start_fake_server("", Some(ours)).await;
     assert!(matches!(own.probe_tls(there, "a.test").await, CheckResult::Pass(_)));
@@ -145,7 +145,7 @@ fn keys_that_others_can_read_are_named() {
     let set = folder.path().join("sets/a.test-1");
     fs::create_dir_all(&set).expect("made");
     let bundle = set.join("bundle.pem");
-    fs::write(&bundle, issued("a.test")).expect("written");
+    fs::write(&bundle, issue("a.test")).expect("written");
     fs::set_permissions(&bundle, Permissions::from_mode(0o644)).expect("opened");
     let found = folder_problems(folder.path(), TlsMode::Acme);
     assert!(
@@ -171,7 +171,7 @@ fn manual_files_are_checked_one_by_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let found = folder_problems(folder.path(), TlsMode::Manual);
     assert!(found.len() == 1 && found[0].contains("certs import"), "{found:?}");
-    let (good, other) = (issued("a.test"), issued("b.test"));
+    let (good, other) = (issue("a.test"), issue("b.test"));
     let (key, _) = other.split_once("-----BEGIN CERT").expect("a key");
     let (_, chain) = good.split_once("-----BEGIN CERT").expect("a chain");
     let write = |name: &str, text: &str| {
@@ -189,7 +189,7 @@ fn manual_files_are_checked_one_by_one() {
 #[test]
 fn a_certificate_is_checked_by_its_state() {
     let certificate =
-        Arc::new(ServerCertificate::from_pem(issued("a.test").as_bytes()).expect("a certificate"));
+        Arc::new(ServerCertificate::from_pem(issue("a.test").as_bytes()).expect("a certificate"));
     let status =
         |at| crate::certs::status::from_certificates(std::slice::from_ref(&certificate), at).remove(0);
     assert!(matches!(check_certificate(&status(now())).result, CheckResult::Pass(_)));

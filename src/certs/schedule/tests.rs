@@ -249,3 +249,27 @@ fn successful_orders_are_not_counted() {
     }
     assert!(!renewal.is_order_allowed(now));
 }
+
+/// A renamed member would be lost at the next start, and an order with it.
+#[test]
+fn member_names_of_the_state_file_stay() {
+    let state = serde_json::to_value(RenewalState::default()).expect("plain data");
+    let mut names: Vec<&str> = state.as_object().expect("an object").keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let mut expected = [
+        "renew_at",
+        "window",
+        "ask_at",
+        "failures",
+        "last_failure",
+        "not_before",
+        "fruitless",
+        "unproved",
+        "rehearsals",
+        "ca",
+        "ca_failures",
+        "challenge",
+    ];
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+}

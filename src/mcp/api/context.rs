@@ -225,7 +225,7 @@ mod tests {
         super::compose_instructions(own, description, digest.as_deref())
     }
 
-    fn narrowed(context: &Value, topic: &str) -> Option<Value> {
+    fn narrow(context: &Value, topic: &str) -> Option<Value> {
         let text = super::narrow_to_topic(JsonDocument::from_value(context).root(), topic)?;
         Some(serde_json::from_str(&text).expect("JSON"))
     }
@@ -274,13 +274,13 @@ mod tests {
 
     #[test]
     fn a_topic_narrows_the_lists() {
-        let narrowed = narrowed(&document(), "REGION").expect("a match");
+        let narrowed = narrow(&document(), "REGION").expect("a match");
         assert_eq!(
             narrowed["semantic_model"]["entities"],
             json!([{"name": "orders", "attributes": ["Region"]}])
         );
         assert_eq!(narrowed["sample_questions"], json!([]));
         assert_eq!(narrowed["version"], 3);
-        assert_eq!(self::narrowed(&document(), "weather"), None);
+        assert_eq!(self::narrow(&document(), "weather"), None);
     }
 }

@@ -364,7 +364,7 @@ fn outline(text: &mut String, value: JsonNode<'_>, depth: usize, room: usize) ->
         JsonKind::Array => {
             for (index, item) in value.items().enumerate() {
                 text.push_str(if index == 0 { "" } else { ", " });
-                if !nested(text, item, depth, room) {
+                if !push_inline(text, item, depth, room) {
                     return false;
                 }
             }
@@ -374,7 +374,7 @@ fn outline(text: &mut String, value: JsonNode<'_>, depth: usize, room: usize) ->
                 text.push_str(if index == 0 { "" } else { "; " });
                 push_line(text, name, room);
                 text.push_str(": ");
-                if !nested(text, member, depth, room) {
+                if !push_inline(text, member, depth, room) {
                     return false;
                 }
             }
@@ -383,7 +383,7 @@ fn outline(text: &mut String, value: JsonNode<'_>, depth: usize, room: usize) ->
     text.len() < room
 }
 
-fn nested(text: &mut String, value: JsonNode<'_>, depth: usize, room: usize) -> bool {
+fn push_inline(text: &mut String, value: JsonNode<'_>, depth: usize, room: usize) -> bool {
     let is_object = value.kind() == JsonKind::Object;
     text.push_str(if is_object { "(" } else { "" });
     let goes_on = outline(text, value, depth - 1, room);

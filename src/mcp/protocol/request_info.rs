@@ -127,7 +127,7 @@ mod tests {
     use crate::oauth::bearer::UserPrincipal;
     use crate::store::GrantId;
 
-    fn named(name: Option<&str>) -> Principal {
+    fn user_named(name: Option<&str>) -> Principal {
         let account = Account {
             issuer: "t".into(),
             subject: "the-object-id".into(),
@@ -150,7 +150,7 @@ mod tests {
             "ann_fabrikam.com#EXT#@contoso.onmicrosoft.com",
             "jörg@example.com",
         ] {
-            assert_eq!(user_header_value(&named(Some(name))).as_deref(), Some(name));
+            assert_eq!(user_header_value(&user_named(Some(name))).as_deref(), Some(name));
         }
         for name in [
             "",
@@ -162,9 +162,13 @@ mod tests {
             "a\r\nx-role: admin",
             "a\0",
         ] {
-            assert_eq!(user_header_value(&named(Some(name))).as_deref(), Some("the-object-id"), "{name:?}");
+            assert_eq!(
+                user_header_value(&user_named(Some(name))).as_deref(),
+                Some("the-object-id"),
+                "{name:?}"
+            );
         }
-        assert_eq!(user_header_value(&named(None)).as_deref(), Some("the-object-id"));
+        assert_eq!(user_header_value(&user_named(None)).as_deref(), Some("the-object-id"));
         assert_eq!(user_header_value(&Principal::Key { label: "ci".into() }).as_deref(), Some("ci"));
         assert_eq!(user_header_value(&Principal::Anonymous), None);
     }

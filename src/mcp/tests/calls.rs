@@ -16,7 +16,7 @@ async fn a_search_returns_its_rows_as_data_and_as_text() {
     let answer = ask(&bed.server(), call("search", json!({"query": "orders", "limit": 5}))).await;
     let result = answer.result();
     assert_eq!(result["structuredContent"]["data"]["rows"][0], json!({"region": "north", "orders": 12}));
-    let (text, is_error) = answer.told();
+    let (text, is_error) = answer.text_and_error_flag();
     assert!(text.contains("north") && text.contains("12") && !is_error, "{text}");
     let requests = bed.backend.requests();
     assert_eq!(requests.len(), 1);
@@ -37,10 +37,11 @@ async fn arguments_that_break_the_schema_cause_no_backend_call() {
         (json!({"query": "x", "limit": 0}), "argument \"limit\""),
         (json!({"query": "x", "limt": 5}), "argument \"limt\" is unknown (known: query, limit, topic)"),
     ] {
-        let (text, is_error) = ask(&server, call("search", arguments.clone())).await.told();
+        let (text, is_error) = ask(&server, call("search", arguments.clone())).await.text_and_error_flag();
         assert!(is_error && text.contains(named) && text.contains(REQUEST_ID), "{arguments}: {text}");
     }
-    let (text, is_error) = ask(&server, modern("tools/call", json!({"name": "search"}))).await.told();
+    let (text, is_error) =
+        ask(&server, modern("tools/call", json!({"name": "search"}))).await.text_and_error_flag();
     assert!(is_error && text.contains("\"query\" is missing"), "{text}");
     assert_eq!(bed.backend.counts().requests, 0);
     assert!(bed.metrics.encode().contains("outcome=\"bad_arguments\""));
@@ -56,7 +57,7 @@ async fn members_added_by_clients_do_not_fail_a_call() {
         ("get_context", json!({"topic": null})),
         ("get_context", json!({"random_string": "x"})),
     ] {
-        let (text, is_error) = ask(&server, call(tool, arguments.clone())).await.told();
+        let (text, is_error) = ask(&server, call(tool, arguments.clone())).await.text_and_error_flag();
         assert!(!is_error, "{arguments}: {text}");
     }
     for asked in bed.backend.requests().iter().filter(|asked| asked.target == "/nlp-search") {
@@ -77,14 +78,14 @@ async fn a_backend_failure_is_one_sentence_with_the_request_id() {
         (Reply::HangInBody, "The search service did not answer in time. Try a narrower"),
         (Reply::TruncatedChunk, "The search service ended the connection before its answer was complete."),
     ] {
-        let mut surface = bed.surface();
+        let mut config = bed.server_config();
         if matches!(reply, Reply::HangInBody) {
-            surface.deadline = Duration::from_millis(200);
+            config.deadline = Duration::from_millis(200);
         }
         let case = format!("{reply:?}");
         bed.backend.answer("/nlp-search", reply);
-        let answer = ask(&built(surface, hurried_json()), search("orders")).await;
-        let (text, is_error) = answer.told();
+        let answer = ask(&build_server(config, fast_json_timing()), search("orders")).await;
+        let (text, is_error) = answer.text_and_error_flag();
         assert!(is_error && text.starts_with(sentence), "{case}: {text}");
         assert!(text.ends_with(&format!("(request {REQUEST_ID})")), "{text}");
         assert!(answer.result().get("structuredContent").is_none(), "{answer:?}");
@@ -94,9 +95,9 @@ async fn a_backend_failure_is_one_sentence_with_the_request_id() {
     assert!(bed.metrics.encode().contains("outcome=\"backend_error\""));
 }
 
-/// Timing of `hurried`, but without streams.
-fn hurried_json() -> Timing {
-    Timing { stream_after: Duration::from_secs(60), ..hurried() }
+/// Timing of `fast_timing`, but without streams.
+fn fast_json_timing() -> Timing {
+    Timing { stream_after: Duration::from_secs(60), ..fast_timing() }
 }
 
 #[tokio::test]
@@ -104,7 +105,7 @@ async fn a_failed_context_fetch_is_reported() {
     let bed = McpTestkit::new().await;
     bed.backend.answer("/nlp-context", Reply::Status(401, json!({})));
     let server = bed.server();
-    let (text, is_error) = ask(&server, call("get_context", json!({}))).await.told();
+    let (text, is_error) = ask(&server, call("get_context", json!({}))).await.text_and_error_flag();
     assert!(is_error && text.starts_with("The search service refused this server's API key."), "{text}");
     let read = ask(&server, modern("resources/read", json!({"uri": "context://acme%20orders"}))).await;
     assert_eq!(read.error().1, -32603);
@@ -134,9 +135,9 @@ async fn a_large_answer_is_cut_and_says_so() {
     let bed = McpTestkit::new().await;
     let rows: Vec<Value> = (0..2000).map(|n| json!({"n": n, "pad": "x".repeat(80)})).collect();
     bed.backend.answer("/nlp-search", Reply::Json(json!({"rows": rows})));
-    let mut surface = bed.surface();
-    surface.max_result_bytes = 16 << 10;
-    let answer = ask(&built(surface, hurried_json()), search("everything")).await;
+    let mut config = bed.server_config();
+    config.max_result_bytes = 16 << 10;
+    let answer = ask(&build_server(config, fast_json_timing()), search("everything")).await;
     let structured = &answer.result()["structuredContent"];
     assert_eq!(structured["truncated"], true);
     let kept = structured["data"]["rows"].as_array().expect("rows").len();
@@ -145,7 +146,7 @@ async fn a_large_answer_is_cut_and_says_so() {
         kept > 10 && notice.starts_with(&format!("The result has only the first {kept} of 2000 rows")),
         "{notice}"
     );
-    assert!(answer.told().0.starts_with("Note: The result has only the first"));
+    assert!(answer.text_and_error_flag().0.starts_with("Note: The result has only the first"));
     assert!(answer.body.to_string().len() < 20 << 10);
 }
 
@@ -157,9 +158,9 @@ async fn user_and_trace_are_passed_to_the_backend() {
     let in_meta = json!({"name": "search", "arguments": {"query": "q"}, "_meta": {"traceparent": of(1)}});
     let both = with(modern("tools/call", in_meta), "traceparent", &of(2));
     let ann = Caller { principal: Principal::Key { label: "ann".into() }, ..caller() };
-    let mut keyed = bed.surface();
+    let mut keyed = bed.server_config();
     keyed.auth_mode = AuthMode::Keys;
-    ask_as(&built(keyed, unhurried()), both, ann).await.result();
+    ask_as(&build_server(keyed, slow_timing()), both, ann).await.result();
     ask(&server, with(search("q"), "traceparent", &of(2))).await.result();
     let requests = bed.backend.requests();
     let trace_of = |index: usize| requests[index].header("traceparent").expect("a trace")[3..35].to_owned();
@@ -172,15 +173,16 @@ async fn user_and_trace_are_passed_to_the_backend() {
 async fn a_panic_is_an_internal_error_without_its_cause() {
     let bed = McpTestkit::new().await;
     // A period of zero makes tokio's interval panic during the call.
-    let server = built(bed.surface(), Timing { progress_interval: Duration::ZERO, ..hurried_json() });
+    let server =
+        build_server(bed.server_config(), Timing { progress_interval: Duration::ZERO, ..fast_json_timing() });
     let answer = ask(&server, search_with_progress()).await;
     assert_eq!(answer.body["error"]["code"], -32603);
     assert_eq!(answer.message(), format!("The server failed. (request {REQUEST_ID})"));
     assert!(bed.metrics.encode().contains("outcome=\"internal\""));
     // An overflowing deadline makes std panic before the call.
-    let mut surface = bed.surface();
-    surface.deadline = Duration::MAX;
-    let server = built(surface, hurried_json());
+    let mut config = bed.server_config();
+    config.deadline = Duration::MAX;
+    let server = build_server(config, fast_json_timing());
     let answer = ask(&server, search("orders")).await;
     assert_eq!(
         (answer.body["error"]["code"].as_i64(), answer.message()),

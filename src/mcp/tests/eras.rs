@@ -175,9 +175,9 @@ async fn discovery_tells_all_that_a_handshake_would() {
 #[tokio::test]
 async fn every_modern_result_says_who_answers_and_how_long_it_keeps() {
     let bed = McpTestkit::new().await;
-    let mut surface = bed.surface();
-    surface.auth_mode = AuthMode::Keys;
-    let server = built(surface, unhurried());
+    let mut config = bed.server_config();
+    config.auth_mode = AuthMode::Keys;
+    let server = build_server(config, slow_timing());
     let holder = Caller { principal: Principal::Key { label: "ci".into() }, ..caller() };
     let lists = ["tools/list", "resources/list", "resources/templates/list"].map(|list| (list, json!({})));
     let read = ("resources/read", json!({"uri": "context://acme%20orders"}));

@@ -31,16 +31,17 @@ async fn methods(stream: SseStream) -> Vec<String> {
 }
 
 fn with_another_tool(bed: &McpTestkit) -> McpServerConfig {
-    let mut surface = bed.surface();
+    let mut config = bed.server_config();
     let more = bed.tool("search_more", ToolKind::Search, "/nlp-search");
-    surface.tools = surface.tools.iter().cloned().chain([more]).collect();
-    surface
+    config.tools = config.tools.iter().cloned().chain([more]).collect();
+    config
 }
 
 #[tokio::test]
 async fn streams_are_notified_when_the_tools_change() {
     let bed = McpTestkit::new().await;
-    let (first, same, other) = (bed.server(), bed.server(), built(with_another_tool(&bed), unhurried()));
+    let (first, same, other) =
+        (bed.server(), bed.server(), build_server(with_another_tool(&bed), slow_timing()));
     let mut stream = listen(&first).await;
     first.hand_over_to(&same);
     first.close();
@@ -68,7 +69,7 @@ async fn a_reload_with_the_same_tools_sends_no_notification() {
 #[tokio::test]
 async fn streams_without_the_tools_filter_get_no_notification() {
     let bed = McpTestkit::new().await;
-    let (first, other) = (bed.server(), built(with_another_tool(&bed), unhurried()));
+    let (first, other) = (bed.server(), build_server(with_another_tool(&bed), slow_timing()));
     let wanted = json!({"notifications": {"promptsListChanged": true}});
     let mut stream = open(&first, modern("subscriptions/listen", wanted)).await;
     let acknowledged = stream.message().await.expect("an acknowledgement");
@@ -93,7 +94,7 @@ async fn closing_ends_streams_and_calls_with_an_answer() {
     server.close();
     assert_eq!(methods(stream).await, ["result"]);
     let answers = called.rest().await;
-    let (text, is_error) = told(&answers[0]["result"]);
+    let (text, is_error) = text_and_error_flag(&answers[0]["result"]);
     assert!(is_error && text.starts_with("This server was changed or is shutting down."), "{text}");
     bed.backend.until(|counts| counts.cancelled == 1).await;
     assert_eq!(server.in_flight_count(), 0);
@@ -129,9 +130,9 @@ async fn a_stream_counts_until_its_client_leaves() {
 async fn two_servers_share_nothing() {
     let (here, there) = (McpTestkit::new().await, McpTestkit::new().await);
     there.backend.answer("/nlp-context", Reply::Json(json!({"entities": ["theirs"]})));
-    let mut surface = with_another_tool(&there);
-    surface.dataset = "there".into();
-    let (ours, theirs) = (here.server(), built(surface, unhurried()));
+    let mut config = with_another_tool(&there);
+    config.dataset = "there".into();
+    let (ours, theirs) = (here.server(), build_server(config, slow_timing()));
     let (our_stream, their_stream) = (listen(&ours).await, listen(&theirs).await);
 
     ask(&theirs, call("search_more", json!({"query": "q"}))).await.result();

@@ -162,14 +162,14 @@ fn login<const N: usize>(tools: [(&str, AccessRules); N]) -> AuthMode {
 }
 
 /// Returns a configuration whose context is known from the start, so that its digest can leak.
-fn surface(bed: &McpTestkit, door: AuthMode, hidden: &[&str]) -> McpServerConfig {
+fn server_config(bed: &McpTestkit, auth_mode: AuthMode, hidden: &[&str]) -> McpServerConfig {
     let document = json!({ "entities": [ENTITY] });
     bed.backend.answer("/nlp-context", Reply::Json(document.clone()));
-    let mut surface = bed.surface();
-    surface.backend.restore_context(JsonDocument::from_value(&document));
-    surface.tools = surface.tools.iter().filter(|tool| !hidden.contains(&&*tool.name)).cloned().collect();
-    surface.auth_mode = door;
-    surface
+    let mut config = bed.server_config();
+    config.backend.restore_context(JsonDocument::from_value(&document));
+    config.tools = config.tools.iter().filter(|tool| !hidden.contains(&&*tool.name)).cloned().collect();
+    config.auth_mode = auth_mode;
+    config
 }
 
 fn cases() -> Vec<(&'static str, AuthMode, &'static [&'static str], Principal, ExpectedItems)> {
@@ -217,11 +217,11 @@ fn cases() -> Vec<(&'static str, AuthMode, &'static [&'static str], Principal, E
     ];
     let both = || login([("search", roles("Boss")), ("get_context", roles("Boss"))]);
     cases.push(("both narrowed", both(), &[], ada(), ExpectedItems { words: true, ..NOTHING }));
-    for (door, caller) in
+    for (auth_mode, caller) in
         [(AuthMode::Open, Principal::Anonymous), (AuthMode::Keys, key()), (login([]), ada())]
     {
-        cases.push(("context hidden", door.clone(), &["get_context"], caller.clone(), NO_CONTEXT));
-        cases.push(("search hidden", door, &["search"], caller, NO_SEARCH));
+        cases.push(("context hidden", auth_mode.clone(), &["get_context"], caller.clone(), NO_CONTEXT));
+        cases.push(("search hidden", auth_mode, &["search"], caller, NO_SEARCH));
     }
     cases.push(("hidden wins over a rule", context(roles("Analyst")), &["get_context"], ada(), NO_CONTEXT));
     cases
@@ -250,9 +250,9 @@ fn names(due: ExpectedItems) -> BTreeSet<&'static str> {
 
 #[tokio::test]
 async fn every_surface_follows_the_permissions() {
-    for (what, door, hidden, principal, due) in cases() {
+    for (what, auth_mode, hidden, principal, due) in cases() {
         let bed = McpTestkit::new().await;
-        let server = built(surface(&bed, door.clone(), hidden), unhurried());
+        let server = build_server(server_config(&bed, auth_mode.clone(), hidden), slow_timing());
         let asked = async |request| ask_as(&server, request, as_caller(&principal)).await;
 
         for request in [modern("tools/list", json!({})), old("tools/list", json!({}))] {
@@ -304,7 +304,7 @@ async fn every_surface_follows_the_permissions() {
         if !due.search && !due.context {
             assert_eq!(bed.backend.counts().requests, before, "{what}: the backend was asked");
         }
-        let hears = hears_of("get_context", &bed, &principal, hidden, &door).await;
+        let hears = hears_of("get_context", &bed, &principal, hidden, &auth_mode).await;
         assert_eq!(hears, due.context, "{what}: subscriptions/listen");
     }
 }
@@ -315,10 +315,10 @@ async fn hears_of(
     bed: &McpTestkit,
     principal: &Principal,
     hidden: &[&str],
-    door: &AuthMode,
+    auth_mode: &AuthMode,
 ) -> bool {
-    let before = built(surface(bed, door.clone(), hidden), unhurried());
-    let mut changed = surface(bed, door.clone(), hidden);
+    let before = build_server(server_config(bed, auth_mode.clone(), hidden), slow_timing());
+    let mut changed = server_config(bed, auth_mode.clone(), hidden);
     changed.tools = changed
         .tools
         .iter()
@@ -330,7 +330,7 @@ async fn hears_of(
             known
         })
         .collect();
-    let after = built(changed, unhurried());
+    let after = build_server(changed, slow_timing());
     let wanted = json!({"notifications": {"toolsListChanged": true}});
     let mut stream = open_as(&before, modern("subscriptions/listen", wanted), as_caller(principal)).await;
     stream.message().await.expect("an acknowledgement");
@@ -343,19 +343,19 @@ async fn hears_of(
 #[tokio::test]
 async fn streams_are_notified_of_permitted_tools_only() {
     let bed = McpTestkit::new().await;
-    let door = login([("get_context", roles("Modeller"))]);
-    assert!(hears_of("search", &bed, &ada(), &[], &door).await);
-    assert!(!hears_of("get_context", &bed, &ada(), &[], &door).await);
+    let auth_mode = login([("get_context", roles("Modeller"))]);
+    assert!(hears_of("search", &bed, &ada(), &[], &auth_mode).await);
+    assert!(!hears_of("get_context", &bed, &ada(), &[], &auth_mode).await);
 }
 
 #[tokio::test]
 async fn streams_are_notified_of_added_and_removed_tools_by_permission() {
     let bed = McpTestkit::new().await;
     for (rule, hears) in [("Analyst", true), ("Modeller", false)] {
-        let door = || login([("get_context", roles(rule))]);
+        let auth_mode = || login([("get_context", roles(rule))]);
         for (before, after) in [(&["get_context"] as &[&str], &[] as &[&str]), (&[], &["get_context"])] {
-            let [before, after] =
-                [before, after].map(|hidden| built(surface(&bed, door(), hidden), unhurried()));
+            let [before, after] = [before, after]
+                .map(|hidden| build_server(server_config(&bed, auth_mode(), hidden), slow_timing()));
             let wanted = json!({"notifications": {"toolsListChanged": true}});
             let listen = modern("subscriptions/listen", wanted);
             let mut stream = open_as(&before, listen, as_caller(&ada())).await;
@@ -370,13 +370,13 @@ async fn streams_are_notified_of_added_and_removed_tools_by_permission() {
 
 #[tokio::test]
 async fn results_that_depend_on_the_caller_are_not_shared_by_caches() {
-    for (door, principal, scope) in [
+    for (auth_mode, principal, scope) in [
         (AuthMode::Open, Principal::Anonymous, "public"),
         (AuthMode::Keys, key(), "private"),
         (login([]), ada(), "private"),
     ] {
         let bed = McpTestkit::new().await;
-        let server = built(surface(&bed, door, &[]), unhurried());
+        let server = build_server(server_config(&bed, auth_mode, &[]), slow_timing());
         for (method, params) in [
             ("tools/list", json!({})),
             ("resources/list", json!({})),
@@ -394,13 +394,16 @@ async fn results_that_depend_on_the_caller_are_not_shared_by_caches() {
 async fn a_forbidden_item_is_distinguished_from_an_unknown_one() {
     for hidden in [&[] as &[&str], &["get_context"]] {
         let bed = McpTestkit::new().await;
-        let server = built(surface(&bed, login([("get_context", roles("Modeller"))]), hidden), unhurried());
+        let server = build_server(
+            server_config(&bed, login([("get_context", roles("Modeller"))]), hidden),
+            slow_timing(),
+        );
         let asked = async |request| ask_as(&server, request, as_caller(&ada())).await;
         let read = asked(modern("resources/read", json!({"uri": URI}))).await;
         let called = asked(call("get_context", json!({"nonsense": 1}))).await;
         if hidden.is_empty() {
             assert!(read.message().contains("may not read this"), "{read:?}");
-            let (told, failed) = called.told();
+            let (told, failed) = called.text_and_error_flag();
             assert!(failed && told.contains("may not use this tool") && !told.contains("nonsense"), "{told}");
         } else {
             assert!(read.message().contains("no such resource"), "{read:?}");
@@ -414,18 +417,18 @@ async fn a_forbidden_item_is_distinguished_from_an_unknown_one() {
 #[tokio::test]
 async fn header_parameters_of_a_tool_are_visible_to_permitted_callers_only() {
     let bed = McpTestkit::new().await;
-    let mut surface = surface(&bed, login([("regional", roles("Boss"))]), &[]);
+    let mut config = server_config(&bed, login([("regional", roles("Boss"))]), &[]);
     let mut tool = bed.tool("regional", ToolKind::Search, "/nlp-search");
     let schema =
         json!({"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}});
     tool.input_schema = Arc::new(schema.as_object().expect("an object").clone());
-    surface.tools = surface.tools.iter().cloned().chain([tool]).collect();
-    let server = built(surface, unhurried());
+    config.tools = config.tools.iter().cloned().chain([tool]).collect();
+    let server = build_server(config, slow_timing());
     let asked = async |principal| {
         let request = call("regional", json!({"region": "north"}));
         ask_as(&server, request, as_caller(&principal)).await
     };
-    let (told, failed) = asked(ada()).await.told();
+    let (told, failed) = asked(ada()).await.text_and_error_flag();
     assert!(failed && told.contains("may not use this tool"), "{told}");
     let boss = person(|account| account.roles = vec!["Boss".into()]);
     let mismatch = asked(boss).await;
@@ -435,7 +438,7 @@ async fn header_parameters_of_a_tool_are_visible_to_permitted_callers_only() {
 #[tokio::test]
 async fn every_answered_method_is_in_the_table_of_surfaces() {
     let bed = McpTestkit::new().await;
-    let server = built(surface(&bed, AuthMode::Open, &[]), hurried());
+    let server = build_server(server_config(&bed, AuthMode::Open, &[]), fast_timing());
     // Valid for each method: malformed parameters are answered like an unknown method.
     let parameters = json!({
         "name": "search", "arguments": {"query": "q"}, "uri": URI, "notifications": {}, "level": "info",
@@ -453,7 +456,7 @@ async fn every_answered_method_is_in_the_table_of_surfaces() {
             // A header that contradicts the body is refused before the method is examined.
             answered |= !text.contains("-32601") && !text.contains("-32020");
         }
-        let known = SURFACES.iter().any(|(surface, _, _)| surface == method);
+        let known = SURFACES.iter().any(|(config, _, _)| config == method);
         assert_eq!(answered, known, "{method}: add it to SURFACES, and to the test of every surface");
     }
     server.close();

@@ -57,15 +57,16 @@ async fn protocol_formalities_are_rejected_with_a_body() {
 #[tokio::test]
 async fn a_foreign_host_is_refused_where_hosts_are_named() {
     let bed = McpTestkit::new().await;
-    let mut surface = bed.surface();
-    surface.allowed_hosts = Some(["mcp.example.com".to_owned()].into());
-    let server = built(surface, unhurried());
+    let mut config = bed.server_config();
+    config.allowed_hosts = Some(["mcp.example.com".to_owned()].into());
+    let server = build_server(config, slow_timing());
     let foreign = with(search("orders"), "host", "evil.example");
     assert_eq!(ask(&server, foreign).await.error(), (403, -32600));
     ask(&server, with(search("orders"), "host", "mcp.example.com")).await.result();
-    let mut surface = bed.surface();
-    surface.allowed_hosts = Some([].into());
-    let closed = ask(&built(surface, unhurried()), with(search("orders"), "host", "mcp.example.com")).await;
+    let mut config = bed.server_config();
+    config.allowed_hosts = Some([].into());
+    let closed =
+        ask(&build_server(config, slow_timing()), with(search("orders"), "host", "mcp.example.com")).await;
     assert_eq!(closed.error(), (403, -32600));
 }
 

@@ -37,7 +37,7 @@ async fn a_failure_that_comes_late_is_an_event_as_well() {
     bed.backend.until(|counts| counts.in_flight == 1).await;
     bed.backend.release();
     let messages = stream.rest().await;
-    let (text, is_error) = told(&messages[0]["result"]);
+    let (text, is_error) = text_and_error_flag(&messages[0]["result"]);
     assert!(is_error && text.starts_with("The search service failed (HTTP 502)."), "{text}");
 }
 

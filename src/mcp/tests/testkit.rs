@@ -49,7 +49,7 @@ impl McpTestkit {
     }
 
     /// Returns the configuration of the tenant `acme` with both tools.
-    pub(super) fn surface(&self) -> McpServerConfig {
+    pub(super) fn server_config(&self) -> McpServerConfig {
         McpServerConfig {
             tenant: TenantName::parse("acme").expect("a name"),
             dataset: "acme orders".into(),
@@ -125,28 +125,28 @@ impl McpTestkit {
 
     /// Returns a server whose timers never fire within a test.
     pub(super) fn server(&self) -> McpServer {
-        built(self.surface(), unhurried())
+        build_server(self.server_config(), slow_timing())
     }
 
     /// Returns a server that answers with a stream whenever a response has to wait.
     pub(super) fn impatient(&self) -> McpServer {
-        built(self.surface(), hurried())
+        build_server(self.server_config(), fast_timing())
     }
 }
 
 /// Timing without streams, however busy the machine is.
-pub(super) fn unhurried() -> Timing {
+pub(super) fn slow_timing() -> Timing {
     Timing { stream_after: PATIENCE * 2, keep_alive_interval: PATIENCE, progress_interval: PATIENCE }
 }
 
 /// Timing with everything at once, so that a test need not wait for it.
-pub(super) fn hurried() -> Timing {
+pub(super) fn fast_timing() -> Timing {
     let moment = Duration::from_millis(5);
     Timing { stream_after: moment, keep_alive_interval: moment, progress_interval: moment }
 }
 
-pub(super) fn built(surface: McpServerConfig, pace: Timing) -> McpServer {
-    McpServer::with_timing(surface, pace).expect("schemas without faults")
+pub(super) fn build_server(config: McpServerConfig, pace: Timing) -> McpServer {
+    McpServer::with_timing(config, pace).expect("schemas without faults")
 }
 
 /// Builds a request of a client of 2026-07-28.
@@ -247,8 +247,8 @@ impl RpcAnswer {
     }
 
     /// Returns the text of a tool result, and whether it is an error.
-    pub(super) fn told(&self) -> (String, bool) {
-        told(self.result())
+    pub(super) fn text_and_error_flag(&self) -> (String, bool) {
+        text_and_error_flag(self.result())
     }
 
     pub(super) fn signed_by(&self) -> &Value {
@@ -256,7 +256,7 @@ impl RpcAnswer {
     }
 }
 
-pub(super) fn told(result: &Value) -> (String, bool) {
+pub(super) fn text_and_error_flag(result: &Value) -> (String, bool) {
     let blocks = result["content"].as_array().expect("content");
     let texts: Vec<&str> = blocks.iter().filter_map(|block| block["text"].as_str()).collect();
     (texts.join("\n"), result["isError"] == true)

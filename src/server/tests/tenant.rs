@@ -19,7 +19,7 @@ fn keyed(key: &str) -> TenantSpec {
     spec(vec![ApiKeySpec { label: "ci".to_owned(), digest: Digest::of(key.as_bytes()), expires: None }])
 }
 
-fn at(prefix: &str, spec: TenantSpec) -> TenantSpec {
+fn with_prefix(prefix: &str, spec: TenantSpec) -> TenantSpec {
     let name = TenantName::parse(&prefix[1..]).expect("a name");
     let mount = Mount { host: None, prefix: Prefix::parse(prefix).expect("a prefix") };
     TenantSpec { name, mounts: vec![mount], ..spec }
@@ -73,7 +73,7 @@ fn request(method: Method, path: &str, headers: &str) -> String {
 
 #[tokio::test]
 async fn the_page_is_at_the_prefix_and_for_browsers_at_the_endpoint() {
-    let gateway = serving(Limits::default(), vec![at("/a", keyed("k"))]);
+    let gateway = serving(Limits::default(), vec![with_prefix("/a", keyed("k"))]);
     let browser = "Accept: text/html,*/*;q=0.8\r\n";
     for (path, headers) in [("/a", ""), ("/a/", ""), ("/a/?x=1", ""), ("/a/mcp", browser)] {
         let (status, answer) = ask(&gateway, request(Method::GET, path, headers)).await;
@@ -90,7 +90,7 @@ async fn the_page_is_at_the_prefix_and_for_browsers_at_the_endpoint() {
 
 #[tokio::test]
 async fn messages_to_the_base_are_answered_like_those_to_the_endpoint() {
-    let gateway = serving(Limits::default(), vec![at("/a", keyed("for-a"))]);
+    let gateway = serving(Limits::default(), vec![with_prefix("/a", keyed("for-a"))]);
     for path in ["/a", "/a/", "/a/mcp"] {
         let (status, refused) = ask(&gateway, request(Method::POST, path, "Content-Length: 0\r\n")).await;
         assert_eq!(status, 401, "{path}");
@@ -114,7 +114,10 @@ async fn messages_to_the_base_are_answered_like_those_to_the_endpoint() {
 
 #[tokio::test]
 async fn a_caller_is_refused_before_the_body_is_read() {
-    let gateway = serving(Limits::default(), vec![at("/a", keyed("for-a")), at("/b", keyed("for-b"))]);
+    let gateway = serving(
+        Limits::default(),
+        vec![with_prefix("/a", keyed("for-a")), with_prefix("/b", keyed("for-b"))],
+    );
     for (path, headers, expected) in [
         ("/a/mcp", "", 401),
         ("/a/mcp", "Authorization: Bearer for-b\r\n", 401),
@@ -135,7 +138,7 @@ async fn a_caller_is_refused_before_the_body_is_read() {
 async fn a_refused_request_leaves_its_connection_usable_or_says_that_it_ends() {
     let mut few = keyed("for-a");
     few.limits.requests_per_minute = Some(1);
-    let gateway = serving(Limits::default(), vec![at("/a", few)]);
+    let gateway = serving(Limits::default(), vec![with_prefix("/a", few)]);
     for (headers, expected) in [("", 401), ("Authorization: Bearer for-a\r\n", 429)] {
         let mut client = RawClient::connect(&gateway).await;
         let headers = format!("{headers}Content-Length: 4\r\n");
@@ -174,7 +177,7 @@ async fn a_message_for_nobody_is_refused_in_the_protocols_own_form() {
 
 #[tokio::test]
 async fn a_body_is_read_under_a_cap_and_a_deadline() {
-    let gateway = serving(impatient(), vec![at("/a", keyed("k"))]);
+    let gateway = serving(impatient(), vec![with_prefix("/a", keyed("k"))]);
     for (headers, body, expected) in [
         ("Content-Length: 300000", "", 413),
         ("Content-Length: 10", "{", 408),
@@ -191,7 +194,7 @@ async fn a_body_is_read_under_a_cap_and_a_deadline() {
 
 #[tokio::test]
 async fn requests_per_minute_are_limited_for_each_caller() {
-    let mut spec = at("/a", keyed("k"));
+    let mut spec = with_prefix("/a", keyed("k"));
     spec.limits.requests_per_minute = Some(2);
     let gateway = serving(Limits::default(), vec![spec]);
     let call = || request(Method::POST, "/a/mcp", "Authorization: Bearer k\r\nContent-Length: 300000\r\n");
@@ -204,7 +207,7 @@ async fn requests_per_minute_are_limited_for_each_caller() {
 
 #[tokio::test]
 async fn pages_of_the_own_origin_may_read_answers_and_no_others() {
-    let gateway = serving(Limits::default(), vec![at("/a", keyed("k"))]);
+    let gateway = serving(Limits::default(), vec![with_prefix("/a", keyed("k"))]);
     let own = "Origin: https://mcp.example.com\r\n";
     let (status, answer) = ask(&gateway, request(Method::OPTIONS, "/a/mcp", own)).await;
     assert_eq!(status, 204);
@@ -222,9 +225,9 @@ async fn pages_of_the_own_origin_may_read_answers_and_no_others() {
 
 #[tokio::test]
 async fn a_disabled_tenant_looks_like_none() {
-    let mut disabled = at("/b", keyed("k"));
+    let mut disabled = with_prefix("/b", keyed("k"));
     disabled.enabled = false;
-    let gateway = serving(Limits::default(), vec![at("/a", keyed("k")), disabled]);
+    let gateway = serving(Limits::default(), vec![with_prefix("/a", keyed("k")), disabled]);
     let body = |answer: (u16, String)| (answer.0, answer.1.split("\r\n\r\n").nth(1).map(str::to_owned));
     let unknown = body(ask(&gateway, request(Method::GET, "/c/mcp", "")).await);
     assert_eq!(unknown.0, 404);
@@ -234,7 +237,7 @@ async fn a_disabled_tenant_looks_like_none() {
 
 #[tokio::test]
 async fn a_tenant_without_login_has_no_discovery() {
-    let gateway = serving(Limits::default(), vec![at("/a", keyed("k"))]);
+    let gateway = serving(Limits::default(), vec![with_prefix("/a", keyed("k"))]);
     for path in
         ["/.well-known/oauth-protected-resource/a/mcp", "/a/.well-known/openid-configuration", "/a/authorize"]
     {
@@ -253,7 +256,7 @@ async fn an_ipv6_64_is_one_client_in_login_rates() {
         ..Limits::default()
     };
     let gateway = start(few);
-    let tenant = live(at("/a", keyed("k")));
+    let tenant = live(with_prefix("/a", keyed("k")));
     let may = |step: OAuthEndpoint, address: &str| {
         let addr = SocketAddr::new(address.parse().expect("an address"), 50_000);
         let peer = ConnInfo { addr, local_ip: addr.ip(), sni: None, has_placeholder_certificate: false };
