@@ -164,11 +164,11 @@ impl Gateway {
             admin,
             certificates,
             load_context,
-            tenant_deps: tenant_deps,
+            tenant_deps,
             registry: publisher.registry().clone(),
             publisher,
             store,
-            stored_entries: stored_entries,
+            stored_entries,
         })
     }
 
@@ -398,7 +398,7 @@ fn build_tenant_deps(
     let pool = pool.map_err(Error::Backend)?.with_response_budget(answers).with_context_budget(contexts);
     Ok(TenantDeps {
         pool,
-        context_refresher: context_refresher,
+        context_refresher,
         audit: start_audit(settings, &clock, &metrics)?,
         metrics,
         clock,

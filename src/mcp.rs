@@ -42,7 +42,7 @@ use crate::base::body::Body;
 use crate::base::clock::Clock;
 use crate::base::diagnostic::Report;
 use crate::oauth::bearer::Principal;
-use crate::spec::{Degradation, TenantName, ToolSpec};
+use crate::spec::{Degradation, SlowAnswers, TenantName, ToolSpec};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
@@ -72,6 +72,10 @@ pub struct McpServerConfig {
     pub backend: Arc<BackendClient>,
     /// How long a call may take, from the arrival of its request.
     pub deadline: Duration,
+    /// How clients get an answer that is not ready soon.
+    pub slow_answers: SlowAnswers,
+    /// The URL of the icon in `serverInfo`.
+    pub icon_url: Arc<str>,
     /// `ttlMs` of lists and resources.
     pub list_ttl: Duration,
     /// The approximate maximum size of a result.
@@ -107,6 +111,8 @@ impl McpServerConfig {
             tenant: self.tenant,
             title: self.title,
             deadline: self.deadline,
+            slow_answers: self.slow_answers,
+            icon_url: self.icon_url,
             list_ttl: self.list_ttl,
             allowed_hosts: self.allowed_hosts,
             allowed_origins: self.allowed_origins,
@@ -175,7 +181,7 @@ impl McpServer {
             return *refusal;
         }
         let accept = match message::check_request(&mut request) {
-            Ok(accept) => accept,
+            Ok(accept) => accept.restrict(self.state.config.slow_answers),
             Err(refusal) => return *refusal,
         };
         request.extensions_mut().insert(caller);

@@ -22,7 +22,7 @@ mod pkce;
 mod replay;
 pub mod response;
 mod revocations;
-mod scope;
+pub mod scope;
 mod sealed;
 #[cfg(test)]
 mod testkit;

@@ -22,6 +22,7 @@ mod connection;
 mod connection_limits;
 mod cors;
 mod dispatch;
+mod html;
 mod http_redirect;
 mod listener;
 mod mcp_endpoint;

@@ -11,6 +11,7 @@ use super::response::{self, Refusal, problem};
 use crate::base::body::Body;
 use crate::oauth::authorization_server::AuthServer;
 use crate::oauth::client::preregistered::{ClientAdminError, CreatedClient, NewClient};
+use crate::oauth::scope::MCP_SCOPE;
 use crate::tenants::tenant::Tenant;
 
 /// The largest registration.
@@ -50,7 +51,14 @@ where
     };
     let shown = |created: CreatedClient| {
         let secret = created.secret.as_ref().map(|secret| secret.expose());
-        json!({ "client_id": created.id, "client_secret": secret })
+        let url = auth_server.issuer().public_url();
+        json!({
+            "client_id": created.id,
+            "client_secret": secret,
+            "authorization_url": url.join_path("/authorize"),
+            "token_url": url.join_path("/token"),
+            "scope": MCP_SCOPE,
+        })
     };
     response::from_result(auth_server.clients().create(client, admin.clock.now()).await.map(shown))
 }

@@ -137,6 +137,8 @@ pub(super) const TENANT: &[Field] = &[
     ours("limits", FieldShape::Map(LIMITS)).shown_as_section(),
     ours("cache", FieldShape::Map(CACHE)).shown_as_section(),
     ours("deadline", span(1_000, 3_600)).shown(),
+    ours("answers", FieldShape::Text).shown(),
+    ours("icon", FieldShape::Text).shown_as_url(),
     ours("public", FieldShape::Bool).shown(),
     ours("open", FieldShape::Bool),
     guard("api_keys", FieldShape::List(&FieldShape::Map(API_KEY))),

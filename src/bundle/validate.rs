@@ -15,6 +15,7 @@ mod login;
 mod machine_clients;
 mod mounts;
 mod parameters;
+mod presentation;
 mod registration;
 mod text_limits;
 mod tools;
@@ -79,6 +80,7 @@ fn validate_spec(
     let title = read_title(layers, dataset);
     let tools = tools::validate(validation, &title, &backend);
     let limits = validate_limits(validation);
+    let presentation = presentation::validate(validation);
     text_limits::check_texts(validation);
     text_limits::check_tool_list(validation, &tools, limits.max_result_bytes);
     Some(TenantSpec {
@@ -97,6 +99,9 @@ fn validate_spec(
         limits,
         cache: read_cache(layers),
         deadline: read_duration(layers, &["deadline"]).unwrap_or(DEADLINE),
+        slow_answers: presentation.slow_answers,
+        sample_questions: presentation.sample_questions,
+        icon_url: presentation.icon_url,
     })
 }
 

@@ -118,10 +118,10 @@ impl AcmeManager {
         }
         let (reports, inbox) = mpsc::channel(MAX_CONCURRENT_ORDERS);
         let acme = Self {
-            deps: deps,
+            deps,
             certs_folder: Arc::new(certs_folder),
             account_locks: Arc::default(),
-            unwritable_reason: unwritable_reason,
+            unwritable_reason,
             wanted_names: Vec::new(),
             certificates: BTreeMap::new(),
             placeholder: PlaceholderCertificate::default(),

@@ -1,4 +1,5 @@
-//! `tenantd apikey new`: creates an API key, printed once, and the digest for the tenant's file.
+//! `tenantd apikey new`: creates an API key, or a program's secret, printed once, and the digest for
+//! the tenant's file.
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -11,7 +12,13 @@ use crate::base::random;
 
 /// Creates and prints a key.
 pub(super) fn run(args: &ApikeyArgs) -> anyhow::Result<Exit> {
-    let ApikeyAction::New { label, expires } = &args.action;
+    let ApikeyAction::New { label, expires, machine } = &args.action;
+    if let Some(id) = machine {
+        check_label(label)?;
+        check_machine_id(id)?;
+        output::print(&machine_text(&new_secret(), id, label)?)?;
+        return Ok(Exit::Fine);
+    }
     let expires = expires.as_deref().map(parse_time).transpose()?;
     check_future(expires, SystemClock.now())?;
     check_label(label)?;
@@ -24,9 +31,37 @@ fn new_key() -> String {
     format!("tk_{}", random::hex::<32>())
 }
 
+/// Returns 256 random bits with a prefix by which secret scanners recognize a leaked secret.
+fn new_secret() -> String {
+    format!("ts_{}", random::hex::<32>())
+}
+
+fn check_machine_id(id: &str) -> anyhow::Result<()> {
+    let is_fine = (1..=64).contains(&id.len())
+        && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    anyhow::ensure!(
+        is_fine,
+        "`--machine` is {id:?}: write 1 to 64 letters, digits, `-` or `_`, for example `teams-agent`"
+    );
+    Ok(())
+}
+
+fn machine_text(secret: &str, id: &str, label: &str) -> anyhow::Result<String> {
+    let digest = Digest::of(secret.as_bytes());
+    let label = serde_json::to_string(label)?;
+    Ok(format!(
+        "The secret, which is shown only this once; give it to the program:\n\n  {secret}\n\n\
+         The lines for the tenant's .yaml, beside its login; they contain no secret:\n\n\
+         machine_clients:\n  - id: \"{id}\"\n    label: {label}\n    sha256: {digest}\n\n\
+         The program gets a token with them at the tenant's token endpoint, {{connector URL without /mcp}}/token:\n\n  \
+         curl -sS https://mcp.example.com/acme/token -u {id}:SECRET -d grant_type=client_credentials -d scope=mcp:use\n\n\
+         and sends it as `Authorization: Bearer <token>`.\n"
+    ))
+}
+
 fn parse_time(text: &str) -> anyhow::Result<Timestamp> {
-    let at_midnight = |_| format!("{text}T00:00:00Z").parse();
-    let parsed: Result<Timestamp, jiff::Error> = text.parse().or_else(at_midnight);
+    let midnight = |_| format!("{text}T00:00:00Z").parse();
+    let parsed: Result<Timestamp, jiff::Error> = text.parse().or_else(midnight);
     parsed.with_context(|| {
         format!("`--expires` is {text:?}: write a date (2027-01-31) or a time (2027-01-31T12:00:00Z)")
     })
@@ -82,6 +117,16 @@ mod tests {
     fn keys_are_long_and_never_the_same() {
         assert_eq!(new_key().len(), "tk_".len() + 64);
         assert_ne!(new_key(), new_key());
+    }
+
+    #[test]
+    fn a_program_gets_lines_for_a_tenant_with_a_login() {
+        let text = machine_text("ts_00ff", "teams-agent", "Teams \"agent\"").expect("a text");
+        insta::assert_snapshot!(text);
+        assert!(check_machine_id("teams-agent").is_ok());
+        for bad in ["", "a b", "a:b", "é", &"x".repeat(65)] {
+            assert!(check_machine_id(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

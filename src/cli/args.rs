@@ -405,8 +405,12 @@ pub enum ApikeyAction {
         #[arg(long, value_name = "TEXT", default_value = "caller")]
         label: String,
         /// When the key expires: a date (2027-01-31) or a time (2027-01-31T12:00:00Z).
-        #[arg(long, value_name = "WHEN")]
+        #[arg(long, value_name = "WHEN", conflicts_with = "machine")]
         expires: Option<String>,
+        /// Create the secret of a program instead, for a tenant with a login: its id. The lines are
+        /// then `machine_clients:`.
+        #[arg(long, value_name = "ID")]
+        machine: Option<String>,
     },
 }
 
@@ -562,7 +566,8 @@ Exit codes: 0 success, 1 there are findings, 2 the command could not run.";
 const APIKEY_EXAMPLES: &str = "\
 Examples:
   tenantd apikey new
-  tenantd apikey new --label nightly-report --expires 2027-01-31";
+  tenantd apikey new --label nightly-report --expires 2027-01-31
+  tenantd apikey new --machine teams-agent     a program, for a tenant with a login";
 
 const HEALTH_EXAMPLES: &str = "\
 Examples:

@@ -43,7 +43,16 @@ fn added(added: &Value) -> String {
         Some(secret) => format!("Client secret, which is shown only this once:\n\n  {secret}\n"),
         None => "It has no secret: the application uses PKCE only.\n".to_owned(),
     };
-    format!("Client id:\n\n  {id}\n\n{secret}")
+    let text = |name: &str| printable(added[name].as_str().unwrap_or_default()).to_string();
+    format!(
+        "Client id:\n\n  {id}\n\n{secret}\n\
+         What forms that ask for more (\"Manual\" in Copilot Studio) want:\n\n\
+         \x20 Authorization URL:  {}\n  Token URL:          {token}\n  Refresh URL:        {token}\n  \
+         Scope:              {}\n",
+        text("authorization_url"),
+        text("scope"),
+        token = text("token_url"),
+    )
 }
 
 fn table(listed: &Value) -> String {

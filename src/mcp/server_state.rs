@@ -6,7 +6,7 @@ mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmcp::model::{CacheScope, Implementation, MetaObject, Tool, ToolAnnotations};
+use rmcp::model::{CacheScope, Icon, Implementation, MetaObject, Tool, ToolAnnotations};
 use serde_json::{Map, Value};
 
 use super::lineage::{Lineage, SourceChanges, Subscription};
@@ -18,7 +18,7 @@ use crate::backend::ContextRefresher;
 use crate::base::clock::Clock;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::oauth::bearer::Principal;
-use crate::spec::{Degradation, TenantName};
+use crate::spec::{Degradation, SlowAnswers, TenantName};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
@@ -33,6 +33,10 @@ pub(super) struct ServerConfig {
     pub(super) title: Arc<str>,
     /// How long a call may take, from the arrival of its request.
     pub(super) deadline: Duration,
+    /// How clients get an answer that is not ready soon.
+    pub(super) slow_answers: SlowAnswers,
+    /// The URL of the icon in `serverInfo`.
+    pub(super) icon_url: Arc<str>,
     /// `ttlMs` of lists and resources.
     pub(super) list_ttl: Duration,
     /// Accepted values of the Host header; `None` accepts any.
@@ -178,7 +182,10 @@ impl ServerState {
 
     /// Returns the server's name and version.
     pub(super) fn server_info(&self) -> Implementation {
-        Implementation::new(self.tenant(), env!("CARGO_PKG_VERSION")).with_title(&*self.config.title)
+        let icon = Icon::new(&*self.config.icon_url);
+        Implementation::new(self.tenant(), env!("CARGO_PKG_VERSION"))
+            .with_title(&*self.config.title)
+            .with_icons(vec![icon])
     }
 
     /// Returns the `_meta` of a result, which names the server (2026-07-28, "Per-response

@@ -32,6 +32,11 @@ pub struct Issuer {
 }
 
 impl Issuer {
+    /// Returns the tenant's base URL, below which its endpoints are.
+    pub fn public_url(&self) -> &PublicUrl {
+        &self.url
+    }
+
     /// Creates the issuer of a tenant. Its keys are loaded when first needed.
     pub(super) fn new(
         tenant: TenantName,

@@ -2,7 +2,7 @@
 //! it.
 
 /// The scope for calling tools; there is no finer one.
-pub(super) const MCP_SCOPE: &str = "mcp:use";
+pub const MCP_SCOPE: &str = "mcp:use";
 /// Clients request it to get refresh tokens. All of them get one, so it has no effect.
 pub(super) const OFFLINE_ACCESS_SCOPE: &str = "offline_access";
 

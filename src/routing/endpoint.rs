@@ -10,6 +10,8 @@ pub enum Endpoint {
     Mcp,
     /// `{prefix}/` (and `{prefix}`)
     Page,
+    /// `{prefix}/favicon.ico`
+    Icon,
     /// A document from which clients learn about the tenant's login.
     Discovery(DiscoveryDocument),
     /// An endpoint of its authorization server.
@@ -42,8 +44,18 @@ pub enum OAuthEndpoint {
 
 /// The first segments below a prefix that belong to its tenant: no other tenant's prefix may begin
 /// with them.
-const RESERVED_SEGMENTS: [&str; 9] =
-    ["mcp", "authorize", "token", "register", "revoke", "introspect", "consent", "auth", ".well-known"];
+const RESERVED_SEGMENTS: [&str; 10] = [
+    "mcp",
+    "authorize",
+    "token",
+    "register",
+    "revoke",
+    "introspect",
+    "consent",
+    "auth",
+    ".well-known",
+    "favicon.ico",
+];
 
 /// Returns whether `segment`, directly below a prefix, belongs to its tenant, regardless of case.
 pub(super) fn is_reserved_segment(segment: &str) -> bool {
@@ -59,6 +71,7 @@ impl Endpoint {
         };
         match plain {
             "/mcp" => Some(Self::Mcp),
+            "/favicon.ico" => Some(Self::Icon),
             "/mcp/.well-known/oauth-protected-resource" => {
                 Some(Self::Discovery(DiscoveryDocument::Resource(ResourceSpelling::Connector)))
             }

@@ -84,6 +84,12 @@ where
 {
     let (tenant, endpoint) = match locate(server, context.conn, &request) {
         Ok(located) => located,
+        // Browsers ask every host for it.
+        Err(Unroutable { rejection: RequestRejection::NotFound, .. })
+            if request.uri().path() == "/favicon.ico" =>
+        {
+            return page::handle_icon(request.method());
+        }
         Err(Unroutable { rejection, endpoint }) => {
             route.error_format = ErrorFormat::for_request(&request, endpoint);
             return rejection.into_response(route.error_format, request.version());
@@ -100,7 +106,8 @@ where
             route.endpoint = Some(Endpoint::Mcp);
             Box::pin(mcp_endpoint::handle(server, context, tenant, endpoint, request)).await
         }
-        Endpoint::Page => page::handle(server, context, tenant, request.method()),
+        Endpoint::Page => page::handle(server, context, tenant, request.method(), route.error_format),
+        Endpoint::Icon => page::handle_icon(request.method()),
         Endpoint::Discovery(document) => oauth_endpoint::handle_discovery(tenant, document, request).await,
         // Boxed, since every request's future would reserve space for it.
         Endpoint::OAuth(step) => {
@@ -216,7 +223,7 @@ impl RouteLog {
     fn label(&self, status: StatusCode) -> &'static str {
         match self.endpoint {
             Some(Endpoint::Mcp) => "mcp",
-            Some(Endpoint::Page) => "page",
+            Some(Endpoint::Page | Endpoint::Icon) => "page",
             Some(Endpoint::Discovery(_)) => "discovery",
             Some(Endpoint::OAuth(_)) => "oauth",
             None if status == StatusCode::NOT_FOUND => "none",

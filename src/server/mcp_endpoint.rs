@@ -42,7 +42,7 @@ where
         Method::OPTIONS => cors::preflight(request.headers(), origin.as_ref()),
         // Browsers ask for HTML, MCP clients for JSON and event streams.
         Method::GET if accepts(request.headers(), "text/html") => {
-            page::handle(server, context, tenant, &Method::GET)
+            page::handle(server, context, tenant, &Method::GET, form.format)
         }
         _ => match call(server, context, tenant, request).await {
             Ok(response) => response,

@@ -1,19 +1,26 @@
 //! The page for people at `{prefix}/`: the connector URL, and how to add it to each client.
 //!
-//! Plain HTML without scripts or third-party assets. Anyone with the URL can read it, so it shows
+//! Plain HTML without third-party assets; its one script adds the copy buttons. Anyone with the URL can read it, so it shows
 //! only what a caller without a credential may see ([`Permissions`]): for a tenant that requires
 //! one, its title and how to get access. It names no backend and no key, and gives no counts.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use askama::Template;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::json;
 
 use super::Server;
+use super::html;
 use super::request::RequestContext;
 use super::response::{self, ErrorFormat};
 use crate::base::body::{self, Body};
+use crate::base::digest::Digest;
 use crate::identity::{self, Brand};
 use crate::mcp::{Permissions, ProtectedItem};
 use crate::oauth::bearer::Principal;
@@ -21,9 +28,20 @@ use crate::settings::OpenTenants;
 use crate::spec::{ResourceSpelling, TenantSpec};
 use crate::tenants::tenant::Tenant;
 
-const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-);
+/// The script of the page. The Content Security Policy allows it by its digest, and no other.
+const SCRIPT: &str = include_str!("../../templates/page.js");
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let script = BASE64_STANDARD.encode(Digest::of(SCRIPT.as_bytes()).as_bytes());
+    let policy = format!(
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{script}'; img-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    HeaderValue::try_from(policy).expect("a digest in base64 is ASCII")
+});
+
+/// The gateway's icon.
+const ICON: &[u8] = include_bytes!("icon.png");
+const ICON_CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=86400");
 
 /// Answers with the page, except to callers that an open tenant does not answer at all.
 pub(super) fn handle(
@@ -31,9 +49,10 @@ pub(super) fn handle(
     context: &RequestContext<'_>,
     tenant: &Tenant,
     method: &Method,
+    format: ErrorFormat,
 ) -> Response<Body> {
     if let Err(denial) = tenant.bearer.check_page_access(context.conn.effective_ip()) {
-        return response::denial(tenant, denial, ErrorFormat::ProblemJson, ResourceSpelling::Connector);
+        return response::denial(tenant, denial, format, ResourceSpelling::Connector);
     }
     let render = || render(&tenant.spec, tenant.mcp.permissions(), server.open_tenants);
     respond(|| tenant.page.get_or_init(render).clone(), method)
@@ -55,6 +74,13 @@ struct ConnectorPage<'a> {
     login: Option<PageLogin>,
     /// The tenant answers only private networks.
     local: bool,
+    icon: String,
+    /// Questions from the export.
+    questions: &'a [String],
+    /// Adds the server to Cursor, unless it requires a key, for which the link has no field.
+    cursor_link: Option<String>,
+    vscode_link: String,
+    script: &'static str,
     /// The URL is http and not on this machine, which `mcp-remote` accepts only with
     /// `--allow-http`.
     insecure: bool,
@@ -76,13 +102,19 @@ impl<'a> ConnectorPage<'a> {
             brand: identity::find_brand(&login.provider),
             redirect_uri: spec.public_url.callback_url(),
         });
+        let url = spec.public_url.connector_url();
         let local = spec.access.is_open() && !spec.access.public && open != OpenTenants::Public;
         Self {
             name: spec.name.as_str(),
             title: &spec.title,
             description: spec.description.as_deref().filter(|_| may_read_description),
             dataset: may_read_description.then_some(&*spec.dataset),
-            url: spec.public_url.connector_url(),
+            icon: spec.public_url.icon_url(),
+            questions: if may_read_description { &spec.sample_questions } else { &[] },
+            cursor_link: (!keyed).then(|| cursor_link(spec.name.as_str(), &url)),
+            vscode_link: vscode_link(spec.name.as_str(), &url, keyed),
+            script: SCRIPT,
+            url,
             access: match (&login, keyed, local) {
                 (Some(login), ..) => format!("with your {} account", login.brand.name).into(),
                 (_, true, _) => "with an API key".into(),
@@ -103,6 +135,24 @@ impl<'a> ConnectorPage<'a> {
     }
 }
 
+/// Returns the link by which Cursor adds a server.
+fn cursor_link(name: &str, url: &str) -> String {
+    let config = BASE64_STANDARD.encode(json!({ "url": url }).to_string());
+    let config = utf8_percent_encode(&config, NON_ALPHANUMERIC);
+    format!("cursor://anysphere.cursor-deeplink/mcp/install?name={name}&config={config}")
+}
+
+/// Returns the link by which VS Code adds a server; it asks for the key where one is required.
+fn vscode_link(name: &str, url: &str, keyed: bool) -> String {
+    let mut server = json!({ "name": name, "type": "http", "url": url });
+    if keyed {
+        let key = format!("{name}-key");
+        server["headers"] = json!({ "Authorization": format!("Bearer ${{input:{key}}}") });
+        server["inputs"] = json!([{ "type": "promptString", "id": key, "description": format!("Key for {name}"), "password": true }]);
+    }
+    format!("vscode:mcp/install?{}", utf8_percent_encode(&server.to_string(), NON_ALPHANUMERIC))
+}
+
 fn is_insecure(origin: &str) -> bool {
     let host = origin.strip_prefix("http://");
     let is_near =
@@ -115,19 +165,22 @@ fn render(spec: &TenantSpec, permissions: &Permissions, open: OpenTenants) -> By
     ConnectorPage::new(spec, permissions, open).render().expect("the page is written to a String").into()
 }
 
+/// Answers a request for the icon.
+pub(super) fn handle_icon(method: &Method) -> Response<Body> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return response::method_not_allowed("GET, HEAD");
+    }
+    let mut response = body::response(StatusCode::OK, HeaderValue::from_static("image/png"), ICON);
+    response.headers_mut().insert(header::CACHE_CONTROL, ICON_CACHE_CONTROL);
+    response
+}
+
 /// Answers a request for the page with its HTML.
 fn respond(html: impl FnOnce() -> Bytes, method: &Method) -> Response<Body> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return response::method_not_allowed("GET, HEAD");
     }
-    let html = html();
-    let mut response =
-        body::response(StatusCode::OK, HeaderValue::from_static("text/html; charset=utf-8"), html);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
-    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    // The MCP endpoint shows this page to browsers, so caches must distinguish by Accept.
-    headers.insert(header::VARY, HeaderValue::from_static("accept"));
+    let response = html::to_response(StatusCode::OK, &POLICY, html());
     match *method {
         Method::HEAD => response::strip_body(response),
         _ => response,
@@ -142,7 +195,6 @@ pub(super) mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::base::digest::Digest;
     use crate::mcp::{AuthMode, ToolRight};
     use crate::spec::*;
 
@@ -179,6 +231,9 @@ pub(super) mod tests {
             limits: LimitsSpec::default(),
             cache: CacheSpec::default(),
             deadline: Duration::from_secs(300),
+            slow_answers: Default::default(),
+            sample_questions: Arc::default(),
+            icon_url: None,
         }
     }
 
@@ -203,10 +258,56 @@ pub(super) mod tests {
         assert!(
             html.contains("claude mcp add --transport http acme https://mcp.example.com/acme/mcp --header")
         );
-        assert!(html.contains("Acme &#60;script&#62;") && !html.contains("<script"));
+        assert!(html.contains("Acme &#60;script&#62;"));
+        let scripts: Vec<_> = html.split("<script>").skip(1).collect();
+        assert!(scripts.len() == 1 && scripts[0].starts_with(SCRIPT), "only the page's own script");
         for inward in ["backend.internal", "ci-label", &Digest::of(b"key").short()] {
             assert!(!html.contains(inward), "{inward}");
         }
+    }
+
+    /// Returns the decoded payload of the link that begins with `start`.
+    fn link(html: &str, start: &str) -> Option<String> {
+        let rest = &html[html.find(start)? + start.len()..];
+        let payload = rest.split('"').next().expect("an end");
+        Some(percent_encoding::percent_decode_str(payload).decode_utf8().expect("UTF-8").into_owned())
+    }
+
+    #[tokio::test]
+    async fn one_click_adds_the_server() {
+        let url = "https://mcp.example.com/acme/mcp";
+        let open = html(&spec(vec![]), OpenTenants::Public).await;
+        let config = link(&open, "cursor://anysphere.cursor-deeplink/mcp/install?name=acme&#38;config=")
+            .expect("a link to Cursor");
+        let config = BASE64_STANDARD.decode(config).expect("base64");
+        assert_eq!(
+            serde_json::from_slice::<serde_json::Value>(&config).expect("JSON"),
+            json!({ "url": url })
+        );
+        let server = link(&open, "vscode:mcp/install?").expect("a link to VS Code");
+        let server: serde_json::Value = serde_json::from_str(&server).expect("JSON");
+        assert_eq!(server, json!({ "name": "acme", "type": "http", "url": url }));
+
+        let keyed = html(&spec(vec![key()]), OpenTenants::Public).await;
+        assert_eq!(link(&keyed, "cursor://"), None, "the link has no field for a key");
+        let server = link(&keyed, "vscode:mcp/install?").expect("a link to VS Code");
+        let server: serde_json::Value = serde_json::from_str(&server).expect("JSON");
+        assert_eq!(server["headers"]["Authorization"], "Bearer ${input:acme-key}");
+        assert_eq!(
+            (&server["inputs"][0]["id"], &server["inputs"][0]["password"]),
+            (&json!("acme-key"), &json!(true))
+        );
+    }
+
+    #[tokio::test]
+    async fn it_suggests_questions_to_those_who_may_read_about_the_data() {
+        let suggesting =
+            |keys| TenantSpec { sample_questions: Arc::new(["How <many>?".to_owned()]), ..spec(keys) };
+        assert!(
+            html(&suggesting(vec![]), OpenTenants::Public).await.contains("<li>How &#60;many&#62;?</li>")
+        );
+        let keyed = html(&suggesting(vec![key()]), OpenTenants::Public).await;
+        assert!(!keyed.contains("How ") && !keyed.contains("Questions to begin with"));
     }
 
     #[tokio::test]

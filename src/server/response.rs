@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use http_body::Body as HttpBody;
 use serde_json::json;
 
-use super::budgets;
+use super::{budgets, html};
 use crate::base::body::{self, Body};
 use crate::base::budget::Exhausted;
 use crate::base::headers::{accepts, describe_allowed, retry_after};
@@ -50,18 +50,28 @@ pub(super) enum ErrorFormat {
     ProblemJson,
     /// A JSON-RPC error: the only part of a refused MCP message that clients show to people.
     JsonRpc,
+    /// A page, for browsers.
+    Html,
 }
 
 impl ErrorFormat {
     /// Returns the format of errors for a request, and for its endpoint if that is known. An MCP
     /// message is a POST to a tenant's base or connector URL; without a tenant, one to a path that
-    /// looks like a connector URL, or by a client that accepts event streams.
+    /// looks like a connector URL, or by a client that accepts event streams. Browsers ask for HTML
+    /// by name, and get a page where people go: not from endpoints that programs call.
     pub(super) fn for_request<B>(request: &Request<B>, endpoint: Option<Endpoint>) -> Self {
         let is_mcp_message = request.method() == Method::POST
             && (matches!(endpoint, Some(Endpoint::Page | Endpoint::Mcp))
                 || is_connector_path(request.uri().path())
                 || accepts(request.headers(), "text/event-stream"));
-        if is_mcp_message { Self::JsonRpc } else { Self::ProblemJson }
+        let is_page = matches!(*request.method(), Method::GET | Method::HEAD)
+            && matches!(endpoint, None | Some(Endpoint::Page | Endpoint::Mcp))
+            && accepts(request.headers(), "text/html");
+        match (is_mcp_message, is_page) {
+            (true, _) => Self::JsonRpc,
+            (_, true) => Self::Html,
+            _ => Self::ProblemJson,
+        }
     }
 }
 
@@ -74,6 +84,7 @@ pub(super) fn rejection(format: ErrorFormat, refused: Problem<'_>) -> Response<B
     match format {
         ErrorFormat::ProblemJson => problem(refused),
         ErrorFormat::JsonRpc => rpc_error(refused.status, -32600, &refused.detail()),
+        ErrorFormat::Html => html::problem(refused.status, refused.summary, refused.help),
     }
 }
 

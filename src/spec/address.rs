@@ -200,6 +200,11 @@ impl PublicUrl {
         format!("{}{path}", self.text)
     }
 
+    /// Returns the URL of the gateway's own icon below the prefix.
+    pub fn icon_url(&self) -> String {
+        self.join_path("/favicon.ico")
+    }
+
     /// Returns the identifier of the tenant as a protected resource, in this spelling.
     pub fn resource_url(&self, spelling: ResourceSpelling) -> String {
         self.join_path(spelling.suffix())

@@ -42,6 +42,22 @@ pub struct TenantSpec {
     pub cache: CacheSpec,
     /// The longest time that a call may take.
     pub deadline: Duration,
+    /// How clients get answers that take long.
+    pub slow_answers: SlowAnswers,
+    /// Questions that the export suggests, for the connector page.
+    pub sample_questions: Arc<[String]>,
+    /// The tenant's own icon, an https URL, instead of the gateway's.
+    pub icon_url: Option<Arc<str>>,
+}
+
+/// How clients get an answer that is not ready soon (`answers` in the tenant's file).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SlowAnswers {
+    /// As an event stream with keep-alives, if the client accepts one (`answers: auto`).
+    #[default]
+    Stream,
+    /// As JSON, however long it takes (`answers: json`).
+    Json,
 }
 
 impl TenantSpec {

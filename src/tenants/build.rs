@@ -94,6 +94,8 @@ impl TenantDeps {
             tools: Arc::clone(&spec.tools),
             backend,
             deadline: spec.deadline,
+            slow_answers: spec.slow_answers,
+            icon_url: spec.icon_url.clone().unwrap_or_else(|| spec.public_url.icon_url().into()),
             list_ttl: spec.cache.list_ttl,
             max_result_bytes: spec.limits.max_result_bytes,
             auth_mode: AuthMode::from(&spec.access),

@@ -129,6 +129,55 @@ async fn the_page_says_how_to_add_the_connector() {
 }
 
 #[tokio::test]
+async fn a_browser_at_a_wrong_address_gets_a_page_and_a_program_a_document() {
+    let backend = FakeBackend::start().await;
+    let gateway = Setup::new().file("acme.zip", Tenant::new("acme", &backend).zip()).start().await;
+    let client = gateway.client();
+    for path in ["/", "/nobody", "/nobody/mcp", "/acme/nothing"] {
+        let page = client.request(reqwest::Method::GET, path).header("accept", "text/html,*/*;q=0.8");
+        let page = page.send().await.expect("an answer");
+        assert_eq!(page.status().as_u16(), 404, "{path}");
+        assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8", "{path}");
+        assert!(page.text().await.expect("a page").contains("There is nothing here"), "{path}");
+        let document = client.request(reqwest::Method::GET, path).header("accept", "*/*");
+        let document = document.send().await.expect("an answer");
+        assert_eq!(document.headers()["content-type"], "application/problem+json", "{path}");
+    }
+    // Programs read the metadata, also those inside browsers.
+    let metadata = client.request(reqwest::Method::GET, "/.well-known/oauth-protected-resource");
+    let metadata = metadata.header("accept", "text/html").send().await.expect("an answer");
+    assert_eq!(metadata.status().as_u16(), 404);
+}
+
+#[tokio::test]
+async fn a_tenant_has_an_icon_and_says_so() {
+    let backend = FakeBackend::start().await;
+    let own = Tenant::new("own", &backend).with("icon: https://cdn.example.com/logo.png").yaml();
+    let setup = Setup::new().file("acme.zip", Tenant::new("acme", &backend).zip());
+    let gateway = setup.file("own.yaml", own).start().await;
+    let client = gateway.client();
+    for path in ["/favicon.ico", "/acme/favicon.ico"] {
+        let icon = client.request(reqwest::Method::GET, path).send().await.expect("an answer");
+        assert_eq!(
+            (icon.status().as_u16(), &icon.headers()["content-type"]),
+            (200, &"image/png".parse().unwrap())
+        );
+        assert!(icon.bytes().await.expect("an image").starts_with(b"\x89PNG"), "{path}");
+    }
+    let gateways = format!("{}/acme/favicon.ico", gateway.base());
+    for (path, expected) in
+        [("/acme/mcp", gateways.as_str()), ("/own/mcp", "https://cdn.example.com/logo.png")]
+    {
+        let params = json!({
+            "protocolVersion": "2025-11-25", "capabilities": {},
+            "clientInfo": { "name": "t", "version": "1" },
+        });
+        let answer = client.rpc(Era::Legacy, path, "initialize", params).await;
+        assert_eq!(answer.result()["serverInfo"]["icons"], json!([{ "src": expected }]));
+    }
+}
+
+#[tokio::test]
 async fn concurrent_callers_get_each_their_own_answer() {
     let backend = FakeBackend::start().await;
     let other = FakeBackend::start().await;

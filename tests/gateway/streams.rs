@@ -21,6 +21,19 @@ async fn a_slow_answer_becomes_a_stream_with_one_event() {
 }
 
 #[tokio::test]
+async fn a_tenant_that_answers_in_json_never_streams_a_slow_answer() {
+    let backend = FakeBackend::start().await;
+    backend.answer("/nlp-search", Reply::After(Duration::from_secs(8), Box::new(Reply::Rows)));
+    let yaml = Tenant::new("a", &backend).with("answers: json").yaml();
+    let gateway = Setup::new().file("a.yaml", yaml).start().await;
+    for era in [Era::Legacy, Era::Modern] {
+        let answer = gateway.client().search(era, "/a", "q").await;
+        assert!(answer.header("content-type").starts_with("application/json"), "{answer:?}");
+        assert_eq!(answer.data()["row_count"], 2);
+    }
+}
+
+#[tokio::test]
 async fn who_asks_for_progress_gets_it() {
     let backend = FakeBackend::start().await;
     backend.answer("/nlp-search", Reply::After(Duration::from_millis(500), Box::new(Reply::Rows)));

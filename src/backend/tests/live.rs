@@ -45,6 +45,9 @@ fn tenant(bench: &BackendTestkit) -> TenantSpec {
         limits: LimitsSpec::default(),
         cache: CacheSpec::default(),
         deadline: Duration::from_secs(300),
+        slow_answers: Default::default(),
+        sample_questions: Arc::default(),
+        icon_url: None,
     }
 }
 

@@ -508,3 +508,22 @@ fn a_flat_tenants_secrets_may_lie_beside_it_under_its_name() {
     std::os::unix::fs::symlink(elsewhere.path().join("key"), drop.path().join("acme.key")).expect("linked");
     assert_eq!(header(&drop.spec(), "x-api-key"), "key-of-a-file-0002");
 }
+
+#[test]
+fn a_tenant_says_how_it_presents_itself() {
+    let spec = TenantFixture::alone("answers: json\nicon: https://cdn.example.com/a.png\n").spec();
+    assert_eq!(spec.slow_answers, crate::spec::SlowAnswers::Json);
+    assert_eq!(spec.icon_url.as_deref(), Some("https://cdn.example.com/a.png"));
+    let long = "x".repeat(201);
+    let questions = format!("sample_questions: [' How many? ', {{a: b}}, '', '{long}', 1, 2, 3, 4, 5]\n");
+    let spec = TenantFixture::with(&questions).spec();
+    assert_eq!(*spec.sample_questions, ["How many?", "1", "2", "3", "4"].map(str::to_owned));
+    assert_eq!((spec.slow_answers, spec.icon_url), Default::default());
+    for (line, code) in [
+        ("answers: sse\n", "bad-answers"),
+        ("icon: http://cdn.example.com/a.png\n", "bad-icon"),
+        ("icon: https://user@cdn.example.com/a.png\n", "bad-icon"),
+    ] {
+        assert!(TenantFixture::alone(line).codes().contains(&code), "{line}");
+    }
+}

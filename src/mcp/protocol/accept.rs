@@ -3,6 +3,8 @@
 use http::Response;
 use http::header::CONTENT_TYPE;
 
+use crate::spec::SlowAnswers;
+
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
 
 /// What the client can read.
@@ -11,6 +13,13 @@ pub(crate) struct ClientAccept {
     /// The client accepts event streams by name; `*/*` is also sent by clients that do not support
     /// them.
     pub(crate) accepts_event_stream: bool,
+}
+
+impl ClientAccept {
+    /// Returns what the tenant's `answers` leaves of it: with `json`, no answer becomes a stream.
+    pub(crate) fn restrict(self, slow: SlowAnswers) -> Self {
+        Self { accepts_event_stream: self.accepts_event_stream && slow == SlowAnswers::Stream }
+    }
 }
 
 /// Returns whether the response is an event stream.

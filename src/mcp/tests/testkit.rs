@@ -62,6 +62,8 @@ impl McpTestkit {
             ]),
             backend: self.client(),
             deadline: Duration::from_secs(30),
+            slow_answers: Default::default(),
+            icon_url: "https://mcp.example.com/acme/favicon.ico".into(),
             list_ttl: Duration::from_secs(60),
             max_result_bytes: 256 << 10,
             auth_mode: AuthMode::Open,

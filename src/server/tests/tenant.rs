@@ -41,6 +41,8 @@ fn live(spec: TenantSpec) -> Tenant {
         tools: Arc::default(),
         backend: Arc::new(backend),
         deadline: spec.deadline,
+        slow_answers: Default::default(),
+        icon_url: "https://mcp.example.com/acme/favicon.ico".into(),
         list_ttl: spec.cache.list_ttl,
         max_result_bytes: spec.limits.max_result_bytes,
         auth_mode: AuthMode::from(&spec.access),
