@@ -84,6 +84,10 @@ await follow({
     }
     return { clicked: true };
   },
+  async wait({ condition }) {
+    await until(condition);
+    return { met: true };
+  },
   async arrive({ at }) {
     await until(`location.href.startsWith(${JSON.stringify(at)}) && document.readyState === 'complete'`);
     return { url: await evaluate('location.href') };

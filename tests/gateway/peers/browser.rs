@@ -60,6 +60,12 @@ impl Browser {
         assert_eq!(clicked["clicked"], true, "{selector}: {clicked}");
     }
 
+    /// Waits until a condition on the page is true.
+    async fn until(&mut self, condition: &str) {
+        let met = self.script.ask(json!({ "do": "wait", "condition": condition })).await;
+        assert_eq!(met["met"], true, "{condition}: {met}");
+    }
+
     async fn arrive(&mut self, at: &str) -> String {
         let arrived = self.script.ask(json!({ "do": "arrive", "at": at })).await;
         arrived["url"].as_str().unwrap_or_else(|| panic!("not at {at}: {arrived}")).to_owned()
@@ -140,5 +146,10 @@ async fn who_is_refused_reads_why() {
         browser.go(&format!("{}/acme/", stage.gateway.base())).await;
         let text = browser.look(&format!("page-{}", window.name)).await;
         assert!(text.contains("with your Microsoft account"), "{text}");
+        assert_eq!(text.contains("Copy"), window.scripts, "the buttons need a script: {text}");
+        if window.scripts {
+            browser.click(".snippet button").await;
+            browser.until(r"document.querySelector('.snippet button').textContent === 'Copied'").await;
+        }
     }
 }
