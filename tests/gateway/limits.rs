@@ -13,6 +13,7 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use super::harness::client::read;
 use super::harness::secret::secret;
@@ -277,14 +278,16 @@ fn leave_files(pid: u32, more: usize) {
 struct MetricsConnection {
     sender: SendRequest<Empty<Bytes>>,
     host: String,
+    _connection: JoinSet<Result<(), hyper::Error>>,
 }
 
 impl MetricsConnection {
     async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("connected");
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
-        tokio::spawn(connection);
-        let mut connection = Self { sender, host: address.to_string() };
+        let mut running = JoinSet::new();
+        running.spawn(connection);
+        let mut connection = Self { sender, host: address.to_string(), _connection: running };
         connection.accept_errors().await;
         connection
     }

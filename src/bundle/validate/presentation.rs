@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::case::Validation;
+use super::validation::Validation;
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::tree::ConfigValue;
 use crate::spec::SlowAnswers;
