@@ -185,7 +185,7 @@ impl Error {
             }
             Self::NotUtf8 => {
                 "The operator should have the service answer in UTF-8, as JSON has to be (RFC 8259), or say in \
-                 Content-Type which charset it is."
+                 Content-Type which charset it is, by a name that browsers know."
             }
             Self::TooDeep => {
                 "Ask the question differently; if the problem continues, the operator should check the \

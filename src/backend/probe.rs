@@ -95,7 +95,7 @@ impl<'a> ProbeOutcome<'a> {
     /// Returns a sentence and advice, with more detail on an unreachable backend than callers are
     /// given.
     async fn explain(&self, error: &Error) -> (String, String) {
-        let plain = || (error.to_string(), error.advice().to_owned());
+        let plain = || (error.to_string(), operator_advice(error).to_owned());
         let (Error::Unreachable, None, Some(url)) = (error, self.proxy(), &self.url) else { return plain() };
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return plain() };
         match DnsResolver::global().lookup(strip_brackets(host)).await {
@@ -125,6 +125,27 @@ impl<'a> ProbeOutcome<'a> {
 
     fn proxy(&self) -> Option<String> {
         self.pool.proxy_for(self.url.as_ref()?)
+    }
+}
+
+/// Returns what an operator can do. [`Error::advice`] also speaks to people who ask questions, and
+/// here nobody asked one.
+fn operator_advice(error: &Error) -> &'static str {
+    match error {
+        Error::TimedOut => {
+            "check the service's load and log; if it needs longer, give `check --live` a longer --timeout, \
+             and the tenant a longer `deadline:`"
+        }
+        Error::Refused { status: 404 | 405, .. } => {
+            "check the path of the tenant's search_url and context_url: the service has nothing there"
+        }
+        Error::Refused { status: 400 | 422, .. } => {
+            "check the tenant's connection_id (export the dataset again), and that its URLs are of the same \
+             family as its database (nlp, cassandra, dynamodb)"
+        }
+        Error::Refused { .. } => "check the tenant's URLs and its connection_id, and the service's log",
+        Error::Failed { .. } | Error::BrokenOff => "check the service's log at this moment",
+        other => other.advice(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! opened, names never used as paths.
 
 mod directory;
+mod other_format;
 
 use std::borrow::Cow;
 use std::io::{Cursor, Read};
@@ -14,6 +15,7 @@ use zip::read::ZipFile;
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
+use self::other_format::OtherFormat;
 use super::tree::MAX_BYTES;
 
 /// The largest archive, in bytes.
@@ -56,6 +58,8 @@ pub(super) enum ArchiveError {
     Empty,
     #[error("this is not a zip file, or it is incomplete")]
     NotZip,
+    #[error("this is {0}, not a zip file")]
+    OtherFormat(OtherFormat),
     #[error("the archive has {0} entries; at most 10,000 are allowed")]
     TooManyEntries(u64),
     #[error("the archive's directory does not match its contents ({0})")]
@@ -82,6 +86,7 @@ impl ArchiveError {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::Empty | Self::NotZip => "zip-incomplete",
+            Self::OtherFormat(_) => "zip-other-format",
             Self::TooManyEntries(_) => "zip-too-many-entries",
             Self::Inconsistent(_) | Self::Damaged(_) => "zip-damaged",
             Self::Duplicate => "zip-duplicate",
@@ -97,6 +102,11 @@ impl ArchiveError {
     pub(super) fn help(&self) -> &'static str {
         match self {
             Self::Empty | Self::NotZip => "the copy may have been interrupted; copy mcp_export.zip again",
+            Self::OtherFormat(OtherFormat::Html) => {
+                "the download brought a page, perhaps the portal's login: log in there and download \
+                 mcp_export.zip again"
+            }
+            Self::OtherFormat(_) => "use mcp_export.zip exactly as the portal exported it",
             Self::Encrypted => "export it from the portal without a password",
             Self::TooLarge => {
                 "the configuration of a vendor export has a few KiB; export it again from the \
@@ -120,7 +130,11 @@ impl Archive {
         // The crate allocates the whole directory at once, so the number of entries is checked
         // first.
         match directory::declared_entries(&bytes) {
-            None => return Err(ArchiveError::NotZip),
+            None => {
+                return Err(
+                    OtherFormat::detect(&bytes).map_or(ArchiveError::NotZip, ArchiveError::OtherFormat)
+                );
+            }
             Some(count) if count > MAX_ENTRIES => return Err(ArchiveError::TooManyEntries(count)),
             Some(_) => {}
         }

@@ -40,6 +40,7 @@ fn archives_made_to_hurt_are_refused_with_their_reason() {
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("empty", Vec::new(), "zip-incomplete"),
         ("text", b"this is not a zip\n".to_vec(), "zip-incomplete"),
+        ("page", b"<!doctype html><title>Log in</title>".to_vec(), "zip-other-format"),
         ("cut off", good[..good.len() / 2].to_vec(), "zip-incomplete"),
         ("lying", lying, "zip-too-many-entries"),
         ("inflating", big, "config-too-large"),

@@ -287,12 +287,14 @@ impl From<TokenError> for Error {
             TokenError::Grant(GrantError::Unavailable) => {
                 return Self::unavailable("the login cannot be checked now; the token remains valid");
             }
-            TokenError::Grant(GrantError::Invalid) => {
-                ("invalid_grant", "it is unknown, used, expired or belongs to another client; log in again")
-            }
-            TokenError::Grant(GrantError::Reused) => {
-                ("invalid_grant", "it was used before, so the login has ended; log in again")
-            }
+            TokenError::Grant(GrantError::Invalid) => (
+                "invalid_grant",
+                "the code or refresh token is unknown, used, expired or another client's; log in again",
+            ),
+            TokenError::Grant(GrantError::Reused) => (
+                "invalid_grant",
+                "the code or refresh token was used before, so the login has ended; log in again",
+            ),
             TokenError::Grant(GrantError::Ended) => {
                 ("invalid_grant", "the account may no longer log in here; log in again")
             }
