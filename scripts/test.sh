@@ -46,6 +46,11 @@ install_peers() {
   ./scripts/install-peers.sh "$TENANTD_TEST_CACHE"
 }
 
+deploy_files() {
+  ./scripts/install-deploy-tools.sh "$TENANTD_TEST_CACHE"
+  ./scripts/check-deploy.sh "$TENANTD_TEST_CACHE"
+}
+
 # nextest runs every test in a process of its own, which keeps gateways and their ports apart. The
 # output of all tests is kept and searched for the mark of secrets, see
 # tests/gateway/harness/secret.rs.
@@ -84,6 +89,7 @@ fi
 step "format" cargo fmt --check
 step "system packages" system_packages
 step "peers: Node 22, MCP clients, frameworks for agents, the conformance suite" install_peers
+step "deploy/: Compose, Kubernetes, Helm, the Dockerfile" deploy_files
 step "lints" env RUSTFLAGS="${RUSTFLAGS:-}" cargo clippy "${features[@]}" --all-targets --quiet -- -D warnings
 step "tests" tests
 step "documents" documents

@@ -22,6 +22,7 @@ pub mod linger;
 pub mod log_limiter;
 pub mod net;
 pub mod panic;
+pub mod permission;
 pub mod process_lock;
 pub mod random;
 pub mod secret;

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use super::confinement::secret_file_owner;
 use super::{EntryFiles, archive, lookalike};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
-use crate::base::disk;
 use crate::base::similarity;
+use crate::base::{disk, permission};
 
 const EXTENSIONS: &[&str] = &["zip", "yaml", "yml", "env"];
 const MAX_LISTED: usize = 1_000;
@@ -325,8 +325,8 @@ impl EntryGroup {
             Ok(names) => names,
             Err(error) => {
                 let (code, help) = match disk::is_resource_exhaustion(&error) {
-                    true => (super::OUT_OF_RESOURCES, super::OUT_OF_RESOURCES_HELP),
-                    false => ("unreadable", "check that the gateway's user can read it"),
+                    true => (super::OUT_OF_RESOURCES, super::OUT_OF_RESOURCES_HELP.to_owned()),
+                    false => ("unreadable", permission::read_help(folder, &error)),
                 };
                 let what = format!("the folder cannot be read: {}", disk::why(&error));
                 report.push(Diagnostic::error(code, what).help(help).at(Location::file(folder)));

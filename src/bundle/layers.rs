@@ -17,7 +17,7 @@ use super::tree::{ConfigNode, MAX_BYTES, SyntaxError};
 use super::yaml;
 use super::{BoxedDiagnostic, EntryFiles, dotenv, fields};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
-use crate::base::disk;
+use crate::base::{disk, permission};
 
 const OUTSIDE_HELP: &str = "a link in a tenant's folder must not lead out of it, so that no tenant can use \
                             another's files; put the file itself there, or allow its folder in the settings \
@@ -315,7 +315,7 @@ impl LayerReader<'_, '_> {
             disk::Error::NotUtf8 => "save it as UTF-8",
             disk::Error::OutsideRoots => OUTSIDE_HELP,
             disk::Error::Io(_) if error.is_transient() => super::OUT_OF_RESOURCES_HELP,
-            disk::Error::Io(_) => "check that the gateway's user can read it",
+            disk::Error::Io(error) => &permission::read_help(file, error),
         };
         self.report.push(
             Diagnostic::error(code, format!("this file cannot be used: {error}"))

@@ -15,8 +15,8 @@ use super::secret_file::SecretFile;
 use super::source_text::DocumentOrigin;
 use super::tree::{ConfigNode, ValueStyle};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
-use crate::base::disk;
 use crate::base::secret::Secret;
+use crate::base::{disk, permission};
 
 const MAX_SECRET: u64 = 64 << 10;
 
@@ -171,7 +171,7 @@ impl<'s, 'a> SecretResolver<'s, 'a> {
 
     fn read_secret(&self, path: &Path) -> Result<String, BoxedDiagnostic> {
         let read = self.state.confinement.read_referenced(path, MAX_SECRET);
-        let bytes = read.map_err(|error| unreadable_secret_error(&error, &self.state.confinement))?;
+        let bytes = read.map_err(|error| unreadable_secret_error(path, &error, &self.state.confinement))?;
         let text =
             String::from_utf8(bytes).map_err(|_| unusable_secret_error(&disk::Error::NotUtf8.to_string()))?;
         match text.trim() {
@@ -181,7 +181,7 @@ impl<'s, 'a> SecretResolver<'s, 'a> {
     }
 }
 
-fn unreadable_secret_error(error: &disk::Error, confinement: &Confinement) -> BoxedDiagnostic {
+fn unreadable_secret_error(path: &Path, error: &disk::Error, confinement: &Confinement) -> BoxedDiagnostic {
     match error {
         disk::Error::OutsideRoots => {
             let help = format!(
@@ -202,6 +202,11 @@ fn unreadable_secret_error(error: &disk::Error, confinement: &Confinement) -> Bo
             "secret-file",
             "the secret's file cannot be found",
             "mount the file, or correct the path",
+        ),
+        disk::Error::Io(cause) => boxed_error(
+            "secret-file",
+            format!("the secret's file cannot be used: {error}"),
+            &permission::read_help(path, cause),
         ),
         _ => unusable_secret_error(&error.to_string()),
     }

@@ -18,18 +18,37 @@ const ASIDE_TIME_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 /// The largest file that is read, in bytes; far more than a chain and its key need.
 pub(super) const MAX_FILE_BYTES: u64 = 1024 * 1024;
 const OTHERS_ANY_ACCESS: u32 = 0o077;
+/// Writable for users that are neither owner nor in the group.
+const OTHERS_WRITE_ACCESS: u32 = 0o002;
 /// Readable for group or others.
 const OTHERS_READ_ACCESS: u32 = 0o044;
 
 /// Creates the folder if it is missing, and closes it to other users if it was open.
+///
+/// A volume of Kubernetes belongs to root and is given to the pod by its group, so it cannot be
+/// closed. It is used as it is, since the files in it are private.
 pub(super) fn ensure_private_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
     let mode = fs::metadata(folder)?.permissions().mode();
-    if mode & OTHERS_ANY_ACCESS != 0 {
-        fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))?;
-        tracing::info!(folder = %folder.display(), "protected the certs folder from other users");
+    if mode & OTHERS_ANY_ACCESS == 0 {
+        return Ok(());
     }
-    Ok(())
+    match fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)) {
+        Ok(()) => {
+            tracing::info!(folder = %folder.display(), "protected the certs folder from other users");
+            Ok(())
+        }
+        Err(error) if is_open_to_group_only(mode) && error.kind() == io::ErrorKind::PermissionDenied => {
+            tracing::debug!(folder = %folder.display(), "the certs folder belongs to another user");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether users outside of the folder's group cannot replace files in it.
+fn is_open_to_group_only(mode: u32) -> bool {
+    mode & OTHERS_WRITE_ACCESS == 0
 }
 
 /// Closes a key file to other users, and logs a warning, if it was open.

@@ -17,6 +17,7 @@ use super::args::Format;
 use super::{entries, output, render};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::disk::why;
+use crate::base::permission;
 use crate::bundle::{self, EntryFiles, LoadContext};
 use crate::identity;
 use crate::spec::{DataFingerprint, TenantName, TenantSpec};
@@ -92,7 +93,11 @@ pub fn check(
     let mut verdict = match validate_paths(paths, context) {
         Ok(verdict) => verdict,
         Err((path, error)) => {
-            output::print_error(format!("{} cannot be read: {}", path.display(), why(&error)));
+            let help = match error.kind() {
+                io::ErrorKind::PermissionDenied => format!(" ({})", permission::read_help(&path, &error)),
+                _ => String::new(),
+            };
+            output::print_error(format!("{} cannot be read: {}{help}", path.display(), why(&error)));
             return CheckOutcome::CouldNotRun;
         }
     };

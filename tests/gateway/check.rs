@@ -344,3 +344,39 @@ fn assert_trouble((said, code): (String, Option<i32>), wanted: &[&str]) {
         assert!(said.contains(wanted), "no {wanted:?}: {said}");
     }
 }
+
+#[test]
+fn a_file_of_another_user_is_refused_with_the_command_that_helps() {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("a.zip");
+    fs::write(&file, "a zip").expect("written");
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("changed");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("changed");
+    let mut command = std::process::Command::new(BINARY);
+    command.args(["check", &file.display().to_string()]);
+    // Root reads any file, so another user runs the program then, as in the image.
+    let wanted = match fs::metadata(&file).expect("there").uid() {
+        0 => {
+            command.uid(65532).gid(65532);
+            "the gateway runs as user 65532, and it belongs to user 0 with mode 0600: run `chown 65532` on it"
+        }
+        _ => {
+            fs::set_permissions(&file, Permissions::from_mode(0o000)).expect("changed");
+            "it has mode 0000: run `chmod u+r` on it"
+        }
+    };
+    let output = match command.output() {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            eprintln!("skipped: another user cannot run {BINARY}");
+            return;
+        }
+        other => other.expect("it runs"),
+    };
+    let said = printed(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("error[unreadable]") && said.contains(wanted), "{said}");
+}
