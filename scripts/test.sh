@@ -49,6 +49,7 @@ install_peers() {
 deploy_files() {
   ./scripts/install-deploy-tools.sh "$TENANTD_TEST_CACHE"
   ./scripts/check-deploy.sh "$TENANTD_TEST_CACHE"
+  ./tests/deploy/broken.sh "$TENANTD_TEST_CACHE"
 }
 
 # nextest runs every test in a process of its own, which keeps gateways and their ports apart. The

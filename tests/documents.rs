@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, Parser};
 use tenantd::cli::args::Arguments;
-use tenantd::settings::{Limits, SettingKey};
+use tenantd::settings::{Environment, Flags, Limits, OpenTenants, SettingKey, Settings};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -87,6 +87,21 @@ fn the_limits_are_documented_with_their_defaults() {
         lines.map(|(key, text)| (key.to_owned(), value(text).expect("a number").into())).collect();
     let limits = serde_json::to_value(Limits::default()).expect("plain data");
     assert_eq!(serde_json::Value::Object(documented), limits);
+}
+
+#[test]
+fn the_settings_files_that_are_shipped_are_valid() {
+    let shipped = files(&root().join("deploy"), "/tenantd.yaml");
+    assert!(shipped.len() >= 3, "{shipped:?}");
+    for path in shipped {
+        let loaded = Settings::load(&Flags::new(), &Environment::default(), Some(&path));
+        let loaded = loaded.unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
+        let warnings: Vec<_> =
+            loaded.warnings.iter().filter(|finding| finding.code != "plain-http").collect();
+        assert!(warnings.is_empty(), "{}: {warnings:?}", path.display());
+        // The tenants of a cluster that have neither a login nor keys can be served.
+        assert_eq!(loaded.settings.open_tenants, OpenTenants::default(), "{}", path.display());
+    }
 }
 
 /// Returns the pages of this project that people read.

@@ -417,6 +417,9 @@ pub enum ApikeyAction {
 /// The arguments of `tenantd healthcheck`.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
+    /// Fail unless at least one tenant is served; the readiness of a gateway with one tenant.
+    #[arg(long)]
+    pub serving: bool,
     /// The admin listener to connect to.
     #[command(flatten)]
     pub admin: AdminArgs,
@@ -572,9 +575,10 @@ Examples:
 const HEALTH_EXAMPLES: &str = "\
 Examples:
   tenantd healthcheck
+  tenantd healthcheck --serving                is the only tenant served
   HEALTHCHECK CMD [\"tenantd\", \"healthcheck\"]
 
-Exit codes: 0 alive, 1 no answer or an error, 2 the settings cannot be read.";
+Exit codes: 0 alive (or serving), 1 no answer, an error or no tenant, 2 the settings cannot be read.";
 
 const DEMO_EXAMPLES: &str = "\
 Examples:

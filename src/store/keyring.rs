@@ -10,10 +10,12 @@ mod master_key;
 mod seal;
 
 use std::fmt;
-use std::fs::Metadata;
+use std::fs::{self, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::process::{getegid, geteuid};
 
 use self::master_key::MasterKey;
 pub use self::seal::SealContext;
@@ -87,7 +89,8 @@ impl Keyring {
     fn read(path: &Path, is_brought: bool) -> Result<Self, Error> {
         let failed = |cause| Error::Read { path: path.to_owned(), cause };
         let (file, about) = disk::open(path).map_err(|error| failed(error.into_io()))?;
-        if is_open_to_others(&about, is_brought) {
+        let is_reclaimed = !is_brought && is_opened_by_kubelet(&about) && reclaim(path);
+        if !is_reclaimed && is_open_to_others(&about, is_brought) {
             return Err(Error::OpenToOthers { path: path.to_owned(), mode: about.mode() & 0o7777 });
         }
         let bytes = disk::read_contents(&file, &about, MAX_KEY_FILE_BYTES)
@@ -160,6 +163,26 @@ fn is_open_to_others(about: &Metadata, is_brought: bool) -> bool {
     others != 0 && !is_mounted
 }
 
+/// Whether a kubelet gave our key to the pod's group, as it does with all files of a volume for a pod
+/// with `fsGroup`. The state folder is closed to that group.
+fn is_opened_by_kubelet(about: &Metadata) -> bool {
+    let is_ours = about.uid() == geteuid().as_raw() && about.gid() == getegid().as_raw();
+    is_ours && about.mode() & 0o777 == 0o660
+}
+
+/// Closes the key to the group again.
+fn reclaim(path: &Path) -> bool {
+    let is_closed = fs::set_permissions(path, Permissions::from_mode(0o600)).is_ok();
+    if is_closed {
+        tracing::info!(
+            file = %path.display(),
+            "the master key was opened to the pod's group (fsGroup); it is protected again. \
+             fsGroupChangePolicy: OnRootMismatch avoids this"
+        );
+    }
+    is_closed
+}
+
 /// Creates a key file, which is on the disk under its name when this returns.
 fn create_key_file(path: &Path) -> Result<(), Error> {
     let text = Secret::new(format!("{}\n", random::hex::<32>()));
@@ -175,9 +198,6 @@ impl fmt::Debug for Keyring {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn load(folder: &tempfile::TempDir, is_new: bool) -> Result<Keyring, Error> {
@@ -193,6 +213,22 @@ mod tests {
         assert_eq!(load(&folder, false).map(|keys| keys.0[0].id).expect("read"), first);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("changed");
         assert!(matches!(load(&folder, false), Err(Error::OpenToOthers { mode: 0o640, .. })));
+    }
+
+    #[test]
+    fn a_key_that_a_kubelet_opened_to_the_pods_group_is_closed_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        load(&folder, true).expect("made");
+        let path = folder.path().join(MASTER_KEY_FILE);
+        let mode = || fs::metadata(&path).expect("there").mode() & 0o777;
+        fs::set_permissions(&path, Permissions::from_mode(0o660)).expect("changed");
+        load(&folder, false).expect("read");
+        assert_eq!(mode(), 0o600);
+        // A key that the operator provides is not ours to change.
+        fs::set_permissions(&path, Permissions::from_mode(0o660)).expect("changed");
+        let provided = Keyring::load(folder.path(), &KeySource::File(path.clone()), false);
+        assert!(matches!(provided, Err(Error::OpenToOthers { mode: 0o660, .. })));
+        assert_eq!(mode(), 0o660);
     }
 
     #[test]

@@ -91,3 +91,11 @@ pub struct TenantStatus {
     #[serde(default)]
     pub files: Vec<String>,
 }
+
+impl TenantStatus {
+    /// Whether callers are answered by the tenant.
+    pub fn is_served(&self) -> bool {
+        use TenantState::{Degraded, Serving, Stale};
+        matches!(self.state, Serving | Degraded | Stale) && !self.closed
+    }
+}

@@ -66,6 +66,15 @@ async fn tenants_and_health_ask_the_running_gateway() {
     assert!(printed(&show).contains("bad.zip"), "{}", printed(&show));
     assert_ne!(ask(&["tenants", "show", "nobody"]).status.code(), Some(0));
     assert_eq!(ask(&["healthcheck"]).status.code(), Some(0));
+    assert_eq!(ask(&["healthcheck", "--serving"]).status.code(), Some(0));
+    assert_eq!(ask(&["tenants", "pause", "a"]).status.code(), Some(0));
+    let alive = ask(&["healthcheck"]);
+    assert_eq!(alive.status.code(), Some(0), "{}", printed(&alive));
+    let idle = ask(&["healthcheck", "--serving"]);
+    assert_eq!(idle.status.code(), Some(1), "{}", printed(&idle));
+    for reason in ["no tenant is served", "a is disabled", "bad is rejected"] {
+        assert!(printed(&idle).contains(reason), "no {reason}: {}", printed(&idle));
+    }
     drop(gateway);
     let down = ask(&["healthcheck"]);
     assert_eq!(down.status.code(), Some(1), "{}", printed(&down));

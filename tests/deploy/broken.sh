@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Breaks copies of deploy/, one fault each, and fails unless scripts/check-deploy.sh finds every one.
+#
+#   ./tests/deploy/broken.sh CACHE
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+cache=${1:?folder of the tools}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# broken NAME PART FILE SED: the check of PART must fail once FILE is changed by SED.
+broken() {
+  local name=$1 part=$2 file=$3 change=$4
+  rm -rf "$work/deploy"
+  cp -r deploy "$work/deploy"
+  sed -i -E "$change" "$work/deploy/$file"
+  if cmp -s "deploy/$file" "$work/deploy/$file"; then
+    echo "FAILED: nothing was broken: $name" >&2
+    exit 1
+  fi
+  if ./scripts/check-deploy.sh "$cache" "$part" "$work/deploy" > "$work/output" 2>&1; then
+    echo "FAILED: not found: $name" >&2
+    exit 1
+  fi
+  # The check itself must not be what failed.
+  grep -q '^FAILED: ' "$work/output" || { cat "$work/output" >&2; exit 1; }
+}
+
+broken "a key twice" plain kubernetes/base/service.yaml 's/^  type: .*/&\n  type: NodePort/'
+broken "a misspelt key of Compose" compose compose/single/compose.yaml 's/read_only: true/readonly: true/'
+broken "a variable that nothing reads" compose compose/single/env.example 's/^API_KEY=/APIKEY=/'
+broken "an overlay that contains itself" kubernetes kubernetes/overlays/acme/kustomization.yaml 's#\.\./multi#..#'
+broken "a misspelt probe" kubernetes kubernetes/overlays/multi/deployment.yaml 's/readinessProbe/readynessProbe/'
+broken "two replicas on one claim" kubernetes kubernetes/base/deployment.yaml 's/replicas: 1/replicas: 2/'
+broken "rollouts beside Recreate" kubernetes kubernetes/base/deployment.yaml \
+  's/^    type: Recreate/    type: RollingUpdate\n    rollingUpdate: {maxUnavailable: 0}/'
+broken "a single file that lags behind" kubernetes kubernetes/mcp-server.yaml 's/cpu: 100m/cpu: 200m/'
+broken "a route of one proxy only" kubernetes kubernetes/examples/traefik.yaml 's#/oauth-authorization-server/#/oauth/#'
+broken "a vault without a provider" kubernetes kubernetes/overlays/key-vault/vault.yaml 's/^  provider:/  providr:/'
+broken "a template that renders no object" helm helm/tenantd/templates/deployment.yaml 's/readinessProbe:/readynessProbe:/'
+broken "replicas with a login" helm helm/tenantd/templates/_helpers.tpl 's/gt \(int .Values.replicas\) 1/gt (int .Values.replicas) 9/'
+broken "a Secret made by the chart" helm helm/tenantd/templates/state.yaml \
+  '1s/^/apiVersion: v1\nkind: Secret\nmetadata: {name: made}\n---\n/'
+echo "every fault was found"

@@ -1,0 +1,109 @@
+"""Validates Kubernetes manifests, and what no schema says of them.
+
+    manifests.py validate FILE...     by Kubernetes' own schemas, strictly; custom resources by those in
+                                      tests/deploy/crds; and who keeps state runs once
+    manifests.py same FILE FILE       both have the same objects, whatever their order and comments
+    manifests.py routes FILE...       the routes of all files lead the same paths to the same service
+"""
+
+import json
+import pathlib
+import re
+import sys
+
+import jsonschema
+import kubernetes_validate
+import yaml
+
+KUBERNETES = "1.37"
+CRDS = pathlib.Path(__file__).parent / "crds"
+
+
+def documents(path):
+    return [document for document in yaml.safe_load_all(pathlib.Path(path).read_text()) if document]
+
+
+def validate(paths):
+    for path in paths:
+        found = documents(path)
+        if not found:
+            raise ValueError(f"{path} has no object")
+        for document in found:
+            try:
+                validate_object(document)
+            except Exception as error:
+                raise ValueError(f"{path}, {document['kind']} {document['metadata']['name']}: {error}") from error
+
+
+def validate_object(document):
+    schema = CRDS / f"{document['kind'].lower()}.json"
+    if schema.exists():
+        jsonschema.Draft202012Validator(json.loads(schema.read_text())).validate(document)
+    else:
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
+    if document["kind"] == "Deployment":
+        check_one_claim(document["spec"])
+
+
+def check_one_claim(spec):
+    """Only one process can use the state, and the next pod must wait until the last one has ended."""
+    volumes = spec["template"]["spec"]["volumes"]
+    has_claim = any("persistentVolumeClaim" in volume for volume in volumes)
+    if has_claim and (spec["replicas"] != 1 or spec["strategy"] != {"type": "Recreate"}):
+        raise ValueError(f"a claim, and {spec['replicas']} replicas with {spec['strategy']}")
+
+
+def objects(path):
+    """Maps the identity of each object to the object."""
+    found = {}
+    for document in documents(path):
+        about = document["metadata"]
+        identity = document["kind"], about.get("namespace"), about["name"]
+        if identity in found:
+            raise ValueError(f"{path} has two objects {identity}")
+        found[identity] = document
+    return found
+
+
+def check_same(first, second):
+    ours, theirs = objects(first), objects(second)
+    for identity in sorted(set(ours) | set(theirs), key=str):
+        if ours.get(identity) != theirs.get(identity):
+            both = [json.dumps(side.get(identity), indent=1, sort_keys=True) for side in (ours, theirs)]
+            raise ValueError(f"{identity} differs:\n--- {first}\n{both[0]}\n--- {second}\n{both[1]}")
+
+
+def routes(document):
+    """Returns (host, path, service, port) of an Ingress or an IngressRoute."""
+    if document["kind"] == "Ingress":
+        for rule in document["spec"]["rules"]:
+            for path in rule["http"]["paths"]:
+                service = path["backend"]["service"]
+                yield rule["host"], path["path"], service["name"], service["port"]["number"]
+    if document["kind"] == "IngressRoute":
+        for route in document["spec"]["routes"]:
+            (host,) = re.findall(r"Host\(`([^`]+)`\)", route["match"])
+            for path in re.findall(r"PathPrefix\(`([^`]+)`\)", route["match"]):
+                for service in route["services"]:
+                    yield host, path, service["name"], service["port"]
+
+
+def check_routes(paths):
+    found = {path: sorted(route for document in documents(path) for route in routes(document)) for path in paths}
+    first = paths[0]
+    for path in paths:
+        if not found[path] or found[path] != found[first]:
+            raise ValueError(f"{path} has the routes {found[path]}, and {first} has {found[first]}")
+
+
+COMMANDS = {
+    "validate": validate,
+    "same": lambda paths: check_same(*paths),
+    "routes": check_routes,
+}
+
+if __name__ == "__main__":
+    try:
+        COMMANDS[sys.argv[1]](sys.argv[2:])
+    except ValueError as error:
+        sys.exit(str(error))
