@@ -61,7 +61,7 @@ check_compose() {
   for stack in single multi; do
     folder=$deploy/compose/$stack
     check "compose $stack" compose --env-file "$folder/env.example" -f "$folder/compose.yaml"
-    check_refused "compose $stack without a .env" "set IMAGE in .env" \
+    check_refused "compose $stack without a .env" "in .env" \
       compose --env-file /dev/null -f "$folder/compose.yaml"
   done
   multi=$deploy/compose/multi
