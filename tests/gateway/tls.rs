@@ -111,3 +111,48 @@ async fn browsers_are_told_to_stay_with_https_if_the_operator_says_so() {
     let untold = Setup::new().start().await;
     assert!(!untold.client().get("/nothing").await.headers.contains_key("strict-transport-security"));
 }
+
+/// A process that ends with its test.
+struct Process(std::process::Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _gone = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+/// A volume of a pod with `fsGroup` belongs to root and is given to the pod by its group.
+#[tokio::test]
+async fn a_certs_folder_that_belongs_to_root_is_used_by_its_group() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    use std::os::unix::process::CommandExt;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    if fs::metadata(folder.path()).expect("there").uid() != 0 {
+        eprintln!("skipped: only root can give a folder away");
+        return;
+    }
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("changed");
+    for name in ["tenants", "state", "certs"] {
+        fs::create_dir(path(name)).expect("made");
+        chown(path(name), Some(0), Some(65532)).expect("given away");
+        fs::set_permissions(path(name), fs::Permissions::from_mode(0o2775)).expect("changed");
+    }
+    let mut command = std::process::Command::new(super::harness::gateway::BINARY);
+    command.current_dir(folder.path()).uid(65532).gid(65532).env_clear();
+    command.args(["serve", "--tls", "self-signed", "--listen", "127.0.0.1:0", "--admin", "off"]);
+    command.args(["--tenants", "tenants", "--state", "state", "--certs", "certs"]);
+    let log = fs::File::create(path("log")).expect("made");
+    let started = match command.stderr(log).spawn() {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            eprintln!("skipped: another user cannot run the program");
+            return;
+        }
+        started => started.expect("it starts"),
+    };
+    let _running = Process(started);
+    let log = || fs::read_to_string(path("log")).unwrap_or_default();
+    until("it serves", async || log().contains("serving").then_some(())).await;
+    assert!(path("certs/local-ca.key").exists() && !log().contains("certs folder"), "{}", log());
+}
