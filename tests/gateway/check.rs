@@ -64,7 +64,7 @@ async fn live_says_of_each_trouble_what_it_is_and_what_to_do() {
         (Reply::Status(401, json!({})), vec!["refused this server's API key", "current API key"]),
         (Reply::Html(200), vec!["not JSON", "not of a web page"]),
         (Reply::Status(503, json!({})), vec!["HTTP 503", "service's log"]),
-        (Reply::Status(404, json!({})), vec!["HTTP 404", "URLs"]),
+        (Reply::Status(404, json!({})), vec!["HTTP 404", "search_url and context_url"]),
     ] {
         let backend = FakeBackend::start().await;
         backend.answer("/nlp-search", reply.clone());
