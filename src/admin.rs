@@ -40,6 +40,7 @@ pub use self::permits::RequestPermits;
 use crate::base::accept::Acceptor;
 use crate::base::clock::Clock;
 use crate::base::evicting_limiter::EvictingLimiter;
+use crate::base::inherited_sockets;
 use crate::base::linger;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
@@ -207,10 +208,13 @@ async fn serve_connection(admin: &Admin, stream: TcpStream, peer: SocketAddr, ac
     }
 }
 
-/// Binds the admin listener.
+/// Binds the admin listener, or takes the socket on its address that was inherited.
 ///
 /// # Errors
 /// The address cannot be bound.
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
+    match inherited_sockets::take(address) {
+        Some(inherited) => TcpListener::from_std(inherited),
+        None => TcpListener::bind(address).await,
+    }
 }

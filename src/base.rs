@@ -1,6 +1,6 @@
 //! Floor 0: what every other floor stands on. Clock, randomness, secrets, findings, error chains,
-//! tasks, locks, accept loops, files, authorities, headers, bodies, budgets, lingering, JSON, DNS,
-//! networks and shells.
+//! tasks, locks, inherited sockets, accept loops, files, authorities, headers, bodies, budgets,
+//! lingering, JSON, DNS, networks and shells.
 
 pub mod accept;
 pub mod authority;
@@ -16,6 +16,7 @@ pub mod error_chain;
 pub mod evicting_limiter;
 pub mod headers;
 pub mod hex;
+pub mod inherited_sockets;
 pub mod interner;
 pub mod json;
 pub mod linger;

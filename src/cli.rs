@@ -17,6 +17,7 @@ mod demo;
 mod entries;
 mod healthcheck;
 mod keys;
+mod man;
 mod output;
 pub mod render;
 mod serve;
@@ -59,6 +60,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Completions { shell } => completions::run(shell),
+        Verb::Man { folder } => man::run(&folder),
     }
 }
 

@@ -24,6 +24,7 @@ use crate::admin::{self, Admin, GatewayInfo, TenantRules};
 use crate::backend::{AddressRules, ContextRefresher, Pool};
 use crate::base::budget::Budget;
 use crate::base::clock::{Clock, SystemClock};
+use crate::base::inherited_sockets;
 use crate::base::secret::Secret;
 use crate::base::task::Tasks;
 use crate::bundle;
@@ -45,6 +46,13 @@ use crate::tenants::{ReconcilerHandle, TenantDeps};
 /// it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error(
+        "the service manager handed over a socket on {}, where this gateway does not listen; write the same \
+         addresses into `ListenStream=` of tenantd.socket and into the settings `listen`, `listen_http` and \
+         `admin` (a port alone means [::] there: write 0.0.0.0:PORT for the default)",
+        join(.0)
+    )]
+    Inherited(Vec<SocketAddr>),
     #[error("{}", describe_bind_error(.0))]
     Listen(BindError),
     #[error(
@@ -127,6 +135,7 @@ impl Gateway {
             open_files::connections(settings.limits.connections, open_files::raise_limit());
         create_tenants_folder(&settings.tenants)?;
         let (store, stored_entries) = open_store(settings.state.clone(), key).await?;
+        refuse_unwanted_sockets(&settings)?;
         let listeners = Listeners::bind(&settings.listen).map_err(Error::Listen)?;
         let http_listeners = Listeners::bind(&settings.listen_http).map_err(Error::ListenHttp)?;
         let admin = match settings.admin {
@@ -309,6 +318,19 @@ async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, settin
         true => Drained::Completely,
         false => Drained::Cut,
     }
+}
+
+/// Refuses inherited sockets that nobody would accept from: their clients would wait for ever.
+fn refuse_unwanted_sockets(settings: &Settings) -> Result<(), Error> {
+    let listens = |address| {
+        settings.listen.iter().chain(&settings.listen_http).chain(&settings.admin).any(|own| *own == address)
+    };
+    let unwanted = inherited_sockets::unwanted(listens);
+    if unwanted.is_empty() { Ok(()) } else { Err(Error::Inherited(unwanted)) }
+}
+
+fn join(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Creates a missing tenants folder, so that a first start needs no preparation; rejects paths that

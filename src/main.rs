@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use tenantd::base::inherited_sockets;
 use tenantd::cli::args::Arguments;
 use tenantd::cli::{self, Exit};
 
@@ -19,6 +20,10 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(refusal) => return explain(&refusal),
     };
+    if let Err(error) = inherited_sockets::receive() {
+        cli::print_fatal(&error.to_string());
+        return code(Exit::CouldNotRun);
+    }
     install_crypto();
     match cli::run(arguments) {
         Ok(exit) => code(exit),

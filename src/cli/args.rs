@@ -63,6 +63,13 @@ pub enum Verb {
         /// The shell.
         shell: Shell,
     },
+    /// Write the manual pages into a folder; for packages.
+    #[command(after_help = MAN_EXAMPLES)]
+    Man {
+        /// The folder; it is created if it is missing.
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+    },
 }
 
 /// The arguments of `tenantd serve`.
@@ -589,3 +596,6 @@ const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   tenantd completions bash > /etc/bash_completion.d/tenantd
   tenantd completions zsh > ~/.zfunc/_tenantd";
+const MAN_EXAMPLES: &str = "\
+Examples:
+  tenantd man /usr/local/share/man/man1";

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::Server;
 use super::connection::Activity;
 use crate::base::accept::Acceptor;
+use crate::base::inherited_sockets;
 
 /// Connections that may queue in the kernel.
 const BACKLOG: i32 = 1024;
@@ -60,9 +61,12 @@ impl Listeners {
     }
 }
 
-/// Binds one address. `[::]` alone accepts IPv4 as well; beside an IPv4 listener on the same port
+/// Binds one address, or takes the socket on it that was inherited. `[::]` alone accepts IPv4 as well; beside an IPv4 listener on the same port
 /// it must not.
 fn bind(address: SocketAddr, only_v6: bool) -> io::Result<(TcpListener, SocketAddr)> {
+    if let Some(inherited) = inherited_sockets::take(address) {
+        return Ok((TcpListener::from_std(inherited)?, address));
+    }
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;

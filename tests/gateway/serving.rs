@@ -1,6 +1,8 @@
 //! A dropped export answers MCP clients of both protocol eras, for every dataset family and shape
 //! of the vendor.
 
+use std::net::TcpListener;
+
 use serde_json::json;
 
 use super::harness::{Client, Era, FakeBackend, Reply, Setup, Tenant, until};
@@ -213,4 +215,24 @@ async fn futures_of<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Ve
     })
     .await;
     running.into_iter().filter_map(|(_, answer)| answer).collect()
+}
+
+#[tokio::test]
+async fn a_socket_of_the_service_manager_is_served_by_its_address() {
+    let backend = FakeBackend::start().await;
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = socket.local_addr().expect("bound");
+    let setup = Setup::listening(address.port()).inheriting(&socket);
+    let gateway = setup.file("acme.zip", Tenant::new("acme", &backend).zip()).start().await;
+    assert_eq!(gateway.addresses(), [address]);
+    let data = gateway.client().search(Era::Modern, "/acme", "orders by region").await.data();
+    assert_eq!(data["row_count"], 2);
+}
+
+#[tokio::test]
+async fn a_socket_that_nobody_would_serve_is_refused() {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = socket.local_addr().expect("bound");
+    let output = Setup::new().inheriting(&socket).refusal().await;
+    assert!(output.contains(&format!("handed over a socket on {address}")), "{output}");
 }

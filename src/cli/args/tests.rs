@@ -14,7 +14,7 @@ fn help(path: &[&str]) -> String {
 
 #[test]
 fn every_verb_explains_itself() {
-    let verbs: [&[&str]; 13] = [
+    let verbs: [&[&str]; 14] = [
         &[],
         &["serve"],
         &["check"],
@@ -28,6 +28,7 @@ fn every_verb_explains_itself() {
         &["keys", "rotate"],
         &["demo"],
         &["completions"],
+        &["man"],
     ];
     for path in verbs {
         let name = ["help"].iter().chain(path).copied().collect::<Vec<_>>().join("_");

@@ -1,7 +1,8 @@
 //! A running gateway: the real binary as a process of its own, in a folder of its own.
 
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(crate) struct Setup {
     /// The file that receives the log instead of `output.log`.
     stderr: Option<File>,
     is_stderr_closed: bool,
+    /// A listening socket that the gateway inherits.
+    socket: Option<TcpListener>,
 }
 
 /// A serving gateway. Dropping it stops the process and searches its output for secrets.
@@ -70,6 +73,7 @@ impl Setup {
             before: None,
             stderr: None,
             is_stderr_closed: false,
+            socket: None,
         }
     }
 
@@ -142,6 +146,12 @@ impl Setup {
         self
     }
 
+    /// Hands a listening socket over to the gateway, as systemd does (`sd_listen_fds(3)`).
+    pub(crate) fn inheriting(mut self, socket: &TcpListener) -> Self {
+        self.socket = Some(socket.try_clone().expect("a second handle"));
+        self
+    }
+
     /// Returns the folder that contains everything.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
@@ -176,16 +186,26 @@ impl Setup {
             command.args(["-c", "exec \"$@\" 2>&-", "sh", BINARY]);
             command
         });
+        // The socket is standard input until the shell makes it the first descriptor after the
+        // three that every process has.
+        let handed_over = self.socket.is_some().then(|| {
+            let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script, "sh", BINARY]);
+            command
+        });
+        let stdin = self.socket.as_ref().map(|socket| socket.try_clone().expect("a second handle"));
         limited
             .or(mounted)
             .or(closed)
+            .or(handed_over)
             .unwrap_or_else(|| Command::new(BINARY))
             .arg("serve")
             .args(&self.flags)
             .env_clear()
             .envs(self.variables.iter().cloned())
             .current_dir(self.path())
-            .stdin(Stdio::null())
+            .stdin(stdin.map_or_else(Stdio::null, |socket| OwnedFd::from(socket).into()))
             .stdout(log)
             .stderr(stderr)
             .spawn()

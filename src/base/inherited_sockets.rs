@@ -1,0 +1,81 @@
+//! Listening sockets that the service manager made before it started this process (systemd's
+//! `.socket` units, `sd_listen_fds(3)`).
+//!
+//! File descriptors belong to the process, and so do these sockets: `main` receives them before
+//! any thread exists, because the variables that announce them are removed from the environment.
+//! Whoever binds an address asks first whether a socket on it was inherited. The address alone
+//! decides; names of descriptors have no meaning here.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Mutex, PoisonError};
+
+use listenfd::ListenFd;
+
+static SOCKETS: Mutex<Vec<Inherited>> = Mutex::new(Vec::new());
+
+/// An inherited socket that nobody has taken yet.
+#[derive(Debug)]
+struct Inherited {
+    address: SocketAddr,
+    socket: TcpListener,
+}
+
+/// A file descriptor that the service manager handed over, and that is no TCP socket.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the service manager handed over a file descriptor that is no TCP socket ({0}); its socket unit may have \
+     nothing but `ListenStream=` with an address and a port"
+)]
+pub struct Error(io::Error);
+
+/// Receives what the service manager hands over to this process; most often that is nothing. To be
+/// called once, before a thread exists.
+///
+/// # Errors
+/// [`Error`] for a descriptor that is no TCP socket.
+pub fn receive() -> Result<(), Error> {
+    let mut handed_over = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for index in 0..handed_over.len() {
+        let Some(socket) = handed_over.take_tcp_listener(index).map_err(Error)? else { continue };
+        let address = socket.local_addr().map_err(Error)?;
+        socket.set_nonblocking(true).map_err(Error)?;
+        sockets.push(Inherited { address, socket });
+    }
+    SOCKETS.lock().unwrap_or_else(PoisonError::into_inner).extend(sockets);
+    Ok(())
+}
+
+/// Takes the inherited socket on exactly this address, if there is one.
+pub fn take(address: SocketAddr) -> Option<TcpListener> {
+    let mut sockets = SOCKETS.lock().unwrap_or_else(PoisonError::into_inner);
+    let index = sockets.iter().position(|inherited| inherited.address == address)?;
+    Some(sockets.swap_remove(index).socket)
+}
+
+/// Returns the addresses of inherited sockets that are not among `wanted` and were not taken.
+/// Clients that connect to them would wait for ever.
+pub fn unwanted(wanted: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {
+    let sockets = SOCKETS.lock().unwrap_or_else(PoisonError::into_inner);
+    sockets.iter().map(|inherited| inherited.address).filter(|&address| !wanted(address)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_taken_once_and_by_its_address() {
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = socket.local_addr().expect("bound");
+        let other = SocketAddr::from(([127, 0, 0, 2], address.port()));
+        SOCKETS.lock().expect("no panic").push(Inherited { address, socket });
+        assert!(take(other).is_none(), "another address");
+        assert_eq!(unwanted(|wanted| wanted == other), [address]);
+        assert!(unwanted(|wanted| wanted == address).is_empty());
+        assert!(take(address).is_some());
+        assert!(take(address).is_none(), "twice");
+        assert!(unwanted(|_| false).is_empty());
+    }
+}
