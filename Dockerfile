@@ -1,24 +1,30 @@
 # The gateway in a small image: no shell, not root, nothing to write but /data.
 #
+# scripts/package.sh builds it from packaged files, and docker from the source:
+#
 #   docker build -t tenantd .
-#   docker build --build-arg BUILD_IMAGE=… --build-arg RUNTIME_IMAGE=… -t tenantd .
 ARG BUILD_IMAGE=docker.io/library/rust:1.95-bookworm
-ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
 # hadolint ignore=DL3006
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY . .
 RUN cargo build --locked --profile dist --bin tenantd \
-    && mkdir -p /out/data/tenants.d /out/data/state /out/data/certs
+    && apt-get update \
+    && scripts/packaging/image-files.sh target/dist/tenantd /out
 
-# hadolint ignore=DL3006
-FROM ${RUNTIME_IMAGE}
+# scripts/package.sh gives a folder in the place of this stage: `buildah build --build-context files=FOLDER`.
+FROM scratch AS files
+COPY --from=build /out /
+
+FROM scratch
+ARG VERSION
 LABEL org.opencontainers.image.title="tenantd" \
       org.opencontainers.image.description="Serves many tenants' MCP servers from one machine and one public IP" \
+      org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /src/target/dist/tenantd /usr/bin/tenantd
-COPY --from=build --chown=65532:65532 /out/data /data
+COPY --from=files / /
+COPY --from=files --chown=65532:65532 /data /data
 USER 65532:65532
 WORKDIR /data
 # High ports, so that no capability is needed. The admin listener stays on the container's own loopback.
