@@ -93,6 +93,10 @@ collect_files() {
   rm -rf "$files"
   install -D -m 755 "$binary" "$files/bin/tenantd"
   describe
+  scripts/packaging/third_party_licences.py "$target" > "$files/THIRD-PARTY-LICENCES.txt"
+  mkdir -p "$files/systemd"
+  cp deploy/systemd/tenantd.* "$files/systemd/"
+  sed -i 's#^ExecStart=/usr/local/bin/#ExecStart=/usr/bin/#; /^# The .deb has it/d' "$files/systemd/tenantd.service"
   # Debian's own changelog, which its policy demands, leads to ours.
   cat > "$files/changelog" <<END
 tenantd ($version-1) unstable; urgency=medium
@@ -118,7 +122,7 @@ make_tarball() {
   install -D -m 644 "$files/completions/tenantd" "$top/share/bash-completion/completions/tenantd"
   install -D -m 644 "$files/completions/_tenantd" "$top/share/zsh/site-functions/_tenantd"
   install -D -m 644 "$files/completions/tenantd.fish" "$top/share/fish/vendor_completions.d/tenantd.fish"
-  cp -r docs deploy certs README.md CHANGELOG.md SECURITY.md LICENSE "$top/"
+  cp -r docs deploy certs README.md CHANGELOG.md SECURITY.md LICENSE "$files/THIRD-PARTY-LICENCES.txt" "$top/"
   find "$top/certs" -type f ! -name README.md -delete
   make_tar "$folder" "$name" "$out/$name.tar.gz"
   rm -rf "$folder"

@@ -8,7 +8,7 @@ set -euo pipefail
 binary=${1:?binary}
 root=${2:?folder}
 architecture=${3:-$(dpkg --print-architecture)}
-licence=$(cd "$(dirname "$0")/../.." && pwd)/LICENSE
+here=$(cd "$(dirname "$0")/../.." && pwd)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -66,7 +66,12 @@ echo 'hosts: files dns' > "$root/etc/nsswitch.conf"
 echo 'tenantd:x:65532:65532::/data:/sbin/nologin' > "$root/etc/passwd"
 echo 'tenantd:x:65532:' > "$root/etc/group"
 
-install -D -m 644 "$licence" "$root/usr/share/doc/tenantd/LICENSE"
+install -D -m 644 "$here/LICENSE" "$root/usr/share/doc/tenantd/LICENSE"
+case $architecture in
+  amd64) machine=x86_64 ;;
+  arm64) machine=aarch64 ;;
+esac
+(cd "$here" && scripts/packaging/third_party_licences.py "$machine-unknown-linux-gnu") > "$root/usr/share/doc/tenantd/THIRD-PARTY-LICENCES.txt"
 for package in libc6 ca-certificates; do
   copyright=$work/debian/usr/share/doc/$package/copyright
   install -D -m 644 "$copyright" "$root/usr/share/doc/$package/copyright"

@@ -19,7 +19,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 if [ ! -f "$cache/$suite.tar" ]; then
-  # systemd makes the service's user, and is what the units are checked with there.
-  mmdebstrap --quiet --variant=minbase --include=ca-certificates,systemd "$suite" "$cache/$suite.tmp.tar"
+  # systemd makes the service's user and checks the units there, which name procps' `kill`.
+  mmdebstrap --quiet --variant=minbase --include=ca-certificates,systemd,procps "$suite" "$cache/$suite.tmp.tar"
   mv "$cache/$suite.tmp.tar" "$cache/$suite.tar"
 fi
