@@ -176,7 +176,7 @@ tarball_in_old_system() {
 make_older_deb() {
   dpkg-deb --raw-extract "$1" "$work/older"
   sed -i 's/^Version: .*/Version: 0.0.1-1/' "$work/older/DEBIAN/control"
-  dpkg-deb --build --root-owner-group "$work/older" "$work/older.deb" >/dev/null
+  dpkg-deb --build --root-owner-group -Zgzip -z1 "$work/older" "$work/older.deb" >/dev/null
 }
 
 mode_of() { stat -c '%U:%G %a' "$1"; }
