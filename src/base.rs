@@ -1,6 +1,6 @@
 //! Floor 0: what every other floor stands on. Clock, randomness, secrets, findings, error chains,
-//! tasks, locks, inherited sockets, accept loops, files, authorities, headers, bodies, budgets,
-//! lingering, JSON, DNS, networks and shells.
+//! tasks, locks, sockets, inherited or not, accept loops, files, authorities, headers, bodies,
+//! budgets, lingering, JSON, DNS, networks and shells.
 
 pub mod accept;
 pub mod authority;
@@ -29,6 +29,7 @@ pub mod random;
 pub mod secret;
 pub mod shell;
 pub mod similarity;
+pub mod sockets;
 pub mod sync;
 pub mod task;
 pub mod text;

@@ -41,7 +41,7 @@ use ipnet::IpNet;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
 use crate::routing::GatewayHosts;
-use crate::spec::{BackendOnly, DataFingerprints, TenantName, TenantSpec};
+use crate::spec::{BackendOnly, DataFingerprints, TenantListeners, TenantName, TenantSpec};
 
 pub use confinement::secret_file_owner;
 pub use discover::{
@@ -86,6 +86,8 @@ pub struct LoadContext {
     pub public_base: String,
     /// The gateway's own hosts; a `public_url` on another host gives the tenant a host of its own.
     pub hosts: GatewayHosts,
+    /// The listeners that a tenant may have for itself.
+    pub tenant_listeners: TenantListeners,
     /// Whether an export may give itself a host of its own.
     pub zip_hosts_allowed: bool,
     /// Loopback and other networks that are forbidden unless listed here, for backends.

@@ -23,7 +23,7 @@ use crate::mcp::protocol::message as mcp;
 use crate::oauth::client::RedirectUri;
 use crate::oauth::parameters::Parameters;
 use crate::routing::{Endpoint, Router, check_path};
-use crate::server::precheck as server;
+use crate::server::{forwarded as hops, precheck as server};
 use crate::spec::{HostName, Mount, Prefix};
 
 /// The verdict on an input. A corpus has inputs of both kinds.
@@ -55,6 +55,7 @@ pub const TARGETS: &[FuzzTarget] = &[
     FuzzTarget { name: "jsonrpc", check: jsonrpc, most_bytes: 16 << 20 },
     FuzzTarget { name: "json", check: json::json, most_bytes: 1 << 20 },
     FuzzTarget { name: "parameters", check: parameters, most_bytes: 4 << 20 },
+    FuzzTarget { name: "forwarded", check: forwarded, most_bytes: 1 << 20 },
     FuzzTarget { name: "redirect_uri", check: redirect_uri, most_bytes: 1 << 20 },
 ];
 
@@ -141,6 +142,27 @@ fn assert_closed(file: &str, text: &str) {
     assert!(!is_open, "a document with a guard made an open tenant:\n{text}");
 }
 
+/// What a caller sends as `Forwarded` and as `X-Forwarded-For`.
+///
+/// Whatever that is, the entry that a proxy appends is the first from the right, or the header says
+/// nothing.
+fn forwarded(bytes: &[u8]) -> FuzzOutcome {
+    let appended = |entry: &str| {
+        let value = [bytes, b", ", entry.as_bytes()].concat();
+        HeaderValue::from_bytes(&value).ok()
+    };
+    let (Some(common), Some(standard)) = (appended("192.0.2.1"), appended("for=192.0.2.1")) else {
+        return FuzzOutcome::Rejected;
+    };
+    let proxy = "192.0.2.1".parse().map_err(|_| hops::NoAddress);
+    let headers = [(HeaderName::from_static("x-forwarded-for"), common)].into_iter().collect();
+    assert_eq!(hops::x_forwarded_for(&headers).next(), Some(proxy), "a caller hides a proxy's entry");
+    let headers = [(header::FORWARDED, standard)].into_iter().collect();
+    let Ok(mut read) = hops::forwarded(&headers) else { return FuzzOutcome::Rejected };
+    assert_eq!(read.next(), Some(proxy), "a caller hides a proxy's element");
+    FuzzOutcome::Accepted
+}
+
 /// A request target, a Host header and the prefix of an additional tenant, one per line.
 ///
 /// A request that passes the front check reads the same to every parser, and goes to the tenant
@@ -178,10 +200,11 @@ fn mounts(further: Option<Prefix>) -> Vec<Mount> {
     let own = HostName::parse("own.example");
     let fixed = [(None, "/a"), (None, "/a/b"), (None, "/tenant-a"), (own.clone(), "/"), (own, "/x")];
     let fixed = fixed.into_iter().map(|(host, prefix)| Mount {
+        listener: None,
         host,
         prefix: Prefix::parse(prefix).expect("a prefix is written here"),
     });
-    fixed.chain(further.map(|prefix| Mount { host: None, prefix })).collect()
+    fixed.chain(further.map(|prefix| Mount { listener: None, host: None, prefix })).collect()
 }
 
 fn assert_reachable(router: &Router<&Mount>, mounts: &[Mount], mount: &Mount) {
@@ -193,7 +216,7 @@ fn assert_reachable(router: &Router<&Mount>, mounts: &[Mount], mount: &Mount) {
     if mounts.iter().any(|other| other.host == mount.host && other.prefix.as_str() == path) {
         return;
     }
-    let found = router.find(host, &path);
+    let found = router.main().find(host, &path);
     assert!(found.is_some_and(|(found, endpoint)| found == &mount && endpoint == Endpoint::Mcp), "{path}");
 }
 
@@ -208,7 +231,7 @@ fn assert_reads_the_same(path: &str) {
 }
 
 fn assert_routed(router: &Router<&Mount>, mounts: &[Mount], host: &str, path: &str) {
-    let Some((found, _)) = router.find(host, path) else { return };
+    let Some((found, _)) = router.main().find(host, path) else { return };
     let is_own = |mount: &&Mount| mount.host.as_ref().is_some_and(|own| own.as_str() == host);
     let has_own = mounts.iter().any(|mount| is_own(&mount));
     let on_this_host = |mount: &&Mount| if has_own { is_own(mount) } else { mount.host.is_none() };

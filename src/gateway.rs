@@ -240,6 +240,7 @@ impl Gateway {
             tasks: self.tasks.clone(),
             audit: self.tenant_deps.audit.clone(),
             certificates: is_tls.then(|| Arc::clone(&self.certificates)),
+            sockets: Arc::clone(&self.tenant_deps.sockets),
         }
     }
 
@@ -394,6 +395,7 @@ pub fn load_context(
     bundle::LoadContext {
         public_base,
         hosts: settings.gateway_hosts(),
+        tenant_listeners: settings.tenant_listeners.clone(),
         zip_hosts_allowed: settings.zip_hosts == ZipHosts::Allow,
         backend_allow: settings.backend_allow.clone(),
         backend_only: settings.backend_only.clone(),
@@ -427,6 +429,7 @@ fn build_tenant_deps(
         open_tenants: settings.open_tenants,
         private_networks: settings.private_networks.as_slice().into(),
         login: None,
+        sockets: Arc::default(),
         allowed_origins: settings.allowed_origins.clone(),
         drain_period: Duration::from_secs(settings.limits.drain_seconds),
     })

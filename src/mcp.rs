@@ -134,8 +134,8 @@ pub struct Caller {
     pub principal: Principal,
     /// The request id under which the log has more.
     pub request_id: String,
-    /// Where the caller is, as [`client_network`](crate::base::net::client_network) gives it.
-    pub network: IpAddr,
+    /// Where the call comes from.
+    pub address: IpAddr,
     /// When the request came in (monotonic).
     pub started: Instant,
 }

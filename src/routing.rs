@@ -23,4 +23,4 @@ pub use endpoint::{DiscoveryDocument, Endpoint, OAuthEndpoint};
 pub use hosts::GatewayHosts;
 pub use mount_index::MountIndex;
 pub use path::{PathError, check_path};
-pub use router::Router;
+pub use router::{ListenerRoutes, Router};

@@ -1,12 +1,14 @@
 //! Floor 5: the public edge. Bytes in, a dispatched request, bytes out.
 //!
 //! [`Listeners::bind`] binds the sockets, [`Server::new`] takes the handles, [`Server::serve`]
-//! starts accepting. A request passes these steps, each in a file of its own: `listener` (permit,
-//! per-IP count) → `tls` (handshake deadline) → `connection` (HTTP/1.1 or HTTP/2 by ALPN,
+//! starts accepting. `tenant_listeners` opens and closes those of single tenants. A request passes these steps, each in a file of its own: `listener` (permit,
+//! per-IP count) → `proxy_protocol` (where the listener wants
+//! it) → `tls` (handshake deadline) → `connection` (HTTP/1.1 or HTTP/2 by ALPN,
 //! deadlines, graceful drain) → `dispatch` (has `precheck` refuse malformed and ambiguous requests,
 //! and finds the one tenant that owns the path) → `mcp_endpoint`, `oauth_endpoint` or `page` →
 //! `response` (headers common to every response). The handlers are functions over [`Server`], which
-//! holds what they share.
+//! holds what they share. `trusted_proxies` says from which address a request comes. `health` answers
+//! probes before any of that.
 //!
 //! The edge guarantees that no client input ends the process, holds a connection forever or reaches
 //! a tenant that does not own the path; that a panic in a handler becomes a 500; and that no
@@ -22,6 +24,8 @@ mod connection;
 mod connection_limits;
 mod cors;
 mod dispatch;
+pub(crate) mod forwarded;
+mod health;
 mod html;
 mod http_redirect;
 mod listener;
@@ -29,12 +33,15 @@ mod mcp_endpoint;
 mod oauth_endpoint;
 mod page;
 pub(crate) mod precheck;
+mod proxy_protocol;
 mod request;
 mod response;
 mod revocable;
+mod tenant_listeners;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trusted_proxies;
 
 pub use listener::{BindError, Listeners};
 
@@ -45,12 +52,16 @@ use http::HeaderValue;
 
 use self::budgets::MemoryBudgets;
 use self::connection_limits::ConnectionLimiter;
+use self::tenant_listeners::OpenListeners;
+use self::trusted_proxies::TrustedProxies;
 use crate::base::clock::Clock;
 use crate::base::log_limiter::LogLimiter;
+use crate::base::sockets::SocketPool;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
 use crate::routing::GatewayHosts;
 use crate::settings::{Limits, OpenTenants, Settings};
+use crate::spec::TenantListeners;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::registry::Registry;
@@ -70,6 +81,8 @@ pub struct ServerDeps {
     pub audit: Audit,
     /// Without certificates, the listeners speak plain HTTP/1.1.
     pub certificates: Option<Arc<Certificates>>,
+    /// The sockets of tenants' listeners.
+    pub sockets: Arc<SocketPool>,
 }
 
 /// The public edge of one gateway: what all its connections and requests share.
@@ -87,12 +100,19 @@ pub struct Server {
     connection_limiter: ConnectionLimiter,
     budgets: MemoryBudgets,
     hosts: GatewayHosts,
+    trusted_proxies: TrustedProxies,
     allowed_origins: Vec<String>,
     open_tenants: OpenTenants,
     /// `Strict-Transport-Security`, sent on every response except under a placeholder certificate.
     hsts: Option<HeaderValue>,
     /// Limits the log line about failed handshakes.
     handshake_log_limiter: LogLimiter,
+    /// Limits the log line about connections without a PROXY protocol header.
+    proxy_protocol_log_limiter: LogLimiter,
+    /// The sockets of tenants' listeners, which the reconciler binds before it counts on them.
+    sockets: Arc<SocketPool>,
+    allowed_tenant_listeners: TenantListeners,
+    tenant_listeners: OpenListeners,
 }
 
 impl Server {
@@ -113,27 +133,38 @@ impl Server {
             certificates: deps.certificates,
             limits,
             hosts: settings.gateway_hosts(),
+            trusted_proxies: TrustedProxies::new(settings),
             allowed_origins: settings.allowed_origins.clone(),
             open_tenants: settings.open_tenants,
             hsts: settings.hsts.map(response::strict_transport_security),
             handshake_log_limiter: LogLimiter::new(Duration::from_secs(1)),
+            proxy_protocol_log_limiter: LogLimiter::new(Duration::from_secs(60)),
+            sockets: deps.sockets,
+            allowed_tenant_listeners: settings.tenant_listeners.clone(),
+            tenant_listeners: OpenListeners::default(),
         })
     }
 
     /// Starts accepting on every socket, until the soft signal of the edge's tasks. Connections
     /// then finish their requests in flight; `Tasks::drain` sets the deadline for that.
     pub fn serve(self: &Arc<Self>, listeners: Listeners) {
-        for socket in listeners.into_sockets() {
-            let accepting = listener::accept_loop(Arc::clone(self), socket, "connection", connection::serve);
+        for (socket, info) in listeners.into_sockets() {
+            let (server, info) = (Arc::clone(self), Arc::new(info));
+            let accepting = listener::accept_loop(server, socket, info, "connection", connection::serve);
             self.tasks.spawn("listener", self.tasks.supervise("listener", accepting));
         }
+        let server = Arc::clone(self);
+        let following = move || tenant_listeners::follow_tenants(Arc::clone(&server));
+        self.tasks.spawn("tenants' listeners", self.tasks.supervise("tenants' listeners", following));
     }
 
     /// Starts answering on the plain listeners. Redirects lead to the port `https_port`.
     pub fn serve_http_redirect(self: &Arc<Self>, listeners: Listeners, https_port: u16) {
-        for socket in listeners.into_sockets() {
-            let serve = move |server, stream, peer, _| http_redirect::serve(server, stream, peer, https_port);
-            let accepting = listener::accept_loop(Arc::clone(self), socket, "plain connection", serve);
+        for (socket, info) in listeners.into_sockets() {
+            let serve =
+                move |server, stream, peer, _, _| http_redirect::serve(server, stream, peer, https_port);
+            let accepting =
+                listener::accept_loop(Arc::clone(self), socket, Arc::new(info), "plain connection", serve);
             self.tasks.spawn("plain listener", self.tasks.supervise("plain listener", accepting));
         }
     }

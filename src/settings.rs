@@ -20,6 +20,7 @@ mod source;
 mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ use url::Url;
 
 use crate::base::diagnostic::Report;
 use crate::routing::GatewayHosts;
-use crate::spec::{BackendOnly, HostName};
+use crate::spec::{BackendOnly, HostName, ListenAddress, TenantListeners};
 use crate::telemetry::log::LogFormat;
 
 pub use acme::{AcmeSettings, Ca, ExternalAccount};
@@ -99,7 +100,9 @@ pub struct Settings {
     /// The folder of certificates.
     pub certs: PathBuf,
     /// The public listeners, at least one. Port 0 is allowed.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
+    /// The listeners that tenants' files may ask for.
+    pub tenant_listeners: TenantListeners,
     /// Listeners for plain HTTP, which answer ACME challenges and redirect everything else to
     /// https.
     pub listen_http: Vec<SocketAddr>,
@@ -122,6 +125,10 @@ pub struct Settings {
     pub open_tenants: OpenTenants,
     /// Networks that count as private besides those that are.
     pub private_networks: Vec<IpNet>,
+    /// Proxies whose word on their callers counts.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How many proxies are in front, if callers are found by counting from the last one.
+    pub trusted_proxy_hops: Option<NonZeroU8>,
     /// Whether a tenant's zip may claim hosts other than the gateway's.
     pub zip_hosts: ZipHosts,
     /// Networks that backends may be in although they are loopback or link-local.
@@ -185,7 +192,8 @@ impl Default for Settings {
             tenants: "tenants.d".into(),
             state: "state".into(),
             certs: "certs".into(),
-            listen: vec![default_listen(TlsMode::default())],
+            listen: vec![default_listen(TlsMode::default()).into()],
+            tenant_listeners: TenantListeners::default(),
             listen_http: Vec::new(),
             admin: Some((Ipv4Addr::LOCALHOST, 9900).into()),
             hosts: vec![localhost()],
@@ -196,6 +204,8 @@ impl Default for Settings {
             log: LogFormat::default(),
             open_tenants: OpenTenants::default(),
             private_networks: Vec::new(),
+            trusted_proxies: Vec::new(),
+            trusted_proxy_hops: None,
             zip_hosts: ZipHosts::default(),
             backend_allow: Vec::new(),
             backend_only: BackendOnly::default(),

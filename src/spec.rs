@@ -6,12 +6,14 @@
 
 mod access;
 mod address;
+mod allow_from;
 mod backend;
 mod backend_only;
 mod claim;
 mod data_fingerprint;
 mod degradation;
 mod limits;
+mod listener;
 mod login;
 mod name;
 mod template;
@@ -20,12 +22,14 @@ mod tool;
 
 pub use access::{AccessSpec, ApiKeySpec};
 pub use address::{HostName, Mount, Prefix, PrefixError, PublicUrl, ResourceSpelling};
+pub use allow_from::AllowFrom;
 pub use backend::{BackendSpec, CallSpec, Constants, Family};
 pub use backend_only::{AllowedBackend, BackendOnly, HostMatch};
 pub use claim::{HeldClaim, TenantClaim};
 pub use data_fingerprint::{DataFingerprint, DataFingerprints};
 pub use degradation::Degradation;
 pub use limits::LimitsSpec;
+pub use listener::{ListenAddress, ListenerRange, TenantListeners};
 pub use login::{
     AccessRules, Audience, DirectorySpec, DocumentPolicy, EntraSpec, LoginSpec, MachineClientSpec,
     ProviderSpec, RegistrationSpec,

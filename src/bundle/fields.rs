@@ -131,6 +131,7 @@ pub(super) const TENANT: &[Field] = &[
     ours("instructions", FieldShape::Text).shown(),
     ours("enabled", FieldShape::Bool).shown(),
     ours("hosts", FieldShape::TextList).shown(),
+    ours("listen", FieldShape::Text).shown(),
     ours("share_host", FieldShape::Bool).shown(),
     ours("config", FieldShape::Text).shown(),
     ours("tools", FieldShape::Map(TOOLS)),
@@ -143,6 +144,7 @@ pub(super) const TENANT: &[Field] = &[
     ours("open", FieldShape::Bool),
     guard("api_keys", FieldShape::List(&FieldShape::Map(API_KEY))),
     guard("access", FieldShape::Map(ACCESS)).shown_as_section(),
+    guard("allow_from", FieldShape::TextList).shown(),
     guard("machine_clients", FieldShape::List(&FieldShape::Map(MACHINE_CLIENT))),
     guard("registration", FieldShape::Map(REGISTRATION)).shown_as_section(),
 ];

@@ -9,7 +9,7 @@ use zip::{CompressionMethod, ZipWriter};
 
 use super::LoadContext;
 use crate::routing::GatewayHosts;
-use crate::spec::BackendOnly;
+use crate::spec::{BackendOnly, TenantListeners};
 
 const RUN_SH: &str = "#!/usr/bin/env bash\nexec python3 \"$(dirname \"$0\")/server/main.py\" \"$@\"\n";
 const MAIN_PY: &str = "raise SystemExit('a sample: a gateway serves this export without running it')\n";
@@ -36,6 +36,7 @@ pub fn sample_context() -> LoadContext {
     LoadContext {
         public_base: "https://mcp.test".into(),
         hosts: GatewayHosts::from_names([]),
+        tenant_listeners: TenantListeners::default(),
         zip_hosts_allowed: false,
         backend_allow: Vec::new(),
         backend_only: BackendOnly::default(),

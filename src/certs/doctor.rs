@@ -83,7 +83,7 @@ async fn check_authorities(settings: &Settings, checks: &mut Vec<DoctorCheck>) {
 }
 
 fn check_port_443(settings: &Settings) -> CheckResult {
-    let ports: Vec<u16> = settings.listen.iter().map(|address| address.port()).collect();
+    let ports: Vec<u16> = settings.listen.iter().map(|listen| listen.address.port()).collect();
     match ports.contains(&443) {
         true => CheckResult::Pass(
             "the gateway listens on it; CAs try it first (tls-alpn-01), so nothing in front may terminate \

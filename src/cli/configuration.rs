@@ -126,8 +126,8 @@ fn load_from(
 /// Returns the context for validating tenants offline. No listener is bound, so ports are as
 /// configured.
 pub(super) fn load_context(settings: &Settings) -> LoadContext {
-    let public_base = settings.public_base(settings.listen[0]);
-    let own_addresses = settings.listen.iter().copied().chain(settings.admin);
+    let public_base = settings.public_base(settings.listen[0].address);
+    let own_addresses = settings.listen.iter().map(|listen| listen.address).chain(settings.admin);
     gateway::load_context(settings, public_base, own_addresses, tenant_variables())
 }
 

@@ -50,7 +50,7 @@ fn settings(folder: &DemoFolder, listen: SocketAddr, admin: SocketAddr) -> Setti
         tenants: folder.tenants(),
         state: folder.state(),
         certs: folder.certs(),
-        listen: vec![listen],
+        listen: vec![listen.into()],
         admin: Some(admin),
         backend_allow: vec!["127.0.0.0/8".parse().expect("a network")],
         ..Settings::default()
@@ -147,7 +147,14 @@ mod tests {
     fn the_demo_stays_on_this_machine() {
         let folder = DemoFolder { root: "/tmp/x".into() };
         let settings = settings(&folder, ([127, 0, 0, 1], 8443).into(), ([127, 0, 0, 1], 0).into());
-        assert!(settings.listen.iter().chain(&settings.admin).all(|address| address.ip().is_loopback()));
-        assert_eq!(settings.public_base(settings.listen[0]), "https://localhost:8443");
+        assert!(
+            settings
+                .listen
+                .iter()
+                .map(|listen| listen.address)
+                .chain(settings.admin)
+                .all(|address| address.ip().is_loopback())
+        );
+        assert_eq!(settings.public_base(settings.listen[0].address), "https://localhost:8443");
     }
 }

@@ -2,7 +2,7 @@
 //! that a client merely asks for.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ pub(super) fn own(settings: &Settings) -> Vec<HostName> {
     // others as hosts.
     let by_ca = settings.tls == TlsMode::Acme;
     let fit = |ip: &IpAddr| !ip.is_unspecified() && (!by_ca || net::is_global(*ip));
-    let said = settings.listen.iter().map(SocketAddr::ip).filter(fit).filter_map(host);
+    let said = settings.listen.iter().map(|listen| listen.address.ip()).filter(fit).filter_map(host);
     let mut own: Vec<_> =
         settings.hosts.iter().cloned().chain(said).chain(own_public_address(settings)).collect();
     let mut seen = BTreeSet::new();
@@ -88,12 +88,14 @@ fn host(address: IpAddr) -> Option<HostName> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     #[test]
     fn orders_are_placed_for_public_addresses_only() {
         let names = |tls: TlsMode, listen: &str| {
-            let listen = vec![listen.parse().expect("an address")];
+            let listen = vec![listen.parse::<SocketAddr>().expect("an address").into()];
             let hosts = vec![HostName::parse("mcp.example.com").expect("a name")];
             let settings = Settings { tls, listen, hosts, ..Settings::default() };
             own(&settings).iter().map(ToString::to_string).collect::<Vec<_>>()

@@ -262,8 +262,13 @@ mod tests {
             digest: crate::base::digest::Digest::of(b"k"),
             expires: None,
         };
-        let access =
-            |keys: Vec<_>, login| AccessSpec { api_keys: keys, login, public: true, open_on_purpose: true };
+        let access = |keys: Vec<_>, login| AccessSpec {
+            api_keys: keys,
+            login,
+            public: true,
+            open_on_purpose: true,
+            ..AccessSpec::default()
+        };
         assert!(matches!(AuthMode::from(&access(vec![key.clone()], Some(spec.clone()))), AuthMode::Login(_)));
         assert!(matches!(AuthMode::from(&access(vec![], Some(spec))), AuthMode::Login(_)));
         assert!(matches!(AuthMode::from(&access(vec![key], None)), AuthMode::Keys));

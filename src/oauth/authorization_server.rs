@@ -74,7 +74,7 @@ pub struct RequestMeta<'a> {
     pub request_id: &'a str,
     /// When the request arrived.
     pub now: Timestamp,
-    /// The address of the connection that the request came on.
+    /// The address that the request came from.
     pub source: IpAddr,
 }
 

@@ -26,7 +26,7 @@ use super::revocations::GrantRevocationToken;
 use crate::base::digest::Digest;
 use crate::base::sync::lock_unpoisoned;
 use crate::settings::OpenTenants;
-use crate::spec::{AccessRules, AccessSpec, LoginSpec, ResourceSpelling};
+use crate::spec::{AccessRules, AccessSpec, AllowFrom, LoginSpec, ResourceSpelling};
 use crate::telemetry::audit::Actor;
 
 /// The limit on a credential, in bytes; the gateway's own keys have less than a hundred.
@@ -118,12 +118,23 @@ pub enum Denial {
     Unavailable,
     /// 403: the tenant is open to private networks, and the caller is not on one.
     NotPrivate,
+    /// 403: the tenant does not answer this network, or nobody knows where the request comes from.
+    NetworkNotAllowed,
 }
 
 /// The revocation tokens of one tenant, by access basis. They outlive a revision, so that a later
 /// one can revoke access while calls and streams are in progress.
 #[derive(Debug, Default)]
-pub struct AccessRevocations(Mutex<Vec<(AccessBasis, CancellationToken)>>);
+pub struct AccessRevocations(Mutex<Vec<(Permission, CancellationToken)>>);
+
+/// What a caller was admitted by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Permission {
+    basis: AccessBasis,
+    /// From where everybody was allowed. Which of these networks a caller is on is not kept, so a list
+    /// that gets narrower ends all calls in progress, and the next ones are checked.
+    allow_from: AllowFrom,
+}
 
 /// What a caller was admitted by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +148,8 @@ enum AccessBasis {
 }
 
 impl AccessRevocations {
-    fn token_for(&self, basis: AccessBasis) -> CancellationToken {
+    fn token_for(&self, basis: AccessBasis, allow_from: &AllowFrom) -> CancellationToken {
+        let basis = Permission { basis, allow_from: allow_from.clone() };
         let mut tokens = self.lock();
         if let Some((_, token)) = tokens.iter().find(|(known_basis, _)| *known_basis == basis) {
             return token.clone();
@@ -161,7 +173,7 @@ impl AccessRevocations {
         self.lock().drain(..).for_each(|(_, token)| token.cancel());
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(AccessBasis, CancellationToken)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Permission, CancellationToken)>> {
         lock_unpoisoned(&self.0)
     }
 }
@@ -170,6 +182,7 @@ impl AccessRevocations {
 #[derive(Debug, Clone)]
 pub struct BearerCheck {
     rule: AdmissionRule,
+    allow_from: AllowFrom,
     /// Fires when anonymous callers, or all who logged in, are no longer admitted.
     revoked: CancellationToken,
 }
@@ -198,9 +211,10 @@ struct ApiKeyCheck {
 
 impl BearerCheck {
     /// Creates the check of a tenant with login.
-    pub fn with_login(grants: Arc<Grants>, revocations: &AccessRevocations) -> Self {
-        let revoked = revocations.token_for(AccessBasis::Login(Arc::clone(grants.login_spec())));
-        Self { rule: AdmissionRule::Login(grants.into()), revoked }
+    pub fn with_login(grants: Arc<Grants>, allow_from: AllowFrom, revocations: &AccessRevocations) -> Self {
+        let basis = AccessBasis::Login(Arc::clone(grants.login_spec()));
+        let revoked = revocations.token_for(basis, &allow_from);
+        Self { rule: AdmissionRule::Login(grants.into()), allow_from, revoked }
     }
 
     /// Creates the check for a tenant without login, within what the settings allow to open
@@ -220,17 +234,27 @@ impl BearerCheck {
             OpenTenants::Private if access.public => AdmissionRule::OpenToAll,
             OpenTenants::Private => AdmissionRule::OpenToPrivate(networks),
         };
+        let allow_from = access.allow_from.clone();
         let revoked = match rule {
-            AdmissionRule::OpenToPrivate(_) => revocations.token_for(AccessBasis::OpenToPrivate),
-            AdmissionRule::OpenToAll => revocations.token_for(AccessBasis::OpenToAll),
+            AdmissionRule::OpenToPrivate(_) => revocations.token_for(AccessBasis::OpenToPrivate, &allow_from),
+            AdmissionRule::OpenToAll => revocations.token_for(AccessBasis::OpenToAll, &allow_from),
             AdmissionRule::Login(_) | AdmissionRule::Keys(_) | AdmissionRule::Closed => {
                 CancellationToken::new()
             }
         };
-        Self { rule, revoked }
+        Self { rule, allow_from, revoked }
     }
 
-    /// Checks the credentials of a request from `peer`, the remote address of the connection.
+    /// Verifies that the tenant answers `caller`; `None` if nobody knows where the request comes
+    /// from. It comes before everything else that the tenant does.
+    ///
+    /// # Errors
+    /// Returns `Denial::NetworkNotAllowed`.
+    pub fn check_network(&self, caller: Option<IpAddr>) -> Result<(), Denial> {
+        if self.allow_from.allows(caller) { Ok(()) } else { Err(Denial::NetworkNotAllowed) }
+    }
+
+    /// Checks the credentials of a request from `peer`; `None` if nobody knows where it comes from.
     ///
     /// # Errors
     /// Returns the denial to answer with. It is `Denial::Unavailable` if a login cannot be
@@ -238,7 +262,7 @@ impl BearerCheck {
     pub async fn authorize(
         &self,
         headers: &HeaderMap,
-        peer: IpAddr,
+        peer: Option<IpAddr>,
         now: Timestamp,
     ) -> Result<AdmittedCaller, Denial> {
         if let AdmissionRule::Login(login) = &self.rule {
@@ -260,8 +284,11 @@ impl BearerCheck {
         key.map_or(&self.revoked, |key| &key.revoked)
     }
 
-    fn allows(&self, basis: &AccessBasis, now: Timestamp) -> bool {
-        match (&self.rule, basis) {
+    fn allows(&self, permission: &Permission, now: Timestamp) -> bool {
+        if !self.allow_from.covers(&permission.allow_from) {
+            return false;
+        }
+        match (&self.rule, &permission.basis) {
             (AdmissionRule::Login(login), AccessBasis::Login(spec)) => login.login_spec() == spec,
             (AdmissionRule::Keys(keys), AccessBasis::Key(digest)) => keys
                 .iter()
@@ -277,7 +304,7 @@ impl BearerCheck {
     /// # Errors
     /// Returns `Denial::NotPrivate` if the tenant is open to private networks only and `peer` is
     /// not on one.
-    pub fn check_page_access(&self, peer: IpAddr) -> Result<(), Denial> {
+    pub fn check_page_access(&self, peer: Option<IpAddr>) -> Result<(), Denial> {
         match &self.rule {
             AdmissionRule::OpenToPrivate(networks) if !is_private(peer, networks) => Err(Denial::NotPrivate),
             _ => Ok(()),
@@ -289,7 +316,7 @@ impl BearerCheck {
     fn authorize_without_login(
         &self,
         headers: &HeaderMap,
-        peer: IpAddr,
+        peer: Option<IpAddr>,
         now: Timestamp,
     ) -> Result<Principal, Denial> {
         match &self.rule {
@@ -333,6 +360,14 @@ impl BearerCheck {
     /// Returns the kind of check for status pages: `api keys (2)`, `open (private networks)`, `open
     /// (public)`.
     pub fn describe(&self) -> String {
+        let credential = self.describe_credential();
+        match self.allow_from.networks() {
+            None => credential,
+            Some(networks) => format!("{credential}, from {} networks only", networks.len()),
+        }
+    }
+
+    fn describe_credential(&self) -> String {
         match &self.rule {
             AdmissionRule::Login(login) => login.describe(),
             AdmissionRule::Keys(keys) => format!("api keys ({})", keys.len()),
@@ -348,7 +383,7 @@ fn build_key_checks(access: &AccessSpec, revocations: &AccessRevocations) -> Arc
         label: key.label.as_str().into(),
         digest: key.digest,
         expires_at: key.expires,
-        revoked: revocations.token_for(AccessBasis::Key(key.digest)),
+        revoked: revocations.token_for(AccessBasis::Key(key.digest), &access.allow_from),
     };
     access.api_keys.iter().map(key).collect()
 }
@@ -403,9 +438,10 @@ fn is_b64token(token: &[u8]) -> bool {
 
 /// Whether an address is private: loopback, RFC 1918, unique local (RFC 4193), link-local, or such
 /// an IPv4 address mapped into IPv6. The carriers' shared space (100.64.0.0/10, RFC 6598) is not,
-/// since strangers share it, unless the settings name it (`private_networks`).
-fn is_private(peer: IpAddr, networks: &[IpNet]) -> bool {
-    let peer = peer.to_canonical();
+/// since strangers share it, unless the settings name it (`private_networks`). An unknown address
+/// is not: the proxy that does not tell it is often private itself.
+fn is_private(peer: Option<IpAddr>, networks: &[IpNet]) -> bool {
+    let Some(peer) = peer.map(|peer| peer.to_canonical()) else { return false };
     let is_near = match peer {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
@@ -419,7 +455,9 @@ impl Denial {
         match self {
             Self::Missing | Self::Invalid => StatusCode::UNAUTHORIZED,
             Self::Malformed => StatusCode::BAD_REQUEST,
-            Self::InsufficientScope | Self::NotAllowed | Self::NotPrivate => StatusCode::FORBIDDEN,
+            Self::InsufficientScope | Self::NotAllowed | Self::NotPrivate | Self::NetworkNotAllowed => {
+                StatusCode::FORBIDDEN
+            }
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -434,6 +472,7 @@ impl Denial {
             Self::NotAllowed => "not_allowed",
             Self::Unavailable => "unavailable",
             Self::NotPrivate => "not_private",
+            Self::NetworkNotAllowed => "network_not_allowed",
         }
     }
 
@@ -446,7 +485,11 @@ impl Denial {
             Self::Invalid => {
                 Some(r#"Bearer error="invalid_token", error_description="unknown or expired key""#)
             }
-            Self::InsufficientScope | Self::NotAllowed | Self::Unavailable | Self::NotPrivate => None,
+            Self::InsufficientScope
+            | Self::NotAllowed
+            | Self::Unavailable
+            | Self::NotPrivate
+            | Self::NetworkNotAllowed => None,
         }
     }
 
@@ -468,6 +511,9 @@ impl Denial {
                 "You are logged in, but your account may not use this server; ask its operator for access."
             }
             Self::Unavailable => "This server cannot check logins now; try again in a moment.",
+            Self::NetworkNotAllowed => {
+                "This server does not answer callers from your network; ask its operator for access from it."
+            }
             Self::NotPrivate => {
                 "This server has no login and answers private networks only; its operator can add api_keys to it, public: true, or your network to private_networks."
             }

@@ -142,6 +142,7 @@ pub(super) fn record(
 ) {
     server.context.audit.record(&AuditRecord {
         who,
+        client_addr: Some(meta.source),
         client_id: Some(&request.client_id),
         request_id: Some(meta.request_id),
         ..AuditRecord::new(AuditEvent::Login, server.tenant.as_str(), outcome)

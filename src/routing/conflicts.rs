@@ -2,6 +2,7 @@
 //! two tenants can swap.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use super::mount_key::{MountKey, endpoint_owners};
 use crate::spec::{HostName, Mount, TenantName};
@@ -73,7 +74,7 @@ struct GrantedMounts<'c> {
     mounts: HashMap<MountKey, (&'c TenantName, &'c Mount)>,
     /// Places with an own path at or above a granted mount: `/a` if `/a/mcp/x` is granted.
     endpoint_taken_by: HashMap<MountKey, &'c TenantName>,
-    hosts: HashMap<&'c HostName, HostTenants<'c>>,
+    hosts: HashMap<(Option<SocketAddr>, &'c HostName), HostTenants<'c>>,
 }
 
 /// The tenants on a host: as many as are needed to find one other than a given tenant.
@@ -118,7 +119,7 @@ impl<'c> GrantedMounts<'c> {
             }
             self.mounts.insert(MountKey::of(mount), (&claim.tenant, mount));
             if let Some(host) = &mount.host {
-                self.hosts.entry(host).or_default().add(claim);
+                self.hosts.entry((mount.listener, host)).or_default().add(claim);
             }
         }
     }
@@ -134,7 +135,7 @@ impl<'c> GrantedMounts<'c> {
     }
 
     fn find_conflict(&self, claim: &MountClaim, mount: &Mount) -> Option<(&'c TenantName, ConflictKind)> {
-        let on_host = mount.host.as_ref().and_then(|host| self.hosts.get(host));
+        let on_host = mount.host.as_ref().and_then(|host| self.hosts.get(&(mount.listener, host)));
         if let Some(holder) = on_host.and_then(|tenants| tenants.conflicting_holder(claim)) {
             return Some((holder, ConflictKind::Host));
         }

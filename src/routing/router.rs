@@ -1,8 +1,9 @@
-//! The routing table: hosts, and for each a tree of path segments.
+//! The routing table: listeners, their hosts, and for each a tree of path segments.
 //!
 //! The maps are persistent: a copy shares everything with its original, and a change copies only
 //! the path to it. So the next world costs what changed in it, however many tenants there are.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rpds::HashTrieMapSync;
@@ -18,6 +19,15 @@ use crate::spec::{HostName, Mount};
 /// prefix: `/a/b/typo` belongs to no tenant if `/a/b` is mounted, even if `/a` is.
 #[derive(Debug, Clone)]
 pub struct Router<T> {
+    /// The gateway's own listeners, which all serve the same.
+    main: ListenerRoutes<T>,
+    /// The listeners of tenants. What is mounted on one of them is on no other.
+    by_listener: HashTrieMapSync<SocketAddr, ListenerRoutes<T>>,
+}
+
+/// What is mounted on one listener.
+#[derive(Debug, Clone)]
+pub struct ListenerRoutes<T> {
     gateway: SegmentNode<T>,
     by_host: HashTrieMapSync<HostName, SegmentNode<T>>,
 }
@@ -32,6 +42,56 @@ impl<T: Clone> Router<T> {
     /// Adds a mount. The caller has judged the claims; a second value for one mount replaces the
     /// first.
     pub fn insert(&mut self, mount: &Mount, value: T) {
+        let Some(listener) = mount.listener else { return self.main.insert(mount, value) };
+        let mut routes = self.by_listener.get(&listener).cloned().unwrap_or_default();
+        routes.insert(mount, value);
+        self.by_listener.insert_mut(listener, routes);
+    }
+
+    /// Removes a mount. A listener without mounts is none.
+    pub fn remove(&mut self, mount: &Mount) {
+        let Some(listener) = mount.listener else { return self.main.remove(mount) };
+        let Some(mut routes) = self.by_listener.get(&listener).cloned() else { return };
+        routes.remove(mount);
+        match routes.is_empty() {
+            true => _ = self.by_listener.remove_mut(&listener),
+            false => self.by_listener.insert_mut(listener, routes),
+        }
+    }
+}
+
+impl<T> Router<T> {
+    /// Returns a table without mounts.
+    pub fn new() -> Self {
+        Self { main: ListenerRoutes::default(), by_listener: HashTrieMapSync::new_sync() }
+    }
+
+    /// Returns what is mounted on the gateway's own listeners.
+    pub fn main(&self) -> &ListenerRoutes<T> {
+        &self.main
+    }
+
+    /// Returns what is mounted on a listener; `None` stands for the gateway's own.
+    pub fn on(&self, listener: Option<SocketAddr>) -> Option<&ListenerRoutes<T>> {
+        match listener {
+            None => Some(&self.main),
+            Some(listener) => self.by_listener.get(&listener),
+        }
+    }
+
+    /// Returns the listeners of tenants.
+    pub fn listeners(&self) -> impl Iterator<Item = SocketAddr> {
+        self.by_listener.keys().copied()
+    }
+
+    /// Returns the tenants' own hosts, on whichever listener.
+    pub fn tenant_hosts(&self) -> impl Iterator<Item = &HostName> {
+        std::iter::once(&self.main).chain(self.by_listener.values()).flat_map(|routes| routes.by_host.keys())
+    }
+}
+
+impl<T: Clone> ListenerRoutes<T> {
+    fn insert(&mut self, mount: &Mount, value: T) {
         match &mount.host {
             None => self.gateway.insert(mount.prefix.segments(), value),
             Some(host) => {
@@ -42,8 +102,8 @@ impl<T: Clone> Router<T> {
         }
     }
 
-    /// Removes a mount. A host without mounts is no longer a tenant's own.
-    pub fn remove(&mut self, mount: &Mount) {
+    /// A host without mounts is no longer a tenant's own.
+    fn remove(&mut self, mount: &Mount) {
         let Some(host) = &mount.host else { return self.gateway.remove(mount.prefix.segments()) };
         let Some(mut root) = self.by_host.get(host).cloned() else { return };
         root.remove(mount.prefix.segments());
@@ -54,15 +114,9 @@ impl<T: Clone> Router<T> {
     }
 }
 
-impl<T> Router<T> {
-    /// Returns a table without mounts.
-    pub fn new() -> Self {
-        Self { gateway: SegmentNode::default(), by_host: HashTrieMapSync::new_sync() }
-    }
-
-    /// Returns the tenants' own hosts.
-    pub fn tenant_hosts(&self) -> impl Iterator<Item = &HostName> {
-        self.by_host.keys()
+impl<T> ListenerRoutes<T> {
+    fn is_empty(&self) -> bool {
+        self.gateway.is_empty() && self.by_host.is_empty()
     }
 
     /// Returns whether `host` (lower case, no port) is some tenant's own.
@@ -146,6 +200,12 @@ fn split_segment(path: &str) -> Option<(&str, &str)> {
 impl<T> Default for SegmentNode<T> {
     fn default() -> Self {
         Self { value: None, children: HashTrieMapSync::new_sync() }
+    }
+}
+
+impl<T> Default for ListenerRoutes<T> {
+    fn default() -> Self {
+        Self { gateway: SegmentNode::default(), by_host: HashTrieMapSync::new_sync() }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::spec::{HostName, Mount, Prefix, ResourceSpelling, TenantName};
 fn mount(text: &str) -> Mount {
     let (host, prefix) = text.split_at(text.find('/').expect("a prefix begins with a slash"));
     let host = (!host.is_empty()).then(|| HostName::parse(host).expect("a host"));
-    Mount { host, prefix: Prefix::parse(prefix).expect("a prefix") }
+    Mount { listener: None, host, prefix: Prefix::parse(prefix).expect("a prefix") }
 }
 
 /// Builds a router whose values are the texts of the mounts.
@@ -19,7 +19,7 @@ fn router(mounts: &[&'static str]) -> Router<&'static str> {
 }
 
 fn found(router: &Router<&'static str>, host: &str, path: &str) -> Option<(&'static str, Endpoint)> {
-    router.find(host, path).map(|(value, endpoint)| (*value, endpoint))
+    router.main().find(host, path).map(|(value, endpoint)| (*value, endpoint))
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_path_without_its_prefix_is_known_as_one() {
 #[test]
 fn a_host_of_its_own_serves_only_what_is_mounted_there() {
     let router = router(&["/a", "mcp.acme.com/", "mcp.acme.com/x"]);
-    assert!(router.is_tenant_host("mcp.acme.com") && !router.is_tenant_host("localhost"));
+    assert!(router.main().is_tenant_host("mcp.acme.com") && !router.main().is_tenant_host("localhost"));
     assert_eq!(found(&router, "mcp.acme.com", "/mcp"), Some(("mcp.acme.com/", Endpoint::Mcp)));
     assert_eq!(found(&router, "mcp.acme.com", "/x/mcp"), Some(("mcp.acme.com/x", Endpoint::Mcp)));
     assert_eq!(found(&router, "mcp.acme.com", "/a/mcp"), None);
@@ -508,11 +508,11 @@ fn what_is_removed_is_found_no_more_and_older_copies_keep_it() {
     router.remove(&mount("h.example/x"));
     assert_eq!(found(&router, "", "/a/b/c/mcp"), None);
     assert_eq!(found(&router, "", "/a/mcp"), Some(("/a", Endpoint::Mcp)));
-    assert!(router.is_tenant_host("h.example"));
+    assert!(router.main().is_tenant_host("h.example"));
     router.remove(&mount("h.example/y"));
     router.remove(&mount("h.example/y"));
     router.remove(&mount("/nowhere/at/all"));
-    assert!(!router.is_tenant_host("h.example") && router.tenant_hosts().count() == 0);
+    assert!(!router.main().is_tenant_host("h.example") && router.tenant_hosts().count() == 0);
     assert_eq!(found(&before, "", "/a/b/c/mcp"), Some(("/a/b/c", Endpoint::Mcp)));
     assert_eq!(found(&before, "h.example", "/x/mcp"), Some(("h.example/x", Endpoint::Mcp)));
 }

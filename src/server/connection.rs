@@ -34,20 +34,38 @@ use self::response_body::InFlightBody;
 use self::timeouts::TimeoutStream;
 use super::budgets::Attribution;
 use super::dispatch::{self, DispatchedResponse};
-use super::request::ConnInfo;
+use super::request::{ConnInfo, ListenerInfo};
 use super::tls::{self, Handshake, Protocol};
-use super::{Server, response};
+use super::{Server, proxy_protocol, response};
 use crate::base::evicting_limiter::Evictable;
 use crate::base::linger;
 
 /// Serves a connection until either side closes it.
-pub(super) async fn serve(server: Arc<Server>, stream: TcpStream, addr: SocketAddr, activity: Arc<Activity>) {
+pub(super) async fn serve(
+    server: Arc<Server>,
+    mut stream: TcpStream,
+    addr: SocketAddr,
+    listener: Arc<ListenerInfo>,
+    activity: Arc<Activity>,
+) {
     set_nodelay(&stream);
-    let Some(info) = ConnInfo::from_stream(&stream, addr) else { return };
+    let has_header = listener.proxy_protocol;
+    let Some(info) = ConnInfo::from_stream(&stream, addr, listener, &server.trusted_proxies) else { return };
+    let started = server.clock.monotonic();
+    let info = match has_header {
+        false => info,
+        // Boxed, since few connections have one.
+        true => match Box::pin(read_proxy_header(&server, &mut stream, info)).await {
+            Some(info) => info,
+            None => return,
+        },
+    };
     let Some(config) = server.tls.clone() else {
         return Connection::new(server, info, activity).serve_protocol(Protocol::Http1, stream).await;
     };
     let deadline = Duration::from_secs(server.limits.handshake_seconds);
+    // What the header took is not given again.
+    let deadline = deadline.saturating_sub(server.clock.monotonic().saturating_duration_since(started));
     let nameless = server.certificates.as_ref().map(|all| all.resolver_for_address(info.local_ip));
     // Boxed: this frees the state of the handshake before the connection becomes idle, and a TLS
     // stream is too large to move around.
@@ -66,6 +84,34 @@ pub(super) async fn serve(server: Arc<Server>, stream: TcpStream, addr: SocketAd
     // Rate-limited, so that a scanner cannot fill the disk.
     if let Some(unsaid) = server.handshake_log_limiter.check(server.clock.monotonic()) {
         tracing::debug!(client.addr = %info.addr, ?error, unsaid, "the TLS handshake failed");
+    }
+}
+
+/// Reads the PROXY protocol header, under the deadline of the handshake. Without one that counts, the
+/// connection ends (`None`).
+async fn read_proxy_header(server: &Server, stream: &mut TcpStream, info: ConnInfo) -> Option<ConnInfo> {
+    let deadline = Duration::from_secs(server.limits.handshake_seconds);
+    let reading = async {
+        match info.is_trusted_proxy {
+            true => proxy_protocol::read_client(stream).await,
+            false => Err(proxy_protocol::Error::NotTrusted),
+        }
+    };
+    let read = match tokio::time::timeout(deadline, reading).await {
+        Ok(read) => read,
+        Err(late) => Err(std::io::Error::from(late).into()),
+    };
+    match read {
+        Ok(Some(client)) => Some(info.relayed_for(client, &server.trusted_proxies)),
+        // The proxy asks for itself: a health check.
+        Ok(None) => Some(info),
+        Err(error) => {
+            server.metrics.record_refused_connection("proxy_header");
+            if let Some(unsaid) = server.proxy_protocol_log_limiter.check(server.clock.monotonic()) {
+                tracing::warn!(client.addr = %info.addr, %error, unsaid, "a connection was closed: its listener wants a PROXY protocol header");
+            }
+            None
+        }
     }
 }
 
@@ -194,7 +240,7 @@ impl Connection {
     }
 
     /// Drives the connection and its companion future. After long idleness, or when the process
-    /// drains, requests in flight are finished and no new ones accepted (HTTP/1: `Connection:
+    /// drains or the listener closes, requests in flight are finished and no new ones accepted (HTTP/1: `Connection:
     /// close`; HTTP/2: GOAWAY). A client that then still takes no response is disconnected.
     async fn drive<C>(
         &self,
@@ -229,10 +275,12 @@ impl Connection {
         DriveEnd::Closed
     }
 
-    /// Returns once the connection should shut down: the process drains, or the connection is idle.
+    /// Returns once the connection should shut down: the process drains, the listener closes, or the connection is
+    /// idle.
     async fn wait_for_shutdown(&self) {
         tokio::select! {
             () = self.server.tasks.soft().cancelled() => {}
+            () = self.info.listener.closed.cancelled() => {}
             () = self.wait_until_idle() => {}
         }
     }

@@ -1,20 +1,25 @@
 //! Dispatches a request to the one tenant that owns its path, and finishes the response.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 
 use super::precheck::{self, RequestRejection};
 use super::request::{ConnInfo, RequestContext};
 use super::response::{self, ErrorFormat};
-use super::{Server, mcp_endpoint, oauth_endpoint, page};
+use super::trusted_proxies::CallerAddress;
+use super::{Server, health, mcp_endpoint, oauth_endpoint, page};
 use crate::base::body::Body;
 use crate::base::budget::Reservation;
 use crate::base::headers::accepts;
 use crate::base::panic::{Panicked, catch_panic};
-use crate::routing::{Endpoint, Router};
+use crate::oauth::bearer::Denial;
+use crate::routing::{Endpoint, ListenerRoutes};
+use crate::spec::ResourceSpelling;
+use crate::telemetry::audit::{AuditEvent, AuditRecord};
 use crate::tenants::tenant::Tenant;
 
 /// A response, the reservation for its bytes, and whether the request carried a valid credential.
@@ -50,7 +55,12 @@ pub(super) async fn handle<B>(server: &Server, conn: &ConnInfo, request: Request
 where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
-    let context = RequestContext::new(conn, server.clock.monotonic());
+    if request.uri().path() == health::PATH {
+        return answer_probe(server, conn, &request);
+    }
+    let started = server.clock.monotonic();
+    let caller = find_caller(server, conn, request.headers(), started);
+    let context = RequestContext::new(conn, caller, started);
     let mut route = RouteLog::default();
     let method = request.method().clone();
     let response = match catch_panic(dispatch(server, &context, request, &mut route)).await {
@@ -70,6 +80,34 @@ where
     response::add_common_headers(response.headers_mut(), &context.request_id, hsts);
     record(server, &context, &route, response.status());
     DispatchedResponse { response, reservation, has_credential: context.has_credential() }
+}
+
+/// Returns where a request comes from. Forwarded headers are looked at only if a trusted proxy sends
+/// them.
+fn find_caller(server: &Server, conn: &ConnInfo, headers: &HeaderMap, now: Instant) -> CallerAddress {
+    let peer = conn.addr.ip();
+    match conn.is_trusted_proxy {
+        true => server.trusted_proxies.find_caller(peer, headers, &server.metrics, now),
+        false => CallerAddress::Known(peer),
+    }
+}
+
+/// Answers a probe. No tenant is looked for, and no budget is asked: an overloaded gateway serves.
+fn answer_probe<B>(server: &Server, conn: &ConnInfo, request: &Request<B>) -> DispatchedResponse
+where
+    B: http_body::Body,
+{
+    let started = server.clock.monotonic();
+    let context = RequestContext::new(conn, CallerAddress::Known(conn.addr.ip()), started);
+    let mut response = health::handle(server, request);
+    if request.method() == Method::HEAD {
+        response = response::strip_body(response);
+    }
+    response::add_common_headers(response.headers_mut(), &context.request_id, None);
+    let elapsed = server.clock.monotonic().saturating_duration_since(started);
+    server.metrics.record_response("health", response.status().as_u16(), elapsed);
+    let reservation = server.budgets.responses.new_reservation(&context.attribution(None));
+    DispatchedResponse { response, reservation, has_credential: false }
 }
 
 /// Finds the tenant and has the handler of its endpoint answer.
@@ -98,6 +136,9 @@ where
     route.error_format = ErrorFormat::for_request(&request, Some(endpoint));
     let tenant = &**route.tenant.insert(tenant);
     route.endpoint = Some(endpoint);
+    if let Err(denial) = tenant.bearer.check_network(context.caller.known()) {
+        return refuse_network(server, context, tenant, denial, route.error_format);
+    }
     match endpoint {
         Endpoint::Mcp => mcp_endpoint::handle(server, context, tenant, endpoint, request).await,
         // Sent by clients that were given the base URL or that drop the last path segment.
@@ -116,6 +157,22 @@ where
     }
 }
 
+/// Refuses a caller on a network that the tenant does not answer, whatever it asks for.
+fn refuse_network(
+    server: &Server,
+    context: &RequestContext<'_>,
+    tenant: &Tenant,
+    denial: Denial,
+    format: ErrorFormat,
+) -> Response<Body> {
+    server.audit.record(&AuditRecord {
+        client_addr: Some(context.caller.ip()),
+        request_id: Some(&context.request_id),
+        ..AuditRecord::new(AuditEvent::Refusal, tenant.spec.name.as_str(), denial.audit_label())
+    });
+    response::denial(tenant, denial, format, ResourceSpelling::Connector)
+}
+
 /// Finds the tenant that owns the path. The routing table is released before anything is awaited,
 /// so that a long stream does not keep an old table and all its tenants alive.
 fn locate<B>(
@@ -128,13 +185,17 @@ where
 {
     let target = precheck::check(request)?;
     let table = server.registry.load();
-    match check_host(server, &table.router, &target.host, conn) {
+    let routes = table.router.on(conn.listener.tenants).ok_or(match table.is_initial_scan_done {
+        true => RequestRejection::NotFound,
+        false => RequestRejection::Starting,
+    })?;
+    match check_host(server, routes, &target.host, conn) {
         Err(RequestRejection::UnknownHost) if !table.is_initial_scan_done => {
             return Err(RequestRejection::Starting.into());
         }
         checked => checked?,
     }
-    let found = table.router.find(&target.host, target.path).filter(|(tenant, _)| tenant.spec.enabled);
+    let found = routes.find(&target.host, target.path).filter(|(tenant, _)| tenant.spec.enabled);
     let unavailable = |rejection, endpoint| Err(Unroutable { rejection, endpoint: Some(endpoint) });
     match found {
         Some((tenant, endpoint)) if tenant.slot.is_closed() => {
@@ -155,16 +216,16 @@ where
 /// 9.1.1).
 pub(super) fn check_host<T>(
     server: &Server,
-    router: &Router<T>,
+    routes: &ListenerRoutes<T>,
     host: &str,
     conn: &ConnInfo,
 ) -> Result<(), RequestRejection> {
-    let is_tenants = router.is_tenant_host(host);
+    let is_tenants = routes.is_tenant_host(host);
     if !is_tenants && !server.hosts.is_gateway_on(host, conn.local_ip) {
         return Err(RequestRejection::UnknownHost);
     }
     match conn.sni.as_deref() {
-        Some(sni) if sni != host && (is_tenants || router.is_tenant_host(sni)) => {
+        Some(sni) if sni != host && (is_tenants || routes.is_tenant_host(sni)) => {
             Err(RequestRejection::SniMismatch)
         }
         _ => Ok(()),
@@ -199,7 +260,7 @@ fn record(server: &Server, context: &RequestContext<'_>, route: &RouteLog, statu
     tracing::debug!(
         tenant = route.tenant.as_ref().map(|tenant| tenant.spec.name.as_str()),
         request_id = context.request_id,
-        client.addr = %context.conn.addr,
+        client.addr = %context.caller,
         route = route_label,
         status = status.as_u16(),
         elapsed_ms = elapsed.as_millis() as u64,

@@ -32,7 +32,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Serves a connection until its one request is answered.
 pub(super) async fn serve(server: Arc<Server>, stream: TcpStream, addr: SocketAddr, https_port: u16) {
-    let Some(conn) = ConnInfo::from_stream(&stream, addr) else { return };
+    let Some(conn) = ConnInfo::from_stream(&stream, addr, Arc::default(), &server.trusted_proxies) else {
+        return;
+    };
     let is_unread = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
         is_unread.store(!request.body().is_end_stream(), Ordering::Relaxed);
@@ -96,7 +98,7 @@ fn redirect(
 /// Returns the host that the request names by its Host header alone, if it is served here.
 fn own_host<'r>(server: &Server, conn: &ConnInfo, request: &'r Request<Incoming>) -> Option<Cow<'r, str>> {
     let host = authority::only_host(request.headers()).filter(|_| request.uri().host().is_none())?;
-    dispatch::check_host(server, &server.registry.load().router, &host, conn).is_ok().then_some(host)
+    dispatch::check_host(server, server.registry.load().router.main(), &host, conn).is_ok().then_some(host)
 }
 
 fn text(status: StatusCode, content: impl Into<bytes::Bytes>) -> Response<Body> {

@@ -14,7 +14,6 @@ use super::{Server, cors, page, revocable};
 use crate::base::body::Body;
 use crate::base::budget::{Exhausted, Reservation};
 use crate::base::headers::accepts;
-use crate::base::net::client_network;
 use crate::mcp::Caller;
 use crate::oauth::bearer::{AdmittedCaller, Denial, Principal};
 use crate::routing::Endpoint;
@@ -83,7 +82,7 @@ where
     let caller = Caller {
         principal,
         request_id: context.request_id.clone(),
-        network: client_network(context.conn.addr.ip()),
+        address: context.caller.ip(),
         started: context.started,
     };
     // Dropping the call cancels it down to the backend.
@@ -102,7 +101,7 @@ async fn authorize(
     tenant: &Tenant,
     headers: &HeaderMap,
 ) -> Result<AdmittedCaller, CallRejection> {
-    let admitted = tenant.bearer.authorize(headers, context.conn.effective_ip(), server.clock.now()).await;
+    let admitted = tenant.bearer.authorize(headers, context.private_ip(), server.clock.now()).await;
     admitted.map_err(CallRejection::Denied)
 }
 
@@ -116,7 +115,7 @@ fn check_rate_limit(
         Principal::Key { label } => CallerKey::Label(label.clone()),
         Principal::User(user) => CallerKey::User(user.subject.clone()),
         Principal::Machine(machine) => CallerKey::User(machine.client_id.clone()),
-        Principal::Anonymous => CallerKey::from_address(context.conn.addr.ip()),
+        Principal::Anonymous => CallerKey::from_address(context.caller.ip()),
     };
     let acquired = tenant.slot.rate_limit.acquire(caller, per_minute, context.started);
     acquired.map_err(|wait| CallRejection::RateLimited { wait })
@@ -158,6 +157,7 @@ fn record_rejection(
         CallRejection::RateLimited { .. } => "rate_limited",
     };
     server.audit.record(&AuditRecord {
+        client_addr: Some(context.caller.ip()),
         request_id: Some(&context.request_id),
         ..AuditRecord::new(AuditEvent::Refusal, tenant.spec.name.as_str(), outcome)
     });

@@ -55,7 +55,7 @@ where
             let meta = RequestMeta {
                 request_id: &context.request_id,
                 now: server.clock.now(),
-                source: context.conn.addr.ip(),
+                source: context.caller.ip(),
             };
             endpoints::handle(auth_server, endpoint, request, meta).await
         }
@@ -84,7 +84,7 @@ pub(super) fn check_rate_limit(
         }
         OAuthEndpoint::Register => (&rates.registrations, limits.registrations_per_minute),
     };
-    buckets.acquire(CallerKey::from_address(context.conn.addr.ip()), per_minute, context.started)
+    buckets.acquire(CallerKey::from_address(context.caller.ip()), per_minute, context.started)
 }
 
 /// Reads the request body. Returns the request and the reservation for the time until it is

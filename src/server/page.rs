@@ -51,7 +51,7 @@ pub(super) fn handle(
     method: &Method,
     format: ErrorFormat,
 ) -> Response<Body> {
-    if let Err(denial) = tenant.bearer.check_page_access(context.conn.effective_ip()) {
+    if let Err(denial) = tenant.bearer.check_page_access(context.private_ip()) {
         return response::denial(tenant, denial, format, ResourceSpelling::Connector);
     }
     let render = || render(&tenant.spec, tenant.mcp.permissions(), server.open_tenants);
@@ -223,7 +223,7 @@ pub(super) mod tests {
             instructions: None,
             enabled: true,
             public_url: PublicUrl::new("https://mcp.example.com", &prefix),
-            mounts: vec![Mount { host: None, prefix }],
+            mounts: vec![Mount { listener: None, host: None, prefix }],
             shares_hosts: false,
             tools: Arc::default(),
             backend,

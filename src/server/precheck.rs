@@ -79,7 +79,8 @@ pub(crate) fn check<B: http_body::Body>(request: &Request<B>) -> Result<RequestT
     Ok(RequestTarget { host, path: uri.path() })
 }
 
-fn check_framing<B: http_body::Body>(request: &Request<B>) -> Result<(), RequestRejection> {
+/// Refuses a request that another HTTP implementation might end elsewhere.
+pub(super) fn check_framing<B: http_body::Body>(request: &Request<B>) -> Result<(), RequestRejection> {
     if !has_plain_transfer_encoding(request.headers()) {
         return Err(RequestRejection::TransferEncoding);
     }

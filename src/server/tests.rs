@@ -30,7 +30,8 @@ fn settings(limits: Limits) -> Settings {
         tenants: "tenants.d".into(),
         state: "state".into(),
         certs: "certs".into(),
-        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+        listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
+        tenant_listeners: crate::spec::TenantListeners::default(),
         admin: None,
         hosts: vec![HostName::parse("mcp.example.com").expect("a host")],
         public_base: None,
@@ -41,6 +42,8 @@ fn settings(limits: Limits) -> Settings {
         log: LogFormat::Text,
         open_tenants: OpenTenants::Private,
         private_networks: vec![],
+        trusted_proxies: vec![],
+        trusted_proxy_hops: None,
         zip_hosts: ZipHosts::Refuse,
         backend_allow: vec![],
         backend_only: crate::spec::BackendOnly::default(),
@@ -80,6 +83,7 @@ fn start_with(limits: Limits, tls: Option<Arc<rustls::ServerConfig>>) -> TestSer
         tasks: tasks.clone(),
         audit: Audit::disabled(),
         certificates: None,
+        sockets: Arc::default(),
     };
     let listeners = Listeners::bind(&settings.listen).expect("a free port");
     let addr = listeners.local_addrs()[0];
@@ -236,6 +240,9 @@ async fn the_future_of_a_request_fits_its_reserved_bytes() {
     let gateway = start(Limits::default());
     let peer = ConnInfo {
         addr: gateway.addr,
+        is_trusted_proxy: false,
+        is_relayed: false,
+        listener: Arc::default(),
         local_ip: gateway.addr.ip(),
         sni: None,
         has_placeholder_certificate: false,
@@ -361,8 +368,15 @@ async fn http2(gateway: &TestServer) -> SocketAddr {
     let server = Arc::clone(&gateway.server);
     gateway.tasks.spawn("http2", async move {
         let (stream, client) = listener.accept().await.expect("a connection");
-        let peer =
-            ConnInfo { addr: client, local_ip: addr.ip(), sni: None, has_placeholder_certificate: false };
+        let peer = ConnInfo {
+            addr: client,
+            is_trusted_proxy: false,
+            is_relayed: false,
+            listener: Arc::default(),
+            local_ip: addr.ip(),
+            sni: None,
+            has_placeholder_certificate: false,
+        };
         let activity = Arc::new(Activity::default());
         connection::Connection::new(server, peer, activity).serve_protocol(Protocol::Http2, stream).await;
     });
@@ -387,16 +401,19 @@ async fn a_connection_made_for_one_tenants_host_serves_no_other() {
     let gateway = start(Limits::default());
     let mut router = Router::new();
     for host in ["one.example", "two.example"] {
-        router.insert(&Mount { host: HostName::parse(host), prefix: Prefix::root() }, ());
+        router.insert(&Mount { listener: None, host: HostName::parse(host), prefix: Prefix::root() }, ());
     }
     let check = |sni: Option<&str>, host: &str| {
         let peer = ConnInfo {
             addr: gateway.addr,
+            is_trusted_proxy: false,
+            is_relayed: false,
+            listener: Arc::default(),
             local_ip: gateway.addr.ip(),
             sni: sni.map(Into::into),
             has_placeholder_certificate: false,
         };
-        super::dispatch::check_host(&gateway.server, &router, host, &peer)
+        super::dispatch::check_host(&gateway.server, router.main(), host, &peer)
     };
     assert_eq!(check(Some("one.example"), "one.example"), Ok(()));
     assert_eq!(check(None, "one.example"), Ok(()));

@@ -14,6 +14,8 @@ pub(super) fn check(settings: &mut Settings, report: &mut Report) {
     folders_are_apart(settings, report);
     plain_http_is_near(settings, report);
     terms_are_agreed_to(settings, report);
+    hops_have_proxies(settings, report);
+    proxy_protocol_has_proxies(settings, report);
     admin_is_near(settings, report);
     hsts_has_tls(settings, report);
 }
@@ -33,7 +35,8 @@ fn complete_hosts(settings: &mut Settings) {
 
 fn listeners_differ(settings: &Settings, report: &mut Report) {
     let mut taken: Vec<(String, SocketAddr)> = Vec::new();
-    let public = settings.listen.iter().map(|address| ("--listen".to_owned(), *address));
+    let ranges = settings.tenant_listeners.ranges();
+    let public = settings.listen.iter().map(|listen| ("--listen".to_owned(), listen.address));
     let plain = settings.listen_http.iter().map(|address| ("--listen-http".to_owned(), *address));
     let public = public.chain(plain);
     for (flag, address) in public.chain(settings.admin.map(|address| ("--admin".to_owned(), address))) {
@@ -42,7 +45,26 @@ fn listeners_differ(settings: &Settings, report: &mut Report) {
             let help = "give each listener its own address or port";
             report.push(Diagnostic::error("listeners-collide", message).help(help));
         }
+        if let Some(range) = ranges.iter().find(|range| range.collides_with(address)) {
+            let message = format!("`{flag}` is {address}, which is among `--tenant-listeners` ({range})");
+            let help = "leave it out of the range: a tenant's listener is nobody else's";
+            report.push(Diagnostic::error("listeners-collide", message).help(help));
+        }
         taken.push((flag, address));
+    }
+}
+
+/// Nobody could connect to a listener that wants a PROXY protocol header.
+fn proxy_protocol_has_proxies(settings: &Settings, report: &mut Report) {
+    let listeners = settings.listen.iter().filter(|listen| listen.proxy_protocol).map(ToString::to_string);
+    let ranges = settings.tenant_listeners.ranges().iter().map(ToString::to_string);
+    let mut wanting = listeners.chain(ranges.filter(|range| range.ends_with("proxy_protocol")));
+    if let Some(listener) = wanting.next().filter(|_| settings.trusted_proxies.is_empty()) {
+        let message = format!(
+            "`{listener}` takes a PROXY protocol header from trusted proxies only, but none is named"
+        );
+        let help = "name the addresses of the proxies in `trusted_proxies`";
+        report.push(Diagnostic::error("proxy-protocol-without-proxies", message).help(help));
     }
 }
 
@@ -58,7 +80,8 @@ fn folders_are_apart(settings: &Settings, report: &mut Report) {
 }
 
 fn plain_http_is_near(settings: &Settings, report: &mut Report) {
-    let far = settings.listen.iter().find(|address| !address.ip().is_loopback());
+    let mut addresses = settings.listen.iter().map(|listen| listen.address);
+    let far = addresses.find(|address| !address.ip().is_loopback());
     if let (TlsMode::Off, Some(address)) = (settings.tls, far) {
         let message = format!("`--tls off` on {address}: API keys and answers are sent unencrypted");
         let help = "listen on 127.0.0.1 behind a proxy that terminates TLS, or use another `--tls`";
@@ -81,6 +104,15 @@ fn terms_are_agreed_to(settings: &Settings, report: &mut Report) {
         let message = "`--listen-http` redirects clients to https, but `--tls off` does not serve https";
         let help = "remove `--listen-http`, or use another `--tls`";
         report.push(Diagnostic::error("redirect-to-nothing", message).help(help));
+    }
+}
+
+fn hops_have_proxies(settings: &Settings, report: &mut Report) {
+    if settings.trusted_proxies.is_empty() && settings.trusted_proxy_hops.is_some() {
+        let message =
+            "`trusted_proxy_hops` is set, but no proxy is trusted, so forwarded headers are not read";
+        let help = "name the addresses of the proxies in `trusted_proxies`";
+        report.push(Diagnostic::error("hops-without-proxies", message).help(help));
     }
 }
 

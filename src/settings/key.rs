@@ -15,6 +15,8 @@ impl SettingKey {
     pub const CERTS: SettingKey = SettingKey("certs");
     /// The public listeners.
     pub const LISTEN: SettingKey = SettingKey("listen");
+    /// The listeners that tenants may have for themselves.
+    pub const TENANT_LISTENERS: SettingKey = SettingKey("tenant_listeners");
     /// The admin listener, or `off`.
     pub const ADMIN: SettingKey = SettingKey("admin");
     /// The gateway's host names.
@@ -33,6 +35,10 @@ impl SettingKey {
     pub const OPEN_TENANTS: SettingKey = SettingKey("open_tenants");
     /// Networks that count as private.
     pub const PRIVATE_NETWORKS: SettingKey = SettingKey("private_networks");
+    /// Proxies whose word on their callers counts.
+    pub const TRUSTED_PROXIES: SettingKey = SettingKey("trusted_proxies");
+    /// How many proxies are in front.
+    pub const TRUSTED_PROXY_HOPS: SettingKey = SettingKey("trusted_proxy_hops");
     /// Loopback and link-local networks that backends may be in.
     pub const BACKEND_ALLOW: SettingKey = SettingKey("backend_allow");
     /// The only hosts, domains and networks that backends may be in.
@@ -79,11 +85,12 @@ impl SettingKey {
     pub const ZIP_HOSTS: SettingKey = SettingKey("zip_hosts");
 
     /// Every setting that all three places know.
-    pub const ALL: [SettingKey; 35] = [
+    pub const ALL: [SettingKey; 38] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
         Self::LISTEN,
+        Self::TENANT_LISTENERS,
         Self::ADMIN,
         Self::HOST,
         Self::PUBLIC_BASE,
@@ -93,6 +100,8 @@ impl SettingKey {
         Self::REQUIRE_AUTH,
         Self::OPEN_TENANTS,
         Self::PRIVATE_NETWORKS,
+        Self::TRUSTED_PROXIES,
+        Self::TRUSTED_PROXY_HOPS,
         Self::BACKEND_ALLOW,
         Self::BACKEND_ONLY,
         Self::SECRET_ROOT,

@@ -1,13 +1,14 @@
 //! Parses single values. Each error says what is wrong and what to write instead.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::{OpenTenants, TlsMode, WatchMode, ZipHosts, acme};
-use crate::spec::{AllowedBackend, HostName};
+use crate::spec::{AllowedBackend, HostName, ListenAddress, ListenerRange};
 use crate::telemetry::log::LogFormat;
 
 /// The reason why a text is not a valid value.
@@ -37,6 +38,29 @@ pub(super) fn socket(text: &str) -> ParseResult<SocketAddr> {
         Err(_) => {
             fault("not an IP address and port", "write it like `0.0.0.0:443`, `[::]:443` or `127.0.0.1:8443`")
         }
+    }
+}
+
+/// Parses an address to listen on, with `proxy_protocol` after it or without.
+pub(super) fn listen(text: &str) -> ParseResult<ListenAddress> {
+    match ListenAddress::parse(text) {
+        Some(address) => Ok(address),
+        None => fault(
+            "not an IP address and port",
+            "write it like `0.0.0.0:443`, `[::]:443` or `127.0.0.1:8443`; ` proxy_protocol` after it wants that \
+             header of every connection",
+        ),
+    }
+}
+
+/// Parses a range of addresses that tenants may listen on.
+pub(super) fn tenant_listeners(text: &str) -> ParseResult<ListenerRange> {
+    match ListenerRange::parse(text) {
+        Some(range) => Ok(range),
+        None => fault(
+            "not an IP address with a port or a range of ports",
+            "write it like `0.0.0.0:8001-8099` or `127.0.0.1:8001`",
+        ),
     }
 }
 
@@ -153,6 +177,25 @@ pub(super) fn private_network(text: &str) -> ParseResult<IpNet> {
             fault("all addresses", "write `open_tenants: public` to allow all addresses")
         }
         network => Ok(network),
+    }
+}
+
+/// Parses a network of trusted proxies. A network of all addresses is refused: then everybody could
+/// say to come from anywhere.
+pub(super) fn trusted_proxies(text: &str) -> ParseResult<IpNet> {
+    match network(text)? {
+        all if all.prefix_len() == 0 => {
+            fault("all addresses", "name the proxies alone: whoever is in the list can claim any address")
+        }
+        network => Ok(network),
+    }
+}
+
+/// Parses how many proxies are in front.
+pub(super) fn hops(text: &str) -> ParseResult<NonZeroU8> {
+    match text.parse() {
+        Ok(hops) => Ok(hops),
+        Err(_) => fault("not a number from 1 to 255", "write how many proxies a request passes"),
     }
 }
 

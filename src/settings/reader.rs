@@ -10,7 +10,7 @@ use super::{
     AcmeSettings, Environment, ExtraHosts, OpenTenants, SettingKey, Settings, TlsMode, acme, default_listen,
 };
 use crate::base::diagnostic::{Diagnostic, Report};
-use crate::spec::BackendOnly;
+use crate::spec::{BackendOnly, TenantListeners};
 
 /// Looks up each setting in all sources and collects findings.
 pub(super) struct SettingsReader<'a> {
@@ -42,14 +42,17 @@ impl<'a> SettingsReader<'a> {
         let hosts = self.read_list(SettingKey::HOST, parse::host).unwrap_or_default();
         let acme = self.read_acme();
         let tls = self.read_one(SettingKey::TLS, parse::tls).unwrap_or_else(|| acme.default_mode(&hosts));
-        let listen = self.read_list(SettingKey::LISTEN, parse::socket);
+        let listen = self.read_list(SettingKey::LISTEN, parse::listen);
         // With ACME on the default port 443, port 80 is opened for challenges too.
         let both_ports = tls == TlsMode::Acme && listen.is_none();
         Settings {
             tenants: self.read_path(SettingKey::TENANTS).unwrap_or(default.tenants),
             state: self.read_path(SettingKey::STATE).unwrap_or(default.state),
             certs: self.read_path(SettingKey::CERTS).unwrap_or(default.certs),
-            listen: listen.unwrap_or_else(|| vec![default_listen(tls)]),
+            listen: listen.unwrap_or_else(|| vec![default_listen(tls).into()]),
+            tenant_listeners: TenantListeners::new(
+                self.read_list(SettingKey::TENANT_LISTENERS, parse::tenant_listeners).unwrap_or_default(),
+            ),
             listen_http: self.read_listen_http(both_ports),
             admin: self.read_one(SettingKey::ADMIN, parse::socket_or_off).unwrap_or(default.admin),
             public_base: self.read_public_base(tls),
@@ -62,6 +65,10 @@ impl<'a> SettingsReader<'a> {
             private_networks: self
                 .read_list(SettingKey::PRIVATE_NETWORKS, parse::private_network)
                 .unwrap_or_default(),
+            trusted_proxies: self
+                .read_list(SettingKey::TRUSTED_PROXIES, parse::trusted_proxies)
+                .unwrap_or_default(),
+            trusted_proxy_hops: self.read_one(SettingKey::TRUSTED_PROXY_HOPS, parse::hops),
             zip_hosts: self.read_one(SettingKey::ZIP_HOSTS, parse::zip_hosts).unwrap_or(default.zip_hosts),
             backend_allow: self.read_list(SettingKey::BACKEND_ALLOW, parse::network).unwrap_or_default(),
             backend_only: BackendOnly::new(

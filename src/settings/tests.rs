@@ -30,7 +30,7 @@ fn findings(flags: Flags, variables: &[(&str, &str)], file: Option<&str>) -> Str
     })
 }
 
-fn addresses(list: &[SocketAddr]) -> Vec<String> {
+fn addresses(list: &[impl ToString]) -> Vec<String> {
     list.iter().map(ToString::to_string).collect()
 }
 
@@ -279,4 +279,34 @@ fn hsts_is_a_period_and_needs_tls() {
     }
     let plain = Flags::new().with(SettingKey::TLS, ["off"]);
     assert!(findings(plain, &[("TENANTD_HSTS", "1d")], None).contains("hsts-without-tls"));
+}
+
+#[test]
+fn headers_of_proxies_need_trusted_proxies() {
+    for (key, value, code) in [
+        (SettingKey::LISTEN, "0.0.0.0:443 proxy_protocol", "proxy-protocol-without-proxies"),
+        (SettingKey::TENANT_LISTENERS, "0.0.0.0:8001-8009 proxy_protocol", "proxy-protocol-without-proxies"),
+        (SettingKey::TRUSTED_PROXY_HOPS, "2", "hops-without-proxies"),
+    ] {
+        let flags = Flags::new().with(key, [value]);
+        assert!(findings(flags.clone(), &[], None).contains(code), "{value}");
+        let flags = flags.with(SettingKey::TRUSTED_PROXIES, ["10.0.0.1"]);
+        assert_eq!(findings(flags, &[], None), "", "{value}");
+    }
+    for everybody in ["0.0.0.0/0", "::/0"] {
+        let flags = Flags::new().with(SettingKey::TRUSTED_PROXIES, [everybody]);
+        assert!(findings(flags, &[], None).contains("can claim any address"), "{everybody}");
+    }
+}
+
+#[test]
+fn no_listener_of_tenants_is_in_the_way_of_the_gateways() {
+    let collide = |range: &str| {
+        let flags = Flags::new().with(SettingKey::TENANT_LISTENERS, [range]);
+        let flags =
+            flags.with(SettingKey::LISTEN, ["127.0.0.1:8443"]).with(SettingKey::ADMIN, ["127.0.0.1:9900"]);
+        findings(flags, &[], None).contains("listeners-collide")
+    };
+    assert!(collide("127.0.0.1:8440-8450") && collide("0.0.0.0:9900") && collide("0.0.0.0:8443"));
+    assert!(!collide("127.0.0.1:8001-8099") && !collide("127.0.0.2:8443"));
 }

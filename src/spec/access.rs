@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::LoginSpec;
+use super::{AllowFrom, LoginSpec};
 use crate::base::digest::Digest;
 
 /// The callers that a tenant accepts. Without keys and login the tenant is *open*: it answers
@@ -20,6 +20,8 @@ pub struct AccessSpec {
     /// Whether the operator's files say that the tenant is to be open, even if another one guards
     /// the same data.
     pub open_on_purpose: bool,
+    /// The networks from which the tenant answers at all.
+    pub allow_from: AllowFrom,
 }
 
 impl AccessSpec {

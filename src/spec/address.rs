@@ -1,7 +1,7 @@
 //! Where a tenant answers: prefixes, host names and the public URL (design: prefix rules).
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// A path prefix in its only spelling: empty for the root, else up to eight times `/segment`, at
@@ -153,6 +153,8 @@ impl fmt::Display for HostName {
 /// One place at which a tenant answers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mount {
+    /// A listener of the tenant's own; `None` stands for those of the gateway.
+    pub listener: Option<SocketAddr>,
     /// A host of the tenant's own; `None` stands for every host of the gateway.
     pub host: Option<HostName>,
     /// The prefix on that host.

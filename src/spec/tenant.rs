@@ -1,5 +1,6 @@
 //! The specification of a tenant.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +65,11 @@ impl TenantSpec {
     /// Returns what the tenant claims, and holds once it is in force.
     pub fn claim(&self) -> TenantClaim<'_> {
         TenantClaim { name: &self.name, mounts: &self.mounts, shares_hosts: self.shares_hosts }
+    }
+
+    /// Returns the listener of its own on which alone it answers, if it has one.
+    pub fn listener(&self) -> Option<SocketAddr> {
+        self.mounts.first().and_then(|mount| mount.listener)
     }
 
     /// What it gives to everybody, where nothing in its files says that this is meant.

@@ -11,6 +11,7 @@
 mod rotating_file;
 mod shares;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -74,6 +75,9 @@ pub struct AuditRecord<'a> {
     /// The person, key or machine client that did it.
     pub who: Actor<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// The address that the request came from.
+    pub client_addr: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     /// The OAuth client.
     pub client_id: Option<&'a str>,
     /// The id of the grant, which connects a call with its tokens and with what ended them.
@@ -133,6 +137,7 @@ impl<'a> AuditRecord<'a> {
             tenant,
             outcome,
             who: Actor::default(),
+            client_addr: None,
             client_id: None,
             grant: None,
             grant_type: None,

@@ -116,6 +116,7 @@ pub struct Metrics {
     registry: Registry,
     connections: Gauge,
     refused: Family<ReasonLabels, Counter>,
+    unknown_callers: Family<ReasonLabels, Counter>,
     answers: Family<ResponseLabels, Counter>,
     answer_seconds: Family<RouteLabels, Histogram, HistogramConstructor>,
     tool_calls: Family<TenantOutcomeLabels, Counter>,
@@ -148,6 +149,7 @@ impl Metrics {
             registry: Registry::default(),
             connections: Gauge::default(),
             refused: Family::default(),
+            unknown_callers: Family::default(),
             answers: Family::default(),
             answer_seconds: Family::new_with_constructor(seconds),
             tool_calls: Family::default(),
@@ -182,6 +184,11 @@ impl Metrics {
         registry.register("tenantd_build", "The version of the program", build);
         registry.register("tenantd_connections", "Connections open", self.connections.clone());
         registry.register("tenantd_connections_refused", "Connections refused", self.refused.clone());
+        registry.register(
+            "tenantd_unknown_callers",
+            "Requests of trusted proxies that do not tell who calls",
+            self.unknown_callers.clone(),
+        );
         registry.register("tenantd_http_answers", "Answers by route and status", self.answers.clone());
         registry.register_with_unit(
             "http_server_request_duration",
@@ -311,6 +318,12 @@ impl Metrics {
     /// `header_timeout`, `stalled`, `accept_error`.
     pub fn record_refused_connection(&self, reason: &'static str) {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// Counts a request whose caller a trusted proxy does not tell: `not_forwarded`, `malformed`,
+    /// `contradictory`, `too_few_hops`.
+    pub fn record_unknown_caller(&self, reason: &'static str) {
+        self.unknown_callers.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// Exposes a budget that counts bytes from now on.

@@ -1,6 +1,7 @@
 //! Builds a live tenant from its spec. Makes no network requests: a backend that is down must not
 //! prevent a load.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use ipnet::IpNet;
@@ -12,6 +13,7 @@ use crate::base::clock::Clock;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
 use crate::base::panic::catch_panic_sync;
+use crate::base::sockets::SocketPool;
 use crate::mcp::{AuthMode, McpServer, McpServerConfig};
 use crate::oauth::authorization_server::{AuthServer, AuthServerDeps, AuthServerSpec};
 use crate::oauth::bearer::BearerCheck;
@@ -37,6 +39,8 @@ pub struct TenantDeps {
     pub open_tenants: OpenTenants,
     /// Networks that open tenants answer as they answer private ones.
     pub private_networks: Arc<[IpNet]>,
+    /// The sockets of listeners that are single tenants'.
+    pub sockets: Arc<SocketPool>,
     /// What logins need; none where there is nowhere to keep grants.
     pub login: Option<AuthServerDeps>,
     /// Browser origins that may call, besides a tenant's own.
@@ -53,6 +57,15 @@ impl TenantDeps {
             catch_panic_sync(|| self.build(entry_id, spec, revision, slot))
                 .unwrap_or_else(|_| Err(internal_error("building this tenant failed inside tenantd").into()))
         }
+    }
+
+    /// Binds the listener that a candidate wants. Returns the finding if that cannot be done now.
+    pub(super) fn find_taken_listener(&self, wanted: Option<SocketAddr>) -> Option<Diagnostic> {
+        let address = wanted?;
+        let error = self.sockets.bind(address).err()?;
+        let message = format!("the listener {address} of this tenant cannot be opened: {error}");
+        let help = "stop the program that uses this port, or choose another listen; the gateway tries again";
+        Some(Diagnostic::error("listen-unavailable", message).help(help))
     }
 
     /// Builds a tenant; the errors are findings about its tools' schemas.
@@ -74,7 +87,10 @@ impl TenantDeps {
         let login = self.login.as_ref().zip(AuthServerSpec::from_tenant(&spec));
         let login = login.map(|(deps, login)| AuthServer::new(deps, entry_id, login));
         let bearer = match &login {
-            Some(server) => BearerCheck::with_login(Arc::clone(server.grants()), &slot.access_revocations),
+            Some(server) => {
+                let (grants, allow_from) = (Arc::clone(server.grants()), spec.access.allow_from.clone());
+                BearerCheck::with_login(grants, allow_from, &slot.access_revocations)
+            }
             None => {
                 let networks = Arc::clone(&self.private_networks);
                 BearerCheck::new(&spec.access, self.open_tenants, networks, &slot.access_revocations)

@@ -116,7 +116,7 @@ mod tests {
     use crate::spec::{Mount, Prefix};
 
     fn mount(prefix: &str) -> Mount {
-        Mount { host: None, prefix: Prefix::parse(prefix).expect("a prefix") }
+        Mount { listener: None, host: None, prefix: Prefix::parse(prefix).expect("a prefix") }
     }
 
     fn claim((name, prefix): (&str, &str)) -> Arc<HeldClaim> {

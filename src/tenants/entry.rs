@@ -8,6 +8,7 @@ mod phase;
 mod transitions;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -225,6 +226,11 @@ impl Entry {
     /// Returns the tenant of the revision in force, if any.
     pub(super) fn tenant(&self) -> Option<&Arc<Tenant>> {
         self.phase.live().map(|live| &live.tenant)
+    }
+
+    /// Returns the listener of its own that the candidate wants.
+    pub(super) fn wanted_listener(&self) -> Option<SocketAddr> {
+        self.phase.candidate().and_then(|candidate| candidate.spec.listener())
     }
 
     /// Whether the entry waits for a decision.

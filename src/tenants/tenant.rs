@@ -1,12 +1,14 @@
 //! A live tenant: immutable, with everything needed to answer one prefix.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 
 use crate::backend;
 use crate::base::digest::Digest;
+use crate::base::sync::lock;
 use crate::mcp::McpServer;
 use crate::oauth::authorization_server::AuthServer;
 use crate::oauth::bearer::{AccessRevocations, BearerCheck};
@@ -31,10 +33,17 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// Returns why the tenant is degraded, if it is: because of its backend, or else of its login.
+    /// Returns why the tenant is degraded, if it is: because its listener is not open, because of its
+    /// backend, or else of its login.
     pub fn degradation(&self) -> Option<Degradation> {
         let of_login = || self.login.as_ref().and_then(AuthServer::degradation);
-        self.mcp.degradation().or_else(of_login)
+        self.listener_degradation().or_else(|| self.mcp.degradation()).or_else(of_login)
+    }
+
+    /// Returns why its own listener is not open, if that is so.
+    fn listener_degradation(&self) -> Option<Degradation> {
+        let (address, degradation) = lock(&self.slot.closed_listener).clone()?;
+        (self.spec.listener() == Some(address)).then_some(degradation)
     }
 
     /// Whether the tenant requires a login that is not available; then it answers no calls.
@@ -54,6 +63,8 @@ pub struct TenantSlot {
     pub login_rates: LoginRates,
     /// The permissions in use, which a later revision can revoke.
     pub access_revocations: AccessRevocations,
+    /// The listener that cannot be opened, and why.
+    closed_listener: Mutex<Option<(SocketAddr, Degradation)>>,
     closed: AtomicBool,
 }
 
@@ -73,6 +84,19 @@ impl TenantSlot {
     /// and may concern who may call.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Sets why this listener cannot be opened, or that it is open (`None`). Returns whether that is
+    /// news; what goes on keeps the time when it began.
+    pub fn set_listener_state(&self, address: SocketAddr, degradation: Option<Degradation>) -> bool {
+        let mut closed = lock(&self.closed_listener);
+        let reason = |it: &Degradation| it.reason.clone();
+        let known = closed.as_ref().filter(|(known, _)| *known == address).map(|(_, it)| reason(it));
+        let is_news = known != degradation.as_ref().map(reason);
+        if is_news {
+            *closed = degradation.map(|degradation| (address, degradation));
+        }
+        is_news
     }
 
     pub(super) fn set_closed(&self, closed: bool) {

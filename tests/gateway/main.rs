@@ -56,8 +56,10 @@
 //! - [`peers`]: real MCP clients, the conformance suites, a browser and a TLS scanner
 //!   - `access`, `calls`, `changes`, `waiting`, `login`: what each client library does
 //!   - `authorization`, `conformance`, `inspector`: the suites and the inspector
+//!   - `proxies`: the SDKs log in behind NGINX, Traefik and the paths of an Application Gateway
 //!   - `mcp_remote`, `browser`, `scanner`: `mcp-remote`, Chromium and `testssl`
 //!   - `cache`, `entra`, `library`, `script`, `stage`: how peers are found and driven (harness)
+//! - [`proxied`]: 3; forwarded headers of trusted proxies, probes, and what they change
 //! - [`samples`]: 1, 7; every shape of a vendor export is served, hostile archives are rejected
 //! - [`serving`]: an export answers MCP clients of both protocol eras
 //! - [`shutdown`]: 9; drain, its deadline, a second signal, SIGKILL
@@ -84,6 +86,7 @@ mod neighbours;
 mod overlays;
 mod paths;
 mod peers;
+mod proxied;
 mod samples;
 mod serving;
 mod shutdown;

@@ -2,10 +2,15 @@
 
 from urllib.parse import parse_qs, urlsplit
 
-from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
+from mcp.client.auth import OAuthClientProvider
 from mcp.shared.auth import OAuthClientMetadata
 
 import steps
+
+try:
+    from mcp.client.auth import AuthorizationCodeResult
+except ImportError:  # mcp 1.x wants a pair
+    AuthorizationCodeResult = None
 
 REDIRECT = "http://localhost:7777/callback"
 
@@ -41,6 +46,8 @@ def auth(order):
     async def come_back():
         answer = await steps.asked({"authorize": asked["authorize"]})
         found = {name: values[0] for name, values in parse_qs(urlsplit(answer["callback"]).query).items()}
+        if AuthorizationCodeResult is None:
+            return found["code"], found.get("state")
         return AuthorizationCodeResult(code=found["code"], state=found.get("state"), iss=found.get("iss"))
 
     metadata = OAuthClientMetadata(client_name="A peer", redirect_uris=[REDIRECT])

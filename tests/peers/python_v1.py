@@ -7,12 +7,13 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
+import login
 import steps
 
 
 @asynccontextmanager
 async def connected(order):
-    http = create_mcp_http_client(headers=steps.headers())
+    http = create_mcp_http_client(headers=steps.headers(), auth=login.auth(order))
     async with http, streamable_http_client(order["url"], http_client=http) as (reader, writer, _):
         async with ClientSession(reader, writer) as session:
             hello = await session.initialize()

@@ -27,7 +27,7 @@ fn tenant(bench: &BackendTestkit) -> TenantSpec {
         instructions: None,
         enabled: true,
         public_url: PublicUrl::new("https://localhost", &prefix),
-        mounts: vec![Mount { host: None, prefix }],
+        mounts: vec![Mount { listener: None, host: None, prefix }],
         shares_hosts: false,
         tools: Arc::new([
             tool("search", ToolKind::Search, "/nlp-search"),

@@ -30,7 +30,7 @@ fn an_export_becomes_a_tenant() {
     let spec = TenantFixture::export("").spec();
     assert_eq!((spec.name.as_str(), &*spec.dataset, &*spec.title), ("acme", "sales", "Sales"));
     assert_eq!(spec.public_url.as_str(), "https://mcp.test/acme");
-    assert_eq!(spec.mounts, [Mount { host: None, prefix: prefix("/acme") }]);
+    assert_eq!(spec.mounts, [Mount { listener: None, host: None, prefix: prefix("/acme") }]);
     assert_eq!(
         (spec.backend.family, spec.deadline, spec.enabled),
         (Family::Nlp, Duration::from_secs(300), true)

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::validation::Validation;
-use super::{api_keys, fingerprint, login};
+use super::{access_rules, api_keys, fingerprint, login};
 use crate::base::diagnostic::{Diagnostic, Severity};
 use crate::base::digest::Digest;
 use crate::spec::AccessSpec;
@@ -21,7 +21,8 @@ pub(super) fn validate(validation: &mut Validation<'_, '_>) -> (AccessSpec, Opti
     let login = login::validate(validation, secrets, declared.is_some()).map(Arc::new);
     let public = validation.layers.find_bool(&["public"]).unwrap_or(false);
     let open_on_purpose = public || validation.layers.find_bool(&["open"]).unwrap_or(false);
-    let access = AccessSpec { api_keys, login, public, open_on_purpose };
+    let allow_from = access_rules::read_allow_from(validation);
+    let access = AccessSpec { api_keys, login, public, open_on_purpose, allow_from };
     for lookalike in validation.lookalikes {
         // A file with a similar name may be the one that was meant to restrict this tenant.
         lookalike.to_diagnostic(access.is_open()).into_iter().for_each(|found| validation.report.push(found));

@@ -1,14 +1,17 @@
 //! `access:`: which of the people who log in may call, and which tools.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::guid::parse_guid;
 use super::validation::Validation;
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::document::FoundValue;
 use crate::bundle::placeholder::is_copy_artifact;
-use crate::spec::{AccessRules, HostName};
+use crate::spec::{AccessRules, AllowFrom, HostName};
 
 const MAX_ENTRIES: usize = 200;
 const MAX_ROLE_CHARS: usize = 120;
@@ -34,6 +37,15 @@ pub(super) fn validate_tools(validation: &mut Validation<'_, '_>) -> BTreeMap<Ar
     tools
 }
 
+/// Returns the networks from which the tenant answers. Like the rules, a list that cannot be read
+/// closes the tenant.
+pub(super) fn read_allow_from(validation: &mut Validation<'_, '_>) -> AllowFrom {
+    match validation.find_written(&["allow_from"]) {
+        Some(_) => AllowFrom::only(read_list(validation, &["allow_from"], "allow_from", parse_network)),
+        None => AllowFrom::default(),
+    }
+}
+
 fn read_rules(validation: &mut Validation<'_, '_>, path: &[&str]) -> AccessRules {
     let under = |name| [path, &[name]].concat();
     AccessRules {
@@ -47,6 +59,14 @@ fn read_rules(validation: &mut Validation<'_, '_>, path: &[&str]) -> AccessRules
 /// Returns the ids of Entra in a list.
 pub(super) fn read_guids(validation: &mut Validation<'_, '_>, path: &[&str], name: &str) -> Vec<Arc<str>> {
     read_list(validation, path, name, parse_id)
+}
+
+fn parse_network(text: &str) -> Result<IpNet, &'static str> {
+    let lone = || text.parse::<IpAddr>().map(IpNet::from);
+    let network = text.parse::<IpNet>().or_else(|_| lone());
+    network.map(|network| network.trunc()).map_err(|_| {
+        "has a value that is not a network; write addresses or networks such as 10.0.0.0/8 or 2001:db8::/32"
+    })
 }
 
 fn parse_role(text: &str) -> Result<Arc<str>, &'static str> {
@@ -74,12 +94,12 @@ fn parse_domain(text: &str) -> Result<Arc<str>, &'static str> {
 
 /// Returns the valid entries of a list that is present. An empty list admits no account, so it
 /// closes the tenant.
-fn read_list(
+fn read_list<T: PartialEq>(
     validation: &mut Validation<'_, '_>,
     path: &[&str],
     name: &str,
-    parse: fn(&str) -> Result<Arc<str>, &'static str>,
-) -> Vec<Arc<str>> {
+    parse: fn(&str) -> Result<T, &'static str>,
+) -> Vec<T> {
     let Some(found) = validation.find_written(path) else { return Vec::new() };
     let entries = found.list_items();
     if entries.is_empty() || entries.len() > MAX_ENTRIES {

@@ -63,10 +63,13 @@ impl Encoder {
 
     fn access(&mut self, access: &AccessSpec) {
         // What is open on purpose answers the same callers as what is open by chance.
-        let AccessSpec { api_keys, login, public, open_on_purpose: _ } = access;
+        let AccessSpec { api_keys, login, public, open_on_purpose: _, allow_from } = access;
         self.list(api_keys.iter(), Self::api_key);
         self.option(login.as_deref(), Self::login);
         self.flag(*public);
+        self.option(allow_from.networks(), |encoder, networks| {
+            encoder.list(networks.iter(), |encoder, network| encoder.text(&network.to_string()));
+        });
     }
 
     fn api_key(&mut self, key: &ApiKeySpec) {

@@ -1,5 +1,6 @@
 //! Where a tenant is reachable: its prefix, public URL and own hosts.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use url::{Host, Url};
@@ -39,6 +40,7 @@ pub(super) fn validate(
     let public_url =
         validation.layers.find(&["public_url"]).map(|found| validate_public_url(validation, found));
     let hosts = validate_hosts(validation);
+    let listener = validate_listener(validation);
     // A refused `public_url` leaves the tenant without a place.
     let public_url = match public_url {
         Some(public_url) => Some(public_url?),
@@ -58,23 +60,74 @@ pub(super) fn validate(
     if let (Some(public_url), Some(_)) = (&public_url, &own_host) {
         reject_host_from_export(validation, public_url, &prefix, name);
     }
-    let origin = public_url.as_ref().map_or(validation.context.public_base.as_str(), |url| &url.origin);
+    // A listener that the tenant cannot have leaves it without a place, too.
+    let listener = listener.ok()?;
+    let base = own_base(&validation.context.public_base, listener);
+    let origin = public_url.as_ref().map_or(base.as_str(), |url| &url.origin);
     if public_url.is_none() {
         reject_insecure_base(validation);
     }
     let public_url = PublicUrl::new(origin, &prefix);
-    Some(ValidatedMounts { public_url, mounts: list_mounts(own_host, hosts, &prefix) })
+    Some(ValidatedMounts { public_url, mounts: list_mounts(listener, own_host, hosts, &prefix) })
 }
 
-fn list_mounts(own_host: Option<HostName>, hosts: Vec<HostName>, prefix: &Prefix) -> Vec<Mount> {
-    let mut mounts = vec![Mount { host: own_host, prefix: prefix.clone() }];
+fn list_mounts(
+    listener: Option<SocketAddr>,
+    own_host: Option<HostName>,
+    hosts: Vec<HostName>,
+    prefix: &Prefix,
+) -> Vec<Mount> {
+    let mut mounts = vec![Mount { listener, host: own_host, prefix: prefix.clone() }];
     for host in hosts {
-        let mount = Mount { host: Some(host), prefix: prefix.clone() };
+        let mount = Mount { listener, host: Some(host), prefix: prefix.clone() };
         if !mounts.contains(&mount) {
             mounts.push(mount);
         }
     }
     mounts
+}
+
+/// Returns the gateway's base with the port of the tenant's own listener, if it has one.
+fn own_base(base: &str, listener: Option<SocketAddr>) -> String {
+    let with_port = |listener: SocketAddr| {
+        let mut url = Url::parse(base).ok()?;
+        url.set_port(Some(listener.port())).ok()?;
+        Some(url.origin().ascii_serialization())
+    };
+    listener.and_then(with_port).unwrap_or_else(|| base.to_owned())
+}
+
+/// Returns the listener of its own that `listen` asks for, by its port or address.
+fn validate_listener(validation: &mut Validation<'_, '_>) -> Result<Option<SocketAddr>, ()> {
+    let Some(found) = validation.layers.find(&["listen"]) else { return Ok(None) };
+    let text = found.text().unwrap_or_default();
+    let allowed = &validation.context.tenant_listeners;
+    let listener = match (text.parse::<u16>(), text.parse::<SocketAddr>()) {
+        (Ok(port), _) => allowed.find_port(port),
+        (_, Ok(address)) => Some(address).filter(|address| allowed.contains(*address)),
+        _ => {
+            let finding =
+                Diagnostic::error("bad-listen", "listen is neither a port nor an address with a port");
+            validation.add_finding(
+                finding.help("write it like listen: 8001 or listen: 127.0.0.1:8001"),
+                Some(found.location()),
+            );
+            return Err(());
+        }
+    };
+    if listener.is_none() {
+        let allowed: Vec<String> = allowed.ranges().iter().map(ToString::to_string).collect();
+        let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
+        let message = format!(
+            "listen is {text}, but the gateway's setting tenant_listeners does not allow that (it allows {allowed})"
+        );
+        let help = "add it to the gateway's settings, such as tenant_listeners: [\"0.0.0.0:8001-8099\"], and restart \
+                    the gateway; or remove the line, and the tenant answers on the gateway's own listeners";
+        validation
+            .add_finding(Diagnostic::error("listen-not-allowed", message).help(help), Some(found.location()));
+        return Err(());
+    }
+    Ok(listener)
 }
 
 /// Refuses a host of its own that only an export claims: if vendors' files could set it, one could

@@ -20,7 +20,7 @@ pub struct GatewayArgs {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub certs: Option<String>,
     /// An address to serve on; repeatable; port 0 is any free port [default: 0.0.0.0:443, or :80
-    /// with --tls off].
+    /// with --tls off]. "ADDR proxy_protocol" wants a PROXY protocol header from a trusted proxy.
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
     /// The address of the admin listener, or off [default: 127.0.0.1:9900].
@@ -62,6 +62,13 @@ pub struct GatewayArgs {
     /// A network that open tenants answer, like private networks; repeatable.
     #[arg(long, value_name = "CIDR")]
     pub private_networks: Vec<String>,
+    /// A proxy, or a network of proxies, whose X-Forwarded-For and Forwarded headers say who calls;
+    /// repeatable.
+    #[arg(long, value_name = "CIDR")]
+    pub trusted_proxies: Vec<String>,
+    /// How many proxies a request passes [default: as many as are in --trusted-proxies].
+    #[arg(long, value_name = "N")]
+    pub trusted_proxy_hops: Option<String>,
     /// How the tenants folder is watched [default: auto].
     #[arg(long, value_name = "MODE", value_parser = ["auto", "poll"])]
     pub watch: Option<String>,
@@ -99,6 +106,10 @@ pub struct ValidationArgs {
     /// Whether an export can claim its own host [default: refuse].
     #[arg(long, value_name = "RULE", value_parser = ["refuse", "allow"])]
     pub zip_hosts: Option<String>,
+    /// Addresses that tenants' files may ask for as listeners of their own, such as
+    /// 0.0.0.0:8001-8099; repeatable [default: none].
+    #[arg(long, value_name = "RANGE")]
+    pub tenant_listeners: Vec<String>,
     /// A loopback or link-local network in which backends may be; repeatable.
     #[arg(long, value_name = "CIDR")]
     pub backend_allow: Vec<String>,
@@ -127,6 +138,8 @@ impl GatewayArgs {
             .with(SettingKey::ACME_EAB_KEY_FILE, &self.acme_eab_key_file)
             .with(SettingKey::ENTRA_AUTHORITY, &self.entra_authority)
             .with(SettingKey::PRIVATE_NETWORKS, &self.private_networks)
+            .with(SettingKey::TRUSTED_PROXIES, &self.trusted_proxies)
+            .with(SettingKey::TRUSTED_PROXY_HOPS, &self.trusted_proxy_hops)
             .with(SettingKey::WATCH, &self.watch)
             .with(SettingKey::LOG, &self.log)
             .with(SettingKey::READY_FILE, &self.ready_file)
@@ -144,6 +157,7 @@ impl ValidationArgs {
             .with(SettingKey::PUBLIC_BASE, &self.public_base)
             .with(SettingKey::REQUIRE_AUTH, &self.require_auth)
             .with(SettingKey::ZIP_HOSTS, &self.zip_hosts)
+            .with(SettingKey::TENANT_LISTENERS, &self.tenant_listeners)
             .with(SettingKey::BACKEND_ALLOW, &self.backend_allow)
             .with(SettingKey::BACKEND_ONLY, &self.backend_only)
     }

@@ -1,5 +1,6 @@
 //! What one request passes on to the source: its caller, its deadline and its trace.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use http::request::Parts;
@@ -8,6 +9,7 @@ use rmcp::service::RequestContext;
 
 use super::accept::ClientAccept;
 use crate::backend::{CallContext, TraceContext};
+use crate::base::net::client_network;
 use crate::mcp::Caller;
 use crate::mcp::failure::CallFailure;
 use crate::mcp::server_state::ServerState;
@@ -18,6 +20,7 @@ use crate::telemetry::metrics::CallOutcome;
 /// What is known of a request besides its message.
 pub(super) struct RequestInfo {
     pub(super) call: CallContext,
+    address: Option<IpAddr>,
     started: Instant,
     pub(super) takes_events: bool,
 }
@@ -52,9 +55,15 @@ impl RequestInfo {
             user: caller.and_then(|caller| user_header_value(&caller.principal)),
             trace,
             has_credential: caller.is_some_and(|caller| !matches!(caller.principal, Principal::Anonymous)),
-            network: caller.map(|caller| caller.network),
+            network: caller.map(|caller| client_network(caller.address)),
         };
-        Self { call, started, takes_events: reader.is_some_and(|reader| reader.accepts_event_stream) }
+        let address = caller.map(|caller| caller.address);
+        Self {
+            call,
+            address,
+            started,
+            takes_events: reader.is_some_and(|reader| reader.accepts_event_stream),
+        }
     }
 
     /// Appends the request id, under which the log has more.
@@ -92,6 +101,7 @@ impl RequestInfo {
         };
         state.config.audit.record(&AuditRecord {
             who: caller.audit_identity(),
+            client_addr: self.address,
             client_id: caller.client_id(),
             grant,
             tool,

@@ -218,7 +218,7 @@ pub(super) fn caller() -> Caller {
     Caller {
         principal: Principal::Anonymous,
         request_id: REQUEST_ID.to_owned(),
-        network: std::net::Ipv4Addr::LOCALHOST.into(),
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
         started: SystemClock.monotonic(),
     }
 }

@@ -115,7 +115,9 @@ impl LoginCheck {
             Denial::InsufficientScope => {
                 r#", error="insufficient_scope", error_description="the token was not issued for calling tools""#
             }
-            Denial::NotPrivate | Denial::NotAllowed | Denial::Unavailable => return None,
+            Denial::NotPrivate | Denial::NetworkNotAllowed | Denial::NotAllowed | Denial::Unavailable => {
+                return None;
+            }
         };
         let (realm, metadata) = self.grants.challenge_params(asked);
         let text =

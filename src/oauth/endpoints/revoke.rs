@@ -28,6 +28,7 @@ pub(super) async fn handle(
     if let Some(grant) = grant {
         server.grants.revoke(grant).await.map_err(ClientAuthError::from)?;
         server.context.audit.record(&AuditRecord {
+            client_addr: Some(meta.source),
             client_id: Some(&caller.client.id),
             grant: Some(grant.to_string()),
             ..AuditRecord::new(AuditEvent::Revocation, server.tenant.as_str(), "ok")

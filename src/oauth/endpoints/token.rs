@@ -42,7 +42,7 @@ pub(super) async fn handle(
 ) -> Result<Response<Body>, Error> {
     let mut audit = TokenAudit::default();
     let answer = exchange(server, &request, meta, &mut audit).await;
-    audit.record(server, answer.as_ref().err());
+    audit.record(server, meta, answer.as_ref().err());
     Ok(answer?)
 }
 
@@ -227,10 +227,11 @@ impl TokenAudit {
         self.grant = Some((grant.id, grant.payload.account.clone()));
     }
 
-    fn record(&self, server: &AuthServer, error: Option<&TokenError>) {
+    fn record(&self, server: &AuthServer, meta: RequestMeta<'_>, error: Option<&TokenError>) {
         let outcome = error.map_or("ok", TokenError::audit_label);
         server.context.audit.record(&AuditRecord {
             who: self.grant.as_ref().map(|(_, account)| account.audit_identity()).unwrap_or_default(),
+            client_addr: Some(meta.source),
             client_id: self.client_id.as_deref(),
             grant: self.grant.as_ref().map(|(grant, _)| grant.to_string()),
             grant_type: self.grant_type,

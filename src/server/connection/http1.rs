@@ -91,6 +91,9 @@ mod tests {
         let activity = Arc::new(Activity::default());
         let info = ConnInfo {
             addr: gateway.addr,
+            is_trusted_proxy: false,
+            is_relayed: false,
+            listener: Arc::default(),
             local_ip: gateway.addr.ip(),
             sni: None,
             has_placeholder_certificate: false,

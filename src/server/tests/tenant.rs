@@ -12,6 +12,7 @@ use crate::oauth::bearer::BearerCheck;
 use crate::server::oauth_endpoint;
 use crate::server::page::tests::spec;
 use crate::server::request::RequestContext;
+use crate::server::trusted_proxies::CallerAddress;
 use crate::spec::{ApiKeySpec, TenantName, TenantSpec};
 use crate::tenants::tenant::{Tenant, TenantSlot};
 
@@ -21,7 +22,7 @@ fn keyed(key: &str) -> TenantSpec {
 
 fn with_prefix(prefix: &str, spec: TenantSpec) -> TenantSpec {
     let name = TenantName::parse(&prefix[1..]).expect("a name");
-    let mount = Mount { host: None, prefix: Prefix::parse(prefix).expect("a prefix") };
+    let mount = Mount { listener: None, host: None, prefix: Prefix::parse(prefix).expect("a prefix") };
     TenantSpec { name, mounts: vec![mount], ..spec }
 }
 
@@ -261,8 +262,17 @@ async fn an_ipv6_64_is_one_client_in_login_rates() {
     let tenant = live(with_prefix("/a", keyed("k")));
     let may = |step: OAuthEndpoint, address: &str| {
         let addr = SocketAddr::new(address.parse().expect("an address"), 50_000);
-        let peer = ConnInfo { addr, local_ip: addr.ip(), sni: None, has_placeholder_certificate: false };
-        let context = RequestContext::new(&peer, gateway.server.clock.monotonic());
+        let peer = ConnInfo {
+            addr,
+            is_trusted_proxy: false,
+            is_relayed: false,
+            listener: Arc::default(),
+            local_ip: addr.ip(),
+            sni: None,
+            has_placeholder_certificate: false,
+        };
+        let context =
+            RequestContext::new(&peer, CallerAddress::Known(addr.ip()), gateway.server.clock.monotonic());
         oauth_endpoint::check_rate_limit(&gateway.server, &context, &tenant, step).is_ok()
     };
     for step in [OAuthEndpoint::Authorize, OAuthEndpoint::Token, OAuthEndpoint::Register] {

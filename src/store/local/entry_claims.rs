@@ -2,6 +2,7 @@
 //! claim that was refused. Sealed, because changing them would give one tenant's name to another.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -40,6 +41,9 @@ struct HeldClaimRecord {
     name: String,
     /// The host (none for the gateway's own) and the prefix of each mount.
     mounts: Vec<(Option<String>, String)>,
+    /// The listener of all of them, unless that is the gateway's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    listener: Option<SocketAddr>,
     shares_hosts: bool,
     since: Timestamp,
 }
@@ -50,6 +54,7 @@ impl HeldClaimRecord {
         Self {
             name: claim.name.to_string(),
             mounts: claim.mounts.iter().map(mount).collect(),
+            listener: claim.mounts.first().and_then(|mount| mount.listener),
             shares_hosts: claim.shares_hosts,
             since: claim.since,
         }
@@ -57,12 +62,13 @@ impl HeldClaimRecord {
 
     /// Returns `None` if a program wrote it that allowed other names.
     fn into_claim(self) -> Option<HeldClaim> {
+        let listener = self.listener;
         let mount = |(host, prefix): (Option<String>, String)| {
             let host = match host {
                 Some(host) => Some(HostName::parse(&host)?),
                 None => None,
             };
-            Some(Mount { host, prefix: Prefix::parse(&prefix).ok()? })
+            Some(Mount { listener, host, prefix: Prefix::parse(&prefix).ok()? })
         };
         Some(HeldClaim {
             name: TenantName::parse(&self.name)?,
@@ -177,6 +183,7 @@ mod tests {
 
     fn any_claim() -> HeldClaim {
         let mount = |host: Option<&str>, prefix| Mount {
+            listener: None,
             host: host.map(|host| HostName::parse(host).expect("a host")),
             prefix: Prefix::parse(prefix).expect("a prefix"),
         };

@@ -60,15 +60,21 @@ impl ClaimRejection {
 }
 
 fn format_mount(mount: &Mount) -> String {
+    let listener = format_listener(mount);
     match &mount.host {
-        Some(host) => format!("{host}{}", mount.prefix),
-        None => mount.prefix.to_string(),
+        Some(host) => format!("{host}{}{listener}", mount.prefix),
+        None => format!("{}{listener}", mount.prefix),
     }
+}
+
+fn format_listener(mount: &Mount) -> String {
+    mount.listener.map(|listener| format!(" on listener {listener}")).unwrap_or_default()
 }
 
 fn describe_conflict(conflict: &MountConflict) -> String {
     let MountConflict { holder, mount, kind, .. } = conflict;
     let host = mount.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
+    let host = format!("{host}{}", format_listener(mount));
     let prefix = &mount.prefix;
     match kind {
         ConflictKind::Same => format!("the prefix {prefix}{host} is held by tenant \"{holder}\""),

@@ -11,7 +11,9 @@ struct RequestFixture(Vec<(String, TenantName, OptionalMounts, OptionalMounts)>)
 type OptionalMounts = Option<Vec<Mount>>;
 
 fn mounts(prefix: Option<&str>) -> OptionalMounts {
-    prefix.map(|prefix| vec![Mount { host: None, prefix: Prefix::parse(prefix).expect("a prefix") }])
+    prefix.map(|prefix| {
+        vec![Mount { listener: None, host: None, prefix: Prefix::parse(prefix).expect("a prefix") }]
+    })
 }
 
 fn name(text: &str) -> TenantName {
@@ -251,7 +253,7 @@ fn a_host_is_one_tenants_unless_both_operators_share() {
     let (a, b) = (name("a"), name("b"));
     let on = |prefix: &str| {
         let host = HostName::parse("h.example");
-        vec![Mount { host, prefix: Prefix::parse(prefix).expect("a prefix") }]
+        vec![Mount { listener: None, host, prefix: Prefix::parse(prefix).expect("a prefix") }]
     };
     let (root, help) = (on("/"), on("/help"));
     let judged = |a_shares, b_shares| {
@@ -402,6 +404,7 @@ fn holdings() -> impl Strategy<Value = HeldClaim> {
     (proptest::sample::select(STEMS.to_vec()), mounts, any::<bool>()).prop_map(
         |(called, mounts, shares_hosts)| {
             let mount = |(host, prefix): (&str, &str)| Mount {
+                listener: None,
                 host: HostName::parse(host),
                 prefix: Prefix::parse(prefix).expect("a prefix"),
             };
@@ -531,7 +534,7 @@ fn check_step(
 fn an_accepted_claim_trades_with_the_one_that_waits_for_its_place() {
     let holding = |called: &str, prefix: &str| HeldClaim {
         name: name(called),
-        mounts: vec![Mount { host: None, prefix: Prefix::parse(prefix).expect("a prefix") }],
+        mounts: vec![Mount { listener: None, host: None, prefix: Prefix::parse(prefix).expect("a prefix") }],
         shares_hosts: false,
         since: jiff::Timestamp::UNIX_EPOCH,
     };

@@ -157,6 +157,10 @@ impl Reconciler {
             let Some(entry) = self.entries.get_mut(&entry_id) else { continue };
             let is_news = match rejection {
                 Some((rejection, lasts)) => entry.reject(rejection, lasts),
+                None if let Some(taken) = self.tenant_deps.find_taken_listener(entry.wanted_listener()) => {
+                    // Tried again in every pass.
+                    entry.reject(taken, false)
+                }
                 None => {
                     entry.promote(now, self.tenant_deps.builder(&entry_id));
                     true

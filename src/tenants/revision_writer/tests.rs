@@ -32,7 +32,7 @@ fn claim(name: &str) -> Arc<HeldClaim> {
     let prefix = Prefix::parse(&format!("/{name}")).expect("a prefix");
     Arc::new(HeldClaim {
         name: TenantName::parse(name).expect("a name"),
-        mounts: vec![Mount { host: None, prefix }],
+        mounts: vec![Mount { listener: None, host: None, prefix }],
         shares_hosts: false,
         since: Timestamp::UNIX_EPOCH,
     })

@@ -33,6 +33,11 @@ impl Browser {
         Self { client: gateway.client(), cookies: BTreeMap::new() }
     }
 
+    /// A browser that reaches the gateway by another client, such as through a proxy.
+    pub(crate) fn with(client: Client) -> Self {
+        Self { client, cookies: BTreeMap::new() }
+    }
+
     /// Requests a URL or path of the gateway.
     pub(crate) async fn get(&mut self, at: &str) -> Answer {
         let path = at.strip_prefix(self.client.base()).unwrap_or(at).to_owned();

@@ -42,6 +42,7 @@ impl Life {
             clock,
             open_tenants: OpenTenants::Private,
             private_networks: Arc::default(),
+            sockets: Arc::default(),
             login: None,
             allowed_origins: Vec::new(),
             drain_period: Duration::from_secs(1),
@@ -85,7 +86,11 @@ impl Life {
         table.entries.values().filter_map(|entry| entry.tenant.as_ref()).all(|tenant| {
             tenant.spec.mounts.iter().all(|mount| {
                 let path = format!("{}/mcp", mount.prefix.as_str());
-                table.router.find("mcp.test", &path).is_some_and(|(found, _)| Arc::ptr_eq(found, tenant))
+                table
+                    .router
+                    .main()
+                    .find("mcp.test", &path)
+                    .is_some_and(|(found, _)| Arc::ptr_eq(found, tenant))
             })
         })
     }

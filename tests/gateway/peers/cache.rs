@@ -19,6 +19,11 @@ pub(crate) fn python(environment: &str) -> PathBuf {
     installed(&format!("{environment}/bin/python"))
 }
 
+/// Returns a program of a Python environment.
+pub(crate) fn program(environment: &str, name: &str) -> PathBuf {
+    installed(&format!("{environment}/bin/{name}"))
+}
+
 /// Returns a file of `tests/peers/`.
 pub(crate) fn script(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name);

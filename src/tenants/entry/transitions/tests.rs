@@ -82,6 +82,7 @@ impl Fixture {
             clock: shared,
             open_tenants: OpenTenants::Private,
             private_networks: Arc::default(),
+            sockets: Arc::default(),
             login: None,
             allowed_origins: Vec::new(),
             drain_period: Duration::ZERO,
