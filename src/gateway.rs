@@ -324,7 +324,13 @@ async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, settin
 /// Refuses inherited sockets that nobody would accept from: their clients would wait for ever.
 fn refuse_unwanted_sockets(settings: &Settings) -> Result<(), Error> {
     let listens = |address| {
-        settings.listen.iter().chain(&settings.listen_http).chain(&settings.admin).any(|own| *own == address)
+        settings
+            .listen
+            .iter()
+            .map(|listener| &listener.address)
+            .chain(&settings.listen_http)
+            .chain(&settings.admin)
+            .any(|own| *own == address)
     };
     let unwanted = inherited_sockets::unwanted(listens);
     if unwanted.is_empty() { Ok(()) } else { Err(Error::Inherited(unwanted)) }

@@ -1,6 +1,7 @@
 //! Listening sockets, and those that are bound before anybody serves them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -52,8 +53,8 @@ impl SocketPool {
     /// Those of [`listen`].
     pub fn bind(&self, address: SocketAddr) -> io::Result<()> {
         let mut sockets = lock(&self.0);
-        if !sockets.contains_key(&address) {
-            sockets.insert(address, PooledSocket::Bound(listen_alone(address)?));
+        if let Entry::Vacant(vacant) = sockets.entry(address) {
+            vacant.insert(PooledSocket::Bound(listen_alone(address)?));
         }
         Ok(())
     }
