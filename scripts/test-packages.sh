@@ -66,6 +66,8 @@ await() {
   fail "waited in vain: $what"
 }
 
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
 engine() {
   podman --root "$work/podman/root" --runroot "$work/podman/run" --storage-driver vfs --runtime runc --cgroup-manager cgroupfs "$@"
 }
@@ -83,7 +85,7 @@ make_old_root() {
   local folder=$1
   mkdir -p "$folder"
   tar -xf "$cache/bullseye.tar" -C "$folder"
-  echo 'nameserver 127.0.0.1' > "$folder/etc/resolv.conf"
+  echo 'nameserver 127.0.0.153' > "$folder/etc/resolv.conf"
   echo '127.0.0.1 localhost in-hosts.test' > "$folder/etc/hosts"
   install -m 644 "$work/peers/ca.pem" "$folder/usr/local/share/ca-certificates/test.crt"
   in_root "$folder" update-ca-certificates >/dev/null
@@ -182,7 +184,9 @@ make_older_deb() {
 mode_of() { stat -c '%U:%G %a' "$1"; }
 
 deb_life() {
-  local deb folder=$work/debian
+  local deb folder=$work/debian port admin
+  port=$(free_port)
+  admin=$(free_port)
   deb=$(ls "$packages"/tenantd_*.deb)
   make_old_root "$folder"
   make_older_deb "$deb"
@@ -203,22 +207,31 @@ deb_life() {
     tenantd --version'
   echo "-- serve as the unit does: as its user, on the socket that systemd made"
   make_export in-hosts.test "$folder/etc/tenantd/tenants.d/sales.zip"
-  in_root "$folder" sh -ec 'chgrp tenantd /etc/tenantd/tenants.d/sales.zip; chmod 640 /etc/tenantd/tenants.d/sales.zip
-    printf "host: localhost\ntls: self-signed\nbackend_allow: [127.0.0.0/8]\nlisten: 127.0.0.1:18443\nadmin: 127.0.0.1:18900\ntenants: /etc/tenantd/tenants.d\ncerts: /etc/tenantd/certs\nstate: /var/lib/tenantd\n" > /etc/tenantd/tenantd.yaml'
-  in_root "$folder" systemd-socket-activate --listen 127.0.0.1:18443 \
+  in_root "$folder" sh -ec 'chgrp tenantd /etc/tenantd/tenants.d/sales.zip; chmod 640 /etc/tenantd/tenants.d/sales.zip'
+  cat > "$folder/etc/tenantd/tenantd.yaml" << END
+host: localhost
+tls: self-signed
+backend_allow: [127.0.0.0/8]
+listen: 127.0.0.1:$port
+admin: 127.0.0.1:$admin
+tenants: /etc/tenantd/tenants.d
+certs: /etc/tenantd/certs
+state: /var/lib/tenantd
+END
+  in_root "$folder" systemd-socket-activate --listen "127.0.0.1:$port" \
     setpriv --reuid tenantd --regid tenantd --clear-groups tenantd serve --config /etc/tenantd/tenantd.yaml > "$work/service.log" 2>&1 &
   local service=$!
   started+=("$service")
-  await "the service answers over its socket" curl --silent --fail --insecure --max-time 5 https://127.0.0.1:18443/sales/ --header 'Host: localhost:18443' ||
+  await "the service answers over its socket" curl --silent --fail --insecure --max-time 5 "https://localhost:$port/sales/" ||
     { cat "$work/service.log"; return 1; }
-  in_root "$folder" tenantd tenants list --admin 127.0.0.1:18900
+  in_root "$folder" tenantd tenants list --admin "127.0.0.1:$admin"
   [ -s "$folder/etc/tenantd/tenants.d/sales.status.json" ] || fail "no status file"
   kill "$service"
   wait "$service" 2>/dev/null || true
 
   echo "-- upgrade: an edited settings file stays"
   in_root "$folder" dpkg --install --force-confdef --force-confold /root/new.deb
-  grep -q 18443 "$folder/etc/tenantd/tenantd.yaml" || fail "the upgrade replaced tenantd.yaml"
+  grep -q "listen: 127.0.0.1:$port" "$folder/etc/tenantd/tenantd.yaml" || fail "the upgrade replaced tenantd.yaml"
 
   echo "-- remove: settings, tenants and state stay"
   in_root "$folder" dpkg --remove tenantd
@@ -248,19 +261,20 @@ harden_units() {
 
 # With the root file system read-only, and no capability.
 image_serves_a_folder() {
-  local folder=$work/tenants
+  local folder=$work/tenants port admin pid
+  port=$(free_port)
+  admin=$(free_port)
   mkdir -p "$folder"
   make_export in-hosts.test "$folder/sales.zip"
   chmod -R a+rX "$folder" "$work/peers/ca.pem"
   run_container folder --read-only --cap-drop=ALL --security-opt no-new-privileges --memory 128m --pids-limit 64 \
     --add-host in-hosts.test:127.0.0.1 --volume "$folder:/data/tenants.d:ro" --volume "$work/peers/ca.pem:/ca.pem:ro" \
-    --env SSL_CERT_FILE=/ca.pem --env TENANTD_LISTEN=127.0.0.1:18444 --env TENANTD_ADMIN=127.0.0.1:18901 \
+    --env SSL_CERT_FILE=/ca.pem --env "TENANTD_LISTEN=127.0.0.1:$port" --env "TENANTD_ADMIN=127.0.0.1:$admin" \
     --env TENANTD_BACKEND_ALLOW=127.0.0.0/8 "$image" serve
-  await "the container answers" curl --silent --fail --insecure --max-time 5 https://localhost:18444/sales/ ||
+  await "the container answers" curl --silent --fail --insecure --max-time 5 "https://localhost:$port/sales/" ||
     { engine logs folder; return 1; }
-  engine exec folder /usr/bin/tenantd healthcheck --admin 127.0.0.1:18901
+  engine exec folder /usr/bin/tenantd healthcheck --admin "127.0.0.1:$admin"
   engine exec folder /usr/bin/tenantd check --live --backend-allow 127.0.0.0/8 /data/tenants.d/sales.zip
-  local pid
   pid=$(engine inspect folder --format '{{.State.Pid}}')
   awk '/^Uid:/ && $2 != 65532 || /^Cap(Eff|Prm|Bnd|Amb):/ && $2 !~ /^0+$/ { print "its process has " $0; bad = 1 } END { exit bad }' \
     "/proc/$pid/status" >&2
@@ -275,20 +289,21 @@ image_runs_as_the_vendor_says() {
     echo "skipped: this build has no \`tenantd run\`"
     return
   fi
-  local base
+  local base port
+  port=$(free_port)
   base=https://in-hosts.test:$(cat "$work/peers/port")
   make_export in-hosts.test "$work/mcp_export.zip"
   chmod 644 "$work/mcp_export.zip"
   run_container vendor --read-only --cap-drop=ALL --add-host in-hosts.test:127.0.0.1 \
     --volume "$work/peers/ca.pem:/ca.pem:ro" --env SSL_CERT_FILE=/ca.pem --env TENANTD_BACKEND_ALLOW=127.0.0.0/8 \
-    -p 18000:18000 -v "$work/mcp_export.zip:/app/server.zip:ro" -e MCP_PORT=18000 -e API_KEY=a-key-of-the-test \
+    --env "TENANTD_ADMIN=127.0.0.1:$(free_port)" -p "$port:$port" -v "$work/mcp_export.zip:/app/server.zip:ro" -e "MCP_PORT=$port" -e API_KEY=a-key-of-the-test \
     -e "SEARCH_URL=$base/nlp-search" -e "CONTEXT_URL=$base/nlp-context" "$image"
-  await "the vendor's command serves" vendor_answers || { engine logs vendor; return 1; }
-  engine logs vendor 2>&1 | grep -F 'Uvicorn running on http://0.0.0.0:18000 (Press CTRL+C to quit)'
+  await "the vendor's command serves" vendor_answers "$port" || { engine logs vendor; return 1; }
+  engine logs vendor 2>&1 | grep -F "Uvicorn running on http://0.0.0.0:$port (Press CTRL+C to quit)"
 }
 
 vendor_answers() {
-  curl --silent --fail --max-time 5 http://127.0.0.1:18000/mcp --header 'content-type: application/json' \
+  curl --silent --fail --max-time 5 "http://127.0.0.1:$1/mcp" --header 'content-type: application/json' \
     --header 'accept: application/json, text/event-stream' \
     --data '{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}'
 }

@@ -4,7 +4,7 @@
     test_peers.py FOLDER NAME...
 
 Serves https://NAME:PORT with a certificate from FOLDER (ca.pem, backend.pem, backend.key) and answers queries for the names with
-127.0.0.1 on 127.0.0.1:53. Writes the port into FOLDER/port once both listen, and ends with its standard input.
+127.0.0.1 on 127.0.0.153:53. Writes the port into FOLDER/port once both listen, and ends with its standard input.
 """
 
 import http.server
@@ -56,7 +56,7 @@ def serve_names(server):
 
 
 dns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-dns.bind(("127.0.0.1", 53))
+dns.bind(("127.0.0.153", 53))
 threading.Thread(target=serve_names, args=(dns,), daemon=True).start()
 
 tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
