@@ -246,14 +246,14 @@ impl Certificates {
     /// A panic in one pass affects that pass only: the state of each certificate is kept, and the
     /// schedule goes on.
     async fn run_acme(self: Arc<Self>, mut acme: AcmeManager, mut inbox: AcmeInbox, tasks: Tasks) {
-        let soft = tasks.soft().clone();
+        let shutdown = tasks.shutdown_signal().clone();
         let mut wanted = self.wanted_hosts.subscribe();
         loop {
             let wake = acme.start_due();
             self.statuses.store(Arc::new(acme.statuses()));
             let pause = wake.duration_since(self.clock.now()).try_into().unwrap_or(Duration::ZERO);
             let event = tokio::select! {
-                () = soft.cancelled() => return,
+                () = shutdown.cancelled() => return,
                 changed = wanted.changed() => match changed {
                     Ok(()) => CertificateEvent::HostsChanged(wanted.borrow_and_update().clone()),
                     Err(_) => return,
@@ -293,13 +293,13 @@ impl Certificates {
 
     /// Runs the other modes, as the only writer of their table.
     async fn run_source(self: Arc<Self>, mut source: TableSource, tasks: Tasks) {
-        let soft = tasks.soft().clone();
+        let shutdown = tasks.shutdown_signal().clone();
         let mut wanted = self.wanted_hosts.subscribe();
         let mut poll = tokio::time::interval(source.poll_interval());
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = soft.cancelled() => return,
+                () = shutdown.cancelled() => return,
                 _ = poll.tick() => {}
                 changed = wanted.changed() => if changed.is_err() { return },
             }

@@ -158,10 +158,10 @@ impl Gateway {
         let bound = (listeners.local_addrs(), http_listeners.local_addrs());
         let addresses = Addresses::new(&settings, bound.0, bound.1, admin.as_ref());
         let own_addresses = addresses.listen.iter().copied().chain(addresses.admin);
-        let load_context = load_context(&settings, addresses.public_base.clone(), own_addresses, env);
+        let context = load_context(&settings, addresses.public_base.clone(), own_addresses, env);
         let contexts = store.as_ref().map(Store::contexts);
         let context_refresher = ContextRefresher::start(&tasks, Arc::clone(&clock), contexts);
-        let mut tenant_deps = build_tenant_deps(&settings, &load_context, context_refresher, clock, metrics)?;
+        let mut tenant_deps = build_tenant_deps(&settings, &context, context_refresher, clock, metrics)?;
         tenant_deps.login = build_login(&settings, store.as_ref(), &tenant_deps, &tasks).await?;
         let publisher = TablePublisher::default();
         Ok(Self {
@@ -172,7 +172,7 @@ impl Gateway {
             http_listeners,
             admin,
             certificates,
-            load_context,
+            load_context: context,
             tenant_deps,
             registry: publisher.registry().clone(),
             publisher,
@@ -314,7 +314,7 @@ async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, settin
         () = end_streams => false,
         _ = signals.next() => false,
     };
-    tasks.hard().cancel();
+    tasks.abort_signal().cancel();
     match finished {
         true => Drained::Completely,
         false => Drained::Cut,

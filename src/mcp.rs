@@ -71,7 +71,7 @@ pub struct McpServerConfig {
     /// The client of the tenant's backend.
     pub backend: Arc<BackendClient>,
     /// How long a call may take, from the arrival of its request.
-    pub deadline: Duration,
+    pub call_timeout: Duration,
     /// How clients get an answer that is not ready soon.
     pub slow_answers: SlowAnswers,
     /// The URL of the icon in `serverInfo`.
@@ -110,7 +110,7 @@ impl McpServerConfig {
         let config = ServerConfig {
             tenant: self.tenant,
             title: self.title,
-            deadline: self.deadline,
+            call_timeout: self.call_timeout,
             slow_answers: self.slow_answers,
             icon_url: self.icon_url,
             list_ttl: self.list_ttl,
@@ -220,8 +220,8 @@ impl McpServer {
     }
 
     /// Has the tenant's source fetch in advance what callers will need.
-    pub fn warm(&self, refresher: &ContextRefresher) {
-        self.state.warm(refresher);
+    pub fn start_refreshing(&self, refresher: &ContextRefresher) {
+        self.state.start_refreshing(refresher);
     }
 
     /// Returns who may have what of this server.

@@ -75,8 +75,8 @@ pub enum Error {
     Damaged { file: PathBuf, what: String },
     #[error(transparent)]
     Key(#[from] keyring::Error),
-    #[error("{} cannot be {verb}: {cause}", path.display())]
-    File { verb: &'static str, path: PathBuf, cause: io::Error },
+    #[error("{} cannot be {action}: {cause}", path.display())]
+    File { action: &'static str, path: PathBuf, cause: io::Error },
     #[error("{} cannot be used: {cause}", file.display())]
     Database { file: PathBuf, cause: Box<dyn std::error::Error + Send + Sync> },
     #[error("a value in the store cannot be decrypted: it was encrypted with another key, or changed")]
@@ -90,7 +90,7 @@ impl Error {
     /// Returns whether there is no store yet and none can be written, so that going on without one
     /// forgets nothing.
     pub fn is_uncreatable(&self) -> bool {
-        matches!(self, Self::File { verb: "made", .. } | Self::Key(keyring::Error::Make { .. }))
+        matches!(self, Self::File { action: "created", .. } | Self::Key(keyring::Error::Make { .. }))
     }
 }
 
@@ -127,7 +127,7 @@ impl Store {
         let mut connection = database::open_file(&file)?;
         // Check the key first: the steps below seal values anew.
         verify_key_check(&connection, &keys, &file)?;
-        migration::migrate(&mut connection, &keys, &file)?;
+        migration::migrate_to_current(&mut connection, &keys, &file)?;
         let store = Self::from_parts(Database::new(connection, file, lock), keys);
         store.ensure_key_check()?;
         if store.database.is_writable() && store.reseal_entries().is_err() {
@@ -148,7 +148,7 @@ impl Store {
         let file = folder.join(DATABASE);
         if !file.exists() {
             let cause = io::Error::from(io::ErrorKind::NotFound);
-            return Err(Error::File { verb: "read", path: file, cause });
+            return Err(Error::File { action: "read", path: file, cause });
         }
         let lock = folder_lock::acquire(folder)?;
         let keys = Keyring::load(folder, key, false)?;
@@ -276,7 +276,7 @@ impl std::fmt::Debug for Store {
 
 fn create_folder(folder: &Path) -> Result<(), Error> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|cause| Error::File { verb: "made", path: folder.to_owned(), cause })?;
+    made.map_err(|cause| Error::File { action: "created", path: folder.to_owned(), cause })?;
     let open_to_others = fs::metadata(folder).is_ok_and(|about| about.permissions().mode() & 0o077 != 0);
     // If the folder cannot be closed (a volume that another user owns), the files in it are closed
     // all the same.

@@ -88,7 +88,7 @@ fn metrics(admin: &Admin) -> Response<Body> {
 /// the gateway is not draining. It never depends on a single tenant.
 fn readiness(admin: &Admin) -> Response<Body> {
     let table = admin.registry.load();
-    let is_draining = admin.tasks.soft().is_cancelled();
+    let is_draining = admin.tasks.shutdown_signal().is_cancelled();
     let panics = admin.tasks.panics().by_task();
     let down: Vec<_> = panics.iter().filter(|(_, health)| health.is_down).map(|(task, _)| task).collect();
     let is_ready = table.is_initial_scan_done && !is_draining && down.is_empty();

@@ -1,4 +1,5 @@
-//! Fetches contexts in the background: when a tenant goes live, and when its context is stale.
+//! Fetches the semantic contexts (what each backend says its dataset can be asked) in the
+//! background: when a tenant goes live, and when its context is stale.
 //!
 //! A single task schedules the fetches of all tenants. A limited number of fetches starts at once,
 //! at most half of them for one origin. Fetches that take long move to a larger pool of slow ones,
@@ -46,13 +47,13 @@ struct RefreshQueue {
     slow: Arc<Budget>,
     /// Jobs that are due but whose origin has its maximum of fetches in progress.
     parked: Mutex<HashMap<Arc<str>, VecDeque<RefreshJob>>>,
-    /// Notified when a place among the fast fetches becomes free.
+    /// Notified when a slot among the fast fetches becomes free.
     slot_freed: Notify,
     clock: Arc<dyn Clock>,
     store: Option<ContextStore>,
 }
 
-/// A place among the fast fetches; returned when dropped.
+/// A slot among the fast fetches; returned when dropped.
 struct FetchSlot {
     queue: Arc<RefreshQueue>,
     origin: Arc<str>,
@@ -62,7 +63,7 @@ struct FetchSlot {
 /// A scheduled fetch.
 #[derive(Debug)]
 struct RefreshJob {
-    due: Instant,
+    due_at: Instant,
     failures: u32,
     target: Arc<RefreshTarget>,
     /// The origin under which it was parked before, if it was.
@@ -80,7 +81,7 @@ struct RefreshTarget {
 }
 
 impl ContextRefresher {
-    /// Starts the scheduler, which ends with the tasks' soft signal. With a store, contexts survive
+    /// Starts the scheduler, which ends with the tasks' shutdown signal. With a store, contexts survive
     /// restarts.
     pub fn start(tasks: &Tasks, clock: Arc<dyn Clock>, store: Option<ContextStore>) -> Self {
         let queue = Arc::new(RefreshQueue {
@@ -97,11 +98,11 @@ impl ContextRefresher {
         let run = move || {
             let (queue, tasks) = (shared.clone(), spawner.clone());
             async move {
-                let soft = tasks.soft().clone();
-                soft.run_until_cancelled(queue.run(&tasks)).await;
+                let shutdown = tasks.shutdown_signal().clone();
+                shutdown.run_until_cancelled(queue.run(&tasks)).await;
             }
         };
-        tasks.spawn("warm-up", tasks.supervise("warm-up", run));
+        tasks.spawn("context refresh", tasks.supervise("context refresh", run));
         Self(queue)
     }
 
@@ -109,7 +110,7 @@ impl ContextRefresher {
     ///
     /// Its context is fetched now, unless an earlier revision left a fresh one, and from then on
     /// whenever it is requested while stale.
-    pub fn enqueue(&self, tenant: TenantName, client: &Arc<BackendClient>) {
+    pub fn register(&self, tenant: TenantName, client: &Arc<BackendClient>) {
         client.attach_refresher(Arc::new(RefreshTarget {
             tenant,
             client: Arc::downgrade(client),
@@ -130,7 +131,7 @@ impl ContextRefresher {
 
     /// Returns the number of fetches that are due or waiting for a retry.
     pub fn pending_count(&self) -> usize {
-        self.0.due().len() + self.0.parked().values().map(VecDeque::len).sum::<usize>()
+        self.0.lock_due().len() + self.0.lock_parked().values().map(VecDeque::len).sum::<usize>()
     }
 
     #[cfg(test)]
@@ -143,8 +144,8 @@ impl RefreshScheduler for RefreshTarget {
     fn request(self: Arc<Self>) -> bool {
         let Some(queue) = self.queue.upgrade() else { return false };
         if !self.is_requested.swap(true, Ordering::AcqRel) {
-            let due = queue.clock.monotonic();
-            queue.push(RefreshJob { due, failures: 0, target: self, parked_at: None });
+            let due_at = queue.clock.monotonic();
+            queue.push(RefreshJob { due_at, failures: 0, target: self, parked_at: None });
         }
         true
     }
@@ -155,31 +156,31 @@ impl RefreshQueue {
         loop {
             let job = self.next_due().await;
             let Some(client) = job.target.client.upgrade().map(|client| client.inner().clone()) else {
-                // The job takes no place and so returns none; pass its turn to the next one.
+                // The job takes no slot and so returns none; pass its turn to the next one.
                 job.parked_at.inspect(|origin| self.unpark(origin));
                 continue;
             };
             let Some((job, slot)) = self.acquire_slot(job, &client).await else { continue };
-            let (queue, soft) = (self.clone(), tasks.soft().clone());
-            tasks.spawn("warm-up fetch", async move {
-                soft.run_until_cancelled(queue.fetch(job, client, slot)).await;
+            let (queue, shutdown) = (self.clone(), tasks.shutdown_signal().clone());
+            tasks.spawn("context fetch", async move {
+                shutdown.run_until_cancelled(queue.fetch(job, client, slot)).await;
             });
         }
     }
 
-    /// Waits for a place for a job. Parks it instead if its origin has its maximum.
+    /// Waits for a slot for a job. Parks it instead if its origin has its maximum.
     async fn acquire_slot(
         self: &Arc<Self>,
         job: RefreshJob,
         client: &ClientInner,
     ) -> Option<(RefreshJob, FetchSlot)> {
         loop {
-            // Subscribed before checking, so that no freed place goes unnoticed.
+            // Subscribed before checking, so that no freed slot goes unnoticed.
             let slot_freed = self.slot_freed.notified();
             {
                 // A freed place unparks jobs after it is returned, so parking under this lock is
                 // never missed.
-                let mut parked = self.parked();
+                let mut parked = self.lock_parked();
                 match self.reserve_slot(&self.fast, &job, client.origin()) {
                     Ok(reservation) => {
                         let slot =
@@ -212,7 +213,7 @@ impl RefreshQueue {
     /// Reschedules the next parked job of an origin.
     fn unpark(&self, origin: &Arc<str>) {
         let job = {
-            let mut parked = self.parked();
+            let mut parked = self.lock_parked();
             let job = parked.get_mut(origin).and_then(VecDeque::pop_front);
             parked.retain(|_, jobs| !jobs.is_empty());
             job
@@ -226,13 +227,13 @@ impl RefreshQueue {
     async fn next_due(&self) -> RefreshJob {
         loop {
             let wait = {
-                let mut due = self.due();
+                let mut due = self.lock_due();
                 let now = self.clock.monotonic();
                 match due.peek() {
-                    Some(Reverse(first)) if first.due <= now => {
+                    Some(Reverse(first)) if first.due_at <= now => {
                         break due.pop().expect("it was just peeked at").0;
                     }
-                    first => first.map(|Reverse(first)| first.due - now),
+                    first => first.map(|Reverse(first)| first.due_at - now),
                 }
             };
             match wait {
@@ -276,6 +277,7 @@ impl RefreshQueue {
         {
             client.restore_context(context);
         }
+        // The sentences about the warmup are the vendor's, which operators search for.
         tracing::info!(tenant, "Starting semantic context warmup");
         let started = self.clock.monotonic();
         let context = client.refresh(&CallContext::internal(started + FETCH_TIMEOUT)).await?;
@@ -297,20 +299,20 @@ impl RefreshQueue {
             "Semantic context warmup failed: {error}. {}",
             error.advice()
         );
-        let due = self.clock.monotonic() + pause;
-        self.push(RefreshJob { due, failures: job.failures.saturating_add(1), ..job });
+        let due_at = self.clock.monotonic() + pause;
+        self.push(RefreshJob { due_at, failures: job.failures.saturating_add(1), ..job });
     }
 
     fn push(&self, job: RefreshJob) {
-        self.due().push(Reverse(job));
+        self.lock_due().push(Reverse(job));
         self.job_added.notify_one();
     }
 
-    fn parked(&self) -> MutexGuard<'_, HashMap<Arc<str>, VecDeque<RefreshJob>>> {
+    fn lock_parked(&self) -> MutexGuard<'_, HashMap<Arc<str>, VecDeque<RefreshJob>>> {
         self.parked.lock().expect("no holder of this lock panics")
     }
 
-    fn due(&self) -> MutexGuard<'_, BinaryHeap<Reverse<RefreshJob>>> {
+    fn lock_due(&self) -> MutexGuard<'_, BinaryHeap<Reverse<RefreshJob>>> {
         self.due.lock().expect("no holder of this lock panics")
     }
 }
@@ -332,7 +334,7 @@ fn pause_after(failures: u32, [chance]: [u8; 1]) -> Duration {
 
 impl Ord for RefreshJob {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.due.cmp(&other.due).then_with(|| self.target.tenant.cmp(&other.target.tenant))
+        self.due_at.cmp(&other.due_at).then_with(|| self.target.tenant.cmp(&other.target.tenant))
     }
 }
 

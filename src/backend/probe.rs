@@ -82,9 +82,7 @@ impl<'a> ProbeOutcome<'a> {
             None => origin,
         };
         match &self.answer {
-            Ok(describe_shape) => {
-                Diagnostic::notice(code, format!("{what}: {origin} answered {after} with {describe_shape}"))
-            }
+            Ok(shape) => Diagnostic::notice(code, format!("{what}: {origin} answered {after} with {shape}")),
             Err(error) => {
                 let (message, help) = self.explain(error).await;
                 Diagnostic::error(code, format!("{what}: {message} ({origin}, {after})")).help(help)
@@ -186,12 +184,12 @@ mod tests {
 
     #[test]
     fn a_shape_names_members_and_no_values() {
-        let describe_shape = |value: Value| super::describe_shape(JsonDocument::from_value(&value).root());
-        assert_eq!(describe_shape(json!({"rows": [1], "secret": "canary"})), "a JSON object of rows, secret");
-        assert_eq!(describe_shape(json!([1, 2])), "a JSON array of 2 items");
-        assert_eq!(describe_shape(json!("canary")), "a single JSON value");
+        let shape_of = |value: Value| super::describe_shape(JsonDocument::from_value(&value).root());
+        assert_eq!(shape_of(json!({"rows": [1], "secret": "canary"})), "a JSON object of rows, secret");
+        assert_eq!(shape_of(json!([1, 2])), "a JSON array of 2 items");
+        assert_eq!(shape_of(json!("canary")), "a single JSON value");
         let many: Value =
             (0..20).map(|n| (format!("k{n}"), json!(n))).collect::<serde_json::Map<_, _>>().into();
-        assert!(describe_shape(many).ends_with("k11, …"));
+        assert!(shape_of(many).ends_with("k11, …"));
     }
 }

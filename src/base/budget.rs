@@ -57,8 +57,8 @@ pub struct Reservation {
     budget: Arc<Budget>,
     /// The shares of the tenant, the source network and the client, as far as they are known.
     shares: [Option<Arc<BudgetShare>>; 3],
-    /// Whether the caller presented a valid credential.
-    has_credential: bool,
+    /// Whether it may use the last fifth of each limit.
+    may_use_reserve: bool,
     weight: u64,
 }
 
@@ -143,15 +143,21 @@ impl Budget {
         share
     }
 
-    /// Creates an empty reservation, counted against the shares of a tenant and a source network,
-    /// if given.
+    /// Creates an empty reservation, counted against these shares, if given. `may_use_reserve` opens
+    /// the last fifth of each limit, which is kept for callers with a credential and for work known
+    /// from before (a renewal, a name that was found).
     pub fn new_reservation(
         self: &Arc<Self>,
-        tenant: Option<Arc<BudgetShare>>,
-        network: Option<Arc<BudgetShare>>,
-        has_credential: bool,
+        share: Option<Arc<BudgetShare>>,
+        network_share: Option<Arc<BudgetShare>>,
+        may_use_reserve: bool,
     ) -> Reservation {
-        Reservation { budget: Arc::clone(self), shares: [tenant, network, None], has_credential, weight: 0 }
+        Reservation {
+            budget: Arc::clone(self),
+            shares: [share, network_share, None],
+            may_use_reserve,
+            weight: 0,
+        }
     }
 
     /// Returns the number of parties that have a share now.
@@ -195,7 +201,7 @@ impl Reservation {
     /// Creates an empty reservation that is counted against the same shares as this one.
     pub fn new_empty(&self) -> Self {
         let (budget, shares) = (Arc::clone(&self.budget), self.shares.clone());
-        Self { budget, shares, has_credential: self.has_credential, weight: 0 }
+        Self { budget, shares, may_use_reserve: self.may_use_reserve, weight: 0 }
     }
 
     /// Reserves `weight` more, or nothing at all.
@@ -240,24 +246,19 @@ impl Reservation {
 
     /// Whether the holder should hurry because the budget runs low.
     ///
-    /// That is so if one of its shares is more than half full, or, for callers without a
-    /// credential, if the whole budget is more than three quarters full.
+    /// That is so if one of its shares is more than half full, or, if it may not use the reserve,
+    /// if the whole budget is more than three quarters full.
     pub fn is_under_pressure(&self) -> bool {
         let budget = &self.budget;
         let is_large = |share: &Arc<BudgetShare>| share.held() > share.limit / 2;
         let is_full = budget.held() > budget.limit / 4 * 3;
-        self.shares.iter().flatten().any(is_large) || (is_full && !self.has_credential)
+        self.shares.iter().flatten().any(is_large) || (is_full && !self.may_use_reserve)
     }
 
-    /// Records that the caller presented a valid credential, which opens the reserve to it.
-    pub fn set_credential(&mut self) {
-        self.has_credential = true;
-    }
-
-    /// Returns the part of a limit open to this caller: all of it with a credential, else all but
-    /// the last fifth.
+    /// Returns the part of a limit that this reservation may use: all of it, or all but the
+    /// reserve, which is the last fifth.
     fn available_limit(&self, limit: u64) -> u64 {
-        if self.has_credential { limit } else { limit - limit / 5 }
+        if self.may_use_reserve { limit } else { limit - limit / 5 }
     }
 
     fn release_shares(&self, shares: usize, weight: u64) {
@@ -326,7 +327,7 @@ mod tests {
         let mut c = budget.new_reservation(tenant(&budget, "c"), None, false);
         assert_eq!((a.try_grow(40), b.try_grow(40)), (Ok(()), Ok(())));
         assert_eq!(c.try_grow(1), Err(Exhausted::Budget));
-        c.set_credential();
+        let mut c = budget.new_reservation(tenant(&budget, "c"), None, true);
         assert_eq!(c.try_grow(20), Ok(()));
         assert_eq!(budget.held(), 100);
     }

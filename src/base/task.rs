@@ -25,12 +25,12 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// The tasks of one gateway and the two signals that end them.
 ///
-/// `soft` asks a task to finish its current work and take on nothing new; `hard` drops it at once.
+/// `shutdown` asks a task to finish its current work and take on nothing new; `abort` drops it at once.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
-    soft: CancellationToken,
-    hard: CancellationToken,
+    shutdown: CancellationToken,
+    abort: CancellationToken,
     panics: PanicCounts,
 }
 
@@ -74,7 +74,7 @@ impl Tasks {
         Self::default()
     }
 
-    /// Spawns a named task. The hard signal drops it at its next await.
+    /// Spawns a named task. The abort signal drops it at its next await.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
     pub fn spawn<F>(&self, name: &'static str, task: F) -> JoinHandle<()>
     where
@@ -103,13 +103,13 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
         S: Fn() -> F + Send + 'static,
     {
-        let (panics, soft) = (self.panics.clone(), self.soft.clone());
+        let (panics, shutdown) = (self.panics.clone(), self.shutdown.clone());
         async move {
             let mut restarts = 0_u32;
             while catch_panic(start()).await == Err(Panicked) {
                 panics.record(name);
                 panics.set_down(name, true);
-                if soft
+                if shutdown
                     .run_until_cancelled(tokio::time::sleep(RESTART_BACKOFF.pause_after(restarts)))
                     .await
                     .is_none()
@@ -131,33 +131,33 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (hard, panics) = (self.hard.clone(), self.panics.clone());
+        let (abort, panics) = (self.abort.clone(), self.panics.clone());
         let task = async move {
             tokio::select! {
                 ended = catch_panic(task) => if ended == Err(Panicked) { panics.record(name) },
-                () = hard.cancelled() => {}
+                () = abort.cancelled() => {}
             }
         };
         task.instrument(tracing::debug_span!("task", name))
     }
 
     /// Returns the signal that asks tasks to finish.
-    pub fn soft(&self) -> &CancellationToken {
-        &self.soft
+    pub fn shutdown_signal(&self) -> &CancellationToken {
+        &self.shutdown
     }
 
     /// Returns the signal that drops tasks.
-    pub fn hard(&self) -> &CancellationToken {
-        &self.hard
+    pub fn abort_signal(&self) -> &CancellationToken {
+        &self.abort
     }
 
     /// Asks every task to finish, waits up to `patience`, then drops the rest. Returns whether all
     /// finished on their own.
     pub async fn drain(&self, patience: Duration) -> bool {
-        self.soft.cancel();
+        self.shutdown.cancel();
         self.tracker.close();
         let finished = tokio::time::timeout(patience, self.tracker.wait()).await.is_ok();
-        self.hard.cancel();
+        self.abort.cancel();
         self.tracker.wait().await;
         finished
     }

@@ -67,12 +67,19 @@ pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) shape: FieldShape,
     pub(super) owner: FieldOwner,
+    is_for_login: bool,
     visibility: Visibility,
 }
 
 impl Field {
     const fn new(name: &'static str, shape: FieldShape, owner: FieldOwner) -> Self {
-        Self { name, shape, owner, visibility: Visibility::Hidden }
+        Self { name, shape, owner, is_for_login: false, visibility: Visibility::Hidden }
+    }
+
+    /// Marks a field that switches a login on or describes its provider: without the field, the
+    /// tenant may be open.
+    const fn for_login(self) -> Self {
+        Self { is_for_login: true, ..self }
     }
 
     const fn shown(self) -> Self {
@@ -112,11 +119,11 @@ pub(super) const TENANT: &[Field] = &[
     vendor("connection_id", FieldShape::Text).shown(),
     vendor("path_prefix", FieldShape::Text).shown(),
     vendor("public_url", FieldShape::Text).shown_as_url(),
-    vendor("oauth_enabled", FieldShape::Bool).shown(),
-    vendor("microsoft_client_id", FieldShape::Text).shown(),
-    vendor("microsoft_client_secret", FieldShape::Secret),
-    vendor("microsoft_tenant_id", FieldShape::Text).shown(),
-    ours("microsoft_client_secret_next", FieldShape::Secret),
+    vendor("oauth_enabled", FieldShape::Bool).for_login().shown(),
+    vendor("microsoft_client_id", FieldShape::Text).for_login().shown(),
+    vendor("microsoft_client_secret", FieldShape::Secret).for_login(),
+    vendor("microsoft_tenant_id", FieldShape::Text).for_login().shown(),
+    ours("microsoft_client_secret_next", FieldShape::Secret).for_login(),
     vendor("port", FieldShape::Free).shown(),
     vendor("mcp_port", FieldShape::Free).shown(),
     vendor("dataset", FieldShape::Text).shown(),
@@ -282,7 +289,7 @@ pub(super) fn is_field_name(text: &str) -> bool {
 
 /// Whether a field decides who may call.
 pub(super) fn is_guard(field: &Field) -> bool {
-    field.owner == FieldOwner::Guard || field.name == "oauth_enabled" || field.name.starts_with("microsoft_")
+    field.owner == FieldOwner::Guard || field.is_for_login
 }
 
 /// Parses `true/false/1/0/yes/no/on/off`, in any case.

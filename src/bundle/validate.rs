@@ -98,7 +98,7 @@ fn validate_spec(
         access,
         limits,
         cache: read_cache(layers),
-        deadline: read_duration(layers, &["deadline"]).unwrap_or(DEADLINE),
+        call_timeout: read_duration(layers, &["deadline"]).unwrap_or(DEADLINE),
         slow_answers: presentation.slow_answers,
         sample_questions: presentation.sample_questions,
         icon_url: presentation.icon_url,

@@ -235,12 +235,12 @@ impl AcmeManager {
         managed.running_step = Some(step);
         let held = managed.current.as_ref().and_then(|current| current.certified_key.cert.first().cloned());
         let (renewal, reports) = (managed.renewal.clone(), self.reports.clone());
-        let soft = self.deps.tasks.soft().clone();
+        let shutdown = self.deps.tasks.shutdown_signal().clone();
         self.deps.tasks.spawn("certificate order", async move {
             // An order that shutdown aborts stays counted.
             let report = tokio::select! {
                 report = job::run_step(attempt, step, renewal, held) => report,
-                () = soft.cancelled() => return,
+                () = shutdown.cancelled() => return,
             };
             // The receiver is gone only at shutdown.
             _ = reports.send(report).await;

@@ -171,9 +171,9 @@ mod tests {
         }
         let variables = [("TENANTD_ADMIN", "off")].iter().chain(variables);
         let environment = variables.map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let load_for_check = load_for_check_beside(flags, None, &environment, &file).expect("settings");
-        let names = load_for_check.settings.hosts.iter().map(ToString::to_string).collect();
-        (!load_for_check.is_host_unknown).then_some(names)
+        let loaded = load_for_check_beside(flags, None, &environment, &file).expect("settings");
+        let names = loaded.settings.hosts.iter().map(ToString::to_string).collect();
+        (!loaded.is_host_unknown).then_some(names)
     }
 
     #[test]

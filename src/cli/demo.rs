@@ -6,7 +6,7 @@
 mod announcement;
 mod answer;
 mod dataset;
-mod exports;
+mod folder;
 mod question;
 mod sample_api;
 mod words;
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use self::exports::DemoFolder;
+use self::folder::DemoFolder;
 use super::admin_client::AdminClient;
 use super::args::DemoArgs;
 use super::serve;

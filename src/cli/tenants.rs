@@ -90,8 +90,8 @@ fn show(tenant: &TenantStatus) -> String {
         ("redirect", tenant.redirect_uri.as_deref()),
         ("access", tenant.access.as_deref()),
         ("files", Some(files.as_str()).filter(|files| !files.is_empty())),
-        ("on disk", tenant.on_disk.as_deref()),
-        ("in force", tenant.in_force.as_deref()),
+        ("on disk", tenant.digest_on_disk.as_deref()),
+        ("in force", tenant.digest_in_force.as_deref()),
     ];
     let known =
         facts.iter().filter_map(|(name, value)| Some(format!("{name:<10} {}\n", printable((*value)?))));

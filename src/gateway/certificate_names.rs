@@ -37,7 +37,7 @@ pub(super) fn follow_tenants(
     tasks: &Tasks,
 ) {
     let (registry, certificates) = (registry.clone(), Arc::clone(certificates));
-    let (own, stop) = (Arc::new(own(settings)), tasks.soft().clone());
+    let (own, stop) = (Arc::new(own(settings)), tasks.shutdown_signal().clone());
     let following =
         move || want_hosts(Arc::clone(&own), registry.clone(), certificates.clone(), stop.clone());
     tasks.spawn("wanted hosts", tasks.supervise("wanted hosts", following));

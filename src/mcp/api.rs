@@ -116,8 +116,8 @@ impl Source for ApiSource {
         self.backend.degradation()
     }
 
-    fn warm(&self, refresher: &ContextRefresher) {
-        refresher.enqueue(self.tenant.clone(), &self.backend);
+    fn start_refreshing(&self, refresher: &ContextRefresher) {
+        refresher.register(self.tenant.clone(), &self.backend);
     }
 }
 

@@ -126,7 +126,7 @@ impl Source for FixtureSource {
         self.own.degradation()
     }
 
-    fn warm(&self, refresher: &ContextRefresher) {
-        self.own.warm(refresher);
+    fn start_refreshing(&self, refresher: &ContextRefresher) {
+        self.own.start_refreshing(refresher);
     }
 }

@@ -1,5 +1,5 @@
-//! What the server of every tenant does, whatever its source is: both eras of the protocol over
-//! HTTP.
+//! What the server of every tenant does, whatever its source is: both eras of the protocol, the
+//! stateless revision 2026-07-28 and the ones before it (with `initialize`), over HTTP.
 //!
 //! A request passes through [`message`] (checks it, explains rmcp's refusals), rmcp in [`service`],
 //! [`handler`] (the protocol's methods), then [`call`] (one tool call) or [`resource`] (one read).

@@ -32,7 +32,7 @@ pub(super) struct ServerConfig {
     /// The title shown to people.
     pub(super) title: Arc<str>,
     /// How long a call may take, from the arrival of its request.
-    pub(super) deadline: Duration,
+    pub(super) call_timeout: Duration,
     /// How clients get an answer that is not ready soon.
     pub(super) slow_answers: SlowAnswers,
     /// The URL of the icon in `serverInfo`.
@@ -127,8 +127,8 @@ impl ServerState {
     }
 
     /// Has the source fetch in advance what callers will need.
-    pub(super) fn warm(&self, refresher: &ContextRefresher) {
-        self.source.warm(refresher);
+    pub(super) fn start_refreshing(&self, refresher: &ContextRefresher) {
+        self.source.start_refreshing(refresher);
     }
 
     /// Returns a tool and the schema of its arguments.

@@ -64,7 +64,7 @@ pub(super) trait Source: Send + Sync {
     fn degradation(&self) -> Option<Degradation>;
 
     /// Fetches in advance what callers will need, and again whenever it is stale.
-    fn warm(&self, refresher: &ContextRefresher);
+    fn start_refreshing(&self, refresher: &ContextRefresher);
 }
 
 /// A tool as clients see it.

@@ -90,7 +90,7 @@ pub struct AdmittedCaller {
 pub struct CallRevocation {
     revoked: CancellationToken,
     /// Marks the grant as in use.
-    _grant_token: Option<GrantRevocationToken>,
+    _grant_revocation: Option<GrantRevocationToken>,
 }
 
 impl CallRevocation {
@@ -270,7 +270,7 @@ impl BearerCheck {
         }
         let principal = self.authorize_without_login(headers, peer, now)?;
         let revoked = self.revocation_token(&principal).clone();
-        Ok(AdmittedCaller { principal, revocation: CallRevocation { revoked, _grant_token: None } })
+        Ok(AdmittedCaller { principal, revocation: CallRevocation { revoked, _grant_revocation: None } })
     }
 
     /// Returns the token that fires when the access of an admitted caller is revoked.

@@ -113,6 +113,8 @@ pub(super) struct LookupContext<'a> {
 
 /// The clients of one tenant.
 pub struct ClientRegistry {
+    /// The life of the tenant that these clients belong to: a tenant that is removed and added
+    /// again is another.
     pub(super) incarnation: TenantIncarnation,
     pub(super) login: Arc<LoginSpec>,
     pub(super) keyring: Arc<Keyring>,
@@ -128,9 +130,9 @@ impl ClientRegistry {
     /// looked up now, and `Busy` if its document may not be fetched now.
     pub async fn find(&self, id: &str, source: IpAddr) -> Result<OAuthClient, ClientLookupError> {
         if id.starts_with(registered::ID_PREFIX) {
-            let client = registered::open_client_id(&self.keyring, &self.incarnation, id)
+            let client = registered::unseal_client_id(&self.keyring, &self.incarnation, id)
                 .ok_or(ClientLookupError::Unknown)?;
-            return match self.is_denied(id).await? {
+            return match self.is_removed(id).await? {
                 true => Err(ClientLookupError::Unknown),
                 false => Ok(client),
             };
@@ -171,12 +173,12 @@ impl ClientRegistry {
         registration.issue(&self.keyring, &self.incarnation.current)
     }
 
-    async fn is_denied(&self, id: &str) -> Result<bool, ClientLookupError> {
-        if self.context.has_unreadable_denials(self.incarnation.current.tenant()) {
+    async fn is_removed(&self, id: &str) -> Result<bool, ClientLookupError> {
+        if self.context.has_unreadable_removals(self.incarnation.current.tenant()) {
             return Err(ClientLookupError::Unavailable);
         }
-        let denied = self.context.store.is_client_denied(&self.incarnation.current, id).await;
-        Ok(denied.map_err(Unavailable::from_store)?)
+        let removed = self.context.store.is_client_removed(&self.incarnation.current, id).await;
+        Ok(removed.map_err(Unavailable::from_store)?)
     }
 
     async fn find_preregistered(&self, id: &str) -> Result<OAuthClient, ClientLookupError> {
@@ -184,7 +186,7 @@ impl ClientRegistry {
         let document = document.map_err(Unavailable::from_store)?;
         let document = document.ok_or(ClientLookupError::Unknown)?;
         preregistered::PreregisteredClient::from_json(&document)
-            .map(|entered| entered.to_client(id))
+            .map(|client| client.to_client(id))
             .ok_or(ClientLookupError::Unavailable)
     }
 }

@@ -36,8 +36,8 @@ pub struct AuthContext {
     pub(super) incarnations: IncarnationTable,
     persist_lock: Mutex<()>,
     pub(super) revocations: Revocations,
-    /// Tenants whose denied clients can no longer be identified.
-    unreadable_denials: Vec<Arc<str>>,
+    /// Tenants whose removed clients can no longer be identified.
+    unreadable_removals: Vec<Arc<str>>,
     pub(super) verified_tokens: VerifiedTokenCache,
     pub(super) used_assertions: ReplayCache,
     pub(super) audit: Audit,
@@ -59,9 +59,9 @@ impl AuthContext {
         let StoredAuthState {
             incarnations,
             revocations: revoked,
-            tenants_with_unreadable_denials: unreadable_denials,
+            tenants_with_unreadable_removals: unreadable_removals,
         } = store.load_state().await?;
-        for tenant in &unreadable_denials {
+        for tenant in &unreadable_removals {
             tracing::error!(%tenant, "removed clients can no longer be recognized, because somebody else \
                                       changed the store: requests of self-registered clients of this tenant \
                                       get 503; restore a backup");
@@ -84,13 +84,13 @@ impl AuthContext {
             incarnations: IncarnationTable::from_records(incarnations),
             persist_lock: Mutex::default(),
             revocations,
-            unreadable_denials,
+            unreadable_removals,
             verified_tokens: VerifiedTokenCache::default(),
             used_assertions: ReplayCache::default(),
             audit,
             refresh_locks: DashMap::new(),
         });
-        let (shared, shutdown) = (Arc::clone(&context), tasks.soft().clone());
+        let (shared, shutdown) = (Arc::clone(&context), tasks.shutdown_signal().clone());
         let housekeeping = move || run_housekeeping(Arc::clone(&shared), shutdown.clone());
         tasks.spawn("oauth housekeeping", tasks.supervise("oauth housekeeping", housekeeping));
         Ok(context)
@@ -106,9 +106,9 @@ impl AuthContext {
         self.clock.monotonic()
     }
 
-    /// Whether the tenant's denied clients can no longer be identified.
-    pub(super) fn has_unreadable_denials(&self, tenant: &str) -> bool {
-        self.unreadable_denials.iter().any(|unreadable| **unreadable == *tenant)
+    /// Whether the tenant's removed clients can no longer be identified.
+    pub(super) fn has_unreadable_removals(&self, tenant: &str) -> bool {
+        self.unreadable_removals.iter().any(|unreadable| **unreadable == *tenant)
     }
 
     /// Prepares the publication of a tenant without login from the entry `entry_id`: ends the

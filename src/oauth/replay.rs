@@ -57,7 +57,7 @@ pub(super) struct AssertionSource<'a> {
     pub(super) client: &'a Arc<str>,
     pub(super) source: IpAddr,
     /// Whether the operator or this program vouches for the client; otherwise it introduced itself.
-    pub(super) is_known: bool,
+    pub(super) is_vouched_for: bool,
 }
 
 /// Why an assertion is refused.
@@ -124,7 +124,9 @@ impl ReplayCache {
         let network = self.budget.share(Consumer::Network(client_network(source.source)));
         let client = Consumer::Client { tenant: Arc::clone(source.tenant), id: Arc::clone(source.client) };
         let client = self.budget.share(client);
-        self.budget.new_reservation(Some(tenant), Some(network), source.is_known).with_client_share(client)
+        self.budget
+            .new_reservation(Some(tenant), Some(network), source.is_vouched_for)
+            .with_client_share(client)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, UsedAssertions> {
@@ -191,19 +193,21 @@ mod tests {
             tenant: &str,
             client: &str,
             source: &str,
-            is_known: bool,
+            is_vouched_for: bool,
         ) -> Result<(), ReplayError> {
             self.number += 1;
             let (tenant, client) = (tenant.into(), client.into());
             let source = source.parse().expect("an address");
-            let source = AssertionSource { tenant: &tenant, client: &client, source, is_known };
+            let source = AssertionSource { tenant: &tenant, client: &client, source, is_vouched_for };
             let digest = Digest::of(&self.number.to_be_bytes());
             self.replay.consume(digest, self.now + 1.minute(), self.now, source)
         }
 
         /// Returns how many assertions of a client are accepted before one is refused.
-        fn fill(&mut self, tenant: &str, client: &str, source: &str, is_known: bool) -> u64 {
-            (0..10_000).find(|_| self.take(tenant, client, source, is_known).is_err()).expect("it is full")
+        fn fill(&mut self, tenant: &str, client: &str, source: &str, is_vouched_for: bool) -> u64 {
+            (0..10_000)
+                .find(|_| self.take(tenant, client, source, is_vouched_for).is_err())
+                .expect("it is full")
         }
     }
 
@@ -212,7 +216,7 @@ mod tests {
         let (replay, now) = (ReplayCache::default(), Timestamp::UNIX_EPOCH);
         let (tenant, client) = ("a".into(), "program".into());
         let source = "192.0.2.1".parse().expect("an address");
-        let source = AssertionSource { tenant: &tenant, client: &client, source, is_known: true };
+        let source = AssertionSource { tenant: &tenant, client: &client, source, is_vouched_for: true };
         let take = |text: &[u8], expires_at, now| replay.consume(Digest::of(text), expires_at, now, source);
         assert_eq!(take(b"a", now + 1.minute(), now), Ok(()));
         assert_eq!(take(b"a", now + 1.minute(), now), Err(ReplayError::AlreadyUsed));

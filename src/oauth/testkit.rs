@@ -84,7 +84,7 @@ impl TestGateway {
     /// Opens the same folder again, as after a restart of the process.
     pub(super) async fn restart(self) -> Self {
         let Self { folder, clock, entra, shared, _tasks } = self;
-        _tasks.hard().cancel();
+        _tasks.abort_signal().cancel();
         _tasks.drain(Duration::from_secs(5)).await;
         drop((shared, _tasks));
         Self::start_in(folder, clock, entra).await
@@ -93,7 +93,7 @@ impl TestGateway {
     /// Does the same, after something else has modified the store.
     pub(super) async fn restart_after(self, sql: &str) -> Self {
         let Self { folder, clock, entra, shared, _tasks } = self;
-        _tasks.hard().cancel();
+        _tasks.abort_signal().cancel();
         _tasks.drain(Duration::from_secs(5)).await;
         drop((shared, _tasks));
         store::testkit::tamper(folder.path(), sql);

@@ -1,4 +1,4 @@
-//! Reads the body of a request under a size cap, a deadline and a budget.
+//! Reads the body of a request under a size cap, a timeout and a budget.
 
 use std::pin::Pin;
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ impl BodyError {
 pub(super) struct BodyLimits {
     pub(super) max_bytes: usize,
     /// How long the whole body may take.
-    pub(super) deadline: Duration,
+    pub(super) read_timeout: Duration,
     /// How many times its size the body takes while its request is worked on.
     pub(super) factor: u64,
 }
@@ -67,7 +67,7 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let mut reservation = budget.new_reservation(attribution);
-    let read = read(request, limits.max_bytes, limits.deadline, &mut reservation).await;
+    let read = read(request, limits.max_bytes, limits.read_timeout, &mut reservation).await;
     let read = read.and_then(|request| {
         if limits.factor > 1 {
             reservation.try_grow(request.body().len() as u64 * (limits.factor - 1))?;
@@ -80,13 +80,13 @@ where
     Ok((read?, reservation))
 }
 
-/// Reads the whole body: at most `cap` bytes, within `deadline`, and while the budget has room for
+/// Reads the whole body: at most `cap` bytes, within `read_timeout`, and while the budget has room for
 /// what arrives. A Content-Length above the cap is refused without reading. While the parties of
 /// `reservation` are close to their shares, a body that makes little progress is refused early.
 async fn read<B>(
     request: Request<B>,
     cap: usize,
-    deadline: Duration,
+    read_timeout: Duration,
     reservation: &mut Reservation,
 ) -> Result<Request<Bytes>, BodyError>
 where
@@ -97,7 +97,7 @@ where
     }
     let (parts, mut body) = request.into_parts();
     let reading = collect(&mut body, cap, reservation);
-    let bytes = tokio::time::timeout(deadline, reading).await.map_err(|_| BodyError::TooSlow)??;
+    let bytes = tokio::time::timeout(read_timeout, reading).await.map_err(|_| BodyError::TooSlow)??;
     Ok(Request::from_parts(parts, bytes))
 }
 

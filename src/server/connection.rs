@@ -279,7 +279,7 @@ impl Connection {
     /// idle.
     async fn wait_for_shutdown(&self) {
         tokio::select! {
-            () = self.server.tasks.soft().cancelled() => {}
+            () = self.server.tasks.shutdown_signal().cancelled() => {}
             () = self.info.listener.closed.cancelled() => {}
             () = self.wait_until_idle() => {}
         }

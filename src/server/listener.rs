@@ -110,7 +110,7 @@ async fn accept<F, C>(
         let next = async { (server.connection_limiter.acquire().await, acceptor.accept().await) };
         let (permit, (stream, peer)) = tokio::select! {
             biased;
-            () = server.tasks.soft().cancelled() => return,
+            () = server.tasks.shutdown_signal().cancelled() => return,
             () = info.closed.cancelled() => return,
             next = next => next,
         };

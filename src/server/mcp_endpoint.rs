@@ -135,7 +135,7 @@ where
 {
     let limits = BodyLimits {
         max_bytes: tenant.spec.limits.max_request_bytes,
-        deadline: Duration::from_secs(server.limits.body_seconds),
+        read_timeout: Duration::from_secs(server.limits.body_seconds),
         factor: REQUEST_FACTOR,
     };
     body::read_metered(request, limits, &server.budgets.requests, attribution, context.started).await

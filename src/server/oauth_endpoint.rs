@@ -101,7 +101,7 @@ where
 {
     let limits = BodyLimits {
         max_bytes: max_body_bytes(endpoint),
-        deadline: Duration::from_secs(server.limits.body_seconds),
+        read_timeout: Duration::from_secs(server.limits.body_seconds),
         factor: 1,
     };
     let attribution = context.attribution(Some(tenant));

@@ -230,7 +230,7 @@ pub(super) mod tests {
             access: AccessSpec { api_keys, ..AccessSpec::default() },
             limits: LimitsSpec::default(),
             cache: CacheSpec::default(),
-            deadline: Duration::from_secs(300),
+            call_timeout: Duration::from_secs(300),
             slow_answers: Default::default(),
             sample_questions: Arc::default(),
             icon_url: None,

@@ -14,13 +14,14 @@ use super::{
 pub struct TenantSpec {
     /// The tenant's name.
     pub name: TenantName,
-    /// The dataset's name, as in the export.
+    /// The dataset's name, as in the vendor's export (a ZIP).
     pub dataset: Arc<str>,
     /// The name shown to people.
     pub title: Arc<str>,
     /// The description shown to people.
     pub description: Option<Arc<str>>,
-    /// The operator's instructions for the model, which precede the digest of the context.
+    /// The operator's instructions for the model, which precede the summary of the semantic
+    /// context.
     pub instructions: Option<Arc<str>>,
     /// Whether the tenant is served. A disabled tenant keeps its claims and answers as if it did
     /// not exist.
@@ -42,10 +43,10 @@ pub struct TenantSpec {
     /// How long responses may be cached.
     pub cache: CacheSpec,
     /// The longest time that a call may take.
-    pub deadline: Duration,
+    pub call_timeout: Duration,
     /// How clients get answers that take long.
     pub slow_answers: SlowAnswers,
-    /// Questions that the export suggests, for the connector page.
+    /// Questions that the vendor's export suggests, for the connector page.
     pub sample_questions: Arc<[String]>,
     /// The tenant's own icon, an https URL, instead of the gateway's.
     pub icon_url: Option<Arc<str>>,
@@ -62,7 +63,7 @@ pub enum SlowAnswers {
 }
 
 impl TenantSpec {
-    /// Returns what the tenant claims, and holds once it is in force.
+    /// Returns what the tenant claims: its name, paths and hosts. It owns them while it is served.
     pub fn claim(&self) -> TenantClaim<'_> {
         TenantClaim { name: &self.name, mounts: &self.mounts, shares_hosts: self.shares_hosts }
     }

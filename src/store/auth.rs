@@ -41,9 +41,9 @@ pub struct StoredAuthState {
     pub incarnations: Vec<IncarnationRecord>,
     /// The revocations of all tenants.
     pub revocations: StoredRevocations,
-    /// The tenants that have a denied client whose row was tampered with, so that it is unknown
+    /// The tenants that have a removed client whose row was tampered with, so that it is unknown
     /// which client was meant.
-    pub tenants_with_unreadable_denials: Vec<Arc<str>>,
+    pub tenants_with_unreadable_removals: Vec<Arc<str>>,
 }
 
 impl AuthStore {
@@ -62,7 +62,7 @@ impl AuthStore {
             Ok(StoredAuthState {
                 incarnations: tables.load_incarnations()?,
                 revocations: tables.load_revocations()?,
-                tenants_with_unreadable_denials: tables.tenants_with_unreadable_denials()?,
+                tenants_with_unreadable_removals: tables.tenants_with_unreadable_removals()?,
             })
         })
         .await
@@ -264,27 +264,27 @@ impl AuthStore {
         self.run(move |tables| tables.delete_client(&incarnation, &id)).await
     }
 
-    /// Denies a client from now on, although its id is genuine.
+    /// Records that an operator removed a client, so that its id, still genuine, is refused.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
-    pub async fn deny_client(
+    pub async fn mark_client_removed(
         &self,
         incarnation: &Incarnation,
         id: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
         let (incarnation, id) = (incarnation.clone(), id.to_owned());
-        self.run(move |tables| tables.deny_client(&incarnation, &id, now)).await
+        self.run(move |tables| tables.mark_client_removed(&incarnation, &id, now)).await
     }
 
-    /// Returns whether a client is denied.
+    /// Returns whether an operator removed a client.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be read.
-    pub async fn is_client_denied(&self, incarnation: &Incarnation, id: &str) -> Result<bool, Error> {
+    pub async fn is_client_removed(&self, incarnation: &Incarnation, id: &str) -> Result<bool, Error> {
         let (incarnation, id) = (incarnation.clone(), id.to_owned());
-        self.run(move |tables| tables.is_client_denied(&incarnation, &id)).await
+        self.run(move |tables| tables.is_client_removed(&incarnation, &id)).await
     }
 
     /// Returns whether the last write succeeded.

@@ -73,9 +73,9 @@ pub fn restore(folder: &Path, backup: &Path) -> Result<Option<PathBuf>, Error> {
     check_backup(backup)?;
     let file = folder.join(DATABASE);
     let restoring = folder.join("tenantd.db.restoring");
-    let failed = |verb, path: &Path| {
+    let failed = |action, path: &Path| {
         let path = path.to_owned();
-        move |cause| Error::File { verb, path, cause }
+        move |cause| Error::File { action, path, cause }
     };
     copy_durably(backup, &restoring).map_err(failed("written", &restoring))?;
     let previous = set_aside(folder, &file).map_err(failed("set aside", &file))?;
@@ -87,12 +87,12 @@ pub fn restore(folder: &Path, backup: &Path) -> Result<Option<PathBuf>, Error> {
 pub(super) fn vacuum_into(connection: &Connection, to: &Path) -> Result<(), Error> {
     // `VACUUM INTO` accepts an empty file, and this one is readable for its owner only.
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
-    made.map_err(|cause| Error::File { verb: "made", path: to.to_owned(), cause })?;
+    made.map_err(|cause| Error::File { action: "created", path: to.to_owned(), cause })?;
     let copied = connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]);
     let copied = copied.map_err(|cause| Error::Database { file: to.to_owned(), cause: cause.into() });
     let synced = copied.and_then(|_| {
         let synced = File::open(to).and_then(|file| file.sync_all());
-        synced.map_err(|cause| Error::File { verb: "written", path: to.to_owned(), cause })
+        synced.map_err(|cause| Error::File { action: "written", path: to.to_owned(), cause })
     });
     if synced.is_err() {
         // Half a backup is worse than none.

@@ -53,7 +53,7 @@ pub(super) fn open_file(file: &Path) -> Result<Connection, Error> {
     match (made, file.exists()) {
         (Ok(_), _) => {}
         (Err(_), true) => return open_read_only(file),
-        (Err(cause), false) => return Err(Error::File { verb: "made", path: file.to_owned(), cause }),
+        (Err(cause), false) => return Err(Error::File { action: "created", path: file.to_owned(), cause }),
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(file, flags).and_then(|connection| {
@@ -82,7 +82,7 @@ fn open_read_only(file: &Path) -> Result<Connection, Error> {
     let log = file.with_file_name(WAL);
     if fs::metadata(&log).is_ok_and(|about| about.len() > 0) {
         let cause = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
-        return Err(Error::File { verb: "brought up to date", path: log, cause });
+        return Err(Error::File { action: "brought up to date", path: log, cause });
     }
     tracing::warn!(file = %file.display(), "the state folder is read-only: nothing new will survive a restart");
     let path = file.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");

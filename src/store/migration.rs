@@ -11,7 +11,7 @@ use super::keyring::Keyring;
 use super::local::entry_seal;
 use super::{Error, schema};
 
-/// The SQL that leads to each version. A step that was released is never changed.
+/// The SQL that leads to each version. A step that was released is never tampered.
 const MIGRATIONS: [&str; schema::CURRENT_VERSION as usize] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
@@ -20,30 +20,35 @@ const MIGRATIONS: [&str; schema::CURRENT_VERSION as usize] = [
 ];
 
 /// Checks the file and upgrades it to this program's version.
-pub(super) fn migrate(connection: &mut Connection, keys: &Keyring, file: &Path) -> Result<(), Error> {
+pub(super) fn migrate_to_current(
+    connection: &mut Connection,
+    keys: &Keyring,
+    file: &Path,
+) -> Result<(), Error> {
     let found = schema::check_version(connection, file)?;
     if found == schema::CURRENT_VERSION {
         return Ok(());
     }
     let failed = |cause| match found {
         // The file was empty: the disk was too full to create the schema at a first start.
-        0 => Error::File { verb: "made", path: file.to_owned(), cause: std::io::Error::other(cause) },
+        0 => Error::File { action: "created", path: file.to_owned(), cause: std::io::Error::other(cause) },
         _ => schema::to_store_error(file, cause),
     };
-    upgrade(connection, keys, found, schema::CURRENT_VERSION).map_err(failed)
+    apply_migrations(connection, keys, found, schema::CURRENT_VERSION).map_err(failed)
 }
 
 /// Takes the steps between two versions in one transaction.
-pub(super) fn upgrade(
+pub(super) fn apply_migrations(
     connection: &mut Connection,
     keys: &Keyring,
     from: i64,
     to: i64,
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    // A step may add columns that an entry's seal covers. Entries that were tampered with before
+    // A step may add columns that the seal of an entry (a tenant's row) covers. Entries that were
+    // tampered with before
     // must not get a valid seal.
-    let changed = if from < schema::INCARNATIONS_VERSION {
+    let tampered = if from < schema::INCARNATIONS_VERSION {
         HashSet::new()
     } else {
         entry_seal::tampered_entries(&transaction, keys)?
@@ -52,11 +57,13 @@ pub(super) fn upgrade(
     {
         transaction.execute_batch(step)?;
         if version == schema::INCARNATIONS_VERSION {
+            // Before this version the tables did not tell apart the lives of a tenant that was
+            // removed and added again.
             legacy::assign_incarnations(&transaction, keys)?;
         }
     }
     if to >= schema::INCARNATIONS_VERSION {
-        entry_seal::seal_all_except(&transaction, keys, &changed)?;
+        entry_seal::seal_all_except(&transaction, keys, &tampered)?;
     }
     transaction.pragma_update(None, "application_id", schema::APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", to)?;

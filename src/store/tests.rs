@@ -55,7 +55,7 @@ fn write_older_version(at: &Path) {
     schema::configure(&connection).expect("prepared");
     let keys =
         Keyring::load(alive.path(), &KeySource::State, false).unwrap_or_else(|error| panic!("{error}"));
-    migration::upgrade(&mut connection, &keys, 0, 1).expect("made");
+    migration::apply_migrations(&mut connection, &keys, 0, 1).expect("made");
     connection.execute("INSERT INTO entries (stem, paused) VALUES ('acme', 1)", []).expect("written");
     for name in [DATABASE, WAL, "master.key"] {
         fs::copy(alive.path().join(name), at.join(name)).expect("copied");

@@ -314,8 +314,8 @@ impl Metrics {
         self.connections.inc_by(change);
     }
 
-    /// Counts a connection that was refused or closed: `cap`, `gave_way`, `per_ip`, `handshake`,
-    /// `header_timeout`, `stalled`, `accept_error`.
+    /// Counts a connection that was refused or closed (`per_ip`, `handshake`, `header_timeout`,
+    /// `stalled`, `accept_error`, and `gave_way` if it was evicted), or that had to wait (`cap`).
     pub fn record_refused_connection(&self, reason: &'static str) {
         self.refused.get_or_create(&ReasonLabels { reason }).inc();
     }

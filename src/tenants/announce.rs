@@ -1,4 +1,4 @@
-//! What follows the publication of a new table: the log, open streams, and the retirement of old
+//! What follows the publication of a new routing table: the log, open streams, and the retirement of old
 //! revisions. Also the metrics of tenants by state.
 
 use std::sync::Arc;
@@ -12,29 +12,24 @@ use super::status::{TenantState, TenantStatus};
 use crate::base::diagnostic::{Diagnostic, Severity};
 use crate::telemetry::metrics::Metrics;
 
-/// Logs an entry that changed, with its findings.
+/// Logs an entry of the tenants folder (a tenant's files) that changed, with its findings.
+/// `generation` counts the tables published.
 pub(super) fn log_change<'a>(
     status: &TenantStatus,
     findings: impl Iterator<Item = &'a Diagnostic>,
     generation: u64,
 ) {
     let tenant = status.name.as_str();
-    let revision = status.in_force.as_deref();
+    let digest = status.digest_in_force.as_deref();
     let url = status.connector_url.as_deref();
     match status.state {
         TenantState::Stale => {
-            tracing::warn!(
-                tenant,
-                revision,
-                closed = status.closed,
-                generation,
-                "the last change was refused"
-            );
+            tracing::warn!(tenant, digest, closed = status.closed, generation, "the last change was refused");
         }
         TenantState::Rejected => tracing::warn!(tenant, generation, "tenant rejected"),
         _ => tracing::info!(
             tenant,
-            revision,
+            digest,
             url,
             redirect_uri = status.redirect_uri.as_deref(),
             access = status.access.as_deref(),

@@ -109,7 +109,7 @@ impl TenantDeps {
             instructions: spec.instructions.clone(),
             tools: Arc::clone(&spec.tools),
             backend,
-            deadline: spec.deadline,
+            call_timeout: spec.call_timeout,
             slow_answers: spec.slow_answers,
             icon_url: spec.icon_url.clone().unwrap_or_else(|| spec.public_url.icon_url().into()),
             list_ttl: spec.cache.list_ttl,

@@ -31,7 +31,7 @@ struct RetiredRevision {
 impl Drain {
     pub(super) fn start(tasks: &Tasks, clock: Arc<dyn Clock>, period: Duration) -> Self {
         let drain = Self { retired: Arc::default(), wakeup: Arc::default(), clock, period };
-        let (runner, stop) = (drain.clone(), tasks.soft().clone());
+        let (runner, stop) = (drain.clone(), tasks.shutdown_signal().clone());
         let work = move || {
             let (runner, stop) = (runner.clone(), stop.clone());
             async move {

@@ -95,7 +95,7 @@ impl ReconcilerHandle {
             store: config.store.clone(),
         });
         let reconciler = Reconciler::new(config, queue.clone(), tasks);
-        let stop = tasks.soft().clone();
+        let stop = tasks.shutdown_signal().clone();
         let work = run(reconciler, inbox, tasks.panics().clone());
         tasks.spawn(TASK, async move {
             tokio::select! {

@@ -63,11 +63,11 @@ pub struct TenantStatus {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub access: Option<String>,
     /// The first 12 digits of the digest of the files on disk.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub on_disk: Option<String>,
+    #[serde(rename = "on_disk", skip_serializing_if = "Option::is_none", default)]
+    pub digest_on_disk: Option<String>,
     /// The first 12 digits of the digest in force.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub in_force: Option<String>,
+    #[serde(rename = "in_force", skip_serializing_if = "Option::is_none", default)]
+    pub digest_in_force: Option<String>,
     /// The number of the revision in force, see `tenants history`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub revision: Option<u64>,

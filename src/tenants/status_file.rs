@@ -42,7 +42,7 @@ impl StatusFileWriter {
     /// Starts the task. On shutdown it writes one more batch; the next start writes the rest.
     pub(super) fn start(tasks: &Tasks, folder: Arc<Path>, registry: Registry) -> Self {
         let writer = Self { due: Arc::default(), wakeup: Arc::default(), folder, registry };
-        let (worker, stop) = (writer.clone(), tasks.soft().clone());
+        let (worker, stop) = (writer.clone(), tasks.shutdown_signal().clone());
         let work = move || worker.clone().run(stop.clone());
         tasks.spawn("receipts", tasks.supervise("receipts", work));
         writer

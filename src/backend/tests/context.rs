@@ -158,24 +158,24 @@ async fn a_context_above_a_mebibyte_is_not_kept() {
 }
 
 #[tokio::test]
-async fn warm_up_is_retried_until_the_backend_answers() {
+async fn a_refresh_is_retried_until_the_backend_answers() {
     let bench = BackendTestkit::new().await;
     let tasks = Tasks::new();
-    let warm_up = ContextRefresher::start(&tasks, bench.clock.clone(), None);
+    let refresher = ContextRefresher::start(&tasks, bench.clock.clone(), None);
     let mut health = bench.pool.subscribe_health();
     bench.backend.answer(PATH, Reply::Status(500, json!({})));
     let client = bench.client();
-    warm_up.enqueue(acme(), &client);
+    refresher.register(acme(), &client);
     health.changed().await.expect("the pool lives");
     assert!(client.degradation().is_some());
 
     bench.backend.answer(PATH, reply(1));
-    while warm_up.pending_count() == 0 {
+    while refresher.pending_count() == 0 {
         tokio::task::yield_now().await;
     }
     assert_eq!((client.cached_context().is_some(), bench.fetch_count()), (false, 1), "not before its time");
     bench.clock.advance(Duration::from_secs(5));
-    warm_up.recheck_due();
+    refresher.recheck_due();
     bench.knows(&client, 1).await;
     assert_eq!(client.degradation(), None);
 
@@ -190,14 +190,14 @@ async fn warm_up_is_retried_until_the_backend_answers() {
 }
 
 #[tokio::test]
-async fn warm_ups_are_bounded_and_end_with_their_tenants() {
+async fn refreshes_are_bounded_and_end_with_their_tenants() {
     let bench = BackendTestkit::new().await;
     let tasks = Tasks::new();
-    let warm_up = ContextRefresher::start(&tasks, bench.clock.clone(), None);
+    let refresher = ContextRefresher::start(&tasks, bench.clock.clone(), None);
     bench.backend.answer(PATH, Reply::Hang);
     let clients: Vec<_> = (0..12).map(|_| bench.another_tenants_client()).collect();
     for (number, client) in clients.iter().enumerate() {
-        warm_up.enqueue(TenantName::parse(&format!("t{number}")).expect("a name"), client);
+        refresher.register(TenantName::parse(&format!("t{number}")).expect("a name"), client);
     }
     bench.backend.until(|counts| counts.in_flight == 8).await;
     drop(clients);
@@ -214,10 +214,10 @@ async fn a_context_survives_a_restart_for_a_backend_that_is_down() {
     bench.backend.answer(PATH, reply(1));
     for restart in [false, true] {
         let tasks = Tasks::new();
-        let warm_up = ContextRefresher::start(&tasks, bench.clock.clone(), Some(store.clone()));
+        let refresher = ContextRefresher::start(&tasks, bench.clock.clone(), Some(store.clone()));
         let client = bench.another_tenants_client();
         assert!(client.cached_context().is_none());
-        warm_up.enqueue(acme(), &client);
+        refresher.register(acme(), &client);
         bench.knows(&client, 1).await;
         if !restart {
             let stored = state.path().join("contexts/acme.sealed");
@@ -236,31 +236,31 @@ async fn a_backend_that_hangs_keeps_no_others_first_context_waiting() {
     bench.backend.answer(PATH, reply(1));
     hanging.answer(PATH, Reply::Hang);
     let tasks = Tasks::new();
-    let warm_up = ContextRefresher::start(&tasks, bench.clock.clone(), None);
+    let refresher = ContextRefresher::start(&tasks, bench.clock.clone(), None);
     let hung: Vec<_> = (0..100).map(|_| bench.client_of(&hanging.url(PATH), Arc::default())).collect();
     for client in &hung {
-        warm_up.enqueue(acme(), client);
+        refresher.register(acme(), client);
     }
     hanging.until(|counts| counts.in_flight == 8).await;
     let good: Vec<_> = (0..20).map(|_| bench.another_tenants_client()).collect();
     for client in &good {
-        warm_up.enqueue(acme(), client);
+        refresher.register(acme(), client);
     }
     for client in &good {
         bench.knows(client, 1).await;
     }
     assert_eq!(hanging.counts().most_in_flight, 8, "half of the places");
-    assert_eq!(warm_up.pending_count(), 92);
+    assert_eq!(refresher.pending_count(), 92);
     drop(hung);
     let emptied = async {
-        while warm_up.pending_count() > 0 {
+        while refresher.pending_count() > 0 {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(10), emptied)
         .await
         .expect("those that are gone leave the queue");
-    tasks.hard().cancel();
+    tasks.abort_signal().cancel();
 }
 
 #[tokio::test]
@@ -268,17 +268,17 @@ async fn a_slow_fetch_frees_its_slot_and_completes() {
     let bench = BackendTestkit::new().await;
     bench.backend.answer(PATH, Reply::Held(Box::new(reply(1))));
     let tasks = Tasks::new();
-    let warm_up = ContextRefresher::start(&tasks, bench.clock.clone(), None);
+    let refresher = ContextRefresher::start(&tasks, bench.clock.clone(), None);
     let clients: Vec<_> = (0..12).map(|_| bench.another_tenants_client()).collect();
     for client in &clients {
-        warm_up.enqueue(acme(), client);
+        refresher.register(acme(), client);
     }
     bench.backend.until(|counts| counts.in_flight == 12).await;
     bench.backend.release();
     for client in &clients {
         bench.knows(client, 1).await;
     }
-    tasks.hard().cancel();
+    tasks.abort_signal().cancel();
 }
 
 /// Returns a context of about so many bytes.
@@ -323,12 +323,12 @@ async fn a_context_is_fetched_again_in_the_background_once_there_is_room() {
     let mut bench = BackendTestkit::new().await;
     bench.pool = bench.pool.with_context_budget(Budget::new(64 << 10));
     let tasks = Tasks::new();
-    let warm_up = ContextRefresher::start(&tasks, bench.clock.clone(), None);
+    let refresher = ContextRefresher::start(&tasks, bench.clock.clone(), None);
     let (small, large) = (bench.another_tenants_client(), bench.client());
     bench.backend.answer(PATH, Reply::Json(sized(20 << 10)));
     bench.context(&small).await.expect("a context");
     bench.backend.answer(PATH, Reply::Json(sized(50 << 10)));
-    warm_up.enqueue(acme(), &large);
+    refresher.register(acme(), &large);
     bench.backend.until(|counts| counts.requests == 2 && counts.in_flight == 0).await;
     for _ in 0..10 {
         assert!(large.cached_context().is_none());
@@ -342,7 +342,7 @@ async fn a_context_is_fetched_again_in_the_background_once_there_is_room() {
     };
     tokio::time::timeout(Duration::from_secs(10), kept).await.expect("it is kept now");
     assert_eq!(bench.fetch_count(), 3, "not before there was room");
-    tasks.hard().cancel();
+    tasks.abort_signal().cancel();
 }
 
 #[tokio::test]

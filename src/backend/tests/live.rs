@@ -44,7 +44,7 @@ fn tenant(bench: &BackendTestkit) -> TenantSpec {
         access: AccessSpec::default(),
         limits: LimitsSpec::default(),
         cache: CacheSpec::default(),
-        deadline: Duration::from_secs(300),
+        call_timeout: Duration::from_secs(300),
         slow_answers: Default::default(),
         sample_questions: Arc::default(),
         icon_url: None,

@@ -75,7 +75,7 @@ impl SecureBackend {
 
 impl Drop for SecureBackend {
     fn drop(&mut self) {
-        self.tasks.hard().cancel();
+        self.tasks.abort_signal().cancel();
     }
 }
 

@@ -32,7 +32,7 @@ fn an_export_becomes_a_tenant() {
     assert_eq!(spec.public_url.as_str(), "https://mcp.test/acme");
     assert_eq!(spec.mounts, [Mount { listener: None, host: None, prefix: prefix("/acme") }]);
     assert_eq!(
-        (spec.backend.family, spec.deadline, spec.enabled),
+        (spec.backend.family, spec.call_timeout, spec.enabled),
         (Family::Nlp, Duration::from_secs(300), true)
     );
     assert!(spec.access.is_open() && !spec.access.public);
@@ -109,7 +109,7 @@ fn the_env_wins_over_the_yaml_over_the_zip_and_blanks_are_unset() {
         );
     let spec = drop.spec();
     assert_eq!((&*spec.title, header(&spec, "x-api-key").as_str()), ("From yaml", "from-env-0001"));
-    assert_eq!((&spec.mounts[0].prefix, spec.deadline), (&prefix("/from-zip"), Duration::from_secs(60)));
+    assert_eq!((&spec.mounts[0].prefix, spec.call_timeout), (&prefix("/from-zip"), Duration::from_secs(60)));
     assert_eq!(drop.codes(), ["port-ignored"]);
 }
 

@@ -2,6 +2,7 @@
 
 use super::corpus::{SALES, TenantFixture};
 use crate::base::digest::Digest;
+use crate::bundle::fields;
 use crate::spec::{Audience, DirectorySpec, DocumentPolicy, EntraSpec, LoginSpec, ProviderSpec};
 
 const APP: &str = "6731de76-14a6-49ae-97bc-6eba6914391e";
@@ -241,4 +242,17 @@ fn a_login_over_plain_http_is_for_loopback() {
     let on = |base: &'static str| with("").context(|context| context.public_base = base.to_owned());
     assert_eq!(on("http://mcp.test").codes(), ["insecure-public-url"]);
     assert_eq!(on("http://localhost:8080").codes(), [""; 0]);
+}
+
+#[test]
+fn a_misspelt_guard_is_an_error_in_an_export_and_another_unknown_name_is_not() {
+    let guards = fields::TENANT.iter().filter(|field| fields::is_guard(field));
+    let misspelt: Vec<String> = guards.map(|guard| format!("{}x", guard.name)).collect();
+    assert!(misspelt.len() >= 9, "{misspelt:?}");
+    for name in &misspelt {
+        let findings = TenantFixture::export(&format!("{name}: contoso\n")).findings();
+        assert!(findings.contains(&format!("error[unknown-key] {name} ")), "{findings}");
+    }
+    let findings = TenantFixture::export("colour: red\n").findings();
+    assert!(!findings.contains("error[unknown-key]"), "{findings}");
 }

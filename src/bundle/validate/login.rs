@@ -13,7 +13,7 @@ use crate::spec::{LoginSpec, ProviderSpec};
 /// The fields of the provider's app, all required.
 pub(super) const PROVIDER_FIELDS: [&str; 3] = entra::FIELDS;
 /// Fields that have a meaning only with a login.
-const OF_LOGINS: [&str; 3] = ["access", "machine_clients", "registration"];
+const LOGIN_ONLY_FIELDS: [&str; 3] = ["access", "machine_clients", "registration"];
 
 /// Returns the secrets of the provider's app, the current one first.
 pub(super) fn secrets(validation: &mut Validation<'_, '_>) -> Vec<Secret> {
@@ -28,10 +28,10 @@ pub(super) fn validate(
 ) -> Option<LoginSpec> {
     if !validation.is_login_enabled() {
         report_missing_switch(validation);
-        without_login(validation);
+        reject_login_only_fields(validation);
         return None;
     }
-    name_missing(validation);
+    report_missing_fields(validation);
     reject_api_keys(validation, has_keys);
     let provider = entra::validate(validation, secrets);
     let rules = access_rules::validate(validation);
@@ -47,13 +47,14 @@ fn is_given(validation: &Validation<'_, '_>, name: &str) -> bool {
     validation.layers.find_secret(name).is_some()
 }
 
-fn name_missing(validation: &mut Validation<'_, '_>) {
+fn report_missing_fields(validation: &mut Validation<'_, '_>) {
     let missing: Vec<&str> = PROVIDER_FIELDS.into_iter().filter(|name| !is_given(validation, name)).collect();
     if missing.is_empty() {
         return;
     }
     let variables: Vec<String> = missing.iter().map(|name| name.to_ascii_uppercase()).collect();
     let at = validation.layers.find(&["oauth_enabled"]).map(|found| found.location());
+    // The vendor's own sentence.
     validation.add_finding(
         Diagnostic::error("login-incomplete", format!("Missing required env vars {}", variables.join(", ")))
             .help(format!(
@@ -112,8 +113,8 @@ fn report_missing_switch(validation: &mut Validation<'_, '_>) {
 
 /// Refuses rules for people who log in where there is no login: ignoring them would open what their
 /// author meant to restrict.
-fn without_login(validation: &mut Validation<'_, '_>) {
-    for name in OF_LOGINS {
+fn reject_login_only_fields(validation: &mut Validation<'_, '_>) {
+    for name in LOGIN_ONLY_FIELDS {
         let Some(found) = validation.find_written(&[name]) else { continue };
         validation.add_finding(
             Diagnostic::error(
@@ -123,5 +124,19 @@ fn without_login(validation: &mut Validation<'_, '_>) {
             .help(format!("write oauth_enabled: true with {}, or remove it and use api_keys", entra::VALUES)),
             Some(found.location()),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::fields;
+
+    #[test]
+    fn every_field_of_a_login_is_a_guard() {
+        for name in PROVIDER_FIELDS.into_iter().chain(["oauth_enabled", entra::NEXT_SECRET]) {
+            let field = fields::TENANT.iter().find(|field| field.name == name).expect("a field");
+            assert!(fields::is_guard(field), "{name} lacks .for_login() in fields.rs");
+        }
     }
 }

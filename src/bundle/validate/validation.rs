@@ -11,6 +11,8 @@ use crate::bundle::tree::ConfigNode;
 
 /// The inputs that all validators share.
 pub(super) struct Validation<'a, 'b> {
+    /// The tenant's documents. The last one that has a field decides it: see `find` (skips blank
+    /// values), `find_written` (does not) and `find_secret` (also reads `x_file`).
     pub(super) layers: &'a Layers,
     pub(super) context: &'a LoadContext,
     /// The name of the dataset, or what stands for it.

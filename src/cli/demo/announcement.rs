@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, json};
 
-use super::exports::DemoFolder;
+use super::folder::DemoFolder;
 use crate::base::shell;
 use crate::certs::LOCAL_CA_FILE;
 use crate::cli::tenants::list;
@@ -36,7 +36,7 @@ pub(super) fn text(
         table = list(tenants),
         curl = curl(&first, &ca),
         snippet = snippet(tenants),
-        third = quote(&folder.third()),
+        third = quote(&folder.third_export()),
         root = quote(&folder.root),
     )
 }

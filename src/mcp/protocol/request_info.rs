@@ -51,7 +51,7 @@ impl RequestInfo {
         let started = caller.map_or_else(|| state.config.clock.monotonic(), |caller| caller.started);
         let call = CallContext {
             request_id: caller.map(|caller| caller.request_id.clone()).unwrap_or_default(),
-            deadline: started + state.config.deadline,
+            deadline: started + state.config.call_timeout,
             user: caller.and_then(|caller| user_header_value(&caller.principal)),
             trace,
             has_credential: caller.is_some_and(|caller| !matches!(caller.principal, Principal::Anonymous)),

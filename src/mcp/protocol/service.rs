@@ -45,13 +45,14 @@ fn config(state: &ServerState) -> StreamableHttpServerConfig {
     }
 }
 
-/// Passes a request to rmcp, explains its refusals, and completes its results.
+/// Passes a request to rmcp, explains its refusals, and puts the payload, whose bytes rmcp never
+/// sees, into its results.
 pub(in crate::mcp) async fn handle(service: Arc<RmcpService>, mut request: Request<Bytes>) -> Response<Body> {
     let snapshot = RequestSnapshot::from_request(&request);
     let caller = request.extensions().get::<Caller>();
     let caller = caller.map_or(Principal::Anonymous, |caller| caller.principal.clone());
-    let slot = PayloadSlot::default();
-    request.extensions_mut().insert(slot.clone());
+    let payload_slot = PayloadSlot::default();
+    request.extensions_mut().insert(payload_slot.clone());
     let response = run_as(caller, service.handle(request.map(Full::new))).await;
-    payload_slot::insert_payload(snapshot.explain_rejection(response).await, slot).await
+    payload_slot::insert_payload(snapshot.explain_rejection(response).await, payload_slot).await
 }

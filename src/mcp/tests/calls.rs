@@ -80,7 +80,7 @@ async fn a_backend_failure_is_one_sentence_with_the_request_id() {
     ] {
         let mut config = bed.server_config();
         if matches!(reply, Reply::HangInBody) {
-            config.deadline = Duration::from_millis(200);
+            config.call_timeout = Duration::from_millis(200);
         }
         let case = format!("{reply:?}");
         bed.backend.answer("/nlp-search", reply);
@@ -181,7 +181,7 @@ async fn a_panic_is_an_internal_error_without_its_cause() {
     assert!(bed.metrics.encode().contains("outcome=\"internal\""));
     // An overflowing deadline makes std panic before the call.
     let mut config = bed.server_config();
-    config.deadline = Duration::MAX;
+    config.call_timeout = Duration::MAX;
     let server = build_server(config, fast_json_timing());
     let answer = ask(&server, search("orders")).await;
     assert_eq!(

@@ -61,7 +61,7 @@ impl McpTestkit {
                 self.tool("get_context", ToolKind::Context, "/nlp-context"),
             ]),
             backend: self.client(),
-            deadline: Duration::from_secs(30),
+            call_timeout: Duration::from_secs(30),
             slow_answers: Default::default(),
             icon_url: "https://mcp.example.com/acme/favicon.ico".into(),
             list_ttl: Duration::from_secs(60),

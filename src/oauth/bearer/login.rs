@@ -76,9 +76,11 @@ impl LoginCheck {
         }
         let principal = self.authorize_principal(&token)?;
         // Taken before the last check, so that any later revocation ends the call.
-        let grant = self.grants.revocation_token(token.grant_id, revoked_with_login);
-        let revocation =
-            CallRevocation { revoked: CancellationToken::clone(&grant), _grant_token: Some(grant) };
+        let grant_revocation = self.grants.revocation_token(token.grant_id, revoked_with_login);
+        let revocation = CallRevocation {
+            revoked: CancellationToken::clone(&grant_revocation),
+            _grant_revocation: Some(grant_revocation),
+        };
         if self.grants.is_valid_now(&token) {
             Ok(AdmittedCaller { principal, revocation })
         } else {

@@ -17,7 +17,8 @@ use crate::oauth::credential_fingerprint::digest_of_key;
 use crate::oauth::issuer::Issuer;
 use crate::oauth::replay::{AssertionSource, ReplayError};
 
-pub(in crate::oauth) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+pub(in crate::oauth) const ASSERTION_TYPE: &str =
+    "urn:ietf:params:oauth:client-assertion-type:jwt-assertion_source";
 /// The limit on the keys tried for an assertion that names none.
 const MAX_KEYS_TRIED: usize = 8;
 /// The longest remaining lifetime of an assertion. It is for immediate use.
@@ -61,10 +62,16 @@ impl<'a> ClientAssertion<'a> {
     pub(in crate::oauth) fn parse(text: &'a str) -> Option<Self> {
         let (message, signature) = text.rsplit_once('.')?;
         let header = jsonwebtoken::decode_header(text).ok()?;
-        let taken = [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256].contains(&header.alg);
+        let is_supported_algorithm =
+            [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256].contains(&header.alg);
         let claims = BASE64_URL_SAFE_NO_PAD.decode(message.rsplit_once('.')?.1).ok()?;
         let claims: AssertionClaims = serde_json::from_slice(&claims).ok()?;
-        (taken && claims.iss == claims.sub).then_some(Self { message, signature, header, claims })
+        (is_supported_algorithm && claims.iss == claims.sub).then_some(Self {
+            message,
+            signature,
+            header,
+            claims,
+        })
     }
 
     /// Returns the client that the assertion claims to be from.
@@ -76,7 +83,7 @@ impl<'a> ClientAssertion<'a> {
     /// currently valid, and used for the first time.
     ///
     /// # Errors
-    /// [`ReplayError::CacheFull`] if the assertion would be valid, but its use cannot be remembered
+    /// [`ReplayCacheFull`] if the assertion would be valid, but its use cannot be remembered
     /// now.
     pub(in crate::oauth) fn verify(
         &self,
@@ -119,7 +126,7 @@ impl<'a> ClientAssertion<'a> {
         // An unreadable key does not invalidate the others.
         let read = |key: &'_ Value| Some((digest_of_key(key), Jwk::deserialize(key).ok()?));
         let keys = all.iter().filter_map(read).filter(|(_, key)| self.is_eligible_key(key));
-        keys.take(MAX_KEYS_TRIED).find(|(_, key)| self.is_signed_with(key)).map(|(proof, _)| proof)
+        keys.take(MAX_KEYS_TRIED).find(|(_, key)| self.is_signed_with(key)).map(|(key_id, _)| key_id)
     }
 
     fn is_eligible_key(&self, key: &Jwk) -> bool {
@@ -150,14 +157,15 @@ impl<'a> ClientAssertion<'a> {
         source: IpAddr,
     ) -> Result<bool, ReplayCacheFull> {
         let context = &issuer.context;
-        let (tenant, is_known) = (issuer.tenant.as_arc(), client.is_vouched_for());
-        let bearer = AssertionSource { tenant, client: &client.id, source, is_known };
+        let (tenant, is_vouched_for) = (issuer.tenant.as_arc(), client.is_vouched_for());
+        let assertion_source = AssertionSource { tenant, client: &client.id, source, is_vouched_for };
         let mut fields = Hasher::new();
         [issuer.tenant.as_str(), &client.id, &self.claims.jti]
             .iter()
-            .for_each(|it| fields.update_field(it.as_bytes()));
+            .for_each(|field| fields.update_field(field.as_bytes()));
         let now = context.now();
-        match context.used_assertions.consume(fields.finish(), self.replay_expiry(now), now, bearer) {
+        match context.used_assertions.consume(fields.finish(), self.replay_expiry(now), now, assertion_source)
+        {
             Ok(()) => Ok(true),
             Err(ReplayError::AlreadyUsed) => Ok(false),
             Err(ReplayError::CacheFull(bound)) => {

@@ -121,13 +121,13 @@ impl ClientDocuments {
     pub(super) async fn find_keys(
         &self,
         at: &str,
-        is_known: bool,
+        is_vouched_for: bool,
         lookup_context: LookupContext<'_>,
     ) -> Result<Arc<Value>, ClientLookupError> {
         let url = DocumentUrl::parse(at).map_err(|_| ClientLookupError::Unknown)?;
         let request = DocumentRequest { url: &url, max_bytes: MAX_KEY_SET_BYTES, negative_ttl: NEGATIVE_TTL };
         let keys = self
-            .get_or_fetch(&self.key_sets, request, new_requester(lookup_context, is_known), jwks::prune)
+            .get_or_fetch(&self.key_sets, request, new_requester(lookup_context, is_vouched_for), jwks::prune)
             .await?;
         keys.ok_or(ClientLookupError::Unavailable)
     }
@@ -137,7 +137,7 @@ impl ClientDocuments {
         url: &DocumentUrl,
         requester: Requester,
     ) -> Result<LookupResult<OAuthClient>, ClientLookupError> {
-        let pinned = requester.is_known;
+        let pinned = requester.is_vouched_for;
         let negative_ttl = if pinned { PINNED_NEGATIVE_TTL } else { NEGATIVE_TTL };
         let request = DocumentRequest { url, max_bytes: MAX_DOCUMENT_BYTES, negative_ttl };
         let parse = |value: &Value| {
@@ -236,11 +236,11 @@ impl ClientDocuments {
     }
 }
 
-fn new_requester(lookup_context: LookupContext<'_>, is_known: bool) -> Requester {
+fn new_requester(lookup_context: LookupContext<'_>, is_vouched_for: bool) -> Requester {
     Requester {
         tenant: Arc::clone(lookup_context.tenant),
         network: client_network(lookup_context.source),
-        is_known,
+        is_vouched_for,
     }
 }
 

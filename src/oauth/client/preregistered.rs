@@ -131,8 +131,8 @@ impl ClientRegistry {
     /// cannot be written.
     pub async fn remove(&self, id: &str, now: Timestamp) -> Result<(), ClientAdminError> {
         let (store, incarnation) = (&self.context.store, &self.incarnation.current);
-        if super::registered::open_client_id(&self.keyring, &self.incarnation, id).is_some() {
-            return Ok(store.deny_client(incarnation, id, now).await?);
+        if super::registered::unseal_client_id(&self.keyring, &self.incarnation, id).is_some() {
+            return Ok(store.mark_client_removed(incarnation, id, now).await?);
         }
         match store.delete_client(incarnation, id).await? {
             true => Ok(()),

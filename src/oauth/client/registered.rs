@@ -99,7 +99,7 @@ impl ClientRegistration {
 
 /// Returns the client of this id; `None` if this tenant did not issue it in its current
 /// incarnation.
-pub(super) fn open_client_id(
+pub(super) fn unseal_client_id(
     keyring: &Keyring,
     tenant_incarnation: &TenantIncarnation,
     id: &str,
@@ -174,18 +174,18 @@ mod tests {
         let a = new_incarnation("a");
         let issued =
             registration(ClientAuthMethod::Either, &uris).issue(store.keyring(), &a.current).expect("issued");
-        let client = open_client_id(store.keyring(), &a, &issued.id).expect("known");
+        let client = unseal_client_id(store.keyring(), &a, &issued.id).expect("known");
         assert_eq!(client.name.as_deref(), Some("Visual Studio Code"));
         assert_eq!(client.redirect_uris.iter().map(RedirectUri::as_str).collect::<Vec<_>>(), uris);
         let secret = issued.secret.expect("a secret");
         assert_eq!(client.authentication.secrets, [Digest::of(secret.expose().as_bytes())]);
         assert!(client.authentication.basic && client.authentication.post && !client.authentication.none);
         for other in [new_incarnation("b"), new_incarnation("a")] {
-            assert!(super::open_client_id(store.keyring(), &other, &issued.id).is_none(), "{other:?}");
+            assert!(super::unseal_client_id(store.keyring(), &other, &issued.id).is_none(), "{other:?}");
         }
         let mut forged = issued.id;
         forged.replace_range(20..21, if &forged[20..21] == "A" { "B" } else { "A" });
-        assert!(super::open_client_id(store.keyring(), &a, &forged).is_none());
+        assert!(super::unseal_client_id(store.keyring(), &a, &forged).is_none());
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
             registration(ClientAuthMethod::None, &["http://localhost/cb"]).issue(store.keyring(), &a.current);
         let issued = issued.expect("issued");
         assert!(issued.secret.is_none());
-        let client = open_client_id(store.keyring(), &a, &issued.id).expect("known");
+        let client = unseal_client_id(store.keyring(), &a, &issued.id).expect("known");
         assert!(client.authentication.none && client.authentication.secrets.is_empty());
     }
 

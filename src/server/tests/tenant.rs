@@ -41,7 +41,7 @@ fn live(spec: TenantSpec) -> Tenant {
         instructions: None,
         tools: Arc::default(),
         backend: Arc::new(backend),
-        deadline: spec.deadline,
+        call_timeout: spec.call_timeout,
         slow_answers: Default::default(),
         icon_url: "https://mcp.example.com/acme/favicon.ico".into(),
         list_ttl: spec.cache.list_ttl,

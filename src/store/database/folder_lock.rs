@@ -17,13 +17,13 @@ pub(in crate::store) fn acquire(folder: &Path) -> Result<ProcessLock, Error> {
     // An existing lock file can be locked on a read-only mount too.
     let file = writable
         .or_else(|error| File::open(&path).map_err(|_| error))
-        .map_err(|cause| Error::File { verb: "made", path: path.clone(), cause })?;
+        .map_err(|cause| Error::File { action: "created", path: path.clone(), cause })?;
     let mut lock = ProcessLock::acquire(file).map_err(|error| match error {
         process_lock::Error::Held(pid) => Error::InUse {
             folder: folder.to_owned(),
             pid: pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string()),
         },
-        process_lock::Error::Io(cause) => Error::File { verb: "locked", path, cause },
+        process_lock::Error::Io(cause) => Error::File { action: "locked", path, cause },
     })?;
     // The process id in the file is for people; the lock itself is the system's.
     let _unsaid = lock.write_pid();

@@ -24,7 +24,7 @@ pub(super) struct TenantsFolder {
     /// Since when the folder is suspiciously empty or cannot be listed.
     suspect_since: Option<Instant>,
     /// Whether the folder was seen with entries in it, or counts as empty for good.
-    is_confirmed: bool,
+    contents_are_confirmed: bool,
     started: Instant,
 }
 
@@ -53,7 +53,7 @@ impl TenantsFolder {
             _parent_watch: parent_watch,
             id: None,
             suspect_since: None,
-            is_confirmed: false,
+            contents_are_confirmed: false,
             started: now,
         }
     }
@@ -114,9 +114,9 @@ impl TenantsFolder {
         }
     }
 
-    /// Whether an empty full scan may mean that the folder itself is missing, so that its tenants
-    /// are kept for now.
-    pub(super) fn suspects_absence(&mut self, is_replaced: bool, now: Instant) -> bool {
+    /// Records an empty full scan. Returns whether the folder itself may be missing, so that its
+    /// tenants are kept for now.
+    pub(super) fn update_suspicion(&mut self, is_replaced: bool, now: Instant) -> bool {
         if is_replaced {
             self.suspect_since = Some(now);
             tracing::warn!(
@@ -143,11 +143,11 @@ impl TenantsFolder {
         }
     }
 
-    /// Whether what a full scan did not find is gone for good. An empty folder may be a volume that
+    /// Records a full scan. Returns whether what it did not find is gone for good. An empty folder may be a volume that
     /// is not mounted yet, so it counts only after a grace period.
-    pub(super) fn confirm(&mut self, is_empty: bool, now: Instant) -> bool {
-        self.is_confirmed |= !is_empty || now.duration_since(self.started) >= EMPTY_FOLDER_GRACE;
-        self.is_confirmed
+    pub(super) fn may_remove_missing(&mut self, is_empty: bool, now: Instant) -> bool {
+        self.contents_are_confirmed |= !is_empty || now.duration_since(self.started) >= EMPTY_FOLDER_GRACE;
+        self.contents_are_confirmed
     }
 }
 
@@ -185,13 +185,13 @@ mod tests {
     fn an_empty_folder_in_place_of_another_keeps_its_tenants_for_a_while() {
         let (parent, clock) = (tempfile::tempdir().expect("a folder"), clock());
         let mut folder = folder_at(parent.path(), &clock);
-        assert!(!folder.suspects_absence(false, clock.monotonic()), "the same folder was emptied");
-        assert!(folder.suspects_absence(true, clock.monotonic()) && folder.is_suspect());
+        assert!(!folder.update_suspicion(false, clock.monotonic()), "the same folder was emptied");
+        assert!(folder.update_suspicion(true, clock.monotonic()) && folder.is_suspect());
         clock.advance(EMPTY_FOLDER_GRACE - Duration::from_secs(1));
-        assert!(folder.suspects_absence(false, clock.monotonic()));
+        assert!(folder.update_suspicion(false, clock.monotonic()));
         clock.advance(Duration::from_secs(1));
-        assert!(!folder.suspects_absence(false, clock.monotonic()) && !folder.is_suspect());
-        assert!(folder.suspects_absence(true, clock.monotonic()));
+        assert!(!folder.update_suspicion(false, clock.monotonic()) && !folder.is_suspect());
+        assert!(folder.update_suspicion(true, clock.monotonic()));
         folder.clear_suspicion();
         assert!(!folder.is_suspect());
     }
@@ -206,18 +206,21 @@ mod tests {
         assert!(folder.watch.is_none() && folder.is_suspect());
         clock.advance(EMPTY_FOLDER_GRACE);
         folder.report_scan_error(&error, clock.monotonic());
-        assert!(!folder.suspects_absence(false, clock.monotonic()), "the first error counts");
+        assert!(!folder.update_suspicion(false, clock.monotonic()), "the first error counts");
     }
 
     #[test]
     fn an_empty_folder_counts_after_a_while_and_one_with_entries_at_once() {
         let (parent, clock) = (tempfile::tempdir().expect("a folder"), clock());
         let mut empty = folder_at(parent.path(), &clock);
-        assert!(!empty.confirm(true, clock.monotonic()));
-        assert!(folder_at(parent.path(), &clock).confirm(false, clock.monotonic()));
+        assert!(!empty.may_remove_missing(true, clock.monotonic()));
+        assert!(folder_at(parent.path(), &clock).may_remove_missing(false, clock.monotonic()));
         clock.advance(EMPTY_FOLDER_GRACE);
-        assert!(empty.confirm(true, clock.monotonic()));
+        assert!(empty.may_remove_missing(true, clock.monotonic()));
         let mut seen = folder_at(parent.path(), &clock);
-        assert!(seen.confirm(false, clock.monotonic()) && seen.confirm(true, clock.monotonic()));
+        assert!(
+            seen.may_remove_missing(false, clock.monotonic())
+                && seen.may_remove_missing(true, clock.monotonic())
+        );
     }
 }

@@ -114,7 +114,7 @@ impl Reconciler {
     /// may be missing.
     fn suspects_absence(&mut self, scanned: &[ScannedEntry], is_replaced: bool) -> bool {
         if scanned.is_empty() && !self.entries.is_empty() {
-            return self.folder.suspects_absence(is_replaced, self.tenant_deps.clock.monotonic());
+            return self.folder.update_suspicion(is_replaced, self.tenant_deps.clock.monotonic());
         }
         self.folder.clear_suspicion();
         false

@@ -15,7 +15,8 @@ impl Reconciler {
     /// and those that vanished before they could be read.
     pub(super) fn forget_absent(&mut self, scanned: &[ScannedEntry], request: &ScanRequest) {
         let is_full = request.entry_ids.is_none();
-        if !is_full || !self.folder.confirm(scanned.is_empty(), self.tenant_deps.clock.monotonic()) {
+        if !is_full || !self.folder.may_remove_missing(scanned.is_empty(), self.tenant_deps.clock.monotonic())
+        {
             return;
         }
         if self.revision_writer.has_seen_all() {

@@ -76,7 +76,7 @@ impl Reconciler {
                 announce::retire(before, after, &self.drain, self.tenant_deps.clock.now());
             }
             if let Some(tenant) = newly_live_tenant(before, after).filter(|tenant| tenant.spec.enabled) {
-                tenant.mcp.warm(&self.tenant_deps.context_refresher);
+                tenant.mcp.start_refreshing(&self.tenant_deps.context_refresher);
             }
         }
         let mut gone = removed_names(changed, old, &table);

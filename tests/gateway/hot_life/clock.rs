@@ -53,7 +53,7 @@ async fn files_come_change_and_go_whatever_the_clock_says() {
         life.reconciler.reload().await.expect("it runs");
         let status = &life.statuses()["acme"];
         assert!(
-            status.in_force.is_some() && status.in_force == status.on_disk,
+            status.digest_in_force.is_some() && status.digest_in_force == status.digest_on_disk,
             "{days} days off: {status:?}"
         );
         let told = clock.now().duration_since(status.since);

@@ -98,8 +98,8 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        self.tasks.soft().cancel();
-        self.tasks.hard().cancel();
+        self.tasks.shutdown_signal().cancel();
+        self.tasks.abort_signal().cancel();
     }
 }
 

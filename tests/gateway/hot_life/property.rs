@@ -180,10 +180,12 @@ fn compare(
     let says = |status: &TenantStatus, code: &str| status.findings.to_string().contains(code);
     // A refused claim stays refused when the place becomes free.
     let is_contested = |status: &TenantStatus| says(status, "claim-taken") || says(status, "claim-free");
-    let serves = |status: &TenantStatus| status.in_force.is_some() && status.in_force == status.on_disk;
+    let serves = |status: &TenantStatus| {
+        status.digest_in_force.is_some() && status.digest_in_force == status.digest_on_disk
+    };
     for (stem, now) in live {
         let fresh = &cold[stem];
-        prop_assert_eq!((&now.on_disk, &now.files), (&fresh.on_disk, &fresh.files), "{}", stem);
+        prop_assert_eq!((&now.digest_on_disk, &now.files), (&fresh.digest_on_disk, &fresh.files), "{}", stem);
         match (serves(now), serves(fresh)) {
             (true, true) => prop_assert_eq!(&now.connector_url, &fresh.connector_url),
             // The holder keeps the place; after a cold start the first by name has it.
@@ -202,7 +204,7 @@ fn compare(
         let is_served = others()
             .any(|other| other.connector_url.as_deref().is_some_and(|url| url.ends_with("/shared/mcp")));
         // The place of an entry whose files are broken stays reserved for it.
-        let is_reserved = others().any(|other| other.in_force.is_none() && !is_contested(other));
+        let is_reserved = others().any(|other| other.digest_in_force.is_none() && !is_contested(other));
         if is_contested(now) {
             let is_taken = says(now, "claim-taken");
             prop_assert!(is_taken || !is_served, "{} is told that it is free: {:?}", stem, now);

@@ -39,7 +39,7 @@ pub(super) struct CacheSlot<T> {
 pub(super) struct Requester {
     pub(super) tenant: Arc<str>,
     pub(super) network: std::net::IpAddr,
-    pub(super) is_known: bool,
+    pub(super) is_vouched_for: bool,
 }
 
 struct CachedLookup<T> {
@@ -109,11 +109,11 @@ fn evict_oldest<T>(
     let is_counted_alike = |slot: &CacheSlot<T>| match bound {
         Exhausted::Tenant => slot.requester.tenant == requester.tenant,
         Exhausted::Network => slot.requester.network == requester.network,
-        Exhausted::Client | Exhausted::Origin | Exhausted::Budget => !slot.requester.is_known,
+        Exhausted::Client | Exhausted::Origin | Exhausted::Budget => !slot.requester.is_vouched_for,
     };
-    let counted = slots
-        .iter()
-        .filter(|(_, slot)| is_counted_alike(slot) && (requester.is_known || !slot.requester.is_known));
+    let counted = slots.iter().filter(|(_, slot)| {
+        is_counted_alike(slot) && (requester.is_vouched_for || !slot.requester.is_vouched_for)
+    });
     let oldest = counted.min_by_key(|(_, slot)| slot.created_at).map(|(address, _)| Arc::clone(address));
     oldest.into_iter().for_each(|address| drop(slots.remove(&address)));
 }
@@ -123,7 +123,7 @@ impl Requester {
     pub(super) fn new_reservation(&self, budget: &Arc<Budget>) -> Reservation {
         let tenant = budget.share(Consumer::Tenant(Arc::clone(&self.tenant)));
         let network = budget.share(Consumer::Network(self.network));
-        budget.new_reservation(Some(tenant), Some(network), self.is_known)
+        budget.new_reservation(Some(tenant), Some(network), self.is_vouched_for)
     }
 }
 
@@ -176,7 +176,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn requester(tenant: &str, last: u8) -> Requester {
-        Requester { tenant: tenant.into(), network: [192, 0, 2, last].into(), is_known: false }
+        Requester { tenant: tenant.into(), network: [192, 0, 2, last].into(), is_vouched_for: false }
     }
 
     fn clock() -> Arc<ManualClock> {

@@ -31,7 +31,7 @@ struct FakeDocumentHost {
 
 impl Drop for FakeDocumentHost {
     fn drop(&mut self) {
-        self.tasks.hard().cancel();
+        self.tasks.abort_signal().cancel();
     }
 }
 
@@ -223,7 +223,7 @@ async fn every_pinned_document_is_a_client_at_once_and_without_a_network() {
         let uris = document["redirect_uris"].as_array().expect("a list").len();
         assert_eq!((client.redirect_uris.len(), client.authentication.none), (uris, true), "{id}");
     }
-    tasks.hard().cancel();
+    tasks.abort_signal().cancel();
 }
 
 #[tokio::test]
@@ -299,11 +299,12 @@ async fn floods_from_everywhere_leave_a_part_for_the_vendors_that_are_known() {
     let asker = lookup_context(&tenant, "198.51.100.7");
     let stranger = documents.find_client("https://new.example/x", &DocumentPolicy::Any, asker).await;
     assert!(matches!(stranger, Err(ClientLookupError::Busy { .. })), "{stranger:?}");
-    let keys =
-        async |is_known| documents.find_keys("https://chatgpt.com/oauth/jwks.json", is_known, asker).await;
+    let keys = async |is_vouched_for| {
+        documents.find_keys("https://chatgpt.com/oauth/jwks.json", is_vouched_for, asker).await
+    };
     assert!(matches!(keys(false).await, Err(ClientLookupError::Busy { .. })));
     assert_eq!(keys(true).await, Err(ClientLookupError::Unavailable), "it was fetched, in vain here");
-    tasks.hard().cancel();
+    tasks.abort_signal().cancel();
 }
 
 #[tokio::test]
@@ -390,5 +391,5 @@ async fn names_that_hang_keep_their_askers_places_and_nobody_elses() {
         .find_client("https://m.example/x", &DocumentPolicy::Any, lookup_context(&"b".into(), "192.0.2.2"))
         .await;
     assert_eq!(other.map(|_| ()), Err(ClientLookupError::Unavailable), "its name was looked up");
-    tasks.hard().cancel();
+    tasks.abort_signal().cancel();
 }

@@ -98,11 +98,11 @@ impl AuthTables {
         })
     }
 
-    /// Denies a client from now on, although its id is genuine.
+    /// Records that an operator removed a client, so that its id, still genuine, is refused.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be written.
-    pub(in crate::store) fn deny_client(
+    pub(in crate::store) fn mark_client_removed(
         &self,
         incarnation: &Incarnation,
         id: &str,
@@ -120,11 +120,11 @@ impl AuthTables {
         })
     }
 
-    /// Returns whether a client is denied.
+    /// Returns whether an operator removed a client.
     ///
     /// # Errors
     /// [`Error::Database`] if it cannot be read.
-    pub(in crate::store) fn is_client_denied(
+    pub(in crate::store) fn is_client_removed(
         &self,
         incarnation: &Incarnation,
         id: &str,
@@ -142,12 +142,12 @@ impl AuthTables {
         read().map_err(self.database.error())
     }
 
-    /// Returns the tenants that have a denied client whose row was tampered with, so that it is
+    /// Returns the tenants that have a removed client whose row was tampered with, so that it is
     /// unknown which client was meant.
     ///
     /// # Errors
     /// [`Error::Database`] if they cannot be read.
-    pub(in crate::store) fn tenants_with_unreadable_denials(&self) -> Result<Vec<Arc<str>>, Error> {
+    pub(in crate::store) fn tenants_with_unreadable_removals(&self) -> Result<Vec<Arc<str>>, Error> {
         let mut tenants = Vec::new();
         for incarnation in self.incarnations_in("denied_clients")? {
             match self.load_denied_clients(&incarnation) {
@@ -158,7 +158,7 @@ impl AuthTables {
         Ok(tenants)
     }
 
-    /// Returns the digests of the ids of denied clients; an operator has denied each of them.
+    /// Returns the digests of the ids of the clients that an operator removed.
     fn load_denied_clients(&self, incarnation: &Incarnation) -> Result<Vec<Digest>, Error> {
         const SELECT: &str =
             "SELECT client, denied_at, seal FROM denied_clients WHERE tenant = ?1 AND life = ?2";

@@ -44,7 +44,7 @@ fn fill(store: &AuthTables, incarnation: &Incarnation) -> (GrantId, String) {
         .expect("kept");
     let client = format!("op-{}", incarnation.id());
     assert!(store.insert_client(incarnation, &client, b"document").expect("kept"));
-    store.deny_client(incarnation, "denied", NOW).expect("kept");
+    store.mark_client_removed(incarnation, "denied", NOW).expect("kept");
     let subject = RevokedSubject::Grant(GrantId::random());
     store
         .revoke(incarnation, Revocation { subject, issued_until: NOW, forget_at: NOW + 1.hour() })
@@ -58,7 +58,7 @@ fn has_all(store: &AuthTables, incarnation: &Incarnation, (id, client): &(GrantI
         store.load_grant(incarnation, *id, NOW).expect("read").is_some(),
         !store.load_signing_keys(incarnation).expect("read").is_empty(),
         store.load_client(incarnation, client).expect("read").is_some(),
-        store.is_client_denied(incarnation, "denied").expect("read"),
+        store.is_client_removed(incarnation, "denied").expect("read"),
         store.load_revocations().expect("read").known.iter().any(is_revoked),
     ]
 }
@@ -147,7 +147,7 @@ fn a_tampered_row_is_ignored_or_refused_and_grants_nothing() {
     for column in columns("denied_clients") {
         let (_copy, store) = copy_and_tamper(folder.path(), "denied_clients", &column);
         assert_eq!(
-            store.tenants_with_unreadable_denials().expect("read").len(),
+            store.tenants_with_unreadable_removals().expect("read").len(),
             1,
             "denied_clients.{column}"
         );
@@ -197,7 +197,7 @@ fn rows_of_version_2_belong_to_the_first_incarnation_of_the_name() {
     let keys =
         Keyring::load(folder.path(), &KeySource::State, true).unwrap_or_else(|error| panic!("{error}"));
     let mut connection = Connection::open(folder.path().join("tenantd.db")).expect("made");
-    migration::upgrade(&mut connection, &keys, 0, 2).expect("made");
+    migration::apply_migrations(&mut connection, &keys, 0, 2).expect("made");
     let id = GrantId::random();
     write_as_version_2(&connection, &keys, id).expect("written");
     drop(connection);
@@ -216,10 +216,10 @@ fn rows_of_version_2_belong_to_the_first_incarnation_of_the_name() {
     assert_eq!((grant.last_sequence, grant.family_key, &grant.payload[..]), (3, [7; 32], &b"details"[..]));
     assert_eq!(store.load_signing_keys(&acme).expect("read").len(), 1);
     assert_eq!(store.load_client(&acme, "op").expect("read").as_deref(), Some(&b"document"[..]));
-    assert!(store.is_client_denied(&acme, "denied").expect("read"));
+    assert!(store.is_client_removed(&acme, "denied").expect("read"));
     let revoked = store.load_revocations().expect("read");
     assert_eq!((revoked.known.len(), revoked.unreadable), (1, 0));
-    assert!(store.tenants_with_unreadable_denials().expect("read").is_empty());
+    assert!(store.tenants_with_unreadable_removals().expect("read").is_empty());
     let step = RotateGrant {
         id,
         from_sequence: 3,

@@ -1,4 +1,5 @@
-//! The demo's folder: tenants, keys and state of its own, and an export to drop in by hand.
+//! The demo's folder: tenants, keys and state of its own, and an export (the ZIP that the vendor's
+//! portal gives out) to drop in by hand.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -19,13 +20,13 @@ pub(super) struct DemoFolder {
 }
 
 impl DemoFolder {
-    /// Creates `asked`, or a folder in the system's temporary folder. The latter must be owned by
+    /// Creates `requested`, or a folder in the system's temporary folder. The latter must be owned by
     /// this user: other users of the machine may have created it first.
-    pub(super) fn prepare(asked: Option<&Path>) -> anyhow::Result<Self> {
-        let root = asked.map_or_else(|| std::env::temp_dir().join("tenantd-demo"), Path::to_path_buf);
+    pub(super) fn prepare(requested: Option<&Path>) -> anyhow::Result<Self> {
+        let root = requested.map_or_else(|| std::env::temp_dir().join("tenantd-demo"), Path::to_path_buf);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&root);
         made.with_context(|| format!("the demo's folder {} cannot be created", root.display()))?;
-        if asked.is_none() {
+        if requested.is_none() {
             let ours = is_ours(&root).unwrap_or(false);
             ensure!(
                 ours,
@@ -36,7 +37,7 @@ impl DemoFolder {
         }
         let root = fs::canonicalize(root)?;
         let folder = Self { root };
-        for path in [folder.tenants(), folder.state(), folder.next()] {
+        for path in [folder.tenants(), folder.state(), folder.next_folder()] {
             fs::create_dir_all(&path).with_context(|| format!("{} cannot be created", path.display()))?;
         }
         Ok(folder)
@@ -48,7 +49,7 @@ impl DemoFolder {
         for dataset in [&SALES, &SUPPORT] {
             replace(&self.tenants().join(file_name(dataset)), &export(dataset, api))?;
         }
-        replace(&self.third(), &export(&INVENTORY, api))?;
+        replace(&self.third_export(), &export(&INVENTORY, api))?;
         match fs::remove_file(self.tenants().join(file_name(&INVENTORY))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -68,11 +69,11 @@ impl DemoFolder {
     }
 
     /// Returns the export to drop in by hand.
-    pub(super) fn third(&self) -> PathBuf {
-        self.next().join(file_name(&INVENTORY))
+    pub(super) fn third_export(&self) -> PathBuf {
+        self.next_folder().join(file_name(&INVENTORY))
     }
 
-    fn next(&self) -> PathBuf {
+    fn next_folder(&self) -> PathBuf {
         self.root.join("next")
     }
 }
@@ -128,7 +129,7 @@ mod tests {
     fn the_samples_are_exports_without_findings() {
         let (_temporary, folder) = folder();
         folder.write_exports(API).expect("written");
-        fs::copy(folder.third(), folder.tenants().join("inventory.zip")).expect("dropped");
+        fs::copy(folder.third_export(), folder.tenants().join("inventory.zip")).expect("dropped");
         let context = bundle::LoadContext {
             backend_allow: vec!["127.0.0.0/8".parse().expect("a network")],
             ..bundle::sample::sample_context()
@@ -137,9 +138,9 @@ mod tests {
         assert_eq!(entries.len(), 3);
         for entry in entries {
             let loaded = bundle::load(&entry, &context);
-            let loud: Vec<_> =
+            let problems: Vec<_> =
                 loaded.report.iter().filter(|finding| finding.severity > Severity::Notice).collect();
-            assert!(loud.is_empty() && loaded.spec.is_some(), "{loud:?}");
+            assert!(problems.is_empty() && loaded.spec.is_some(), "{problems:?}");
         }
     }
 
@@ -147,7 +148,7 @@ mod tests {
     fn a_second_run_starts_with_two_tenants_again() {
         let (_temporary, folder) = folder();
         folder.write_exports(API).expect("written");
-        fs::copy(folder.third(), folder.tenants().join("inventory.zip")).expect("dropped");
+        fs::copy(folder.third_export(), folder.tenants().join("inventory.zip")).expect("dropped");
         folder.write_exports(API).expect("written");
         let mut names: Vec<_> =
             fs::read_dir(folder.tenants()).expect("listed").flatten().map(|e| e.file_name()).collect();
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_not_ours() {
+    fn a_symbolic_link_is_not_our_folder() {
         let temporary = tempfile::tempdir().expect("a folder");
         let link = temporary.path().join("link");
         std::os::unix::fs::symlink("/", &link).expect("linked");
