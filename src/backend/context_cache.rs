@@ -259,10 +259,10 @@ impl ContextCache {
     fn report_unkept(&self, tenant: Option<&str>) {
         self.0.metrics.record_budget_rejection("contexts", Exhausted::Budget.reason());
         tracing::debug!(tenant, "a semantic context is not kept for want of memory");
-        let Some(unsaid) = self.0.log_limiter.check(self.0.clock.monotonic()) else { return };
+        let Some(suppressed) = self.0.log_limiter.check(self.0.clock.monotonic()) else { return };
         tracing::warn!(
             tenant,
-            unsaid,
+            suppressed,
             "the semantic contexts of all tenants together take all of limits.context_memory_mib, so the \
              largest are not kept and each call that needs one fetches it again; docs/configuration.md \
              says what counts"

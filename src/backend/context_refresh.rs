@@ -81,8 +81,8 @@ struct RefreshTarget {
 }
 
 impl ContextRefresher {
-    /// Starts the scheduler, which ends with the tasks' shutdown signal. With a store, contexts survive
-    /// restarts.
+    /// Starts the scheduler, which ends with the tasks' shutdown signal. With a store, contexts
+    /// survive restarts.
     pub fn start(tasks: &Tasks, clock: Arc<dyn Clock>, store: Option<ContextStore>) -> Self {
         let queue = Arc::new(RefreshQueue {
             due: Mutex::default(),

@@ -2,7 +2,7 @@
 //! secrets.
 
 use crate::base::json::{JsonDocument, JsonKind, JsonLimits, JsonNode, JsonString};
-use crate::base::text::{beginning, clip};
+use crate::base::text::{clip, prefix_if_longer};
 use crate::spec::CallSpec;
 
 const MAX_CHARS: usize = 200;
@@ -61,7 +61,7 @@ fn to_one_line(text: &str) -> String {
 }
 
 fn shorten(text: &str) -> String {
-    match beginning(text, MAX_CHARS) {
+    match prefix_if_longer(text, MAX_CHARS) {
         Some(start) => clip(start, MAX_CHARS - 1),
         None => text.to_owned(),
     }
@@ -75,7 +75,7 @@ mod tests {
     use crate::base::secret::Secret;
     use crate::spec::UrlTemplate;
 
-    fn sentence(body: &str) -> Option<String> {
+    fn detail(body: &str) -> Option<String> {
         let spec = CallSpec {
             method: Method::GET,
             url: UrlTemplate::parse("http://h/").expect("a template"),
@@ -95,7 +95,7 @@ mod tests {
             r#"{"status": 400, "error": "no\n  such\u0007 table"}"#,
         ];
         for shape in shapes {
-            assert_eq!(sentence(shape).as_deref(), Some("no such table"), "{shape}");
+            assert_eq!(detail(shape).as_deref(), Some("no such table"), "{shape}");
         }
     }
 
@@ -103,20 +103,20 @@ mod tests {
     fn pages_and_odd_shapes_give_none() {
         for body in ["<html>no</html>", "\"text\"", "{}", r#"{"error": 7}"#, r#"{"error": "<b>no</b>"}"#, ""]
         {
-            assert_eq!(sentence(body), None, "{body}");
+            assert_eq!(detail(body), None, "{body}");
         }
     }
 
     #[test]
-    fn an_echoed_key_is_blanked_in_whole_and_in_part() {
+    fn an_echoed_key_is_redacted_in_whole_and_in_part() {
         let echoed =
-            sentence(r#"{"message": "bad header Bearer canary-key or canary-key"}"#).expect("a sentence");
+            detail(r#"{"message": "bad header Bearer canary-key or canary-key"}"#).expect("a sentence");
         assert!(!echoed.contains("canary"), "{echoed}");
     }
 
     #[test]
     fn a_long_reason_is_cut() {
         let long = format!(r#"{{"message": "{}"}}"#, "ö".repeat(500));
-        assert_eq!(sentence(&long).map(|text| text.chars().count()), Some(MAX_CHARS));
+        assert_eq!(detail(&long).map(|text| text.chars().count()), Some(MAX_CHARS));
     }
 }

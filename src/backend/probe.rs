@@ -55,7 +55,7 @@ fn sample_arguments() -> TemplateValues {
 /// The outcome of one call.
 struct ProbeOutcome<'a> {
     pool: &'a Pool,
-    what: &'a str,
+    subject: &'a str,
     url: Option<Url>,
     elapsed: Duration,
     /// The shape of the response.
@@ -65,27 +65,35 @@ struct ProbeOutcome<'a> {
 impl<'a> ProbeOutcome<'a> {
     fn new(
         pool: &'a Pool,
-        what: &'a str,
+        subject: &'a str,
         url: &UrlTemplate,
         started: Instant,
         answer: Result<String, &Error>,
     ) -> Self {
         let elapsed = pool.clock().monotonic().saturating_duration_since(started);
-        Self { pool, what, url: Url::parse(url.head()).ok(), elapsed, answer: answer.map_err(Clone::clone) }
+        Self {
+            pool,
+            subject,
+            url: Url::parse(url.head()).ok(),
+            elapsed,
+            answer: answer.map_err(Clone::clone),
+        }
     }
 
     async fn finding(&self, code: &'static str) -> Diagnostic {
-        let (what, after) = (self.what, format!("after {} ms", self.elapsed.as_millis()));
+        let (subject, after) = (self.subject, format!("after {} ms", self.elapsed.as_millis()));
         let origin = self.url.as_ref().map_or("the backend".to_owned(), origin);
         let origin = match self.proxy() {
             Some(proxy) => format!("{origin} through the proxy {proxy}"),
             None => origin,
         };
         match &self.answer {
-            Ok(shape) => Diagnostic::notice(code, format!("{what}: {origin} answered {after} with {shape}")),
+            Ok(shape) => {
+                Diagnostic::notice(code, format!("{subject}: {origin} answered {after} with {shape}"))
+            }
             Err(error) => {
                 let (message, help) = self.explain(error).await;
-                Diagnostic::error(code, format!("{what}: {message} ({origin}, {after})")).help(help)
+                Diagnostic::error(code, format!("{subject}: {message} ({origin}, {after})")).help(help)
             }
         }
     }

@@ -25,7 +25,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// The tasks of one gateway and the two signals that end them.
 ///
-/// `shutdown` asks a task to finish its current work and take on nothing new; `abort` drops it at once.
+/// `shutdown` asks a task to finish its current work and take on nothing new; `abort` drops it at
+/// once.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
@@ -151,12 +152,12 @@ impl Tasks {
         &self.abort
     }
 
-    /// Asks every task to finish, waits up to `patience`, then drops the rest. Returns whether all
+    /// Asks every task to finish, waits up to `timeout`, then drops the rest. Returns whether all
     /// finished on their own.
-    pub async fn drain(&self, patience: Duration) -> bool {
+    pub async fn drain(&self, timeout: Duration) -> bool {
         self.shutdown.cancel();
         self.tracker.close();
-        let finished = tokio::time::timeout(patience, self.tracker.wait()).await.is_ok();
+        let finished = tokio::time::timeout(timeout, self.tracker.wait()).await.is_ok();
         self.abort.cancel();
         self.tracker.wait().await;
         finished

@@ -1,7 +1,7 @@
 //! Shortening of texts that are shown.
 
 /// Returns the first `chars` characters of a text that has more than that.
-pub fn beginning(text: &str, chars: usize) -> Option<&str> {
+pub fn prefix_if_longer(text: &str, chars: usize) -> Option<&str> {
     // No text has more characters than bytes.
     if text.len() <= chars {
         return None;
@@ -11,7 +11,7 @@ pub fn beginning(text: &str, chars: usize) -> Option<&str> {
 
 /// Returns a text, or its first `chars` characters followed by `…`.
 pub fn clip(text: &str, chars: usize) -> String {
-    match beginning(text, chars) {
+    match prefix_if_longer(text, chars) {
         Some(start) => format!("{start}…"),
         None => text.to_owned(),
     }
@@ -26,6 +26,6 @@ mod tests {
         assert_eq!(clip("äöü", 3), "äöü");
         assert_eq!(clip("äöü", 2), "äö…");
         assert_eq!(clip("", 0), "");
-        assert_eq!((beginning("abc", 3), beginning("abc", 0)), (None, Some("")));
+        assert_eq!((prefix_if_longer("abc", 3), prefix_if_longer("abc", 0)), (None, Some("")));
     }
 }

@@ -35,8 +35,8 @@ pub enum CheckResult {
 
 impl DoctorCheck {
     /// Builds a check that is either fine or in trouble.
-    pub fn new(what: impl Into<String>, found: Result<String, String>) -> Self {
-        Self { subject: what.into(), result: found.map_or_else(CheckResult::Fail, CheckResult::Pass) }
+    pub fn new(subject: impl Into<String>, result: Result<String, String>) -> Self {
+        Self { subject: subject.into(), result: result.map_or_else(CheckResult::Fail, CheckResult::Pass) }
     }
 }
 
@@ -50,9 +50,9 @@ pub async fn examine(
     let mut checks = folder::check_folder_and_files(settings, is_running);
     if settings.tls == TlsMode::Acme {
         check_authorities(settings, &mut checks).await;
-        let passerby = EndpointProbe::new(statuses, !settings.listen_http.is_empty());
+        let probe = EndpointProbe::new(statuses, !settings.listen_http.is_empty());
         for host in settings.hosts.iter().map(HostName::without_brackets) {
-            passerby.probe_host(host, &mut checks).await;
+            probe.probe_host(host, &mut checks).await;
         }
         checks.push(DoctorCheck { subject: "port 443".into(), result: check_port_443(settings) });
         checks.push(DoctorCheck::new("port 80", Ok(describe_port_80(settings))));
@@ -72,7 +72,7 @@ async fn check_authorities(settings: &Settings, checks: &mut Vec<DoctorCheck>) {
         ));
         if let Some(staging) = &ca.staging {
             let found = match preflight::check_directory(&settings.acme, staging).await {
-                Ok(well) => CheckResult::Pass(format!("{well}, for names that could not be validated")),
+                Ok(text) => CheckResult::Pass(format!("{text}, for names that could not be validated")),
                 Err(trouble) => {
                     CheckResult::Unclear(format!("staging, which the gateway then skips: {trouble}"))
                 }
@@ -114,7 +114,7 @@ fn check_certificate(status: &CertificateStatus) -> DoctorCheck {
     match (&status.trouble, status.state) {
         (_, CertificateState::Valid | CertificateState::Ordering) => DoctorCheck::new(what, Ok(text)),
         (Some(trouble), _) => DoctorCheck::new(what, Err(format!("{text}: {trouble}"))),
-        (None, CertificateState::Bootstrap) => DoctorCheck {
+        (None, CertificateState::Placeholder) => DoctorCheck {
             subject: what,
             result: CheckResult::Unclear(format!("{text}: no order has finished yet")),
         },

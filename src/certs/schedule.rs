@@ -62,7 +62,8 @@ pub(super) enum RenewalStep {
 #[serde(rename_all = "lowercase")]
 pub enum CertificateState {
     /// There is none yet; a self-signed one is served.
-    Bootstrap,
+    #[serde(rename = "bootstrap")]
+    Placeholder,
     /// An order is under way.
     Ordering,
     /// It is valid and needs no attention.
@@ -80,7 +81,7 @@ pub enum CertificateState {
 impl std::fmt::Display for CertificateState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Bootstrap => "bootstrap",
+            Self::Placeholder => "bootstrap",
             Self::Ordering => "ordering",
             Self::Valid => "valid",
             Self::Backoff => "backoff",
@@ -143,7 +144,7 @@ pub(super) fn certificate_state(
         Some(held) if held.emergency_at() <= now => CertificateState::Degraded,
         _ if renewal.last_failure.is_some() => CertificateState::Backoff,
         Some(_) => CertificateState::Valid,
-        None => CertificateState::Bootstrap,
+        None => CertificateState::Placeholder,
     }
 }
 

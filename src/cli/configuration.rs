@@ -23,7 +23,7 @@ const MASTER_KEY: &str = "TENANTD_MASTER_KEY";
 /// # Errors
 /// All findings as one text.
 pub(super) fn load(flags: &Flags, config: Option<&Path>) -> anyhow::Result<Settings> {
-    let loaded = read(flags, config)?;
+    let loaded = load_with_warnings(flags, config)?;
     if !loaded.warnings.is_empty() {
         output::print_error_lines(&render::human(&loaded.warnings));
     }
@@ -31,7 +31,7 @@ pub(super) fn load(flags: &Flags, config: Option<&Path>) -> anyhow::Result<Setti
 }
 
 /// The configuration file of packages and of our systemd unit.
-const INSTALLED: &str = "/etc/tenantd/tenantd.yaml";
+const INSTALLED_CONFIG: &str = "/etc/tenantd/tenantd.yaml";
 
 /// The settings for validating tenants offline.
 pub(super) struct CheckSettings {
@@ -48,33 +48,35 @@ pub(super) struct CheckSettings {
 /// # Errors
 /// All findings as one text.
 pub(super) fn load_for_check(flags: Flags, config: Option<&Path>) -> anyhow::Result<CheckSettings> {
-    load_for_check_beside(flags, config, &Environment::of_process(), Path::new(INSTALLED))
+    load_for_check_with(flags, config, &Environment::of_process(), Path::new(INSTALLED_CONFIG))
 }
 
 /// Like `load_for_check`, with the installed configuration at `installed`.
-fn load_for_check_beside(
+fn load_for_check_with(
     flags: Flags,
     config: Option<&Path>,
     environment: &Environment,
     installed: &Path,
 ) -> anyhow::Result<CheckSettings> {
-    let at_hand = config_path(config, environment);
-    let is_at_hand = at_hand.is_some();
-    let file = at_hand.or_else(|| installed.is_file().then(|| installed.to_owned()));
+    let explicit_file = config_path(config, environment);
+    let has_explicit_file = explicit_file.is_some();
+    let file = explicit_file.or_else(|| installed.is_file().then(|| installed.to_owned()));
     let mut loaded = load_from(&flags, environment, file.as_deref())?;
     if !loaded.warnings.is_empty() {
         output::print_error_lines(&render::human(&loaded.warnings));
     }
-    let is_given_here = loaded.is_host_given && (is_at_hand || file.is_none());
-    let running = (!is_given_here).then(|| ask_gateway(&loaded.settings)).flatten();
+    let is_host_explicit = loaded.is_host_given && (has_explicit_file || file.is_none());
+    let running = (!is_host_explicit).then(|| ask_gateway(&loaded.settings)).flatten();
     if let Some((address, info)) = running {
         output::print_error(format!(
             "checked with the settings of the gateway on {address}, whose URLs begin with {}",
             info.public_base
         ));
         loaded = load_from(&with_gateway_info(flags, &info), environment, file.as_deref())?;
-        info.tenant_rules.inspect(|rules| rules.apply_to(&mut loaded.settings));
-    } else if !is_at_hand && let Some(file) = &file {
+        if let Some(rules) = &info.tenant_rules {
+            rules.apply_to(&mut loaded.settings);
+        }
+    } else if !has_explicit_file && let Some(file) = &file {
         output::print_error(format!("checked with the settings in {}", file.display()));
     }
     Ok(CheckSettings { is_host_unknown: !loaded.is_host_given, settings: loaded.settings })
@@ -102,14 +104,14 @@ fn with_gateway_info(flags: Flags, info: &GatewayInfo) -> Flags {
 /// # Errors
 /// All findings as one text.
 pub(super) fn load_quietly(flags: &Flags, config: Option<&Path>) -> anyhow::Result<Settings> {
-    Ok(read(flags, config)?.settings)
+    Ok(load_with_warnings(flags, config)?.settings)
 }
 
 /// Loads the settings of a gateway to run, with their warnings.
 ///
 /// # Errors
 /// All findings as one text.
-pub(super) fn read(flags: &Flags, config: Option<&Path>) -> anyhow::Result<LoadedSettings> {
+pub(super) fn load_with_warnings(flags: &Flags, config: Option<&Path>) -> anyhow::Result<LoadedSettings> {
     let environment = Environment::of_process();
     load_from(flags, &environment, config_path(config, &environment).as_deref())
 }
@@ -148,11 +150,12 @@ pub(super) fn key_source(settings: &Settings) -> anyhow::Result<KeySource> {
     }
 }
 
+/// Returns the variables of this process that tenants' files may refer to.
 pub(super) fn tenant_variables() -> BTreeMap<String, Secret> {
     let readable = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let ours = readable.filter(|(name, _)| name.starts_with(TENANT_VARIABLES));
-    ours.map(|(name, value)| (name, Secret::new(value))).collect()
+    let tenant_variables = readable.filter(|(name, _)| name.starts_with(TENANT_VARIABLES));
+    tenant_variables.map(|(name, value)| (name, Secret::new(value))).collect()
 }
 
 #[cfg(test)]
@@ -171,13 +174,13 @@ mod tests {
         }
         let variables = [("TENANTD_ADMIN", "off")].iter().chain(variables);
         let environment = variables.map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let loaded = load_for_check_beside(flags, None, &environment, &file).expect("settings");
+        let loaded = load_for_check_with(flags, None, &environment, &file).expect("settings");
         let names = loaded.settings.hosts.iter().map(ToString::to_string).collect();
         (!loaded.is_host_unknown).then_some(names)
     }
 
     #[test]
-    fn tenants_are_judged_by_the_installed_file_unless_something_at_hand_names_a_host() {
+    fn tenants_are_checked_with_the_installed_file_unless_a_flag_or_variable_names_a_host() {
         let installed = Some("host: installed.example.com\n");
         let named = |name: &str| Some(vec![name.to_owned()]);
         assert_eq!(hosts(None, Flags::default(), &[]), None);
@@ -189,11 +192,11 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_the_installed_file_is_told_and_nothing_is_judged_without_it() {
+    fn a_broken_installed_file_is_an_error() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("tenantd.yaml");
         fs::write(&file, "hots: installed.example.com\n").expect("written");
-        let judged = load_for_check_beside(Flags::default(), None, &Environment::default(), &file);
+        let judged = load_for_check_with(Flags::default(), None, &Environment::default(), &file);
         let told = judged.err().expect("a fault").to_string();
         assert!(told.contains("hots") && told.contains("tenantd.yaml"), "{told}");
     }

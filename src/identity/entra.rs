@@ -9,7 +9,7 @@ mod provider;
 
 #[cfg(test)]
 pub(super) use accounts::PERSONAL_ACCOUNTS_DIRECTORY;
-pub(super) use directories::Entra;
+pub(super) use directories::EntraConnection;
 pub use provider::EntraProvider;
 
 use super::brand::Brand;

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::account::Account;
 use super::brand::Brand;
-use super::entra::{Entra, EntraProvider};
+use super::entra::{EntraConnection, EntraProvider};
 use super::error::Error;
 use super::exchange::ProviderProblem;
 use super::provider_login::{AuthRequest, LoginRejection, ProviderApp, ProviderLogin};
@@ -20,14 +20,14 @@ use crate::telemetry::metrics::Metrics;
 /// The connections to identity providers that all tenants share.
 #[derive(Debug)]
 pub struct Providers {
-    entra: Arc<Entra>,
+    entra: Arc<EntraConnection>,
 }
 
 impl Providers {
     /// Creates the connections. Makes no request. `entra_authority` is the scheme and host of all
     /// of Entra's directories, e.g. `https://login.microsoftonline.com`.
     pub fn new(entra_authority: Url, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { entra: Entra::new(entra_authority, clock, metrics) })
+        Arc::new(Self { entra: EntraConnection::new(entra_authority, clock, metrics) })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which hosts belong to the gateway itself. The front, which serves them, and the check of
+//! Which hosts belong to the gateway itself. The server, which serves them, and the check of
 //! tenants' files, which cannot claim them, both ask here.
 
 use std::collections::HashSet;
@@ -11,19 +11,19 @@ use crate::spec::HostName;
 pub struct GatewayHosts {
     names: HashSet<HostName>,
     /// Whether the gateway answers at every other name too.
-    any: bool,
+    accepts_any_name: bool,
 }
 
 impl GatewayHosts {
     /// Returns the hosts of a gateway with these names; addresses and loopback names are always
     /// included.
     pub fn from_names(names: impl IntoIterator<Item = HostName>) -> Self {
-        Self { names: names.into_iter().collect(), any: false }
+        Self { names: names.into_iter().collect(), accepts_any_name: false }
     }
 
     /// Adds all other names that clients may send.
     pub fn allow_any(self) -> Self {
-        Self { any: true, ..self }
+        Self { accepts_any_name: true, ..self }
     }
 
     /// Returns whether this is one of the names.
@@ -35,12 +35,12 @@ impl GatewayHosts {
     /// connection to `local`: one of its names, the address that was connected to, or a loopback
     /// name on loopback.
     pub fn is_gateway_on(&self, host: &str, local: IpAddr) -> bool {
-        self.any || self.names.contains(host) || is_local_address(host, local)
+        self.accepts_any_name || self.names.contains(host) || is_local_address(host, local)
     }
 
     /// Returns whether there is any connection on which the gateway may answer at this host.
     pub fn may_be_gateway(&self, host: &HostName) -> bool {
-        self.any
+        self.accepts_any_name
             || self.names.contains(host)
             || host.ip_address().is_some()
             || is_loopback_name(host.as_str())
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn configured_names_and_the_address_connected_to_are_ours() {
+    fn configured_names_and_the_address_connected_to_belong_to_the_gateway() {
         for (host, local, ours) in [
             ("mcp.example.com", "10.0.0.1", true),
             ("lb.internal", "10.0.0.1", true),
@@ -119,7 +119,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_front_answers_to_is_no_tenants(
+        fn a_host_that_the_gateway_answers_is_no_tenants(
             host in prop_oneof!["[a-z0-9.:\\[\\]-]{0,20}", "(mcp|lb|a)\\.(example\\.com|internal|localhost)",
                 "127\\.0\\.0\\.[0-9]{1,3}", "\\[::[0-9a-f]{0,4}\\]", Just("localhost".to_owned())],
             local in proptest::sample::select(vec!["127.0.0.1", "127.0.0.7", "::1", "::", "10.0.0.1"]),

@@ -180,11 +180,11 @@ impl MeteredBudget {
     /// Counts a refusal, and logs it unless that was done recently.
     pub(super) fn record_rejection(&self, exhausted: Exhausted, attribution: &Attribution, now: Instant) {
         self.metrics.record_budget_rejection(self.name, exhausted.reason());
-        let Some(unsaid) = self.log_limiter.check(now) else { return };
+        let Some(suppressed) = self.log_limiter.check(now) else { return };
         tracing::warn!(
             tenant = attribution.tenant.as_deref(),
             client.addr = %attribution.network,
-            unsaid,
+            suppressed,
             "a request was refused for lack of memory, because {exhausted} ({}); docs/configuration.md \
              explains the limits",
             self.setting

@@ -82,8 +82,8 @@ pub(super) async fn serve(
     };
     server.metrics.record_refused_connection("handshake");
     // Rate-limited, so that a scanner cannot fill the disk.
-    if let Some(unsaid) = server.handshake_log_limiter.check(server.clock.monotonic()) {
-        tracing::debug!(client.addr = %info.addr, ?error, unsaid, "the TLS handshake failed");
+    if let Some(suppressed) = server.handshake_log_limiter.check(server.clock.monotonic()) {
+        tracing::debug!(client.addr = %info.addr, ?error, suppressed, "the TLS handshake failed");
     }
 }
 

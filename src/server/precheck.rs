@@ -1,4 +1,4 @@
-//! The front check: requests that hyper accepts but that another HTTP implementation might read
+//! The early check: requests that hyper accepts but that another HTTP implementation might read
 //! differently are refused before routing.
 //!
 //! It follows RFC 9110 section 7.2 and RFC 9112 section 3.2 (Host, targets), RFC 9112 section 6.1

@@ -101,7 +101,7 @@ pub(super) fn budget_exhausted(format: ErrorFormat, exhausted: Exhausted) -> Res
 }
 
 /// Builds the refusal of a caller that the bearer check does not admit, with its challenge if the
-/// denial has one (RFC 6750 section 3). `spelling` is that of the endpoint that the client used.
+/// denial has one (RFC 6750 section 3). `spelling`: which of the tenant's URLs the client used.
 pub(super) fn denial(
     tenant: &Tenant,
     denial: Denial,

@@ -84,7 +84,7 @@ impl SettingKey {
     /// Which hosts exports may claim.
     pub const ZIP_HOSTS: SettingKey = SettingKey("zip_hosts");
 
-    /// Every setting that all three places know.
+    /// Every setting that the file, flags and variables know.
     pub const ALL: [SettingKey; 38] = [
         Self::TENANTS,
         Self::STATE,

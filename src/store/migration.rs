@@ -11,7 +11,7 @@ use super::keyring::Keyring;
 use super::local::entry_seal;
 use super::{Error, schema};
 
-/// The SQL that leads to each version. A step that was released is never tampered.
+/// The SQL that leads to each version. A step that was released is never changed.
 const MIGRATIONS: [&str; schema::CURRENT_VERSION as usize] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
@@ -46,8 +46,7 @@ pub(super) fn apply_migrations(
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     // A step may add columns that the seal of an entry (a tenant's row) covers. Entries that were
-    // tampered with before
-    // must not get a valid seal.
+    // tampered with before must not get a valid seal.
     let tampered = if from < schema::INCARNATIONS_VERSION {
         HashSet::new()
     } else {

@@ -241,13 +241,13 @@ impl Audit {
         }
     }
 
-    /// Waits until all previous lines are written, but no longer than `patience`. Blocks.
-    pub fn flush(&self, patience: Duration) {
+    /// Waits until all previous lines are written, but no longer than `timeout`. Blocks.
+    pub fn flush(&self, timeout: Duration) {
         let Some(queue) = &self.0 else { return };
         let (written, wait) = sync_channel(1);
         if queue.lines.try_send(WriterMessage::Flush(written)).is_ok() {
             // Late or not, the process ends.
-            let _in_time = wait.recv_timeout(patience);
+            let _in_time = wait.recv_timeout(timeout);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What follows the publication of a new routing table: the log, open streams, and the retirement of old
-//! revisions. Also the metrics of tenants by state.
+//! What follows the publication of a new routing table: the log, open streams, and the retirement
+//! of old revisions. Also the metrics of tenants by state.
 
 use std::sync::Arc;
 

@@ -50,8 +50,8 @@ impl Drain {
         if tenant.mcp.in_flight_count() == 0 {
             return tenant.mcp.close();
         }
-        let due = self.clock.monotonic() + self.period;
-        self.lock_retired().push(RetiredRevision { tenant, deadline: due });
+        let deadline = self.clock.monotonic() + self.period;
+        self.lock_retired().push(RetiredRevision { tenant, deadline });
         self.wakeup.notify_one();
     }
 

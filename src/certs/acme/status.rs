@@ -28,7 +28,7 @@ pub(super) fn certificate_status(
     let failure = managed.renewal.last_failure.as_ref().map(|failed| failed.text.clone());
     let next = managed.next_step(now);
     let state = match (unwritable_reason, managed.state(now)) {
-        (Some(_), CertificateState::Bootstrap | CertificateState::Backoff | CertificateState::Valid) => {
+        (Some(_), CertificateState::Placeholder | CertificateState::Backoff | CertificateState::Valid) => {
             CertificateState::Refused
         }
         (_, state) => state,

@@ -23,7 +23,7 @@ use crate::certs::local_ca;
 use crate::certs::x509_info::X509Info;
 use crate::certs::{CertificateStatus, NO_CHALLENGE_TEXT};
 
-/// An address may take so long to answer.
+/// How long an address may take to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The addresses of one name that are checked.
 const MAX_ADDRESSES: usize = 4;
@@ -36,11 +36,8 @@ pub(super) struct EndpointProbe {
 }
 
 impl EndpointProbe {
-    pub(super) fn new(statuses: &[CertificateStatus], port_80: bool) -> Self {
-        Self {
-            serials: statuses.iter().filter_map(|status| status.serial.clone()).collect(),
-            probes_port_80: port_80,
-        }
+    pub(super) fn new(statuses: &[CertificateStatus], probes_port_80: bool) -> Self {
+        Self { serials: statuses.iter().filter_map(|status| status.serial.clone()).collect(), probes_port_80 }
     }
 
     /// Checks the addresses of a name, and which server answers at each.
@@ -162,13 +159,13 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 async fn with_timeout<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    let late = || {
+    let timed_out = || {
         Err(io::Error::new(
             io::ErrorKind::TimedOut,
             format!("no answer within {} s", PROBE_TIMEOUT.as_secs()),
         ))
     };
-    tokio::time::timeout(PROBE_TIMEOUT, work).await.unwrap_or_else(|_| late())
+    tokio::time::timeout(PROBE_TIMEOUT, work).await.unwrap_or_else(|_| timed_out())
 }
 
 fn unreachable_result(error: &io::Error) -> CheckResult {

@@ -205,6 +205,6 @@ fn a_certificate_is_checked_by_its_state() {
         ..status(now())
     };
     assert!(problem_text(&check_certificate(&limited).result).contains("rateLimited"));
-    let new = CertificateStatus { state: CertificateState::Bootstrap, not_after: None, ..status(now()) };
+    let new = CertificateStatus { state: CertificateState::Placeholder, not_after: None, ..status(now()) };
     assert!(matches!(check_certificate(&new).result, CheckResult::Unclear(_)));
 }

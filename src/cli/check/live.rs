@@ -18,14 +18,14 @@ use crate::telemetry::metrics::Metrics;
 /// The number of backends called concurrently.
 const AT_ONCE: usize = 8;
 
-/// Calls the backends, each call within `patience`.
+/// Calls the backends, each call within `timeout`.
 ///
 /// # Errors
 /// The runtime or the HTTP client cannot be created.
 pub(super) fn probe(
     verdict: &mut CheckReport,
     context: &LoadContext,
-    patience: Duration,
+    timeout: Duration,
 ) -> anyhow::Result<()> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
@@ -34,7 +34,7 @@ pub(super) fn probe(
     runtime.block_on(async {
         let pool = pool(context)?;
         let good = verdict.tenants.iter_mut().filter(|tenant| tenant.spec.is_some());
-        let probes = good.map(|tenant| one(&pool, tenant, patience));
+        let probes = good.map(|tenant| one(&pool, tenant, timeout));
         stream::iter(probes).for_each_concurrent(AT_ONCE, |probe| probe).await;
         Ok(())
     })
@@ -47,9 +47,9 @@ fn pool(context: &LoadContext) -> anyhow::Result<Pool> {
     pool.context("the client for tenants' backends cannot be created")
 }
 
-async fn one(pool: &Pool, tenant: &mut CheckedTenant, patience: Duration) {
+async fn one(pool: &Pool, tenant: &mut CheckedTenant, timeout: Duration) {
     let Some(spec) = &tenant.spec else { return };
-    let seen = backend::probe(pool, spec, patience).await;
+    let seen = backend::probe(pool, spec, timeout).await;
     tenant.has_answered = Some(seen.iter().all(|finding| finding.severity != Severity::Error));
     seen.into_iter().for_each(|finding| tenant.findings.push(finding));
 }

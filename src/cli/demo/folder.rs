@@ -20,8 +20,8 @@ pub(super) struct DemoFolder {
 }
 
 impl DemoFolder {
-    /// Creates `requested`, or a folder in the system's temporary folder. The latter must be owned by
-    /// this user: other users of the machine may have created it first.
+    /// Creates `requested`, or a folder in the system's temporary folder. The latter must be owned
+    /// by this user: other users of the machine may have created it first.
     pub(super) fn prepare(requested: Option<&Path>) -> anyhow::Result<Self> {
         let root = requested.map_or_else(|| std::env::temp_dir().join("tenantd-demo"), Path::to_path_buf);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&root);

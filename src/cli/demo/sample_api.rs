@@ -24,8 +24,8 @@ use super::dataset::{ALL, ColumnKind, Dataset};
 use crate::base::body::{self, Body};
 use crate::base::task::Tasks;
 
-const LARGEST_BYTES: usize = 64 * 1024;
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_BYTES: usize = 64 * 1024;
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Starts the API on a free port. It runs for as long as the process does.
 pub(super) fn start() -> io::Result<SocketAddr> {
@@ -51,7 +51,7 @@ async fn serve(listener: std::net::TcpListener) {
 
 async fn connection(stream: TcpStream) {
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    server.timer(TokioTimer::new()).header_read_timeout(TIMEOUT);
     // The gateway sees connection errors itself.
     let _ended = server.serve_connection(TokioIo::new(stream), service_fn(handle)).await;
 }
@@ -59,7 +59,7 @@ async fn connection(stream: TcpStream) {
 async fn handle(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     let key = head.headers.get("x-api-key").and_then(|key| key.to_str().ok()).unwrap_or_default().to_owned();
-    let body = tokio::time::timeout(PATIENCE, Limited::new(body, LARGEST_BYTES).collect()).await;
+    let body = tokio::time::timeout(TIMEOUT, Limited::new(body, MAX_BYTES).collect()).await;
     let (status, value) = match body {
         Ok(Ok(body)) => respond(&head.method, head.uri.path(), head.uri.query(), &key, &body.to_bytes()),
         _ => (StatusCode::PAYLOAD_TOO_LARGE, json!({"error": "the body is too large or too slow"})),
@@ -79,17 +79,17 @@ fn respond(method: &Method, path: &str, query: Option<&str>, key: &str, body: &[
     let Some(dataset) = ALL.into_iter().find(|dataset| dataset.api_key() == key) else {
         return error(StatusCode::UNAUTHORIZED, "X-API-Key is missing or unknown");
     };
-    let another = |id: &str| id != dataset.connection_id();
+    let is_other_connection = |id: &str| id != dataset.connection_id();
     match (method.as_str(), path) {
         ("POST", "/nlp-search") => match serde_json::from_slice::<SearchRequest>(body) {
-            Ok(search) if search.connection_id.as_deref().is_some_and(another) => {
+            Ok(search) if search.connection_id.as_deref().is_some_and(is_other_connection) => {
                 error(StatusCode::NOT_FOUND, "no such connection")
             }
             Ok(search) => (StatusCode::OK, answer(&search.query, search.limit, dataset)),
             Err(_) => error(StatusCode::BAD_REQUEST, "the body must be JSON with a text as \"query\""),
         },
         ("GET", "/nlp-context") => match connection_id(query) {
-            Some(id) if another(&id) => error(StatusCode::NOT_FOUND, "no such connection"),
+            Some(id) if is_other_connection(&id) => error(StatusCode::NOT_FOUND, "no such connection"),
             _ => (StatusCode::OK, context(dataset)),
         },
         _ => error(StatusCode::NOT_FOUND, "there are POST /nlp-search and GET /nlp-context"),
@@ -103,13 +103,13 @@ fn connection_id(query: Option<&str>) -> Option<String> {
 
 /// Returns what a model should know before it calls the tool.
 fn context(dataset: &Dataset) -> Value {
-    let of = |kind| dataset.columns.iter().filter(move |column| column.kind == kind);
-    let measures: Vec<Value> = of(ColumnKind::Number)
+    let columns_of = |kind| dataset.columns.iter().filter(move |column| column.kind == kind);
+    let measures: Vec<Value> = columns_of(ColumnKind::Number)
         .map(|column| json!({"name": column.name, "synonyms": column.synonyms, "aggregations": ["sum", "average"]}))
         .collect();
     let attributes: Vec<&str> = dataset.columns.iter().map(|column| column.name).collect();
-    let dimensions: Vec<Value> = of(ColumnKind::Text)
-        .map(|column| json!({"name": column.name, "synonyms": column.synonyms, "values": values(column.name, dataset)}))
+    let dimensions: Vec<Value> = columns_of(ColumnKind::Text)
+        .map(|column| json!({"name": column.name, "synonyms": column.synonyms, "values": distinct_values(column.name, dataset)}))
         .collect();
     json!({
         "dataset": dataset.name,
@@ -121,7 +121,7 @@ fn context(dataset: &Dataset) -> Value {
     })
 }
 
-fn values(column: &str, dataset: &Dataset) -> Vec<&'static str> {
+fn distinct_values(column: &str, dataset: &Dataset) -> Vec<&'static str> {
     let at = dataset.position(column).expect("a column of this dataset");
     let mut values: Vec<&str> = dataset.rows().iter().map(|row| row[at]).collect();
     values.sort_unstable();

@@ -14,15 +14,15 @@ use crate::identity::oidc::discovery::{MetadataCache, MetadataSource};
 use crate::identity::oidc::transport::ProviderTransport;
 use crate::telemetry::metrics::Metrics;
 
-/// Entra as this gateway reaches it.
-pub(in crate::identity) struct Entra {
+/// The transport to Entra and the metadata of its directories.
+pub(in crate::identity) struct EntraConnection {
     authority: Url,
     pub(super) transport: ProviderTransport,
     /// By id, domain or audience. The tenants that use a directory own it.
     directories: Mutex<HashMap<Arc<str>, Weak<MetadataCache>>>,
 }
 
-impl Entra {
+impl EntraConnection {
     /// Creates the shared client. `authority` is the scheme and host of all directories, e.g.
     /// `https://login.microsoftonline.com`.
     pub(in crate::identity) fn new(
@@ -46,7 +46,7 @@ impl Entra {
 
     /// Returns the metadata of the directory with this id, domain or audience; tenants that name
     /// the same one share it.
-    pub(super) fn directory(&self, name: &Arc<str>) -> Arc<MetadataCache> {
+    pub(super) fn metadata_cache(&self, name: &Arc<str>) -> Arc<MetadataCache> {
         let mut directories = lock_unpoisoned(&self.directories);
         if let Some(directory) = directories.get(name).and_then(Weak::upgrade) {
             return directory;
@@ -66,8 +66,8 @@ impl Entra {
     }
 }
 
-impl fmt::Debug for Entra {
+impl fmt::Debug for EntraConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Entra({})", self.authority)
+        write!(f, "EntraConnection({})", self.authority)
     }
 }

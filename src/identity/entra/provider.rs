@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::claims::{self, IdTokenExpectations, InvalidEntraToken};
-use super::directories::Entra;
+use super::directories::EntraConnection;
 use super::{BRAND, aadsts, accounts};
 use crate::base::secret::Secret;
 use crate::identity::account::Account;
@@ -30,7 +30,7 @@ const SCOPE: &str = "openid profile offline_access";
 pub struct EntraProvider(Arc<EntraProviderInner>);
 
 struct EntraProviderInner {
-    entra: Arc<Entra>,
+    entra: Arc<EntraConnection>,
     directory: Arc<MetadataCache>,
     spec: Arc<EntraSpec>,
     login: Arc<LoginSpec>,
@@ -41,14 +41,14 @@ struct EntraProviderInner {
 
 impl EntraProvider {
     pub(in crate::identity) fn new(
-        entra: &Arc<Entra>,
+        entra: &Arc<EntraConnection>,
         spec: &Arc<EntraSpec>,
         login: &Arc<LoginSpec>,
         public_url: &PublicUrl,
     ) -> Self {
         Self(Arc::new(EntraProviderInner {
             entra: Arc::clone(entra),
-            directory: entra.directory(&spec.directory.url_segment()),
+            directory: entra.metadata_cache(&spec.directory.url_segment()),
             request_share: entra.transport.share_for(public_url.as_str()),
             monitor: ExchangeMonitor::new(&BRAND, Arc::clone(&spec.client_id)),
             spec: Arc::clone(spec),

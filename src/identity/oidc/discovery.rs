@@ -145,7 +145,7 @@ impl MetadataCache {
 
     async fn fetch_document(&self, transport: &ProviderTransport, url: &Url) -> Result<Bytes, Error> {
         let MetadataSource { directory, not_found, .. } = &self.source;
-        // The directory is an asker of its own: a fetch serves every tenant that uses the
+        // The directory is a requester of its own: a fetch serves every tenant that uses the
         // directory, so it must not wait for the share of a single tenant.
         let share = transport.share_for(&format!("directory {directory}"));
         match transport.send(url.clone(), ProviderRequest::Get, &share).await? {

@@ -49,7 +49,7 @@ pub(in crate::identity) struct RequestShare {
 }
 
 impl RequestShare {
-    /// Returns the same asker, for the renewal of an existing login.
+    /// Returns the same requester, for the renewal of an existing login.
     pub(in crate::identity) fn for_renewal(&self) -> Self {
         Self { share: Arc::clone(&self.share), is_renewal: true }
     }
@@ -97,7 +97,7 @@ impl ProviderTransport {
         self.clock.monotonic().saturating_duration_since(moment)
     }
 
-    /// Returns the asker of this name: a tenant or a directory, by a name that no other one has.
+    /// Returns the requester of this name: a tenant or a directory, by a name that no other one has.
     pub(in crate::identity) fn share_for(&self, name: &str) -> RequestShare {
         RequestShare { share: self.budget.share(Consumer::Tenant(name.into())), is_renewal: false }
     }

@@ -11,7 +11,7 @@ use std::fmt::Write;
 
 use super::rows::{self, RowPath};
 use crate::base::json::{JsonKind, JsonNode, JsonString};
-use crate::base::text::{beginning, clip};
+use crate::base::text::{clip, prefix_if_longer};
 
 const MAX_ROWS: usize = 100;
 const MAX_COLUMNS: usize = 16;
@@ -333,7 +333,7 @@ fn push_name(text: &mut String, name: JsonString<'_>) {
 }
 
 fn push_short(text: &mut String, cell: &str, max_chars: usize) -> bool {
-    let start = beginning(cell, max_chars);
+    let start = prefix_if_longer(cell, max_chars);
     push_escaped(text, start.unwrap_or(cell));
     text.push_str(if start.is_some() { "…" } else { "" });
     start.is_some()

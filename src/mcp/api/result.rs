@@ -34,7 +34,7 @@ pub(super) struct ToolAnswer {
 }
 
 impl ToolAnswer {
-    /// An answer from a document that is kept elsewhere.
+    /// An answer from a document that the context cache keeps.
     pub(super) fn from_document(data: Arc<JsonDocument>) -> Self {
         Self { data, reservation: None, notice: None, row_limit: None }
     }
@@ -59,29 +59,36 @@ impl ToolAnswer {
         let text =
             render::render_text(data.root(), row_path.as_ref(), wanted, MAX_TEXT_BYTES.min(max_bytes / 4));
         let room = max_bytes.saturating_sub(text.len() + ENVELOPE_BYTES);
-        let part = Selection::fit(&data, row_path.as_ref().map(RowPath::rows), wanted, room);
-        if let Some(kept) = part.kept_if_cut(wanted) {
+        let selection = Selection::fit(&data, row_path.as_ref().map(RowPath::rows), wanted, room);
+        if let Some(kept) = selection.kept_if_cut(wanted) {
             notices.push(describe_cut(kept, wanted, max_bytes));
         }
-        let frame = ResultEnvelope::new(&text, &notices, part.is_cut());
-        self.assemble(&frame, &part)
+        let envelope = ResultEnvelope::new(&text, &notices, selection.is_cut());
+        self.assemble(&envelope, &selection)
     }
 
-    fn assemble(self, frame: &ResultEnvelope, part: &Selection<'_>) -> Result<Payload, backend::Error> {
+    fn assemble(
+        self,
+        envelope: &ResultEnvelope,
+        selection: &Selection<'_>,
+    ) -> Result<Payload, backend::Error> {
         let Self { data, reservation, .. } = self;
-        let held = data.capacity();
-        let json = match part {
+        let document_bytes = data.capacity();
+        let json = match selection {
             Selection::Whole => {
-                return Ok(Payload::for_tool_result(frame.wrap(data, reservation), frame.readable));
+                return Ok(Payload::for_tool_result(
+                    envelope.wrap(data, reservation),
+                    envelope.model_text_bytes,
+                ));
             }
             Selection::Rows { array, end, .. } => {
                 let (before, after) = (&data.as_str()[..*end], &data.as_str()[array.end()..]);
-                [&frame.head, before, "]", after, &frame.tail].concat()
+                [&envelope.head, before, "]", after, &envelope.tail].concat()
             }
-            Selection::Nothing => [&frame.head, "null", &frame.tail].concat(),
+            Selection::Nothing => [&envelope.head, "null", &envelope.tail].concat(),
         };
-        let bytes = ReservedBytes::reserve(json.into_bytes(), reservation, held)?;
-        Ok(Payload::for_tool_result(vec![bytes], frame.readable))
+        let bytes = ReservedBytes::reserve(json.into_bytes(), reservation, document_bytes)?;
+        Ok(Payload::for_tool_result(vec![bytes], envelope.model_text_bytes))
     }
 }
 
@@ -107,11 +114,11 @@ impl<'a> Selection<'a> {
             return if document.size() <= room { Self::Whole } else { Self::Nothing };
         };
         let around = document.size() - array.raw().len() + "[]".len();
-        let Some(mut left) = room.checked_sub(around) else { return Self::Nothing };
+        let Some(mut remaining) = room.checked_sub(around) else { return Self::Nothing };
         let (mut kept, mut end) = (0, array.start() + 1);
         for row in array.items().take(wanted) {
-            let Some(rest) = left.checked_sub(row.end() - end) else { break };
-            (left, end) = (rest, row.end());
+            let Some(after_row) = remaining.checked_sub(row.end() - end) else { break };
+            (remaining, end) = (after_row, row.end());
             kept += 1;
         }
         match kept {
@@ -140,7 +147,7 @@ struct ResultEnvelope {
     head: String,
     tail: String,
     /// Bytes of text that a model reads.
-    readable: usize,
+    model_text_bytes: usize,
 }
 
 impl ResultEnvelope {
@@ -155,20 +162,20 @@ impl ResultEnvelope {
             block = format!("Note: {notice}\n\n{text}");
             extra.insert("notice".to_owned(), notice.into());
         }
-        let readable = block.len();
+        let model_text_bytes = block.len();
         let block = json!({ "type": "text", "text": block });
         let tail = match extra.is_empty() {
             true => "}".to_owned(),
             false => json!(extra).to_string().replacen('{', ",", 1),
         };
-        Self { head: format!(r#""content":[{block}],"structuredContent":{{"data":"#), tail, readable }
+        Self { head: format!(r#""content":[{block}],"structuredContent":{{"data":"#), tail, model_text_bytes }
     }
 
-    /// Puts the frame around the whole document, whose bytes are copied only if they are few.
+    /// Puts the envelope around the whole document, whose bytes are copied only if they are few.
     fn wrap(&self, data: Arc<JsonDocument>, reservation: Option<Reservation>) -> Vec<Bytes> {
         const MAX_COPIED_BYTES: usize = 16 << 10;
         if data.size() <= MAX_COPIED_BYTES && reservation.is_some() {
-            // The reservation for the document covers the copy, and the frame is bounded.
+            // The reservation for the document covers the copy, and the envelope is bounded.
             let bytes = [&self.head, data.as_str(), &self.tail].concat().into_bytes();
             return vec![Bytes::from_owner(ReservedBytes::new(bytes, reservation))];
         }

@@ -107,7 +107,7 @@ impl LoginCheck {
     /// Returns the challenge of RFC 6750 section 3 and RFC 9728 section 5.1, from which clients
     /// discover the login. A 403 that no scope resolves gets none, since clients would request
     /// tokens endlessly.
-    pub(super) fn challenge(&self, denial: Denial, asked: ResourceSpelling) -> Option<HeaderValue> {
+    pub(super) fn challenge(&self, denial: Denial, spelling: ResourceSpelling) -> Option<HeaderValue> {
         let error = match denial {
             Denial::Missing => "",
             Denial::Malformed => r#", error="invalid_request""#,
@@ -121,7 +121,7 @@ impl LoginCheck {
                 return None;
             }
         };
-        let (realm, metadata) = self.grants.challenge_params(asked);
+        let (realm, metadata) = self.grants.challenge_params(spelling);
         let text =
             format!(r#"Bearer realm="{realm}", resource_metadata="{metadata}", scope="{MCP_SCOPE}"{error}"#);
         Some(HeaderValue::try_from(text).expect("names and URLs are visible ASCII"))

@@ -169,11 +169,11 @@ impl<'a> ClientAssertion<'a> {
             Ok(()) => Ok(true),
             Err(ReplayError::AlreadyUsed) => Ok(false),
             Err(ReplayError::CacheFull(bound)) => {
-                if let Some(unsaid) = context.used_assertions.check_full_log(context.monotonic()) {
+                if let Some(suppressed) = context.used_assertions.check_full_log(context.monotonic()) {
                     tracing::warn!(
                         tenant = issuer.tenant.as_str(),
                         client_id = &*client.id,
-                        unsaid,
+                        suppressed,
                         "clients must wait: of the memory for used assertions, {bound}; a client that sends \
                          so many assertions is faulty, and `tenantd clients remove` or the tenant's \
                          machine_clients can block it"

@@ -222,11 +222,11 @@ impl ClientDocuments {
     }
 
     fn busy_error(&self, requester: &Requester, what: &str, wait: Duration) -> ClientLookupError {
-        if let Some(unsaid) = self.rate_limit.refusal_log_limiter.check(self.clock.monotonic()) {
+        if let Some(suppressed) = self.rate_limit.refusal_log_limiter.check(self.clock.monotonic()) {
             tracing::warn!(
                 tenant = &*requester.tenant,
                 client.addr = %requester.network,
-                unsaid,
+                suppressed,
                 "the maximum number of {what} is reached, for one requester or for all: further ones are \
                  refused with 503. Known vendors continue; registration.documents in a tenant's file \
                  restricts the hosts"

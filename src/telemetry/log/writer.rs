@@ -16,9 +16,9 @@ use prometheus_client::metrics::counter::Counter;
 use crate::base::sync::lock;
 
 /// The size of the buffer, in bytes: seconds of a busy gateway's log.
-const WAITING_BYTES: usize = 4 << 20;
+const MAX_QUEUED_BYTES: usize = 4 << 20;
 /// A buffer that grew beyond this size is shrunk again.
-const KEPT_BYTES: usize = 64 << 10;
+const MAX_IDLE_CAPACITY: usize = 64 << 10;
 /// The pause before a retry on a descriptor that another process made non-blocking.
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -38,18 +38,18 @@ pub(super) struct LogQueue(Arc<QueueShared>);
 struct QueueShared {
     state: Mutex<QueueState>,
     /// Signalled when there is something to write.
-    arrived: Condvar,
-    /// Signalled when nothing waits any longer.
-    written: Condvar,
+    lines_queued: Condvar,
+    /// Signalled after each batch.
+    batch_done: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct QueueState {
     /// Whole lines.
-    waiting: Vec<u8>,
+    queued: Vec<u8>,
     is_writing: bool,
     /// Lost lines that no line has reported yet.
-    untold: u64,
+    unreported: u64,
 }
 
 impl LogQueue {
@@ -74,23 +74,23 @@ impl LogQueue {
     /// Queues one whole line, or counts it as lost.
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.0.lock();
-        if state.waiting.len() + line.len() > WAITING_BYTES {
+        if state.queued.len() + line.len() > MAX_QUEUED_BYTES {
             state.lose(1);
             return;
         }
-        let was_empty = state.waiting.is_empty();
-        state.waiting.extend_from_slice(line);
+        let was_empty = state.queued.is_empty();
+        state.queued.extend_from_slice(line);
         drop(state);
         if was_empty {
-            self.0.arrived.notify_one();
+            self.0.lines_queued.notify_one();
         }
     }
 
-    /// Waits until all queued lines are written or lost, but no longer than `patience`.
-    pub(super) fn flush(&self, patience: Duration) {
-        let is_busy = |state: &mut QueueState| state.is_writing || !state.waiting.is_empty();
+    /// Waits until all queued lines are written or lost, but no longer than `timeout`.
+    pub(super) fn flush(&self, timeout: Duration) {
+        let is_busy = |state: &mut QueueState| state.is_writing || !state.queued.is_empty();
         // Late or not, and whatever happened to the thread: the process ends.
-        let _in_time = self.0.written.wait_timeout_while(self.0.lock(), patience, is_busy);
+        let _in_time = self.0.batch_done.wait_timeout_while(self.0.lock(), timeout, is_busy);
     }
 
     fn serve(&self, out: impl Write) {
@@ -100,11 +100,11 @@ impl LogQueue {
             self.take(&mut batch);
             let lost = lines.write(&batch);
             batch.clear();
-            batch.shrink_to(KEPT_BYTES);
-            let untold = self.finish(lost);
-            if untold > 0 {
+            batch.shrink_to(MAX_IDLE_CAPACITY);
+            let unreported = self.finish_batch(lost);
+            if unreported > 0 {
                 tracing::warn!(
-                    lost = untold,
+                    lost = unreported,
                     "standard error could not be written; lines of the log were lost"
                 );
             }
@@ -114,19 +114,19 @@ impl LogQueue {
     /// Waits for lines and takes all of them.
     fn take(&self, batch: &mut Vec<u8>) {
         let guard = self.0.lock();
-        let waited = self.0.arrived.wait_while(guard, |state| state.waiting.is_empty());
+        let waited = self.0.lines_queued.wait_while(guard, |state| state.queued.is_empty());
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut state.waiting, batch);
+        std::mem::swap(&mut state.queued, batch);
         state.is_writing = true;
     }
 
     /// Returns how many lost lines to report: none while nothing can be written.
-    fn finish(&self, lost: u64) -> u64 {
+    fn finish_batch(&self, lost: u64) -> u64 {
         let mut state = self.0.lock();
         state.lose(lost);
         state.is_writing = false;
-        self.0.written.notify_all();
-        if lost > 0 { 0 } else { std::mem::take(&mut state.untold) }
+        self.0.batch_done.notify_all();
+        if lost > 0 { 0 } else { std::mem::take(&mut state.unreported) }
     }
 }
 
@@ -139,7 +139,7 @@ impl QueueShared {
 
 impl QueueState {
     fn lose(&mut self, lines: u64) {
-        self.untold += lines;
+        self.unreported += lines;
         LOST.inc_by(lines);
     }
 }
@@ -202,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const TIMEOUT: Duration = Duration::from_secs(20);
 
     /// A disk with room for a number of bytes, then for none, then for all again.
     struct FillingDisk {
@@ -256,16 +256,16 @@ mod tests {
         let queue = LogQueue::start(disk).expect("a thread");
         for line in ["first\n", "second\n", "third\n"] {
             queue.push(line.as_bytes());
-            queue.flush(PATIENCE);
+            queue.flush(TIMEOUT);
         }
-        assert_eq!(queue.0.lock().untold, 2);
+        assert_eq!(queue.0.lock().unreported, 2);
         *is_cleared.lock().expect("no holder of this lock panics") = true;
         queue.push(b"fourth\n");
-        queue.flush(PATIENCE);
+        queue.flush(TIMEOUT);
         let text =
             String::from_utf8(kept.lock().expect("no holder of this lock panics").clone()).expect("text");
         assert_eq!(text, "first\nseco\nfourth\n");
-        assert_eq!(queue.0.lock().untold, 0, "it is told");
+        assert_eq!(queue.0.lock().unreported, 0, "it is reported");
     }
 
     #[test]
@@ -274,26 +274,26 @@ mod tests {
         let (wake, woken) = channel();
         let queue = LogQueue::start(StalledPipe { begun, wake: woken }).expect("a thread");
         queue.push(b"the first one\n");
-        begins.recv_timeout(PATIENCE).expect("it is being written");
+        begins.recv_timeout(TIMEOUT).expect("it is being written");
         let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
-        for _ in 0..3 * WAITING_BYTES / line.len() {
+        for _ in 0..3 * MAX_QUEUED_BYTES / line.len() {
             queue.push(&line);
         }
-        assert!(queue.0.lock().waiting.len() <= WAITING_BYTES);
-        assert_eq!(queue.0.lock().untold, 2 * (WAITING_BYTES / line.len()) as u64);
+        assert!(queue.0.lock().queued.len() <= MAX_QUEUED_BYTES);
+        assert_eq!(queue.0.lock().unreported, 2 * (MAX_QUEUED_BYTES / line.len()) as u64);
         queue.flush(Duration::from_millis(1));
         drop(wake);
-        queue.flush(PATIENCE);
-        assert!(queue.0.lock().waiting.is_empty());
+        queue.flush(TIMEOUT);
+        assert!(queue.0.lock().queued.is_empty());
     }
 
     #[test]
-    fn what_was_put_is_written_when_flush_returns() {
+    fn what_was_pushed_is_written_when_flush_returns() {
         let kept = Arc::<Mutex<Vec<u8>>>::default();
         let disk = FillingDisk { room: usize::MAX, is_cleared: Arc::default(), kept: Arc::clone(&kept) };
         let queue = LogQueue::start(disk).expect("a thread");
         (0..1_000).for_each(|number| queue.push(format!("{number}\n").as_bytes()));
-        queue.flush(PATIENCE);
+        queue.flush(TIMEOUT);
         assert_eq!(count(&kept.lock().expect("no holder of this lock panics")), 1_000);
     }
 }

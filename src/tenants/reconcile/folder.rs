@@ -143,8 +143,8 @@ impl TenantsFolder {
         }
     }
 
-    /// Records a full scan. Returns whether what it did not find is gone for good. An empty folder may be a volume that
-    /// is not mounted yet, so it counts only after a grace period.
+    /// Records a full scan. Returns whether what it did not find is gone for good. An empty folder
+    /// may be a volume that is not mounted yet, so it counts only after a grace period.
     pub(super) fn may_remove_missing(&mut self, is_empty: bool, now: Instant) -> bool {
         self.contents_are_confirmed |= !is_empty || now.duration_since(self.started) >= EMPTY_FOLDER_GRACE;
         self.contents_are_confirmed
