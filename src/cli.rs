@@ -66,7 +66,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 
 fn run_gateway(args: &ServeArgs) -> anyhow::Result<Exit> {
     let flags = args.validation.flags(args.gateway.flags(Flags::new()));
-    let loaded = configuration::read(&flags, args.validation.config.as_deref())?;
+    let loaded = configuration::load_with_warnings(&flags, args.validation.config.as_deref())?;
     serve::run(loaded.settings, &loaded.warnings)
 }
 

@@ -107,8 +107,8 @@ async fn read_proxy_header(server: &Server, stream: &mut TcpStream, info: ConnIn
         Ok(None) => Some(info),
         Err(error) => {
             server.metrics.record_refused_connection("proxy_header");
-            if let Some(unsaid) = server.proxy_protocol_log_limiter.check(server.clock.monotonic()) {
-                tracing::warn!(client.addr = %info.addr, %error, unsaid, "a connection was closed: its listener wants a PROXY protocol header");
+            if let Some(suppressed) = server.proxy_protocol_log_limiter.check(server.clock.monotonic()) {
+                tracing::warn!(client.addr = %info.addr, %error, suppressed, "a connection was closed: its listener wants a PROXY protocol header");
             }
             None
         }

@@ -24,7 +24,7 @@ pub(super) fn handle<B: http_body::Body>(server: &Server, request: &Request<B>) 
 
 /// Whether this gateway serves: it has read its tenants once, and does not end.
 fn is_serving(server: &Server) -> bool {
-    !server.tasks.soft().is_cancelled() && server.registry.load().is_initial_scan_done
+    !server.tasks.shutdown_signal().is_cancelled() && server.registry.load().is_initial_scan_done
 }
 
 fn respond(is_serving: bool, method: &Method) -> Response<Body> {

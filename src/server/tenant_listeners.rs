@@ -29,7 +29,7 @@ pub(super) async fn follow_tenants(server: Arc<Server>) {
         generation.mark_unchanged();
         let is_complete = update(&server);
         tokio::select! {
-            () = server.tasks.soft().cancelled() => return,
+            () = server.tasks.shutdown_signal().cancelled() => return,
             changed = generation.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(RETRY), if !is_complete => {}
         }

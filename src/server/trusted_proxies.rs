@@ -79,11 +79,11 @@ impl TrustedProxies {
 
     fn record(&self, reason: Unknown, proxy: IpAddr, metrics: &Metrics, now: Instant) {
         metrics.record_unknown_caller(reason.label());
-        let Some(unsaid) = self.log_limiter.check(now) else { return };
+        let Some(suppressed) = self.log_limiter.check(now) else { return };
         tracing::warn!(
             %proxy,
             reason = reason.label(),
-            unsaid,
+            suppressed,
             "a trusted proxy does not say who calls, so open tenants and tenants with allow_from do not answer: \
              have it set X-Forwarded-For (docs/behind-a-proxy.md)"
         );
