@@ -122,9 +122,9 @@ fn report_ignored_port(validation: &mut Validation<'_, '_>) {
         validation.add_finding(
             Diagnostic::notice(
                 "port-ignored",
-                format!("{name} is ignored: all tenants share the gateway's port"),
+                format!("{name} is ignored: tenants share the gateway's port, unless their files say `listen`"),
             )
-            .help("nothing to do; the tenant answers at its own path"),
+            .help("nothing to do; the tenant answers at its own path. To keep a port, write `listen` into your own .yaml"),
             Some(found.location()),
         );
     }

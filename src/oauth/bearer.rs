@@ -125,11 +125,11 @@ pub enum Denial {
 /// The revocation tokens of one tenant, by access basis. They outlive a revision, so that a later
 /// one can revoke access while calls and streams are in progress.
 #[derive(Debug, Default)]
-pub struct AccessRevocations(Mutex<Vec<(Permission, CancellationToken)>>);
+pub struct AccessRevocations(Mutex<Vec<(Admission, CancellationToken)>>);
 
 /// What a caller was admitted by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Permission {
+struct Admission {
     basis: AccessBasis,
     /// From where everybody was allowed. Which of these networks a caller is on is not kept, so a list
     /// that gets narrower ends all calls in progress, and the next ones are checked.
@@ -149,7 +149,7 @@ enum AccessBasis {
 
 impl AccessRevocations {
     fn token_for(&self, basis: AccessBasis, allow_from: &AllowFrom) -> CancellationToken {
-        let basis = Permission { basis, allow_from: allow_from.clone() };
+        let basis = Admission { basis, allow_from: allow_from.clone() };
         let mut tokens = self.lock();
         if let Some((_, token)) = tokens.iter().find(|(known_basis, _)| *known_basis == basis) {
             return token.clone();
@@ -173,7 +173,7 @@ impl AccessRevocations {
         self.lock().drain(..).for_each(|(_, token)| token.cancel());
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Permission, CancellationToken)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Admission, CancellationToken)>> {
         lock_unpoisoned(&self.0)
     }
 }
@@ -284,11 +284,11 @@ impl BearerCheck {
         key.map_or(&self.revoked, |key| &key.revoked)
     }
 
-    fn allows(&self, permission: &Permission, now: Timestamp) -> bool {
-        if !self.allow_from.covers(&permission.allow_from) {
+    fn allows(&self, admission: &Admission, now: Timestamp) -> bool {
+        if !self.allow_from.covers(&admission.allow_from) {
             return false;
         }
-        match (&self.rule, &permission.basis) {
+        match (&self.rule, &admission.basis) {
             (AdmissionRule::Login(login), AccessBasis::Login(spec)) => login.login_spec() == spec,
             (AdmissionRule::Keys(keys), AccessBasis::Key(digest)) => keys
                 .iter()

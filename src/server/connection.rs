@@ -280,8 +280,17 @@ impl Connection {
     async fn wait_for_shutdown(&self) {
         tokio::select! {
             () = self.server.tasks.shutdown_signal().cancelled() => {}
-            () = self.info.listener.closed.cancelled() => {}
+            () = self.wait_until_listener_closes() => {}
             () = self.wait_until_idle() => {}
+        }
+    }
+
+    /// Returns once the listener closes. The gateway's own are open until the process drains, so their
+    /// connections register nowhere.
+    async fn wait_until_listener_closes(&self) {
+        match self.info.listener.tenants {
+            Some(_) => self.info.listener.closed.cancelled().await,
+            None => std::future::pending().await,
         }
     }
 
