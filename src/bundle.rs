@@ -20,6 +20,7 @@ mod fields;
 mod layers;
 mod load_state;
 mod lookalike;
+pub mod notation;
 mod placeholder;
 pub mod sample;
 mod secret_file;
@@ -50,6 +51,7 @@ pub use discover::{
 pub use lookalike::lookalike_keys;
 pub use secret_file::{Presence, SecretFile};
 pub use snapshot::{DiffLine, DocumentDiff, Draft, Snapshot};
+pub use tree::{ConfigKey, ConfigNode, ConfigValue, Position, SyntaxError, ValueStyle};
 
 use load_state::LoadState;
 use snapshot::SourceReader;

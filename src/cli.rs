@@ -18,6 +18,7 @@ mod entries;
 mod healthcheck;
 mod keys;
 mod man;
+mod migrate;
 mod output;
 pub mod render;
 mod serve;
@@ -51,6 +52,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     match arguments.verb {
         Verb::Serve(args) => run_gateway(&args),
         Verb::Check(args) => run_check(&args),
+        Verb::Migrate(args) => migrate::run(&args),
         Verb::Tenants(args) => tenants::run(&args),
         Verb::Store(args) => store::run(&args),
         Verb::Certs(args) => certs::run(&args),

@@ -57,6 +57,11 @@ pub(super) fn parse(text: &str) -> ParsedEnv {
     reader.finish()
 }
 
+/// Expands the references in a text that is not part of a `.env`.
+pub(super) fn interpolate(text: &str, values: &HashMap<String, String>) -> Result<String, &'static str> {
+    expand::expand(text, values).map(|(text, _)| text)
+}
+
 /// A name and its value as written.
 struct EnvStatement<'a> {
     name: &'a str,

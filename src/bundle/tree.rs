@@ -12,23 +12,29 @@ pub(super) const MAX_BYTES: usize = 256 << 10;
 
 /// A position in a text, counted from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) line: usize,
-    pub(super) column: usize,
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
 }
 
 /// A value and its position. Has no `Debug`, since it may hold secrets. Clones share their
 /// contents, so an alias costs no memory.
 #[derive(Clone)]
-pub(super) struct ConfigNode {
-    pub(super) at: Position,
-    pub(super) value: ConfigValue,
-    pub(super) style: ValueStyle,
+pub struct ConfigNode {
+    /// Where it is.
+    pub at: Position,
+    /// Its contents.
+    pub value: ConfigValue,
+    /// Whether its notation is unusual.
+    pub style: ValueStyle,
 }
 
 /// Whether the notation of a value is unusual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ValueStyle {
+pub enum ValueStyle {
+    /// It is not.
     Normal,
     /// It has a tag that means something to other tools.
     Tagged,
@@ -40,30 +46,40 @@ pub(super) enum ValueStyle {
 
 /// The contents of a node.
 #[derive(Clone)]
-pub(super) enum ConfigValue {
+pub enum ConfigValue {
     /// `plain`: written without quotes, so it may be meant as a number, a boolean or null.
     Scalar {
+        /// The text without its quotes.
         text: Arc<str>,
+        /// Whether it has no quotes.
         plain: bool,
     },
+    /// A list.
     List(Arc<Vec<ConfigNode>>),
+    /// A mapping in the order of the text.
     Map(Arc<Vec<(ConfigKey, ConfigNode)>>),
 }
 
 /// A key of a mapping.
 #[derive(Clone)]
-pub(super) struct ConfigKey {
-    pub(super) at: Position,
-    pub(super) text: Arc<str>,
+pub struct ConfigKey {
+    /// Where it is.
+    pub at: Position,
+    /// Its name.
+    pub text: Arc<str>,
 }
 
 /// Why a text is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct SyntaxError {
-    pub(super) code: &'static str,
-    pub(super) message: String,
-    pub(super) help: &'static str,
-    pub(super) at: Position,
+pub struct SyntaxError {
+    /// The code of the finding.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: &'static str,
+    /// Where it is.
+    pub at: Position,
 }
 
 impl ConfigNode {
@@ -72,7 +88,7 @@ impl ConfigNode {
     }
 
     /// Whether the value is unset: `~`, `null` or blank text.
-    pub(super) fn is_blank(&self) -> bool {
+    pub fn is_blank(&self) -> bool {
         match &self.value {
             ConfigValue::Scalar { text, plain } => {
                 text.trim().is_empty() || (*plain && matches!(&**text, "~" | "null" | "Null" | "NULL"))
@@ -82,7 +98,7 @@ impl ConfigNode {
     }
 
     /// Returns the text of a scalar as written, trimmed.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub fn text(&self) -> Option<&str> {
         match &self.value {
             ConfigValue::Scalar { text, .. } => Some(text.trim()),
             _ => None,
@@ -90,7 +106,7 @@ impl ConfigNode {
     }
 
     /// Returns the pairs of a mapping; none for any other node.
-    pub(super) fn pairs(&self) -> &[(ConfigKey, ConfigNode)] {
+    pub fn pairs(&self) -> &[(ConfigKey, ConfigNode)] {
         match &self.value {
             ConfigValue::Map(pairs) => pairs,
             _ => &[],
@@ -98,12 +114,12 @@ impl ConfigNode {
     }
 
     /// Returns the value of a key, with the key.
-    pub(super) fn member(&self, name: &str) -> Option<&(ConfigKey, ConfigNode)> {
+    pub fn member(&self, name: &str) -> Option<&(ConfigKey, ConfigNode)> {
         self.pairs().iter().find(|(key, _)| *key.text == *name)
     }
 
     /// Describes the kind of the node, for messages.
-    pub(super) fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match &self.value {
             ConfigValue::Scalar { .. } => "a single value",
             ConfigValue::List(_) => "a list",
@@ -112,7 +128,7 @@ impl ConfigNode {
     }
 
     /// Converts the node to JSON (core schema): plain scalars may be numbers, booleans or null.
-    pub(super) fn to_json(&self) -> Json {
+    pub fn to_json(&self) -> Json {
         match &self.value {
             ConfigValue::List(items) => Json::Array(items.iter().map(Self::to_json).collect()),
             ConfigValue::Map(pairs) => {

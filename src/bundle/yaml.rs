@@ -14,10 +14,22 @@ use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle};
 use super::fields::is_field_name;
 use super::tree::{ConfigKey, ConfigNode, ConfigValue, MAX_BYTES, Position, SyntaxError, ValueStyle};
 
-const MAX_NODES: usize = 10_000;
-/// The limit on text after aliases and merge keys are expanded, in bytes: a reader of the tree may
-/// copy each of them.
-const MAX_TEXT: usize = 2 * MAX_BYTES;
+/// What a text may cost.
+#[derive(Clone, Copy)]
+struct YamlLimits {
+    documents: usize,
+    nodes: usize,
+    /// The limit on text after aliases and merge keys are expanded, in bytes: a reader of the tree
+    /// may copy each of them.
+    text: usize,
+}
+
+/// The limits of a tenant's configuration.
+const TENANT_LIMITS: YamlLimits = YamlLimits { documents: 1, nodes: 10_000, text: 2 * MAX_BYTES };
+/// The limits of other programs' files. A Kubernetes Secret of 1 MiB is longer in base64, and one
+/// file may have several.
+const FOREIGN_LIMITS: YamlLimits = YamlLimits { documents: 1_000, nodes: 200_000, text: 32 << 20 };
+
 const MAX_DEPTH: usize = 32;
 const MAX_ALIASES: usize = 100;
 const MAX_ERRORS: usize = 20;
@@ -57,12 +69,24 @@ impl NodeCost {
 
 /// Parses one document. An empty text is an empty mapping.
 pub(super) fn parse(text: &str) -> Result<ConfigNode, Vec<SyntaxError>> {
+    let root = parse_within(text, TENANT_LIMITS)?.into_iter().next().filter(|root| !root.is_blank());
+    let at = Position { line: 1, column: 1 };
+    Ok(root.unwrap_or_else(|| ConfigNode::usual(at, ConfigValue::map(Vec::new()))))
+}
+
+/// Parses all documents of a file that is not a tenant's configuration. Empty ones are left out.
+pub(super) fn parse_documents(text: &str) -> Result<Vec<ConfigNode>, Vec<SyntaxError>> {
+    let roots = parse_within(text, FOREIGN_LIMITS)?;
+    Ok(roots.into_iter().filter(|root| !root.is_blank()).collect())
+}
+
+fn parse_within(text: &str, limits: YamlLimits) -> Result<Vec<ConfigNode>, Vec<SyntaxError>> {
     let options = granit_parser::options! {
         emit_comments: false,
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
     };
-    let mut builder = TreeBuilder { text, ..TreeBuilder::default() };
+    let mut builder = TreeBuilder { text, limits, ..TreeBuilder::default() };
     for event in Parser::new_from_str_with_options(text, options) {
         let step = match event {
             Ok((event, span)) => builder.handle(event, position(&span.start)),
@@ -107,6 +131,12 @@ fn syntax_error(error: &granit_parser::ScanError) -> SyntaxError {
     }
 }
 
+impl Default for YamlLimits {
+    fn default() -> Self {
+        TENANT_LIMITS
+    }
+}
+
 /// A collection whose end was not read yet.
 struct CollectionFrame {
     at: Position,
@@ -133,7 +163,8 @@ struct TreeBuilder<'a> {
     /// The text's lines, split on first use.
     lines: Vec<&'a str>,
     frames: Vec<CollectionFrame>,
-    root: Option<ConfigNode>,
+    roots: Vec<ConfigNode>,
+    limits: YamlLimits,
     anchors: HashMap<usize, ConfigNode>,
     documents: usize,
     total_cost: NodeCost,
@@ -172,7 +203,7 @@ impl TreeBuilder<'_> {
 
     fn start_document(&mut self, at: Position) -> Result<(), SyntaxError> {
         self.documents += 1;
-        if self.documents > 1 {
+        if self.documents > self.limits.documents {
             return Err(SyntaxError {
                 code: "yaml-documents",
                 message: "a second document begins here (\"---\")".into(),
@@ -186,10 +217,10 @@ impl TreeBuilder<'_> {
     /// Adds the cost of a value to what was spent; refuses it if that exceeds the budget.
     fn count(&mut self, cost: NodeCost, at: Position) -> Result<(), SyntaxError> {
         self.total_cost = self.total_cost.beside(cost);
-        let too_much = if self.total_cost.nodes > MAX_NODES {
-            "more than 10,000 values after its aliases are resolved"
-        } else if self.total_cost.text > MAX_TEXT {
-            "more than 512 KiB of text after its aliases are resolved"
+        let too_much = if self.total_cost.nodes > self.limits.nodes {
+            &format!("more than {} values after its aliases are resolved", self.limits.nodes)
+        } else if self.total_cost.text > self.limits.text {
+            &format!("more than {} KiB of text after its aliases are resolved", self.limits.text >> 10)
         } else if self.frames.len() + cost.depth > MAX_DEPTH + 1 {
             "values nested more than 32 levels deep"
         } else {
@@ -268,7 +299,7 @@ impl TreeBuilder<'_> {
             self.anchors.insert(anchor, node.clone());
         }
         let Some(frame) = self.frames.last_mut() else {
-            self.root = Some(node);
+            self.roots.push(node);
             return Ok(());
         };
         match &mut frame.content {
@@ -312,13 +343,8 @@ impl TreeBuilder<'_> {
         Ok(pairs)
     }
 
-    fn finish(self) -> Result<ConfigNode, Vec<SyntaxError>> {
-        if !self.errors.is_empty() {
-            return Err(self.errors);
-        }
-        let at = Position { line: 1, column: 1 };
-        let root = self.root.filter(|root| !root.is_blank());
-        Ok(root.unwrap_or_else(|| ConfigNode::usual(at, ConfigValue::map(Vec::new()))))
+    fn finish(self) -> Result<Vec<ConfigNode>, Vec<SyntaxError>> {
+        if self.errors.is_empty() { Ok(self.roots) } else { Err(self.errors) }
     }
 }
 
@@ -467,6 +493,14 @@ mod tests {
             assert_eq!(style(line), ValueStyle::Normal, "{line}");
         }
         assert_eq!(valid("x: &x\na: *x\n").member("a").expect("a").1.style, ValueStyle::Valueless);
+    }
+
+    #[test]
+    fn files_of_other_programs_may_have_several_documents() {
+        let roots = parse_documents("---\na: 1\n---\n# nothing\n---\nb: 2\n").expect("readable");
+        let lines: Vec<_> = roots.iter().map(|root| root.pairs()[0].0.at.line).collect();
+        assert_eq!(lines, [2, 6]);
+        assert!(parse_documents("a: 1\n---\nb: [\n").is_err());
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub enum Verb {
     /// Validate tenants' files without serving them.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Turn an old installation of the vendor's servers into tenants' files.
+    #[command(after_help = MIGRATE_EXAMPLES)]
+    Migrate(Box<MigrateArgs>),
     /// Show or change the tenants of a running gateway.
     #[command(after_help = TENANTS_EXAMPLES)]
     Tenants(TenantsArgs),
@@ -101,6 +104,28 @@ pub struct CheckArgs {
     /// The output format of findings.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// The settings that decide how tenants are validated.
+    #[command(flatten)]
+    pub validation: ValidationArgs,
+}
+
+/// The arguments of `tenantd migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Files and folders of the old installation: exports, unpacked or not, Compose files with
+    /// their .env, systemd units, scripts with `docker run`, Kubernetes manifests, NGINX
+    /// configurations.
+    #[arg(value_name = "FROM", required = true, value_hint = ValueHint::AnyPath)]
+    pub from: Vec<PathBuf>,
+    /// The folder to write the tenants' files to [default: the tenants folder of the settings].
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub to: Option<PathBuf>,
+    /// Print what would be written, and write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Replace files that are there already and differ.
+    #[arg(long)]
+    pub overwrite: bool,
     /// The settings that decide how tenants are validated.
     #[command(flatten)]
     pub validation: ValidationArgs,
@@ -522,6 +547,16 @@ Examples:
 
 Exit codes: 0 all would be served (and their backends answer), 1 some would not, 2 the command could
 not run.";
+
+const MIGRATE_EXAMPLES: &str = "\
+Examples:
+  tenantd migrate --dry-run /etc/nginx /srv/stacks      what would become of everything there
+  tenantd migrate /opt/tursio-mcp /etc/systemd/system/tursio-mcp.service --to tenants.d
+  tenantd migrate tenant-a/compose.yaml tenant-b/compose.yaml nginx.conf --to tenants.d
+
+The old files are only read. Run it again whenever you like: what you edited since is kept.
+
+Exit codes: 0 everything is understood, 1 something needs a person, 2 the command could not run.";
 
 const TENANTS_EXAMPLES: &str = "\
 Examples:

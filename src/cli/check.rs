@@ -170,7 +170,7 @@ impl CheckReport {
 
     /// Removes `base` from all URLs. It is a placeholder that an operator might register by
     /// mistake.
-    fn forget_host(&mut self, base: &str) {
+    pub(super) fn forget_host(&mut self, base: &str) {
         for tenant in &mut self.tenants {
             for url in [&mut tenant.connector, &mut tenant.redirect_uri].into_iter().flatten() {
                 if let Some(path) = url.strip_prefix(base) {

@@ -19,6 +19,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("bundle/validate/fingerprint.rs", "takes each part of the spec apart"),
     ("bundle/validate/login.rs", "chooses the provider: there is one"),
     ("cli/args/settings.rs", "the setting entra_authority"),
+    ("cli/migrate/values.rs", "variables of the vendor's server, by name"),
     ("gateway.rs", "the setting entra_authority"),
     ("identity.rs", "names the module"),
     ("identity/error.rs", "the log field aadsts, and error numbers as people search them"),

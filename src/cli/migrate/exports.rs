@@ -1,0 +1,140 @@
+//! Exports of the old installation: zips, and configurations of unpacked ones.
+
+use std::path::Path;
+
+use super::installation::{Export, Installation, OldServer, Outcome, Place};
+use super::source::{Content, Source};
+use super::values::Values;
+use crate::base::disk;
+use crate::bundle::notation;
+
+const MAX_CONFIG: u64 = 256 << 10;
+
+/// Gives a server the export at `path`: a zip, the configuration of an unpacked export, or the
+/// folder with one.
+///
+/// # Errors
+/// Why it cannot be used, in words for people.
+pub(super) fn attach(server: &mut OldServer, path: &Path, sources: &[Source]) -> Result<(), String> {
+    if path.is_dir() {
+        let config = only_config(path, sources)?;
+        return attach_config(server, &config);
+    }
+    let bytes = disk::read(path, notation::MAX_EXPORT).map_err(|error| error.to_string())?;
+    attach_packed(server, bytes, path)?;
+    server.export = Some(Export::Zip(path.to_owned()));
+    Ok(())
+}
+
+/// Gives a server an export in memory; `origin` is the file that contains it.
+///
+/// # Errors
+/// Why it cannot be used, in words for people.
+pub(super) fn attach_packed(server: &mut OldServer, bytes: Vec<u8>, origin: &Path) -> Result<(), String> {
+    let configs = notation::read_export(bytes.clone())?;
+    match configs.as_slice() {
+        [] => return Err("No .yaml config files found in zip".to_owned()),
+        [(dataset, text)] => {
+            server.dataset = Some(dataset.clone());
+            server.config = read_config(text, origin)?;
+        }
+        several => {
+            let names: Vec<_> = several.iter().map(|(dataset, _)| dataset.as_str()).collect();
+            return Err(format!(
+                "it has several configurations ({}); export each on its own",
+                names.join(", ")
+            ));
+        }
+    }
+    server.export = Some(Export::Packed(bytes));
+    Ok(())
+}
+
+fn attach_config(server: &mut OldServer, path: &Path) -> Result<(), String> {
+    let text = disk::read_text(path, MAX_CONFIG).map_err(|error| error.to_string())?;
+    server.config = read_config(&text, path)?;
+    server.dataset = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    server.export = Some(Export::Config(path.to_owned()));
+    Ok(())
+}
+
+fn read_config(text: &str, file: &Path) -> Result<Values, String> {
+    let documents = notation::parse_yaml(text).map_err(|errors| {
+        errors.first().map_or_else(String::new, |error| format!("line {}: {}", error.at.line, error.message))
+    })?;
+    let mut values = Values::default();
+    for (key, node) in documents.iter().flat_map(|root| root.pairs()) {
+        if let Some(text) = node.text().filter(|_| !node.is_blank()) {
+            values.set_of_config(&key.text, text, Place::line(file, key.at.line));
+        }
+    }
+    Ok(values)
+}
+
+fn only_config(folder: &Path, sources: &[Source]) -> Result<std::path::PathBuf, String> {
+    let configs = sources.iter().find_map(|source| match &source.content {
+        Content::Tree(configs) if source.path == folder => Some(configs.clone()),
+        _ => None,
+    });
+    let configs = configs.unwrap_or_else(|| configs_below(folder));
+    match configs.as_slice() {
+        [config] => Ok(config.clone()),
+        [] => Err("No .yaml config files found in mcp/server/configs".to_owned()),
+        several => {
+            Err(format!("it has {} configurations; give the one that the server used as FROM", several.len()))
+        }
+    }
+}
+
+fn configs_below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let listed = std::fs::read_dir(folder.join("mcp/server/configs")).into_iter().flatten().flatten();
+    let mut configs: Vec<_> = listed.map(|entry| entry.path()).collect();
+    configs.retain(|path| super::source::has_extension(path, &["yaml", "yml"]));
+    configs.sort();
+    configs
+}
+
+/// Adds a server for each export that no other server uses. One server that lacks its export gets
+/// the only one that is left.
+pub(super) fn add_bare(sources: &[Source], installation: &mut Installation) {
+    let is_export =
+        |source: &&Source| matches!(source.content, Content::Zip | Content::Tree(_) | Content::Config);
+    let left: Vec<_> =
+        sources.iter().filter(is_export).filter(|source| !installation.is_used(&source.path)).collect();
+    let lacking: Vec<_> =
+        (0..installation.servers.len()).filter(|&at| installation.servers[at].export.is_none()).collect();
+    if let ([source], [at]) = (left.as_slice(), lacking.as_slice()) {
+        let title = installation.servers[*at].title.clone();
+        match attach_source(&mut installation.servers[*at], source, sources) {
+            Ok(()) => installation.account.add(
+                Place::file(&source.path),
+                "export",
+                Outcome::Kept,
+                format!("taken for the export of {title}, which is the only one without"),
+            ),
+            Err(why) => installation.account.add(Place::file(&source.path), "export", Outcome::ByHand, why),
+        }
+        installation.mark_used(&source.path);
+        return;
+    }
+    for source in left {
+        let stem = source.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let mut server = OldServer::new(Place::file(&source.path), "export", stem);
+        server.is_bare = true;
+        match attach_source(&mut server, source, sources) {
+            Ok(()) => {
+                server.port = server.config.get(super::values::MCP_PORT).and_then(|port| port.parse().ok());
+                installation.servers.push(server);
+            }
+            Err(why) => installation.account.add(Place::file(&source.path), "export", Outcome::ByHand, why),
+        }
+        installation.mark_used(&source.path);
+    }
+}
+
+fn attach_source(server: &mut OldServer, source: &Source, sources: &[Source]) -> Result<(), String> {
+    match &source.content {
+        Content::Config => attach_config(server, &source.path),
+        _ => attach(server, &source.path, sources),
+    }
+}

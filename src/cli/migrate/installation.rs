@@ -1,0 +1,324 @@
+//! An old installation as its files describe it: servers, the proxies' routes to them, and the
+//! account of what becomes of each thing found.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::values::Values;
+
+/// Where something was found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) file: PathBuf,
+    /// The line, counted from 1.
+    pub(super) line: Option<usize>,
+}
+
+impl Place {
+    pub(super) fn file(file: &Path) -> Self {
+        Self { file: file.to_owned(), line: None }
+    }
+
+    pub(super) fn line(file: &Path, line: usize) -> Self {
+        Self { file: file.to_owned(), line: Some(line) }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        self.line.map_or(Ok(()), |line| write!(f, ":{line}"))
+    }
+}
+
+/// What becomes of a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Outcome {
+    /// It is in the new tenant's files.
+    Kept,
+    /// The gateway does it.
+    Replaced,
+    /// It has no purpose any more.
+    NotNeeded,
+    /// It belongs to something else, and stays where it is.
+    Left,
+    /// A person must decide or do something.
+    ByHand,
+}
+
+impl Outcome {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Replaced => "replaced",
+            Self::NotNeeded => "not needed",
+            Self::Left => "left alone",
+            Self::ByHand => "BY HAND",
+        }
+    }
+}
+
+/// One line of the account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AccountRow {
+    pub(super) place: Place,
+    pub(super) what: String,
+    pub(super) outcome: Outcome,
+    pub(super) note: String,
+}
+
+impl AccountRow {
+    pub(super) fn new(
+        place: Place,
+        what: impl Into<String>,
+        outcome: Outcome,
+        note: impl Into<String>,
+    ) -> Self {
+        Self { place, what: what.into(), outcome, note: note.into() }
+    }
+}
+
+/// The account of everything found. Never contains a secret: a row names a variable, not its value.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    rows: Vec<AccountRow>,
+}
+
+impl Account {
+    pub(super) fn add(
+        &mut self,
+        place: Place,
+        what: impl Into<String>,
+        outcome: Outcome,
+        note: impl Into<String>,
+    ) {
+        self.push(AccountRow::new(place, what, outcome, note));
+    }
+
+    /// Adds a row, unless the same thing of the same file is in the account already.
+    pub(super) fn push(&mut self, row: AccountRow) {
+        let is_same = |other: &AccountRow| {
+            other.place.file == row.place.file
+                && other.what == row.what
+                && other.outcome == row.outcome
+                && (other.place.line == row.place.line || row.outcome == Outcome::NotNeeded)
+        };
+        if !self.rows.iter().any(is_same) {
+            self.rows.push(row);
+        }
+    }
+
+    pub(super) fn rows(&self) -> &[AccountRow] {
+        &self.rows
+    }
+
+    pub(super) fn needs_a_person(&self) -> bool {
+        self.rows.iter().any(|row| row.outcome == Outcome::ByHand)
+    }
+}
+
+/// Where the export of a server is.
+pub(super) enum Export {
+    Zip(PathBuf),
+    /// A zip inside another file, such as a Secret.
+    Packed(Vec<u8>),
+    /// The configuration of an unpacked export.
+    Config(PathBuf),
+}
+
+/// How an old server is stopped, and started again.
+pub(super) struct SwitchCommands {
+    pub(super) stop: String,
+    pub(super) start: String,
+}
+
+/// One server of the old installation: a process, a container or a deployment.
+pub(super) struct OldServer {
+    pub(super) place: Place,
+    /// What it is, for people: `service tursio-mcp`.
+    pub(super) title: String,
+    /// What people named it, to name the tenant after.
+    pub(super) label: String,
+    /// What its process was given, by flags and variables.
+    pub(super) values: Values,
+    pub(super) export: Option<Export>,
+    /// The datasets of its export, and what the configuration says below `values`.
+    pub(super) dataset: Option<String>,
+    pub(super) config: Values,
+    /// The port on its machine.
+    pub(super) port: Option<u16>,
+    /// The names under which proxies beside it know it.
+    pub(super) names: BTreeSet<String>,
+    pub(super) switch: Option<SwitchCommands>,
+    /// Whether it is only an export, and nothing tells how it was run.
+    pub(super) is_bare: bool,
+}
+
+impl OldServer {
+    pub(super) fn new(place: Place, title: impl Into<String>, label: impl Into<String>) -> Self {
+        Self {
+            place,
+            title: title.into(),
+            label: label.into(),
+            values: Values::default(),
+            export: None,
+            dataset: None,
+            config: Values::default(),
+            port: None,
+            names: BTreeSet::new(),
+            switch: None,
+            is_bare: false,
+        }
+    }
+
+    /// Returns a variable of the process, else the value of its configuration.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.values.get(name).or_else(|| self.config.get(name))
+    }
+
+    /// Whether a proxy's target is this server.
+    pub(super) fn is_at(&self, target: &Target) -> bool {
+        if self.names.contains(&target.host) {
+            return true;
+        }
+        target.is_this_machine() && self.port.is_some() && self.port == target.port
+    }
+}
+
+/// Where a proxy sends requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    /// A host, or the name of a service: `namespace/name` in Kubernetes.
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
+}
+
+impl Target {
+    /// Whether it is an address, which is taken for one of the machine that is moved.
+    fn is_this_machine(&self) -> bool {
+        let host = self.host.trim_matches(['[', ']']);
+        host == "localhost" || host == "host.docker.internal" || host.parse::<std::net::IpAddr>().is_ok()
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+/// A rule of a proxy.
+pub(super) struct Route {
+    pub(super) place: Place,
+    /// The rule for people: `location /tenant-a`.
+    pub(super) title: String,
+    pub(super) hosts: Vec<String>,
+    pub(super) is_tls: bool,
+    /// The path that it matches, without a slash at its end.
+    pub(super) path: String,
+    /// The path that replaces it on the way, without a slash at its end.
+    pub(super) replaced_by: Option<String>,
+    pub(super) target: Target,
+    /// What else the rule says, which counts if it leads to a server that is moved.
+    pub(super) details: Vec<AccountRow>,
+}
+
+impl Route {
+    /// Whether it only forwards discovery documents.
+    pub(super) fn is_discovery(&self) -> bool {
+        self.path.starts_with("/.well-known")
+    }
+
+    /// Returns the prefix under which clients reach a server that knows itself under `own`.
+    pub(super) fn public_prefix(&self, own: &str) -> Option<String> {
+        let endpoint = format!("{own}/mcp");
+        let Some(inner) = &self.replaced_by else {
+            let is_below = |path: &str, above: &str| {
+                path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            return is_below(&endpoint, &self.path).then(|| own.to_owned());
+        };
+        let rest = endpoint.strip_prefix(inner.as_str())?;
+        let path = format!("{}{rest}", self.path);
+        path.strip_suffix("/mcp").map(str::to_owned)
+    }
+}
+
+/// All that was found.
+#[derive(Default)]
+pub(super) struct Installation {
+    pub(super) servers: Vec<OldServer>,
+    pub(super) routes: Vec<Route>,
+    pub(super) account: Account,
+    /// Files that belong to a server already.
+    pub(super) used: BTreeSet<PathBuf>,
+}
+
+impl Installation {
+    /// Notes that a file belongs to something that was read.
+    pub(super) fn mark_used(&mut self, path: &Path) {
+        self.used.insert(identity(path));
+    }
+
+    pub(super) fn is_used(&self, path: &Path) -> bool {
+        self.used.contains(&identity(path))
+    }
+}
+
+/// Returns the path by which two spellings of one file are the same.
+fn identity(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(path: &str, replaced_by: Option<&str>) -> Route {
+        Route {
+            place: Place::file(Path::new("x")),
+            title: String::new(),
+            hosts: Vec::new(),
+            is_tls: true,
+            path: path.to_owned(),
+            replaced_by: replaced_by.map(str::to_owned),
+            target: Target { host: "127.0.0.1".into(), port: Some(8001) },
+            details: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_public_prefix_is_what_clients_see() {
+        for (path, replaced_by, own, seen) in [
+            ("/tenant-a", None, "/tenant-a", Some("/tenant-a")),
+            ("/tenant-a/mcp", None, "/tenant-a", Some("/tenant-a")),
+            ("", None, "", Some("")),
+            ("/tenant-a", None, "/tenant-ab", None),
+            ("/tenant-a", None, "", None),
+            ("/sales", Some(""), "", Some("/sales")),
+            ("/sales/mcp", Some("/mcp"), "", Some("/sales")),
+            ("/x", Some("/tenant-a"), "/tenant-a", Some("/x")),
+            ("/x", Some("/other"), "/tenant-a", None),
+        ] {
+            assert_eq!(
+                route(path, replaced_by).public_prefix(own).as_deref(),
+                seen,
+                "{path} {replaced_by:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_row_of_no_consequence_is_told_once_for_each_file() {
+        let mut account = Account::default();
+        for line in [1, 2] {
+            let place = Place::line(Path::new("x"), line);
+            account.add(place.clone(), "proxy_set_header", Outcome::NotNeeded, "");
+            account.add(place, "allow", Outcome::ByHand, "");
+        }
+        assert_eq!(account.rows().len(), 3);
+        assert!(account.needs_a_person());
+    }
+}

@@ -1,0 +1,381 @@
+//! Decides which tenants an old installation becomes: links proxies' routes to servers, chooses
+//! prefixes, hosts and names, and lists the files to write.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use url::Url;
+
+use super::installation::{Account, Export, Installation, OldServer, Outcome, Place, Route, SwitchCommands};
+use super::overlay::Overlay;
+use super::values::{MCP_PORT, PATH_PREFIX, PUBLIC_URL, Variable};
+use crate::base::disk;
+use crate::bundle::notation;
+use crate::spec::{HostName, TenantName};
+
+/// A file of a tenant that is to be written.
+pub(super) struct PlannedFile {
+    pub(super) name: String,
+    /// May contain secrets.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// A tenant that is to be.
+pub(super) struct PlannedTenant {
+    pub(super) name: String,
+    /// What it was.
+    pub(super) title: String,
+    pub(super) place: Place,
+    /// In the order in which they must appear: what guards the tenant before what opens it.
+    pub(super) files: Vec<PlannedFile>,
+    pub(super) switch: Option<SwitchCommands>,
+}
+
+/// What is to be done.
+pub(super) struct Plan {
+    pub(super) tenants: Vec<PlannedTenant>,
+    pub(super) account: Account,
+    /// Hosts that several tenants have, which must therefore be the gateway's.
+    pub(super) shared_hosts: BTreeSet<String>,
+    /// Rules of proxies that lead to servers which are moved.
+    pub(super) rules: Vec<(Place, String)>,
+}
+
+/// Where a tenant is to be reachable.
+struct Location {
+    /// The prefix; empty for the root, `None` for the gateway's default.
+    prefix: Option<String>,
+    public_url: Option<String>,
+    /// Hosts besides that of the public URL.
+    hosts: Vec<String>,
+}
+
+/// Plans the move.
+pub(super) fn plan(installation: Installation) -> Plan {
+    let Installation { servers, routes, mut account, .. } = installation;
+    let routes_of = link(&servers, &routes, &mut account);
+    let mut locations: Vec<Location> = Vec::new();
+    for (server, routes) in servers.iter().zip(&routes_of) {
+        locations.push(locate(server, routes, &mut account));
+    }
+    let roots = crowded_roots(&locations);
+    let mut names = BTreeSet::new();
+    let mut plan =
+        Plan { tenants: Vec::new(), shared_hosts: shared_hosts(&locations), account, rules: Vec::new() };
+    for (at, (server, mut location)) in servers.into_iter().zip(locations).enumerate() {
+        let name = choose_name(&server, &location, &mut names);
+        if roots.contains(&at) {
+            location.prefix = None;
+            let note = format!(
+                "several servers had /mcp at the root, each at its port; this one is now at /{name}/mcp, and clients \
+                 must be told"
+            );
+            plan.account.add(server.place.clone(), server.title.clone(), Outcome::ByHand, note);
+        }
+        for route in &routes_of[at] {
+            account_for_route(route, &name, &mut plan);
+        }
+        account_for_port(&server, &routes_of[at], &name, &location, &mut plan.account);
+        let files = list_files(&server, &location, &name, &mut plan.account);
+        plan.tenants.push(PlannedTenant {
+            name,
+            title: server.title,
+            place: server.place,
+            files,
+            switch: server.switch,
+        });
+    }
+    plan
+}
+
+/// Returns the routes to each server.
+fn link<'a>(servers: &[OldServer], routes: &'a [Route], account: &mut Account) -> Vec<Vec<&'a Route>> {
+    let mut of: Vec<Vec<&Route>> = servers.iter().map(|_| Vec::new()).collect();
+    for route in routes {
+        let at: Vec<_> = (0..servers.len()).filter(|&at| servers[at].is_at(&route.target)).collect();
+        match at.as_slice() {
+            [at] => of[*at].push(route),
+            [] => account.add(
+                route.place.clone(),
+                format!("{} -> {}", route.title, route.target),
+                Outcome::ByHand,
+                "nothing that was given is there; if it is a server of the vendor's, give its files as FROM, too; \
+                 otherwise it stays with the proxy",
+            ),
+            several => {
+                let titles: Vec<_> = several.iter().map(|&at| servers[at].title.as_str()).collect();
+                let note = format!("several servers are there: {}", titles.join(", "));
+                let what = format!("{} -> {}", route.title, route.target);
+                account.add(route.place.clone(), what, Outcome::ByHand, note);
+            }
+        }
+    }
+    of
+}
+
+/// Decides where a tenant is reachable, as it was.
+fn locate(server: &OldServer, routes: &[&Route], account: &mut Account) -> Location {
+    let public_url = server.value(PUBLIC_URL).map(str::to_owned);
+    let parsed = public_url.as_deref().and_then(|url| Url::parse(url).ok());
+    let of_url = parsed.as_ref().map(|url| url.path().trim_end_matches('/').to_owned());
+    let own = server.value(PATH_PREFIX).map(|prefix| prefix.trim_end_matches('/').to_owned());
+    let inner = own.clone().or_else(|| of_url.clone()).unwrap_or_default();
+    let seen: Vec<(&Route, String)> = routes
+        .iter()
+        .filter(|route| !route.is_discovery())
+        .filter_map(|route| Some((*route, route.public_prefix(&inner)?)))
+        .collect();
+    for route in routes.iter().filter(|route| !route.is_discovery() && route.public_prefix(&inner).is_none())
+    {
+        let note = format!("the server knows itself as {inner}/mcp, which this rule does not reach");
+        account.add(route.place.clone(), route.title.clone(), Outcome::ByHand, note);
+    }
+    let prefix = of_url.or_else(|| seen.first().map(|(_, prefix)| prefix.clone())).or(own);
+    for (route, other) in seen.iter().filter(|(_, other)| Some(other) != prefix.as_ref()) {
+        let note = format!(
+            "clients reached it at {other}/mcp, too; a tenant has one prefix, so tell them the other URL"
+        );
+        account.add(route.place.clone(), route.title.clone(), Outcome::ByHand, note);
+    }
+    let prefix = prefix.or_else(|| (!server.is_bare).then(String::new));
+    let on_tls = seen.iter().filter(|(route, _)| route.is_tls).flat_map(|(route, _)| &route.hosts);
+    let mut hosts: Vec<String> = seen.iter().flat_map(|(route, _)| route.hosts.clone()).collect();
+    let from_route = || {
+        let host = on_tls.clone().find(|host| is_name(host))?;
+        Some(format!("https://{host}{}", prefix.clone().unwrap_or_default()))
+    };
+    let public_url = public_url.or_else(from_route);
+    let main = public_url.as_deref().and_then(host_of);
+    hosts.retain(|host| is_name(host) && Some(host) != main.as_ref());
+    hosts.sort();
+    hosts.dedup();
+    Location { prefix, public_url, hosts }
+}
+
+fn is_name(host: &str) -> bool {
+    host != "localhost"
+        && host.contains('.')
+        && host.parse::<std::net::IpAddr>().is_err()
+        && HostName::parse(host).is_some()
+}
+
+fn host_of(url: &str) -> Option<String> {
+    Url::parse(url).ok()?.host_str().map(str::to_owned)
+}
+
+/// Returns the servers that would be at the root of the same host; only one tenant can be.
+fn crowded_roots(locations: &[Location]) -> BTreeSet<usize> {
+    let mut roots: BTreeMap<Option<String>, Vec<usize>> = BTreeMap::new();
+    for (at, location) in locations.iter().enumerate() {
+        if location.prefix.as_deref() == Some("") {
+            roots.entry(location.public_url.as_deref().and_then(host_of)).or_default().push(at);
+        }
+    }
+    roots.into_values().filter(|at| at.len() > 1).flatten().collect()
+}
+
+fn shared_hosts(locations: &[Location]) -> BTreeSet<String> {
+    let mut count: BTreeMap<String, usize> = BTreeMap::new();
+    for location in locations {
+        let hosts =
+            location.public_url.as_deref().and_then(host_of).into_iter().chain(location.hosts.clone());
+        hosts.for_each(|host| *count.entry(host).or_default() += 1);
+    }
+    count.into_iter().filter(|(_, count)| *count > 1).map(|(host, _)| host).collect()
+}
+
+/// Names a tenant after its prefix, else as people named its server, else after its dataset.
+fn choose_name(server: &OldServer, location: &Location, taken: &mut BTreeSet<String>) -> String {
+    let prefix = location.prefix.as_deref().map(|prefix| prefix.trim_matches('/').replace('/', "-"));
+    let label = server.label.strip_prefix("tursio-mcp").unwrap_or(&server.label);
+    let label =
+        Some(label.trim_matches(['-', '_', '@', ' ']).to_owned()).filter(|label| !says_nothing(label));
+    let dataset = server.dataset.clone();
+    let host = location.public_url.as_deref().and_then(host_of);
+    let candidates =
+        [prefix.filter(|prefix| !prefix.is_empty()), label, dataset, host, Some("tenant".to_owned())];
+    let name = candidates.into_iter().flatten().find_map(|text| TenantName::from_entry_id(&text));
+    let name = name.expect("the last candidate is a name").to_string();
+    let numbered = std::iter::once(name.clone()).chain((2..).map(|number| format!("{name}-{number}")));
+    let free = numbered.into_iter().find(|name| !taken.contains(name)).expect("there are endless numbers");
+    taken.insert(free.clone());
+    free
+}
+
+/// Whether a label is one that anybody would have.
+fn says_nothing(label: &str) -> bool {
+    let label = label.to_ascii_lowercase();
+    ["", "mcp", "server", "tursio", "mcp_export", "mcp-export", "compose", "docker", "opt", "app"]
+        .contains(&label.as_str())
+        || label.starts_with("mcp_export")
+}
+
+fn account_for_route(route: &Route, name: &str, plan: &mut Plan) {
+    let note = match route.is_discovery() {
+        true => "the gateway answers discovery for all tenants".to_owned(),
+        false => format!("the gateway answers there with tenant {name}"),
+    };
+    plan.account.add(
+        route.place.clone(),
+        format!("{} -> {}", route.title, route.target),
+        Outcome::Replaced,
+        note,
+    );
+    route.details.iter().cloned().for_each(|row| plan.account.push(row));
+    let rule = (route.place.clone(), route.title.clone());
+    if !plan.rules.contains(&rule) {
+        plan.rules.push(rule);
+    }
+}
+
+fn account_for_port(
+    server: &OldServer,
+    routes: &[&Route],
+    name: &str,
+    location: &Location,
+    account: &mut Account,
+) {
+    let Some(port) = server.port.filter(|_| !server.is_bare) else { return };
+    let given = server.values.given(MCP_PORT).or_else(|| server.config.given(MCP_PORT));
+    let place = given.map_or_else(|| server.place.clone(), |given| given.place.clone());
+    if !routes.is_empty() {
+        account.add(place, format!("port {port}"), Outcome::NotNeeded, "only the proxy used it");
+        return;
+    }
+    let prefix = location.prefix.clone().unwrap_or_else(|| format!("/{name}"));
+    let note = format!(
+        "port {port} is not kept: clients that use http://…:{port}{prefix}/mcp get a URL of the gateway, or the \
+         gateway listens there, for all its tenants (--listen 0.0.0.0:{port} --tls off)"
+    );
+    account.add(place, format!("port {port}"), Outcome::ByHand, note);
+}
+
+/// Lists the files of a tenant, and accounts for the values in them.
+fn list_files(
+    server: &OldServer,
+    location: &Location,
+    name: &str,
+    account: &mut Account,
+) -> Vec<PlannedFile> {
+    let (export, is_zip) = match &server.export {
+        Some(Export::Config(path)) => (disk::read(path, notation::MAX_EXPORT), false),
+        Some(Export::Zip(path)) => (disk::read(path, notation::MAX_EXPORT), true),
+        Some(Export::Packed(bytes)) => (Ok(bytes.clone()), true),
+        None => {
+            let note = format!(
+                "its export is not among what was given: put mcp_export.zip into the folder as {name}.zip, or give it \
+                 as FROM, too"
+            );
+            account.add(server.place.clone(), server.title.clone(), Outcome::ByHand, note);
+            return overlay_files(server, location, name, true, account);
+        }
+    };
+    let mut files = overlay_files(server, location, name, is_zip, account);
+    match export {
+        Ok(bytes) => {
+            let export = format!("{name}.{}", if is_zip { "zip" } else { "yaml" });
+            account_for_config(server, &export, is_zip, account);
+            files.push(PlannedFile { name: export, bytes });
+        }
+        Err(error) => {
+            account.add(server.place.clone(), "export", Outcome::ByHand, error.to_string());
+        }
+    }
+    files
+}
+
+fn account_for_config(server: &OldServer, export: &str, is_zip: bool, account: &mut Account) {
+    if is_zip {
+        return;
+    }
+    for (variable, given) in server.config.iter().filter(|(variable, _)| variable.name != MCP_PORT) {
+        let what = variable.name.to_ascii_lowercase();
+        let note = match server.values.given(variable.name) {
+            Some(_) => "a flag or variable of the process replaced it".to_owned(),
+            None => format!("in {export}"),
+        };
+        account.add(given.place.clone(), what, Outcome::Kept, note);
+    }
+}
+
+/// Lists the secrets' files and the overlay.
+fn overlay_files(
+    server: &OldServer,
+    location: &Location,
+    name: &str,
+    is_zip: bool,
+    account: &mut Account,
+) -> Vec<PlannedFile> {
+    let overlay_name = format!("{name}.env");
+    let (mut overlay, mut files) = (Overlay::new(&server.title), Vec::new());
+    for (variable, given) in server.values.iter() {
+        if [MCP_PORT, PATH_PREFIX, PUBLIC_URL].contains(&variable.name) {
+            continue;
+        }
+        let file = match variable.secret_file {
+            Some(ending) => {
+                let file = format!("{name}.{ending}");
+                overlay.set(&format!("{}_FILE", variable.name), &file);
+                files.push(PlannedFile {
+                    name: file.clone(),
+                    bytes: format!("{}\n", given.text().trim()).into_bytes(),
+                });
+                file
+            }
+            None => {
+                overlay.set(variable.name, given.text().trim());
+                overlay_name.clone()
+            }
+        };
+        account.add(
+            given.place.clone(),
+            title_of(variable, given.text()),
+            Outcome::Kept,
+            format!("in {file}"),
+        );
+    }
+    set_location(server, location, is_zip, &mut overlay);
+    for name in [PATH_PREFIX, PUBLIC_URL] {
+        if let Some(given) = server.values.given(name) {
+            let what = format!("{name}={}", given.text());
+            account.add(given.place.clone(), what, Outcome::Kept, format!("in {overlay_name}"));
+        }
+    }
+    match overlay.render() {
+        Some(Ok(text)) => files.push(PlannedFile { name: overlay_name, bytes: text.into_bytes() }),
+        Some(Err(variable)) => account.add(
+            server.place.clone(),
+            variable,
+            Outcome::ByHand,
+            format!("its value cannot be written into a .env; write it into {name}.yaml"),
+        ),
+        None => {}
+    }
+    files
+}
+
+/// Writes where the tenant is, as far as its export does not say it.
+fn set_location(server: &OldServer, location: &Location, is_zip: bool, overlay: &mut Overlay) {
+    let prefix = location.prefix.as_deref().map(|prefix| if prefix.is_empty() { "/" } else { prefix });
+    let known = server.config.get(PATH_PREFIX).map(|prefix| match prefix.trim_end_matches('/') {
+        "" => "/",
+        prefix => prefix,
+    });
+    if let Some(prefix) = prefix.filter(|prefix| Some(*prefix) != known) {
+        overlay.set(PATH_PREFIX, prefix);
+    }
+    // An export may not claim a host; the operator's file may.
+    let is_known = !is_zip && server.config.get(PUBLIC_URL) == location.public_url.as_deref();
+    if let Some(url) = location.public_url.as_deref().filter(|_| !is_known) {
+        overlay.set(PUBLIC_URL, url);
+    }
+    if !location.hosts.is_empty() {
+        overlay.set("HOSTS", &location.hosts.join(","));
+    }
+}
+
+fn title_of(variable: &Variable, text: &str) -> String {
+    match variable.is_shown {
+        true => format!("{}={}", variable.name, text.trim()),
+        false => variable.name.to_owned(),
+    }
+}
