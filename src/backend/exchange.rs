@@ -77,6 +77,11 @@ async fn send(
     unreachable!("the loop ends at the last attempt")
 }
 
+/// Returns the reason why a single attempt failed.
+pub(super) fn error_of(error: &legacy::Error) -> Error {
+    TransportFailure::from_error(error, Duration::MAX).error
+}
+
 /// Returns 20 to 84 ms, so that callers that failed together do not retry in step.
 fn jitter() -> Duration {
     Duration::from_millis(20 + u64::from(random::bytes::<1>()[0] / 4))

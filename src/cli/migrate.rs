@@ -2,11 +2,14 @@
 //!
 //! Reads what was given ([`source`]), understands it as servers and routes ([`installation`]),
 //! decides what tenants they become ([`plan`]), writes their files ([`write`]) and accounts for
-//! everything found ([`report`]). The old files are only read.
+//! everything found ([`report`]). The old files are only read. [`compare`] asks the old and the new
+//! server the same questions.
 
+mod compare;
 mod compose;
 mod container;
 mod docker_run;
+mod environment;
 mod exports;
 mod installation;
 mod kubernetes;
@@ -18,10 +21,13 @@ mod proxy_rules;
 mod report;
 mod source;
 mod systemd;
+#[cfg(test)]
+mod tests;
 mod values;
 mod words;
 mod write;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::args::MigrateArgs;
@@ -36,9 +42,15 @@ use write::{WriteMode, Written};
 
 /// Moves an installation.
 pub(super) fn run(args: &MigrateArgs) -> anyhow::Result<Exit> {
-    let plan = plan::plan(read(&args.from)?);
-    let checking = settings_of(args, &plan)?;
+    if let Some(old) = &args.compare {
+        return compare::run(old, args);
+    }
+    let mut checking = settings_of(args, &BTreeSet::new())?;
     let folder = args.to.clone().unwrap_or_else(|| checking.settings.tenants.clone());
+    let plan = plan::plan(read(&args.from, &folder)?);
+    if checking.is_host_unknown && !plan.shared_hosts.is_empty() {
+        checking = settings_of(args, &plan.shared_hosts)?;
+    }
     if plan.tenants.is_empty() {
         output::print(&report::account(&plan))?;
         anyhow::bail!("nothing that was given runs the vendor's server or is its export");
@@ -69,10 +81,10 @@ pub(super) fn run(args: &MigrateArgs) -> anyhow::Result<Exit> {
     })
 }
 
-/// Reads everything that was given.
-fn read(from: &[PathBuf]) -> anyhow::Result<Installation> {
+/// Reads everything that was given, except for what is in the folder to write to.
+fn read(from: &[PathBuf], to: &Path) -> anyhow::Result<Installation> {
     let mut into = Installation::default();
-    let sources = source::find_sources(from, &mut into.account)?;
+    let sources = source::find_sources(from, to, &mut into.account)?;
     let locator = Locator::new(&sources);
     for source in &sources {
         let path = source.path.as_path();
@@ -90,20 +102,15 @@ fn read(from: &[PathBuf]) -> anyhow::Result<Installation> {
     }
     kubernetes::read(&sources, &mut into);
     nginx_routes::read(&sources, &mut into);
-    exports::add_bare(&sources, &mut into);
+    exports::assign_rest(&sources, &mut into);
     Ok(into)
 }
 
-/// Returns the settings by which the result is judged. If no source names the gateway's host, the
-/// hosts that several tenants share are its own.
-fn settings_of(args: &MigrateArgs, plan: &Plan) -> anyhow::Result<configuration::CheckSettings> {
-    let flags = || args.validation.flags(Flags::new());
-    let config = args.validation.config.as_deref();
-    let loaded = configuration::load_for_check(flags(), config)?;
-    if !loaded.is_host_unknown || plan.shared_hosts.is_empty() {
-        return Ok(loaded);
-    }
-    configuration::load_for_check(flags().with(SettingKey::HOST, &plan.shared_hosts), config)
+/// Returns the settings by which the result is judged, with `hosts` as hosts of the gateway, too:
+/// hosts that several tenants share are the gateway's, if no source names any.
+fn settings_of(args: &MigrateArgs, hosts: &BTreeSet<String>) -> anyhow::Result<configuration::CheckSettings> {
+    let flags = args.validation.flags(Flags::new()).with(SettingKey::HOST, hosts);
+    configuration::load_for_check(flags, args.validation.config.as_deref())
 }
 
 fn check_result(
@@ -128,7 +135,8 @@ fn owner_advice(plan: &Plan, folder: &Path, is_dry_run: bool) -> Option<String> 
     let file = names.into_iter().find(|path| path.exists()).filter(|_| !is_dry_run)?;
     let group = write::other_owner(folder, &file)?;
     Some(format!(
-        "The files are readable by you alone (mode 0600). Give them to the gateway's user: `chown USER FILES`, or \
+        "The files are readable by you alone (mode 0600). Give them to the gateway's user: `chown USER \
+         FILES`, or \
          `chgrp {group}` and `chmod 640`."
     ))
 }

@@ -42,6 +42,8 @@
 //!   - `isolation`: 1, 2; no credential or artefact of one tenant is accepted at another
 //!   - `operators`: 3; rules on who may log in, static clients, blocked clients
 //!   - `rust_sdk`: the MCP SDK for Rust logs in
+//! - [`migrate`]: an old installation becomes tenants that answer where they answered before
+//!   - `fixtures`: installations as the vendor's guide has them (harness)
 //! - [`neighbours`]: 1, 7, 9; trouble at one tenant (hang, failure, flood, junk) harms no other
 //!   - `answers`: 1, 7; large answers and contexts of backends
 //!   - `claims`: 10 (claims); names, prefixes and hosts stay with their holder
@@ -82,6 +84,7 @@ mod hot_load;
 mod limits;
 mod log;
 mod login;
+mod migrate;
 mod neighbours;
 mod overlays;
 mod paths;

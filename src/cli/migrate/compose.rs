@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::container;
+use super::environment::{set_variable, set_variables};
 use super::installation::{Installation, OldServer, Outcome, Place, SwitchCommands};
 use super::proxy_rules;
 use super::source::{Content, Locator, Source, read_env_file};
-use super::systemd::set_variable;
 use super::values;
 use crate::base::shell;
 use crate::bundle::notation;
@@ -31,6 +31,7 @@ const NOT_NEEDED: &[&str] = &[
     "labels",
     "logging",
     "mem_limit",
+    "network_mode",
     "networks",
     "platform",
     "profiles",
@@ -67,6 +68,12 @@ pub(super) fn read(
     into: &mut Installation,
 ) {
     let folder = path.parent().unwrap_or(Path::new(""));
+    if path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(".override")) {
+        let note = "Compose merges it into the file beside it, which this program does not: give it the \
+                    merged one \
+                    (docker compose config > merged.yaml)";
+        return into.account.add(Place::file(path), "the file", Outcome::ByHand, note);
+    }
     let env_path = folder.join(".env");
     let env = sources.iter().find_map(|source| match &source.content {
         Content::Env(env) if source.path == env_path => Some(env.clone()),
@@ -145,11 +152,13 @@ impl ComposeFile<'_> {
             let published = notation::interpolate(&published, &self.variables).unwrap_or_default();
             server.port = server.port.or_else(|| container::host_port(&published));
         }
+        let own_port = server.value(values::MCP_PORT).and_then(|port| port.parse().ok());
+        server.port = server.port.or(own_port);
         self.account_for_the_rest(service, into);
         let labels = member("labels").map(pairs_of).unwrap_or_default();
         let labels: Vec<_> =
             labels.into_iter().map(|(name, value, line)| (name, value, self.place(line))).collect();
-        into.routes.extend(proxy_rules::of_labels(&labels, name));
+        into.routes.extend(proxy_rules::routes_of_labels(&labels, name, &mut into.account));
         let command = format!("docker compose -f {}", shell::quote(&self.path.display().to_string()));
         let name = shell::quote(name);
         server.switch = Some(SwitchCommands {
@@ -176,12 +185,7 @@ impl ComposeFile<'_> {
             let path = self.locator.resolve(Path::new(path), self.folder);
             match read_env_file(&path) {
                 Ok(env) => {
-                    for (key, node) in env.pairs() {
-                        let place = Place::line(&path, key.at.line);
-                        let name = key.text.to_ascii_uppercase();
-                        let text = node.text().unwrap_or_default();
-                        set_variable(server, &name, text, &place, self.locator, &mut into.account);
-                    }
+                    set_variables(server, &path, &env, self.locator, &mut into.account);
                     into.mark_used(&path);
                 }
                 Err(_) if is_optional && !path.exists() => {}
@@ -243,7 +247,8 @@ impl ComposeFile<'_> {
                     Place::line(&self.env_path, key.at.line),
                     name,
                     Outcome::ByHand,
-                    "the Compose file does not pass it on, so it had no effect, and it is not taken over; if it \
+                    "the Compose file does not pass it on, so it had no effect, and it is not taken over; \
+                     if it \
                      was meant to have one, write it into the tenant's .env",
                 );
             }
@@ -280,11 +285,7 @@ pub(super) fn read_lone_env(
     let folder = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let mut server =
         OldServer::new(Place::file(path), format!("the .env {}", path.display()), folder.unwrap_or_default());
-    for (key, node) in env.pairs() {
-        let (name, place) = (key.text.to_ascii_uppercase(), Place::line(path, key.at.line));
-        let text = node.text().unwrap_or_default();
-        set_variable(&mut server, &name, text, &place, locator, &mut into.account);
-    }
+    set_variables(&mut server, path, env, locator, &mut into.account);
     if let Some((key, node)) = env.member("zip_path") {
         let volume = format!("{}:{}", node.text().unwrap_or_default(), container::EXPORT);
         let place = Place::line(path, key.at.line);

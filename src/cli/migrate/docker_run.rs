@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::container;
+use super::environment::{set_variable, set_variables};
 use super::installation::{Installation, OldServer, Outcome, Place, SwitchCommands};
 use super::source::{Locator, Source, is_docker_run, read_env_file};
-use super::systemd::set_variable;
+use super::values::MCP_PORT;
 use super::words::{self, JoinedLine};
 use crate::base::shell;
 
@@ -80,14 +81,7 @@ pub(super) fn read_words(
         let file = locator.resolve(Path::new(file), path.parent().unwrap_or(Path::new("")));
         into.mark_used(&file);
         match read_env_file(&file) {
-            Ok(env) => {
-                for (key, node) in env.pairs() {
-                    let place = Place::line(&file, key.at.line);
-                    let name = key.text.to_ascii_uppercase();
-                    let text = node.text().unwrap_or_default();
-                    set_variable(&mut server, &name, text, &place, locator, &mut into.account);
-                }
-            }
+            Ok(env) => set_variables(&mut server, &file, &env, locator, &mut into.account),
             Err(why) => into.account.add(Place::file(&file), "--env-file", Outcome::ByHand, why),
         }
     }
@@ -97,7 +91,9 @@ pub(super) fn read_words(
     for volume in &options.volumes {
         container::attach_volume(&mut server, volume, &place, sources, locator, into);
     }
-    server.port = options.ports.iter().find_map(|port| container::host_port(port));
+    let published = options.ports.iter().find_map(|port| container::host_port(port));
+    // Without a published port it is on the machine's own network.
+    server.port = published.or_else(|| server.value(MCP_PORT).and_then(|port| port.parse().ok()));
     if !name.is_empty() {
         server.names.insert(name.clone());
         let name = shell::quote(&name);
@@ -148,7 +144,8 @@ mod tests {
     fn the_vendors_line_is_read_in_both_shells() {
         for (mark, zip) in [("\\", "/opt/tursio/mcp_export.zip"), ("`", "C:\\tursio\\mcp_export.zip")] {
             let line = format!(
-                "docker run -d {mark}\n--name tursio-mcp {mark}\n--restart unless-stopped {mark}\n-p 8001:8000 \
+                "docker run -d {mark}\n--name tursio-mcp {mark}\n--restart unless-stopped {mark}\n-p \
+                 8001:8000 \
                  {mark}\n-v {zip}:/app/server.zip:ro {mark}\n-e MCP_PORT=8000 {mark}\n-e API_KEY=k {mark}\n\
                  tursio.azurecr.io/tursio-mcp:1.2\n"
             );

@@ -94,41 +94,72 @@ fn configs_below(folder: &Path) -> Vec<std::path::PathBuf> {
     configs
 }
 
-/// Adds a server for each export that no other server uses. One server that lacks its export gets
-/// the only one that is left.
-pub(super) fn add_bare(sources: &[Source], installation: &mut Installation) {
+/// Finds the servers of the exports that none uses yet. A server that lacks its export gets the only
+/// one in its folder, or the only one at all. If no server lacks one, an export is a tenant by
+/// itself.
+pub(super) fn assign_rest(sources: &[Source], into: &mut Installation) {
+    for at in lacking(into) {
+        let folder = into.servers[at].place.file.parent().map(Path::to_owned);
+        let beside: Vec<_> = unused(sources, into)
+            .into_iter()
+            .filter(|source| source.path.parent() == folder.as_deref())
+            .collect();
+        if let [source] = beside.as_slice() {
+            assign(at, source, sources, "it is the only one in its folder", into);
+        }
+    }
+    if let ([at], [source]) = (lacking(into).as_slice(), unused(sources, into).as_slice()) {
+        assign(*at, source, sources, "it is the only one without", into);
+    }
+    let is_clear = lacking(into).is_empty();
+    for source in unused(sources, into) {
+        match is_clear {
+            true => add_bare(source, sources, into),
+            false => {
+                let note = "several servers lack their export, and nothing says whose this is: put it into \
+                            the folder \
+                            under the tenant's name";
+                into.account.add(Place::file(&source.path), "export", Outcome::ByHand, note);
+            }
+        }
+        into.mark_used(&source.path);
+    }
+}
+
+fn lacking(installation: &Installation) -> Vec<usize> {
+    (0..installation.servers.len()).filter(|&at| installation.servers[at].export.is_none()).collect()
+}
+
+fn unused<'a>(sources: &'a [Source], installation: &Installation) -> Vec<&'a Source> {
     let is_export =
         |source: &&Source| matches!(source.content, Content::Zip | Content::Tree(_) | Content::Config);
-    let left: Vec<_> =
-        sources.iter().filter(is_export).filter(|source| !installation.is_used(&source.path)).collect();
-    let lacking: Vec<_> =
-        (0..installation.servers.len()).filter(|&at| installation.servers[at].export.is_none()).collect();
-    if let ([source], [at]) = (left.as_slice(), lacking.as_slice()) {
-        let title = installation.servers[*at].title.clone();
-        match attach_source(&mut installation.servers[*at], source, sources) {
-            Ok(()) => installation.account.add(
-                Place::file(&source.path),
-                "export",
-                Outcome::Kept,
-                format!("taken for the export of {title}, which is the only one without"),
-            ),
-            Err(why) => installation.account.add(Place::file(&source.path), "export", Outcome::ByHand, why),
+    sources.iter().filter(is_export).filter(|source| !installation.is_used(&source.path)).collect()
+}
+
+fn assign(at: usize, source: &Source, sources: &[Source], why: &str, into: &mut Installation) {
+    let server = &mut into.servers[at];
+    let place = Place::file(&source.path);
+    match attach_source(server, source, sources) {
+        Ok(()) => {
+            let note = format!("taken for the export of {}: {why}", server.title);
+            into.account.add(place, "export", Outcome::Kept, note);
         }
-        installation.mark_used(&source.path);
-        return;
+        Err(why) => into.account.add(place, "export", Outcome::ByHand, why),
     }
-    for source in left {
-        let stem = source.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let mut server = OldServer::new(Place::file(&source.path), "export", stem);
-        server.is_bare = true;
-        match attach_source(&mut server, source, sources) {
-            Ok(()) => {
-                server.port = server.config.get(super::values::MCP_PORT).and_then(|port| port.parse().ok());
-                installation.servers.push(server);
-            }
-            Err(why) => installation.account.add(Place::file(&source.path), "export", Outcome::ByHand, why),
+    into.mark_used(&source.path);
+}
+
+fn add_bare(source: &Source, sources: &[Source], into: &mut Installation) {
+    let stem = source.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut server = OldServer::new(Place::file(&source.path), "export", stem);
+    server.is_bare = true;
+    match attach_source(&mut server, source, sources) {
+        Ok(()) => {
+            into.account.add(Place::file(&source.path), "export", Outcome::Kept, "a tenant by itself");
+            server.port = server.config.get(super::values::MCP_PORT).and_then(|port| port.parse().ok());
+            into.servers.push(server);
         }
-        installation.mark_used(&source.path);
+        Err(why) => into.account.add(Place::file(&source.path), "export", Outcome::ByHand, why),
     }
 }
 

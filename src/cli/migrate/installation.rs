@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
+
 use super::values::Values;
 
 /// Where something was found.
@@ -31,6 +33,10 @@ impl fmt::Display for Place {
         self.line.map_or(Ok(()), |line| write!(f, ":{line}"))
     }
 }
+
+/// The paths of a tenant's login, below its prefix or at the root.
+const LOGIN_PATHS: [&str; 8] =
+    ["/.well-known", "/auth", "/authorize", "/consent", "/introspect", "/register", "/revoke", "/token"];
 
 /// What becomes of a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -221,14 +227,23 @@ pub(super) struct Route {
     /// The path that replaces it on the way, without a slash at its end.
     pub(super) replaced_by: Option<String>,
     pub(super) target: Target,
+    /// The networks whose callers it forwards, if it refuses all others.
+    pub(super) networks: Option<Vec<IpNet>>,
     /// What else the rule says, which counts if it leads to a server that is moved.
     pub(super) details: Vec<AccountRow>,
 }
 
 impl Route {
-    /// Whether it only forwards discovery documents.
-    pub(super) fn is_discovery(&self) -> bool {
-        self.path.starts_with("/.well-known")
+    /// Whether it only forwards discovery documents or endpoints of a login, of a server that knows
+    /// itself under `own`. The gateway answers these for every tenant.
+    pub(super) fn is_of_login(&self, own: &str) -> bool {
+        let is_below = |path: &str| {
+            LOGIN_PATHS.iter().any(|known| {
+                path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+        };
+        let inner = self.replaced_by.as_deref().unwrap_or(&self.path);
+        is_below(&self.path) || inner.strip_prefix(own).is_some_and(is_below)
     }
 
     /// Returns the prefix under which clients reach a server that knows itself under `own`.
@@ -285,6 +300,7 @@ mod tests {
             path: path.to_owned(),
             replaced_by: replaced_by.map(str::to_owned),
             target: Target { host: "127.0.0.1".into(), port: Some(8001) },
+            networks: None,
             details: Vec::new(),
         }
     }
@@ -307,6 +323,21 @@ mod tests {
                 seen,
                 "{path} {replaced_by:?}"
             );
+        }
+    }
+
+    #[test]
+    fn rules_for_a_login_alone_are_told_from_those_for_the_server() {
+        for (path, replaced_by, own, is_of_login) in [
+            ("/.well-known/oauth-authorization-server/tenant-a", None, "/tenant-a", true),
+            ("/tenant-a/.well-known", None, "/tenant-a", true),
+            ("/tenant-a/auth/ms-callback", None, "/tenant-a", true),
+            ("/sales/token", Some("/token"), "", true),
+            ("/authorize", None, "", true),
+            ("/tenant-a", None, "/tenant-a", false),
+            ("/authors", None, "", false),
+        ] {
+            assert_eq!(route(path, replaced_by).is_of_login(own), is_of_login, "{path}");
         }
     }
 

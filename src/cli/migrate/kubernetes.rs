@@ -29,7 +29,7 @@ pub(super) fn read(sources: &[Source], into: &mut Installation) {
     }
     routes::read(&cluster, into);
     for object in cluster.objects() {
-        account_for(object, into);
+        account_for(&cluster, object, into);
     }
 }
 
@@ -177,7 +177,8 @@ fn read_mount(
     }
     let Some(found) = cluster.find(&object.namespace, "Secret", &owner) else {
         let note = format!(
-            "the export in it is not among what was given: kubectl -n {} get secret {owner} -o yaml > {owner}.yaml, and \
+            "the export in it is not among what was given: kubectl -n {} get secret {owner} -o yaml > \
+             {owner}.yaml, and \
              give that as FROM, too",
             object.namespace
         );
@@ -202,7 +203,8 @@ fn account_for_volume(volume: &ConfigNode, name: &str, place: Place, into: &mut 
     let what = format!("volume {name}");
     match volume.member("csi") {
         Some(_) => {
-            let note = "its secrets come from a vault: mount it at the gateway, too, and name the files in the tenant's \
+            let note = "its secrets come from a vault: mount it at the gateway, too, and name the files in \
+                        the tenant's \
                         files (api_key_file)";
             into.account.add(place, what, Outcome::ByHand, note);
         }
@@ -218,7 +220,14 @@ fn account_for_volume(volume: &ConfigNode, name: &str, place: Place, into: &mut 
     }
 }
 
-fn account_for(object: &Object, into: &mut Installation) {
+/// Whether a Service is reachable from outside of the cluster, and no proxy is in front of it.
+fn is_exposed(cluster: &Cluster, service: &Object) -> bool {
+    let kind = service.root.member("spec").map(|(_, spec)| text(spec, "type")).unwrap_or_default();
+    let has_proxy = cluster.of_kinds(&["Ingress", "IngressRoute"]).next().is_some();
+    matches!(kind.as_str(), "LoadBalancer" | "NodePort") && !has_proxy
+}
+
+fn account_for(cluster: &Cluster, object: &Object, into: &mut Installation) {
     let what = format!("{} {}", object.kind, object.name);
     let (outcome, note) = match object.kind.as_str() {
         "Namespace" | "ServiceAccount" => (Outcome::NotNeeded, "the gateway's own manifests have one"),
@@ -226,6 +235,12 @@ fn account_for(object: &Object, into: &mut Installation) {
         | "IngressRoute" => {
             return;
         }
+        "Service" if is_exposed(cluster, object) => (
+            Outcome::ByHand,
+            "clients reached it without a proxy: give the gateway's Service the same address and port, or \
+             tell them \
+             the new URL",
+        ),
         "Service" => {
             (Outcome::Replaced, "the gateway has a Service of its own; keep its address, if clients have it")
         }

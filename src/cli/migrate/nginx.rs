@@ -257,7 +257,8 @@ mod tests {
 
     #[test]
     fn quotes_escapes_comments_and_blocks_are_read() {
-        let text = "# c\nhttp {\n  log_format x '$a \"b\" ' 'it\\'s;';\n  server { # x\n    location ~ \\.php$ \
+        let text = "# c\nhttp {\n  log_format x '$a \"b\" ' 'it\\'s;';\n  server { # x\n    location ~ \
+                    \\.php$ \
                     { return 200 \"a;{}\"; }\n    set $u ${v}w;\n  }\n}\n";
         let read = parse(text).expect("read");
         let http = &read[0];

@@ -1,12 +1,16 @@
 //! The routes of an NGINX configuration: `server`, `location`, `proxy_pass`, `upstream`, `include`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
 
 use super::installation::{AccountRow, Installation, Outcome, Place, Route, Target};
 use super::nginx::{self, Directive};
 use super::source::{Content, Source};
 use crate::base::disk;
+use crate::bundle::notation;
 
 const MAX_TEXT: u64 = 4 << 20;
 const MAX_INCLUDES: usize = 200;
@@ -260,14 +264,13 @@ impl<'a> ServerBlock<'a> {
             return into.account.add(place, title, Outcome::ByHand, note);
         };
         let Some((targets, uri)) = self.targets(&pass.args) else {
-            let note = format!(
-                "proxy_pass {} leads to no address that is written down; if a tenant is behind it, write its \
-                 PATH_PREFIX yourself",
-                pass.args.first().map_or("", String::as_str)
-            );
+            let note = "its proxy_pass leads to no address that is written down; if a tenant is behind it, \
+                        write its \
+                        PATH_PREFIX yourself";
             return into.account.add(Place::line(&pass.path, pass.line), title, Outcome::ByHand, note);
         };
         let rewritten = rewrite_of(location, &path);
+        let networks = self.networks_of(around);
         let mut details = self.details.clone();
         for one in around.iter().flat_map(|block| &block.children) {
             let is_read = ["proxy_pass", "location"].contains(&one.name.as_str())
@@ -275,6 +278,11 @@ impl<'a> ServerBlock<'a> {
             if !is_read {
                 details.push(detail_of_location(one));
             }
+        }
+        if networks.is_some() {
+            details.iter_mut().filter(|row| is_network_rule(&row.what)).for_each(|row| {
+                (row.outcome, row.note) = (Outcome::Kept, "as ALLOW_FROM of the tenant".to_owned());
+            });
         }
         for target in targets {
             into.routes.push(Route {
@@ -285,9 +293,33 @@ impl<'a> ServerBlock<'a> {
                 path: path.clone(),
                 replaced_by: rewritten.clone().or_else(|| uri.clone()),
                 target,
+                networks: networks.clone(),
                 details: details.clone(),
             });
         }
+    }
+
+    /// Returns the networks of `allow …; deny all;` in the innermost block that has such rules, if
+    /// tenants' files can say the same.
+    fn networks_of(&self, around: &[&Flat]) -> Option<Vec<IpNet>> {
+        if !notation::is_field("allow_from") {
+            return None;
+        }
+        let is_rule = |one: &&Flat| ["allow", "deny"].contains(&one.name.as_str());
+        let blocks = around.iter().rev().copied().chain([self.block]);
+        let rules = blocks.map(|block| block.children.iter().filter(is_rule).collect::<Vec<_>>());
+        let rules = rules.into_iter().find(|rules| !rules.is_empty())?;
+        let (last, allowed) = rules.split_last()?;
+        let denies_the_rest = last.name == "deny" && last.args == ["all"];
+        let network = |one: &&Flat| {
+            let text = one.args.first().filter(|_| one.name == "allow")?;
+            text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+        };
+        allowed
+            .iter()
+            .map(network)
+            .collect::<Option<Vec<_>>>()
+            .filter(|list| denies_the_rest && !list.is_empty())
     }
 
     /// Returns where `proxy_pass` leads, and the path that replaces the location's.
@@ -301,6 +333,7 @@ impl<'a> ServerBlock<'a> {
         if rest.contains('$') {
             return None;
         }
+        let authority = authority.rsplit('@').next().unwrap_or_default();
         let targets = match self.upstreams.get(authority) {
             Some(targets) => targets.clone(),
             None => vec![parse_target(authority)?],
@@ -339,6 +372,10 @@ fn rewrite_of(location: &Flat, path: &str) -> Option<String> {
     (is_all && !replaced.contains('$')).then(|| replaced.to_owned())
 }
 
+fn is_network_rule(what: &str) -> bool {
+    what.starts_with("allow ") || what.starts_with("deny ")
+}
+
 fn detail_of_server(one: &Flat) -> Option<AccountRow> {
     let row = |outcome, note: &str| {
         Some(AccountRow::new(Place::line(&one.path, one.line), title_of(one), outcome, note))
@@ -359,7 +396,8 @@ fn detail_of_server(one: &Flat) -> Option<AccountRow> {
 fn detail_of_location(one: &Flat) -> AccountRow {
     let name = one.name.as_str();
     let (outcome, note) = if GUARDS.contains(&name) {
-        let note = "it restricted who may call, and the tenant's files do not: keep it in front of the gateway, or \
+        let note = "it restricted who may call, and the tenant's files do not: keep it in front of the \
+                    gateway, or \
                     give the tenant a login or api_keys";
         (Outcome::ByHand, note)
     } else if name == "return" && one.args.first().is_some_and(|code| code.starts_with("30")) {
@@ -373,8 +411,8 @@ fn detail_of_location(one: &Flat) -> AccountRow {
 }
 
 fn title_of(one: &Flat) -> String {
-    let is_told = GUARDS.contains(&one.name.as_str())
-        || ["server_name", "rewrite", "return"].contains(&one.name.as_str());
+    let is_told =
+        GUARDS.contains(&one.name.as_str()) || ["server_name", "rewrite"].contains(&one.name.as_str());
     match is_told {
         true => format!("{} {}", one.name, one.args.join(" ")).trim_end().to_owned(),
         false => one.name.clone(),
@@ -396,7 +434,8 @@ mod tests {
     #[test]
     fn locations_lead_to_ports() {
         let read = routes(
-            "upstream b { server 127.0.0.1:8002; }\nserver {\n listen 443 ssl;\n server_name mcp.test www.mcp.test;\n\
+            "upstream b { server 127.0.0.1:8002; }\nserver {\n listen 443 ssl;\n server_name mcp.test \
+             www.mcp.test;\n\
              location /tenant-a { proxy_pass http://127.0.0.1:8001; }\n\
              location ^~ /tenant-b/ { proxy_pass http://b/; proxy_buffering off; }\n\
              location ~ ^/c\\.d(/|$) { proxy_pass http://[::1]:8003; }\n\

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
 use url::Url;
 
 use super::installation::{Account, Export, Installation, OldServer, Outcome, Place, Route, SwitchCommands};
@@ -42,11 +43,17 @@ pub(super) struct Plan {
 
 /// Where a tenant is to be reachable.
 struct Location {
+    /// The prefix under which the old server knows itself; empty for the root.
+    inner: String,
     /// The prefix; empty for the root, `None` for the gateway's default.
     prefix: Option<String>,
     public_url: Option<String>,
     /// Hosts besides that of the public URL.
     hosts: Vec<String>,
+    /// The port of a listener of its own.
+    listen: Option<u16>,
+    /// The only networks whose callers the proxy let through.
+    networks: Option<Vec<IpNet>>,
 }
 
 /// Plans the move.
@@ -63,16 +70,23 @@ pub(super) fn plan(installation: Installation) -> Plan {
         Plan { tenants: Vec::new(), shared_hosts: shared_hosts(&locations), account, rules: Vec::new() };
     for (at, (server, mut location)) in servers.into_iter().zip(locations).enumerate() {
         let name = choose_name(&server, &location, &mut names);
-        if roots.contains(&at) {
-            location.prefix = None;
-            let note = format!(
-                "several servers had /mcp at the root, each at its port; this one is now at /{name}/mcp, and clients \
-                 must be told"
-            );
-            plan.account.add(server.place.clone(), server.title.clone(), Outcome::ByHand, note);
+        let own_port = server.port.filter(|_| notation::is_field("listen") && routes_of[at].is_empty());
+        match own_port {
+            Some(port) if roots.contains(&at) => location.listen = Some(port),
+            None if roots.contains(&at) => {
+                location.prefix = None;
+                let note = format!(
+                    "several servers had /mcp at the root, each at its port; this one is now at \
+                     /{name}/mcp, and clients \
+                     must be told"
+                );
+                plan.account.add(server.place.clone(), server.title.clone(), Outcome::ByHand, note);
+            }
+            _ => {}
         }
         for route in &routes_of[at] {
-            account_for_route(route, &name, &mut plan);
+            let own = location.inner.as_str();
+            account_for_route(route, own, &name, &mut plan);
         }
         account_for_port(&server, &routes_of[at], &name, &location, &mut plan.account);
         let files = list_files(&server, &location, &name, &mut plan.account);
@@ -98,7 +112,8 @@ fn link<'a>(servers: &[OldServer], routes: &'a [Route], account: &mut Account) -
                 route.place.clone(),
                 format!("{} -> {}", route.title, route.target),
                 Outcome::ByHand,
-                "nothing that was given is there; if it is a server of the vendor's, give its files as FROM, too; \
+                "nothing that was given is there; if it is a server of the vendor's, give its files as \
+                 FROM, too; \
                  otherwise it stays with the proxy",
             ),
             several => {
@@ -121,15 +136,21 @@ fn locate(server: &OldServer, routes: &[&Route], account: &mut Account) -> Locat
     let inner = own.clone().or_else(|| of_url.clone()).unwrap_or_default();
     let seen: Vec<(&Route, String)> = routes
         .iter()
-        .filter(|route| !route.is_discovery())
+        .filter(|route| !route.is_of_login(&inner))
         .filter_map(|route| Some((*route, route.public_prefix(&inner)?)))
         .collect();
-    for route in routes.iter().filter(|route| !route.is_discovery() && route.public_prefix(&inner).is_none())
-    {
+    let lost =
+        routes.iter().filter(|route| !route.is_of_login(&inner) && route.public_prefix(&inner).is_none());
+    for route in lost {
         let note = format!("the server knows itself as {inner}/mcp, which this rule does not reach");
         account.add(route.place.clone(), route.title.clone(), Outcome::ByHand, note);
     }
-    let prefix = of_url.or_else(|| seen.first().map(|(_, prefix)| prefix.clone())).or(own);
+    let routed = seen.first().map(|(_, prefix)| prefix.clone());
+    let prefix = match (of_url, own) {
+        // A public URL without the prefix is a slip, which `check` reports.
+        (Some(url), Some(own)) if url != own && routed.as_ref() != Some(&url) => Some(own),
+        (of_url, own) => of_url.or(routed).or(own),
+    };
     for (route, other) in seen.iter().filter(|(_, other)| Some(other) != prefix.as_ref()) {
         let note = format!(
             "clients reached it at {other}/mcp, too; a tenant has one prefix, so tell them the other URL"
@@ -148,7 +169,14 @@ fn locate(server: &OldServer, routes: &[&Route], account: &mut Account) -> Locat
     hosts.retain(|host| is_name(host) && Some(host) != main.as_ref());
     hosts.sort();
     hosts.dedup();
-    Location { prefix, public_url, hosts }
+    // One rule without a restriction lets everybody in.
+    let networks: Option<Vec<_>> = seen.iter().map(|(route, _)| route.networks.clone()).collect();
+    let networks = networks.map(|lists| lists.concat()).filter(|list| !list.is_empty());
+    for (route, _) in seen.iter().filter(|(route, _)| route.networks.is_some() && networks.is_none()) {
+        let note = "it let only some networks through, but another rule lets everybody; decide who may call";
+        account.add(route.place.clone(), format!("{}: allow", route.title), Outcome::ByHand, note);
+    }
+    Location { inner, prefix, public_url, hosts, listen: None, networks }
 }
 
 fn is_name(host: &str) -> bool {
@@ -209,9 +237,9 @@ fn says_nothing(label: &str) -> bool {
         || label.starts_with("mcp_export")
 }
 
-fn account_for_route(route: &Route, name: &str, plan: &mut Plan) {
-    let note = match route.is_discovery() {
-        true => "the gateway answers discovery for all tenants".to_owned(),
+fn account_for_route(route: &Route, own: &str, name: &str, plan: &mut Plan) {
+    let note = match route.is_of_login(own) {
+        true => "the gateway answers it for all tenants".to_owned(),
         false => format!("the gateway answers there with tenant {name}"),
     };
     plan.account.add(
@@ -234,16 +262,45 @@ fn account_for_port(
     location: &Location,
     account: &mut Account,
 ) {
-    let Some(port) = server.port.filter(|_| !server.is_bare) else { return };
     let given = server.values.given(MCP_PORT).or_else(|| server.config.given(MCP_PORT));
+    let Some(port) = server.port.filter(|_| !server.is_bare) else {
+        if let Some(given) = given {
+            account.add(
+                given.place.clone(),
+                MCP_PORT,
+                Outcome::NotNeeded,
+                "all tenants share the gateway's port",
+            );
+        }
+        return;
+    };
     let place = given.map_or_else(|| server.place.clone(), |given| given.place.clone());
     if !routes.is_empty() {
         account.add(place, format!("port {port}"), Outcome::NotNeeded, "only the proxy used it");
         return;
     }
+    if location.listen.is_some() {
+        let note = format!(
+            "as LISTEN of the tenant; the gateway's settings must allow it (tenant_listeners: \
+             [\"0.0.0.0:{port}\"]), and \
+             --tls off keeps http:// there"
+        );
+        account.add(place, format!("port {port}"), Outcome::ByHand, note);
+        return;
+    }
+    if let Some(url) = location.public_url.as_deref().filter(|url| url.starts_with("https://")) {
+        let note = format!(
+            "something that was not given ends TLS for {url} and leads to port {port}: let it lead to the \
+             gateway, or \
+             the gateway take its place"
+        );
+        account.add(place, format!("port {port}"), Outcome::ByHand, note);
+        return;
+    }
     let prefix = location.prefix.clone().unwrap_or_else(|| format!("/{name}"));
     let note = format!(
-        "port {port} is not kept: clients that use http://…:{port}{prefix}/mcp get a URL of the gateway, or the \
+        "port {port} is not kept: clients that use http://…:{port}{prefix}/mcp get a URL of the gateway, \
+         or the \
          gateway listens there, for all its tenants (--listen 0.0.0.0:{port} --tls off)"
     );
     account.add(place, format!("port {port}"), Outcome::ByHand, note);
@@ -262,7 +319,8 @@ fn list_files(
         Some(Export::Packed(bytes)) => (Ok(bytes.clone()), true),
         None => {
             let note = format!(
-                "its export is not among what was given: put mcp_export.zip into the folder as {name}.zip, or give it \
+                "its export is not among what was given: put mcp_export.zip into the folder as {name}.zip, \
+                 or give it \
                  as FROM, too"
             );
             account.add(server.place.clone(), server.title.clone(), Outcome::ByHand, note);
@@ -337,7 +395,17 @@ fn overlay_files(
     for name in [PATH_PREFIX, PUBLIC_URL] {
         if let Some(given) = server.values.given(name) {
             let what = format!("{name}={}", given.text());
-            account.add(given.place.clone(), what, Outcome::Kept, format!("in {overlay_name}"));
+            let other = location
+                .prefix
+                .as_deref()
+                .filter(|prefix| name == PATH_PREFIX && given.text().trim().trim_end_matches('/') != *prefix);
+            match other {
+                Some(prefix) => {
+                    let note = format!("clients reach it at {prefix}/mcp, which is in {overlay_name}");
+                    account.add(given.place.clone(), what, Outcome::Replaced, note);
+                }
+                None => account.add(given.place.clone(), what, Outcome::Kept, format!("in {overlay_name}")),
+            }
         }
     }
     match overlay.render() {
@@ -370,6 +438,13 @@ fn set_location(server: &OldServer, location: &Location, is_zip: bool, overlay: 
     }
     if !location.hosts.is_empty() {
         overlay.set("HOSTS", &location.hosts.join(","));
+    }
+    if let Some(port) = location.listen {
+        overlay.set("LISTEN", &port.to_string());
+    }
+    if let Some(networks) = &location.networks {
+        let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
+        overlay.set("ALLOW_FROM", &networks.join(","));
     }
 }
 

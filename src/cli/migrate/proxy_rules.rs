@@ -3,7 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use super::installation::{Place, Route, Target};
+use super::installation::{Account, Outcome, Place, Route, Target};
+
+pub(super) const UNKNOWN_MATCHER: &str = "this program does not read such a rule; write the tenant's \
+                                          PATH_PREFIX yourself, \
+                                          and find out whether the rule restricted who may call";
+pub(super) const MIDDLEWARE: &str =
+    "it changed or restricted requests; the gateway has no such rule: find out what it was for";
 
 /// What a rule matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,23 +43,28 @@ pub(super) fn parse(rule: &str) -> Result<Rule, String> {
     }
 }
 
+/// A router of a container's labels.
+#[derive(Default)]
+struct Router<'a> {
+    is_tls: bool,
+    rule: Option<(&'a str, &'a Place)>,
+    middlewares: Option<&'a Place>,
+}
+
 /// Returns the routes that a container's labels make, which lead to `service`.
-pub(super) fn of_labels(labels: &[(String, Option<String>, Place)], service: &str) -> Vec<Route> {
-    #[derive(Default)]
-    struct Router<'a> {
-        is_tls: bool,
-        rule: Option<(&'a str, &'a Place)>,
-    }
+pub(super) fn routes_of_labels(
+    labels: &[(String, Option<String>, Place)],
+    service: &str,
+    account: &mut Account,
+) -> Vec<Route> {
     let mut routers: BTreeMap<&str, Router<'_>> = BTreeMap::new();
     for (name, value, place) in labels {
-        let Some((router, key)) =
-            name.strip_prefix("traefik.http.routers.").and_then(|rest| rest.split_once('.'))
-        else {
-            continue;
-        };
+        let rest = name.strip_prefix("traefik.http.routers.");
+        let Some((router, key)) = rest.and_then(|rest| rest.split_once('.')) else { continue };
         let router = routers.entry(router).or_default();
         match (key, value) {
             ("rule", Some(rule)) => router.rule = Some((rule, place)),
+            ("middlewares", _) => router.middlewares = Some(place),
             ("entrypoints", Some(points)) => {
                 router.is_tls |= points.contains("secure") || points.contains("443")
             }
@@ -61,9 +72,21 @@ pub(super) fn of_labels(labels: &[(String, Option<String>, Place)], service: &st
         }
     }
     let target = Target { host: service.to_owned(), port: None };
-    let routes = routers.into_values().filter_map(|router| Some((router.is_tls, router.rule?)));
-    let routes = routes.filter_map(|(is_tls, (rule, place))| Some((is_tls, parse(rule).ok()?, place)));
-    routes.flat_map(|(is_tls, rule, place)| routes_of(&rule, is_tls, place, &target)).collect()
+    let mut routes = Vec::new();
+    for (name, router) in routers {
+        let Some((rule, place)) = router.rule else { continue };
+        match parse(rule) {
+            Ok(rule) => routes.extend(routes_of(&rule, router.is_tls, place, &target)),
+            Err(matcher) => {
+                let what = format!("rule with {matcher}");
+                account.add(place.clone(), what, Outcome::ByHand, UNKNOWN_MATCHER);
+            }
+        }
+        if let Some(place) = router.middlewares {
+            account.add(place.clone(), format!("middlewares of {name}"), Outcome::ByHand, MIDDLEWARE);
+        }
+    }
+    routes
 }
 
 /// Returns one route for each path of a rule.
@@ -78,6 +101,7 @@ pub(super) fn routes_of(rule: &Rule, is_tls: bool, place: &Place, target: &Targe
         path: path.clone(),
         replaced_by: None,
         target: target.clone(),
+        networks: None,
         details: Vec::new(),
     };
     paths.iter().map(route).collect()

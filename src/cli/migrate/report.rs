@@ -63,7 +63,8 @@ pub(super) fn next_steps(
     if !plan.shared_hosts.is_empty() {
         let hosts: Vec<_> = plan.shared_hosts.iter().map(|host| format!("--host {host}")).collect();
         steps.push(format!(
-            "Several tenants have one host, so it must be the gateway's: `tenantd serve {}` (or host: in tenantd.yaml).",
+            "Several tenants have one host, so it must be the gateway's: `tenantd serve {}` (or host: in \
+             tenantd.yaml).",
             hosts.join(" ")
         ));
     }
@@ -76,6 +77,11 @@ pub(super) fn next_steps(
     }
     let quoted = shell::quote(&folder.display().to_string());
     steps.push(format!("Try it beside the old one: `tenantd check {quoted}`, then serve on another port."));
+    steps.push(
+        "Compare the two before you switch: `tenantd migrate --compare OLD_URL --with NEW_URL` (connector \
+         URLs)."
+            .to_owned(),
+    );
     let switches = || plan.tenants.iter().filter_map(|tenant| tenant.switch.as_ref());
     if !plan.rules.is_empty() {
         let rules: Vec<_> =
@@ -91,7 +97,8 @@ pub(super) fn next_steps(
     if switches().next().is_some() {
         steps.push(format!("Stop the old servers:{}", commands(|switch| &switch.stop)));
         steps.push(format!(
-            "To go back, stop the gateway, restore the proxy's rules, and start them again; nothing of theirs was \
+            "To go back, stop the gateway, restore the proxy's rules, and start them again; nothing of \
+             theirs was \
              changed:{}",
             commands(|switch| &switch.start)
         ));

@@ -48,13 +48,19 @@ struct Fault {
     what: String,
 }
 
-/// Finds all sources at and below these paths. What looks like a source and cannot be read is in
+/// Finds all sources at and below these paths, but not in the folder `except`. What looks like a source and cannot be read is in
 /// the account.
 ///
 /// # Errors
 /// A path does not exist or cannot be read.
-pub(super) fn find_sources(from: &[PathBuf], account: &mut Account) -> anyhow::Result<Vec<Source>> {
-    let mut search = Search { account, sources: Vec::new(), seen: BTreeSet::new(), files: 0 };
+pub(super) fn find_sources(
+    from: &[PathBuf],
+    except: &Path,
+    account: &mut Account,
+) -> anyhow::Result<Vec<Source>> {
+    // What was seen is not read again.
+    let seen = except.canonicalize().into_iter().collect();
+    let mut search = Search { account, sources: Vec::new(), seen, files: 0 };
     for path in from {
         let read = fs::metadata(path).and_then(|about| match about.is_dir() {
             true => search.folder(path, 0),
@@ -77,6 +83,9 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn folder(&mut self, folder: &Path, depth: usize) -> io::Result<()> {
+        if !self.seen.insert(folder.canonicalize()?) {
+            return Ok(());
+        }
         let is_tree = bundle::is_unpacked_export(folder);
         if is_tree {
             let configs = list(&folder.join("mcp/server/configs"))?;
@@ -119,7 +128,8 @@ impl Search<'_> {
                 Place::file(path),
                 "the file",
                 Outcome::ByHand,
-                "it is none of what can be moved: an export, a .env, a Compose file, a systemd unit, Kubernetes \
+                "it is none of what can be moved: an export, a .env, a Compose file, a systemd unit, \
+                 Kubernetes \
                  manifests, an NGINX configuration or a `docker run` line",
             ),
             Ok(None) => {}

@@ -3,14 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use super::docker_run;
+use super::environment::{set_variable, set_variables};
 use super::exports;
 use super::installation::{Account, Installation, OldServer, Outcome, Place, SwitchCommands};
-use super::source::{Locator, Source, read_env_file};
-use super::values::{self, MCP_PORT};
+use super::source::{Locator, Source, has_extension, read_env_file};
+use super::values::MCP_PORT;
 use super::words::{self, JoinedLine};
+use crate::base::disk;
 
 /// Where the vendor's `run.sh` serves if nothing says otherwise.
-pub(super) const DEFAULT_PORT: u16 = 8000;
+const DEFAULT_PORT: u16 = 8000;
+const MAX_DROP_IN: u64 = 1 << 20;
 
 /// Directives that restrict who may connect, or that do something besides serving.
 const NEEDS_A_PERSON: &[(&str, &str)] = &[
@@ -25,15 +28,25 @@ const NEEDS_A_PERSON: &[(&str, &str)] = &[
 struct Assignment {
     name: String,
     value: String,
-    line: usize,
+    place: Place,
 }
 
 /// Reads a unit. One that runs something else is left alone.
 pub(super) fn read(path: &Path, text: &str, sources: &[Source], locator: &Locator, into: &mut Installation) {
-    let assignments = parse(text);
+    if path.parent().and_then(Path::extension).is_some_and(|extension| extension == "d") {
+        // A drop-in is part of its unit.
+        return;
+    }
+    let mut assignments = Vec::new();
+    parse(path, text, &mut assignments);
+    read_drop_ins(path, &mut assignments, into);
     let find = |name: &str| assignments.iter().rev().find(|assignment| assignment.name == name);
     let Some(start) = find("ExecStart") else { return };
-    let place = Place::line(path, start.line);
+    let place = start.place.clone();
+    for assignment in assignments.iter().filter(|assignment| has_specifier(&assignment.value)) {
+        let note = "it has a specifier (%), which only systemd knows; write the tenant's value yourself";
+        into.account.add(assignment.place.clone(), assignment.name.clone(), Outcome::ByHand, note);
+    }
     let command = match words::split(start.value.trim_start_matches(['-', '@', ':', '+', '!'])) {
         Ok(command) => command,
         Err(why) => return into.account.add(place, "ExecStart", Outcome::ByHand, why),
@@ -45,7 +58,7 @@ pub(super) fn read(path: &Path, text: &str, sources: &[Source], locator: &Locato
         return into.account.add(place, "ExecStart: docker compose", Outcome::Replaced, note);
     }
     if command.get(1).is_some_and(|word| word == "run") {
-        let line = JoinedLine { number: start.line, text: command.join(" ") };
+        let line = JoinedLine { number: place.line.unwrap_or(1), text: command.join(" ") };
         match docker_run::read_words(path, &line, &command, sources, locator, into) {
             true => set_switch(into, &unit),
             false => into.account.add(place, format!("unit {unit}"), Outcome::Left, "it runs something else"),
@@ -66,9 +79,15 @@ pub(super) fn read(path: &Path, text: &str, sources: &[Source], locator: &Locato
     attach_tree(&mut server, tree, &place, sources, into);
     let port = server.value(MCP_PORT).and_then(|port| port.parse().ok());
     server.port = Some(port.unwrap_or(DEFAULT_PORT));
-    account_for_the_rest(path, &assignments, &mut into.account);
+    account_for_the_rest(&assignments, &mut into.account);
     into.servers.push(server);
     set_switch(into, &unit);
+}
+
+/// Whether a value contains `%i` or the like; `%%` is a percent sign.
+fn has_specifier(value: &str) -> bool {
+    let rest = value.replace("%%", "");
+    rest.split('%').skip(1).any(|behind| behind.starts_with(|c: char| c.is_ascii_alphabetic()))
 }
 
 fn set_switch(into: &mut Installation, unit: &str) {
@@ -109,7 +128,7 @@ fn read_environment(
 ) {
     // Files win over lines of the unit, wherever they stand.
     for assignment in assignments.iter().filter(|assignment| assignment.name == "Environment") {
-        let place = Place::line(path, assignment.line);
+        let place = assignment.place.clone();
         match words::split(&assignment.value) {
             Ok(pairs) => {
                 for (name, value) in pairs.iter().filter_map(|pair| pair.split_once('=')) {
@@ -120,7 +139,7 @@ fn read_environment(
         }
     }
     for assignment in assignments.iter().filter(|assignment| assignment.name == "EnvironmentFile") {
-        let place = Place::line(path, assignment.line);
+        let place = assignment.place.clone();
         let is_optional = assignment.value.starts_with('-');
         let file = locator.resolve(
             Path::new(assignment.value.trim_start_matches('-')),
@@ -128,11 +147,7 @@ fn read_environment(
         );
         match read_env_file(&file) {
             Ok(env) => {
-                for (key, node) in env.pairs() {
-                    let place = Place::line(&file, key.at.line);
-                    let name = key.text.to_ascii_uppercase();
-                    set_variable(server, &name, node.text().unwrap_or_default(), &place, locator, account);
-                }
+                set_variables(server, &file, &env, locator, account);
                 account.add(place, "EnvironmentFile", Outcome::Replaced, "its variables are taken over");
             }
             Err(_) if is_optional && !file.exists() => {}
@@ -141,29 +156,10 @@ fn read_environment(
     }
 }
 
-/// Sets a variable; one that names a file of a secret is set to what is in the file.
-pub(super) fn set_variable(
-    server: &mut OldServer,
-    name: &str,
-    value: &str,
-    place: &Place,
-    locator: &Locator,
-    account: &mut Account,
-) {
-    let Some(variable) = values::find_file_variable(name) else {
-        return server.values.set_of_process(name, value, place.clone(), account);
-    };
-    let file = locator.resolve(Path::new(value), place.file.parent().unwrap_or(Path::new("")));
-    match crate::base::disk::read_text(&file, 64 << 10) {
-        Ok(text) => drop(server.values.set(variable.name, text.trim(), place.clone())),
-        Err(error) => account.add(place.clone(), name, Outcome::ByHand, format!("its file: {error}")),
-    }
-}
-
-fn account_for_the_rest(path: &Path, assignments: &[Assignment], account: &mut Account) {
+fn account_for_the_rest(assignments: &[Assignment], account: &mut Account) {
     let known = ["ExecStart", "Environment", "EnvironmentFile"];
     for assignment in assignments.iter().filter(|assignment| !known.contains(&assignment.name.as_str())) {
-        let place = Place::line(path, assignment.line);
+        let place = assignment.place.clone();
         match NEEDS_A_PERSON.iter().find(|(name, _)| *name == assignment.name) {
             Some((name, note)) => account.add(place, *name, Outcome::ByHand, *note),
             None => account.add(
@@ -176,10 +172,26 @@ fn account_for_the_rest(path: &Path, assignments: &[Assignment], account: &mut A
     }
 }
 
-fn parse(text: &str) -> Vec<Assignment> {
-    let lines = words::join_lines(text, &['\\']);
-    let mut assignments: Vec<Assignment> = Vec::new();
-    for JoinedLine { number, text } in lines {
+/// Reads `tursio-mcp.service.d/*.conf`, which systemd reads after the unit.
+fn read_drop_ins(path: &Path, assignments: &mut Vec<Assignment>, into: &mut Installation) {
+    let mut folder = path.as_os_str().to_owned();
+    folder.push(".d");
+    let listed = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = listed.map(|entry| entry.path()).collect();
+    files.retain(|path| has_extension(path, &["conf"]));
+    files.sort();
+    for file in files {
+        match disk::read_text(&file, MAX_DROP_IN) {
+            Ok(text) => parse(&file, &text, assignments),
+            Err(error) => {
+                into.account.add(Place::file(&file), "the file", Outcome::ByHand, error.to_string())
+            }
+        }
+    }
+}
+
+fn parse(file: &Path, text: &str, assignments: &mut Vec<Assignment>) {
+    for JoinedLine { number, text } in words::join_lines(text, &['\\']) {
         let text = text.trim();
         if text.is_empty() || text.starts_with(['#', ';', '[']) {
             continue;
@@ -189,10 +201,9 @@ fn parse(text: &str) -> Vec<Assignment> {
         // An empty value takes back what was assigned before.
         match value.is_empty() {
             true => assignments.retain(|earlier| earlier.name != name),
-            false => assignments.push(Assignment { name, value, line: number }),
+            false => assignments.push(Assignment { name, value, place: Place::line(file, number) }),
         }
     }
-    assignments
 }
 
 #[cfg(test)]
@@ -201,9 +212,14 @@ mod tests {
 
     #[test]
     fn assignments_are_those_of_systemd() {
-        let unit = "[Service]\n# c\nEnvironment=A=1\nEnvironment=\nEnvironment=\"B=x y\" C=2\nExecStart=/a/run.sh \\\n  --port 8001\n";
-        let read = parse(unit);
-        let told: Vec<_> = read.iter().map(|it| (it.name.as_str(), it.value.as_str(), it.line)).collect();
+        let unit = "[Service]\n# c\nEnvironment=A=1\nEnvironment=\nEnvironment=\"B=x y\" \
+                    C=2\nExecStart=/a/run.sh \\\n  --port 8001\n";
+        let mut read = Vec::new();
+        parse(Path::new("x"), unit, &mut read);
+        let told: Vec<_> = read
+            .iter()
+            .map(|it| (it.name.as_str(), it.value.as_str(), it.place.line.expect("a line")))
+            .collect();
         assert_eq!(told, [("Environment", "\"B=x y\" C=2", 5), ("ExecStart", "/a/run.sh    --port 8001", 6)]);
     }
 }

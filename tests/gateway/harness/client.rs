@@ -38,7 +38,7 @@ pub(crate) struct Answer {
 }
 
 impl Client {
-    /// Returns a client that resolves `localhost` to `address`.
+    /// Returns a client that resolves `localhost` and the host of `base` to `address`.
     pub(crate) fn new(base: &str, address: SocketAddr, ca: Option<&Path>) -> Self {
         Self::built(base, address, ca, |builder| builder)
     }
@@ -54,6 +54,7 @@ impl Client {
             .no_proxy()
             .timeout(PATIENCE)
             .resolve("localhost", address)
+            .resolve(&host_of(base), address)
             .redirect(Policy::none());
         if let Some(ca) = ca {
             let pem = fs::read(ca).expect("the CA's certificate is there");
@@ -142,6 +143,11 @@ fn with_meta(mut params: Value) -> Value {
         empty => *empty = meta,
     }
     params
+}
+
+fn host_of(base: &str) -> String {
+    let url = url::Url::parse(base).expect("a base URL");
+    url.host_str().expect("it has a host").to_owned()
 }
 
 /// Reads a response to its end and asserts that it contains no secret.

@@ -9,10 +9,12 @@ use tokio::sync::Mutex;
 use super::entra::Entra;
 use super::library::{LIBRARIES, Library};
 use super::script::Script;
+use crate::command_line::{printed, run};
 use crate::harness::backend::rows;
 use crate::harness::client::Answer;
 use crate::harness::login::{App, Browser, Tokens, parameter};
 use crate::harness::{FakeBackend, Gateway, Setup, Tenant};
+use crate::migrate::fixtures::Old;
 
 /// A gateway with a tenant for each of these names, all in one directory.
 pub(super) struct Stage {
@@ -23,7 +25,7 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn start(names: &[&'static str], lines: &str) -> Self {
-        let (mut entra, backend) = (Entra::start().await, FakeBackend::start().await);
+        let (entra, backend) = (Entra::start().await, FakeBackend::start().await);
         let mut setup = Setup::new()
             .flag("--entra-authority", entra.authority())
             .variable("TENANTD_LOG_FILTER", "info,tenantd::server=debug");
@@ -32,6 +34,16 @@ impl Stage {
             setup = setup.file(&format!("{name}.yaml"), tenant.yaml());
         }
         let gateway = setup.start().await;
+        Self::with_registered(entra, gateway, backend, names).await
+    }
+
+    /// Registers the tenants' redirect URIs with the provider.
+    async fn with_registered(
+        mut entra: Entra,
+        gateway: Gateway,
+        backend: FakeBackend,
+        names: &[&'static str],
+    ) -> Self {
         let mut uris = Vec::new();
         for name in names {
             let status = gateway.until_state(name, "serving").await;
@@ -39,6 +51,30 @@ impl Stage {
         }
         entra.register(&uris).await;
         Self { entra: Mutex::new(entra), gateway, _backend: backend }
+    }
+
+    /// The same, with tenants that `migrate` made of one Compose stack for each name.
+    async fn migrated(names: &[&'static str]) -> Self {
+        let (entra, backend) = (Entra::start().await, FakeBackend::start().await);
+        // The stacks' public URLs have the gateway's port.
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let port = socket.expect("a free port").port();
+        let (setup, base) = (Setup::listening(port), format!("https://localhost:{port}"));
+        let old = Old::new();
+        for (name, port) in names.iter().zip(8001..) {
+            old.stack(name, port, &base, &Entra::lines(), &backend);
+        }
+        let to = setup.path().join("tenants.d").display().to_string();
+        let from = old.path().display().to_string();
+        let moved =
+            run(&["migrate", &from, "--to", &to, "--host", "localhost", "--backend-allow", "127.0.0.0/8"]);
+        assert!(
+            printed(&moved).contains(&format!("{base}/{}/auth/ms-callback", names[0])),
+            "{}",
+            printed(&moved)
+        );
+        let gateway = setup.flag("--entra-authority", entra.authority()).start().await;
+        Self::with_registered(entra, gateway, backend, names).await
     }
 
     /// Does what a person does in the browser that a client opened. Returns the redirect URI with
@@ -94,6 +130,18 @@ async fn every_client_logs_in_and_searches() {
             ["mcp 401", "discovery 200", "discovery 200", "oauth 201"],
             "{name}"
         );
+    }
+}
+
+#[tokio::test]
+async fn every_client_logs_in_at_a_tenant_that_was_moved() {
+    let clients = clients();
+    let names: Vec<&'static str> = clients.iter().map(|library| library.name).collect();
+    let stage = Arc::new(Stage::migrated(&names).await);
+    for library in &clients {
+        let mut client = stage.connected(library).await;
+        let answer = client.search("q").await;
+        assert_eq!(answer["data"]["data"], rows(), "{}: {answer}", library.name);
     }
 }
 

@@ -1,10 +1,14 @@
 //! The routes of a cluster: Ingresses, and Traefik's IngressRoutes.
 
+use ipnet::IpNet;
+
 use super::objects::{Cluster, Object, at, items, target_name, text};
-use crate::bundle::ConfigNode;
+use crate::bundle::{ConfigKey, ConfigNode, notation};
 use crate::cli::migrate::installation::{AccountRow, Installation, Outcome, Place, Route, Target};
 use crate::cli::migrate::proxy_rules;
 
+/// How the annotation ends that lists the only networks of callers.
+const SOURCE_RANGE: &str = "list-source-range";
 /// Annotations that restrict who may call, by a part of their names.
 const GUARDS: &[&str] = &["auth-", "whitelist", "allowlist", "denylist", "limit-"];
 
@@ -36,7 +40,8 @@ fn read_ingress(object: &Object, into: &mut Installation) {
                 && !pattern.is_empty()
                 && !rewrite.as_deref().is_some_and(|to| to == "/$2" || to == "/$1")
             {
-                let note = "its path is rewritten in a manner that this program does not read; write the tenant's \
+                let note = "its path is rewritten in a manner that this program does not read; write the \
+                            tenant's \
                             PATH_PREFIX yourself";
                 into.account.add(place, title, Outcome::ByHand, note);
                 continue;
@@ -52,6 +57,7 @@ fn read_ingress(object: &Object, into: &mut Installation) {
                     to.trim_end_matches("$2").trim_end_matches("$1").trim_end_matches('/').to_owned()
                 }),
                 target: Target { host: target_name(&object.namespace, &service), port: None },
+                networks: networks_of(object),
                 details: details.clone(),
             });
         }
@@ -69,22 +75,22 @@ fn read_ingress_route(object: &Object, into: &mut Installation) {
         let rule = match proxy_rules::parse(&written) {
             Ok(rule) => rule,
             Err(matcher) => {
-                let note = format!(
-                    "the rule has {matcher}, which this program does not read; the tenant does not have it"
+                into.account.add(
+                    place,
+                    format!("rule with {matcher}"),
+                    Outcome::ByHand,
+                    proxy_rules::UNKNOWN_MATCHER,
                 );
-                into.account.add(place, format!("match {written}"), Outcome::ByHand, note);
                 continue;
             }
         };
         let mut details = details_of(object);
         for middleware in items(route, "middlewares") {
-            let note =
-                "it changed or restricted requests; the gateway has no such rule: find out what it was for";
             details.push(AccountRow::new(
                 Place::line(&object.place.file, middleware.at.line),
                 format!("middleware {}", text(middleware, "name")),
                 Outcome::ByHand,
-                note,
+                proxy_rules::MIDDLEWARE,
             ));
         }
         for service in items(route, "services") {
@@ -97,7 +103,7 @@ fn read_ingress_route(object: &Object, into: &mut Installation) {
     }
 }
 
-fn annotations(object: &Object) -> &[(crate::bundle::ConfigKey, ConfigNode)] {
+fn annotations(object: &Object) -> &[(ConfigKey, ConfigNode)] {
     at(&object.root, &["metadata", "annotations"]).map_or(&[][..], ConfigNode::pairs)
 }
 
@@ -106,13 +112,22 @@ fn annotation(object: &Object, ending: &str) -> Option<String> {
     found.and_then(|(_, node)| node.text()).map(str::to_owned)
 }
 
+/// Returns the networks of `whitelist-source-range`, if tenants' files can say the same.
+fn networks_of(object: &Object) -> Option<Vec<IpNet>> {
+    let list = annotation(object, SOURCE_RANGE).filter(|_| notation::is_field("allow_from"))?;
+    list.split(',').map(|network| network.trim().parse().ok()).collect()
+}
+
 fn details_of(object: &Object) -> Vec<AccountRow> {
-    let row = |(key, _): &(crate::bundle::ConfigKey, ConfigNode)| {
+    let row = |(key, _): &(ConfigKey, ConfigNode)| {
         let name = key.text.rsplit('/').next().unwrap_or_default();
         let is_guard = GUARDS.iter().any(|guard| name.contains(guard));
+        let is_kept = name.ends_with(SOURCE_RANGE) && networks_of(object).is_some();
         let (outcome, note) = match is_guard {
+            true if is_kept => (Outcome::Kept, "as ALLOW_FROM of the tenant"),
             true => {
-                let note = "it restricted who may call, and the tenant's files do not: keep it in front of the gateway, or \
+                let note = "it restricted who may call, and the tenant's files do not: keep it in front of \
+                            the gateway, or \
                             give the tenant a login or api_keys";
                 (Outcome::ByHand, note)
             }
