@@ -68,7 +68,7 @@ fn connector(text: &str) -> anyhow::Result<Url> {
 fn at_gateway(old: &Url, args: &MigrateArgs) -> anyhow::Result<Url> {
     let flags = args.validation.flags(Flags::new());
     let loaded = configuration::load_for_check(flags, args.validation.config.as_deref())?;
-    let base = loaded.settings.public_base(loaded.settings.listen[0]);
+    let base = loaded.settings.public_base(loaded.settings.listen[0].address);
     connector(&format!("{base}{}", old.path()))
 }
 
