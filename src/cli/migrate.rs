@@ -5,6 +5,7 @@
 //! everything found ([`report`]). The old files are only read. [`compare`] asks the old and the new
 //! server the same questions.
 
+mod account;
 mod compare;
 mod compose;
 mod container;

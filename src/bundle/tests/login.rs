@@ -245,14 +245,14 @@ fn a_login_over_plain_http_is_for_loopback() {
 }
 
 #[test]
-fn a_misspelt_guard_is_an_error_in_an_export_and_another_unknown_name_is_not() {
+fn a_misspelt_guard_is_an_error_and_another_unknown_name_is_not() {
     let guards = fields::TENANT.iter().filter(|field| fields::is_guard(field));
     let misspelt: Vec<String> = guards.map(|guard| format!("{}x", guard.name)).collect();
     assert!(misspelt.len() >= 9, "{misspelt:?}");
     for name in &misspelt {
-        let findings = TenantFixture::export(&format!("{name}: contoso\n")).findings();
-        assert!(findings.contains(&format!("error[unknown-key] {name} ")), "{findings}");
+        let findings = TenantFixture::alone(&format!("{name}: contoso\n")).findings();
+        assert!(findings.contains(&format!("error[unknown-key] {name} ")), "{name}: {findings}");
     }
-    let findings = TenantFixture::export("colour: red\n").findings();
+    let findings = TenantFixture::alone("colour: red\n").findings();
     assert!(!findings.contains("error[unknown-key]"), "{findings}");
 }

@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::account::{Outcome, Place};
 use super::container;
 use super::environment::{set_variable, set_variables};
-use super::installation::{Installation, OldServer, Outcome, Place, SwitchCommands};
+use super::installation::{Installation, OldServer, SwitchCommands};
 use super::proxy_rules;
 use super::source::{Content, Locator, Source, read_env_file};
 use super::values;

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use super::account::{Outcome, Place};
 use super::exports;
-use super::installation::{Installation, OldServer, Outcome, Place};
+use super::installation::{Installation, OldServer};
 use super::source::{Locator, Source};
 use super::values;
 

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use super::account::{Outcome, Place};
 use super::container;
 use super::environment::{set_variable, set_variables};
-use super::installation::{Installation, OldServer, Outcome, Place, SwitchCommands};
+use super::installation::{Installation, OldServer, SwitchCommands};
 use super::source::{Locator, Source, is_docker_run, read_env_file};
 use super::values::MCP_PORT;
 use super::words::{self, JoinedLine};

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::installation::{Account, OldServer, Outcome, Place};
+use super::account::{Account, Outcome, Place};
+use super::installation::OldServer;
 use super::source::Locator;
 use super::values;
 use crate::base::disk;

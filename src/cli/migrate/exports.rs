@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::installation::{Export, Installation, OldServer, Outcome, Place};
+use super::account::{Outcome, Place};
+use super::installation::{Export, Installation, OldServer};
 use super::source::{Content, Source};
 use super::values::Values;
 use crate::base::disk;

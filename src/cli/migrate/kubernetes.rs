@@ -7,9 +7,10 @@ mod routes;
 
 use objects::{Cluster, Object, items, text};
 
+use super::account::{Outcome, Place};
 use super::container::{self, EXPORT};
 use super::exports;
-use super::installation::{Installation, OldServer, Outcome, Place, SwitchCommands};
+use super::installation::{Installation, OldServer, SwitchCommands};
 use super::source::{Content, Source};
 use crate::base::shell;
 use crate::bundle::ConfigNode;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use super::installation::{AccountRow, Installation, Outcome, Place, Route, Target};
+use super::account::{AccountRow, Outcome, Place};
+use super::installation::{Installation, Route, Target};
 use super::nginx::{self, Directive};
 use super::source::{Content, Source};
 use crate::base::disk;

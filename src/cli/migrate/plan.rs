@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use url::Url;
 
-use super::installation::{Account, Export, Installation, OldServer, Outcome, Place, Route, SwitchCommands};
+use super::account::{Account, Outcome, Place};
+use super::installation::{Export, Installation, OldServer, Route, SwitchCommands};
 use super::overlay::Overlay;
 use super::values::{MCP_PORT, PATH_PREFIX, PUBLIC_URL, Variable};
 use crate::base::disk;

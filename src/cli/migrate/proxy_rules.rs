@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::installation::{Account, Outcome, Place, Route, Target};
+use super::account::{Account, Outcome, Place};
+use super::installation::{Route, Target};
 
 pub(super) const UNKNOWN_MATCHER: &str = "this program does not read such a rule; write the tenant's \
                                           PATH_PREFIX yourself, \

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::installation::{AccountRow, Outcome};
+use super::account::{AccountRow, Outcome};
 use super::plan::Plan;
 use super::write::Written;
 use crate::base::shell;

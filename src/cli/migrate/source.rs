@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::installation::{Account, Outcome, Place};
+use super::account::{Account, Outcome, Place};
 use super::nginx::{self, Directive};
 use super::values;
 use crate::base::disk;

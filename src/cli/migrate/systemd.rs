@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::account::{Account, Outcome, Place};
 use super::docker_run;
 use super::environment::{set_variable, set_variables};
 use super::exports;
-use super::installation::{Account, Installation, OldServer, Outcome, Place, SwitchCommands};
+use super::installation::{Installation, OldServer, SwitchCommands};
 use super::source::{Locator, Source, has_extension, read_env_file};
 use super::values::MCP_PORT;
 use super::words::{self, JoinedLine};

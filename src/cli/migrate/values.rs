@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::installation::{Account, Outcome, Place};
+use super::account::{Account, Outcome, Place};
 use crate::base::secret::Secret;
 
 /// A variable of the vendor's server.

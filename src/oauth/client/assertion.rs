@@ -17,8 +17,7 @@ use crate::oauth::credential_fingerprint::digest_of_key;
 use crate::oauth::issuer::Issuer;
 use crate::oauth::replay::{AssertionSource, ReplayError};
 
-pub(in crate::oauth) const ASSERTION_TYPE: &str =
-    "urn:ietf:params:oauth:client-assertion-type:jwt-assertion_source";
+pub(in crate::oauth) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// The limit on the keys tried for an assertion that names none.
 const MAX_KEYS_TRIED: usize = 8;
 /// The longest remaining lifetime of an assertion. It is for immediate use.

@@ -167,7 +167,8 @@ impl Asker {
         let fetched = backend::fetch(&self.pool, request, self.patience, is_enough).await;
         fetched.map_err(|error| match error {
             backend::Error::Untrusted => {
-                "its certificate is not trusted here (SSL_CERT_FILE=certs/local-ca.pem names another CA)".to_owned()
+                "its certificate is not trusted here (SSL_CERT_FILE=certs/local-ca.pem names another CA)"
+                    .to_owned()
             }
             backend::Error::TimedOut => "no answer in time".to_owned(),
             other => other.class().replace('_', " "),

@@ -4,7 +4,8 @@ use ipnet::IpNet;
 
 use super::objects::{Cluster, Object, at, items, target_name, text};
 use crate::bundle::{ConfigKey, ConfigNode, notation};
-use crate::cli::migrate::installation::{AccountRow, Installation, Outcome, Place, Route, Target};
+use crate::cli::migrate::account::{AccountRow, Outcome, Place};
+use crate::cli::migrate::installation::{Installation, Route, Target};
 use crate::cli::migrate::proxy_rules;
 
 /// How the annotation ends that lists the only networks of callers.

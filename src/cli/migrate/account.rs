@@ -1,0 +1,115 @@
+//! The account of what becomes of each thing found.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Where something was found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) file: PathBuf,
+    /// The line, counted from 1.
+    pub(super) line: Option<usize>,
+}
+
+impl Place {
+    pub(super) fn file(file: &Path) -> Self {
+        Self { file: file.to_owned(), line: None }
+    }
+
+    pub(super) fn line(file: &Path, line: usize) -> Self {
+        Self { file: file.to_owned(), line: Some(line) }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        self.line.map_or(Ok(()), |line| write!(f, ":{line}"))
+    }
+}
+
+/// What becomes of a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Outcome {
+    /// It is in the new tenant's files.
+    Kept,
+    /// The gateway does it.
+    Replaced,
+    /// It has no purpose any more.
+    NotNeeded,
+    /// It belongs to something else, and stays where it is.
+    Left,
+    /// A person must decide or do something.
+    ByHand,
+}
+
+impl Outcome {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Replaced => "replaced",
+            Self::NotNeeded => "not needed",
+            Self::Left => "left alone",
+            Self::ByHand => "BY HAND",
+        }
+    }
+}
+
+/// One line of the account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AccountRow {
+    pub(super) place: Place,
+    pub(super) what: String,
+    pub(super) outcome: Outcome,
+    pub(super) note: String,
+}
+
+impl AccountRow {
+    pub(super) fn new(
+        place: Place,
+        what: impl Into<String>,
+        outcome: Outcome,
+        note: impl Into<String>,
+    ) -> Self {
+        Self { place, what: what.into(), outcome, note: note.into() }
+    }
+}
+
+/// The account of everything found. Never contains a secret: a row names a variable, not its value.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    rows: Vec<AccountRow>,
+}
+
+impl Account {
+    pub(super) fn add(
+        &mut self,
+        place: Place,
+        what: impl Into<String>,
+        outcome: Outcome,
+        note: impl Into<String>,
+    ) {
+        self.push(AccountRow::new(place, what, outcome, note));
+    }
+
+    /// Adds a row, unless the same thing of the same file is in the account already.
+    pub(super) fn push(&mut self, row: AccountRow) {
+        let is_same = |other: &AccountRow| {
+            other.place.file == row.place.file
+                && other.what == row.what
+                && other.outcome == row.outcome
+                && (other.place.line == row.place.line || row.outcome == Outcome::NotNeeded)
+        };
+        if !self.rows.iter().any(is_same) {
+            self.rows.push(row);
+        }
+    }
+
+    pub(super) fn rows(&self) -> &[AccountRow] {
+        &self.rows
+    }
+
+    pub(super) fn needs_a_person(&self) -> bool {
+        self.rows.iter().any(|row| row.outcome == Outcome::ByHand)
+    }
+}
