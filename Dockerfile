@@ -31,10 +31,10 @@ WORKDIR /data
 ENV TENANTD_TENANTS=/data/tenants.d \
     TENANTD_STATE=/data/state \
     TENANTD_CERTS=/data/certs \
-    TENANTD_LISTEN=0.0.0.0:8443 \
-    TENANTD_LOG=json
-EXPOSE 8443
+    TENANTD_LISTEN=0.0.0.0:8443
+EXPOSE 8000 8443
 VOLUME ["/data"]
 HEALTHCHECK --interval=15s --timeout=3s --start-period=10s CMD ["/usr/bin/tenantd", "healthcheck"]
 ENTRYPOINT ["/usr/bin/tenantd"]
-CMD ["serve"]
+# One tenant (/app/server.zip or the vendor's variables: `run`, port 8000), else the folder (`serve`, port 8443).
+CMD ["container"]

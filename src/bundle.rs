@@ -17,6 +17,7 @@ mod document;
 mod dotenv;
 mod excerpt;
 mod fields;
+mod given;
 mod layers;
 mod load_state;
 mod lookalike;
@@ -26,6 +27,7 @@ pub mod sample;
 mod secret_file;
 mod secret_refs;
 mod shape;
+mod single;
 mod snapshot;
 mod source_text;
 mod tenant_name;
@@ -36,6 +38,7 @@ mod validate;
 mod yaml;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -48,8 +51,10 @@ pub use confinement::secret_file_owner;
 pub use discover::{
     FolderListing, entry_id_of, find_stray_files, folder_like, is_unpacked_export, list_entries, list_folder,
 };
+pub use given::GivenValues;
 pub use lookalike::lookalike_keys;
 pub use secret_file::{Presence, SecretFile};
+pub use single::{list_single, single_entry_id, watched_folders};
 pub use snapshot::{DiffLine, DocumentDiff, Draft, Snapshot};
 pub use tree::{ConfigKey, ConfigNode, ConfigValue, Position, SyntaxError, ValueStyle};
 
@@ -110,6 +115,15 @@ pub struct LoadContext {
     pub largest_request: usize,
     /// Variables that `${TENANT_…}` may name.
     pub env: std::collections::BTreeMap<String, crate::base::secret::Secret>,
+    /// What flags and variables give the tenant; `None` if the gateway has more than one.
+    pub given: Option<Arc<GivenValues>>,
+}
+
+impl LoadContext {
+    /// Whether the gateway has only one tenant.
+    pub(crate) fn has_single_tenant(&self) -> bool {
+        self.given.is_some()
+    }
 }
 
 /// The result of loading an entry.
@@ -120,6 +134,8 @@ pub struct LoadOutcome {
     pub digest: Digest,
     /// The tenant's name, if it is valid; known even if the rest is not.
     pub name: Option<TenantName>,
+    /// The dataset's name in the export, if there is an export that can be read.
+    pub dataset: Option<String>,
     /// The tenant, if there are no errors.
     pub spec: Option<TenantSpec>,
     /// The digest of everything that decides who may call; `None` if some of it could not be read
@@ -182,7 +198,7 @@ fn load_from_source(source: SourceReader<'_>, entry: &EntryFiles, context: &Load
     let mut state = LoadState::new(source, entry, context);
     let gathered = layers::read_layers(entry, &mut state, &mut report);
     let lookalikes = lookalike::read_lookalikes(entry, &mut state);
-    let name = tenant_name::resolve_name(entry, &gathered, &mut report);
+    let name = tenant_name::resolve_name(entry, &gathered, context, &mut report);
     // A value that seems missing may be in the file that could not be read, so further findings
     // would mislead.
     let judged = (!gathered.incomplete && !entry.files.is_empty())
@@ -196,6 +212,7 @@ fn load_from_source(source: SourceReader<'_>, entry: &EntryFiles, context: &Load
         snapshot: spec.is_some().then(|| state.source.take_snapshot(entry)),
         digest: state.hasher.finish(),
         name,
+        dataset: gathered.dataset,
         spec,
         access_fingerprint: access,
         restricted_data: restricted_data.map(Box::new),

@@ -13,6 +13,7 @@ pub mod check;
 mod clients;
 mod completions;
 mod configuration;
+mod container;
 mod demo;
 mod entries;
 mod healthcheck;
@@ -21,6 +22,7 @@ mod man;
 mod migrate;
 mod output;
 pub mod render;
+mod run;
 mod serve;
 mod store;
 mod tenants;
@@ -31,6 +33,7 @@ use std::time::Duration;
 
 use args::{Arguments, CheckArgs, ServeArgs, Verb};
 
+use crate::base::diagnostic::Diagnostic;
 use crate::settings::Flags;
 
 /// The result of a command.
@@ -51,6 +54,8 @@ pub enum Exit {
 pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     match arguments.verb {
         Verb::Serve(args) => run_gateway(&args),
+        Verb::Run(args) => run::run(&args),
+        Verb::Container => container::run(),
         Verb::Check(args) => run_check(&args),
         Verb::Migrate(args) => migrate::run(&args),
         Verb::Tenants(args) => tenants::run(&args),
@@ -68,8 +73,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 
 fn run_gateway(args: &ServeArgs) -> anyhow::Result<Exit> {
     let flags = args.validation.flags(args.gateway.flags(Flags::new()));
-    let loaded = configuration::load_with_warnings(&flags, args.validation.config.as_deref())?;
-    serve::run(loaded.settings, &loaded.warnings)
+    let mut loaded = configuration::load_with_warnings(&flags, args.validation.config.as_deref())?;
+    if let Some(unread) = run::Variables::of_process().unread_by_serve() {
+        loaded.warnings.push(Diagnostic::warning("unread-variables", unread));
+    }
+    serve::run(loaded)
 }
 
 fn run_check(args: &CheckArgs) -> anyhow::Result<Exit> {

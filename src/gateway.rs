@@ -7,6 +7,7 @@
 mod addresses;
 mod certificate_names;
 mod open_files;
+mod progress;
 mod signals;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 pub use self::addresses::Addresses;
+pub use self::progress::{StartProgress, WarmUp};
 use self::signals::{SignalAction, Signals};
 use crate::admin::{self, Admin, GatewayInfo, TenantRules};
 use crate::backend::{AddressRules, ContextRefresher, Pool};
@@ -27,7 +29,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::inherited_sockets;
 use crate::base::secret::Secret;
 use crate::base::task::Tasks;
-use crate::bundle;
+use crate::bundle::{self, GivenValues};
 use crate::certs::{self, Certificates};
 use crate::identity::Providers;
 use crate::oauth::authorization_server::AuthServerDeps;
@@ -40,7 +42,7 @@ use crate::telemetry::audit::{Audit, AuditFileConfig};
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::reconcile::ReconcilerConfig;
 use crate::tenants::registry::{Registry, TablePublisher};
-use crate::tenants::{ReconcilerHandle, TenantDeps};
+use crate::tenants::{ReconcilerHandle, TenantDeps, TenantsSource};
 
 /// The reasons why a gateway cannot be built. Each message is complete; no source is printed after
 /// it.
@@ -77,6 +79,8 @@ pub enum Error {
          the export is one of the tenants", .0.display()
     )]
     TenantsIsExport(PathBuf),
+    #[error("the tenant cannot be served: {0}")]
+    TenantUnusable(String),
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
@@ -88,6 +92,16 @@ pub enum Error {
     Signals(io::Error),
     #[error("the ready file {} cannot be written: {cause}", path.display())]
     ReadyFile { path: PathBuf, cause: io::Error },
+}
+
+/// Where a gateway's tenants come from, and what their files may refer to.
+pub struct TenantInputs {
+    /// Where the entries are.
+    pub source: TenantsSource,
+    /// The variables that the tenants' files may refer to.
+    pub env: BTreeMap<String, Secret>,
+    /// What flags and variables give the only tenant; `None` if there may be several.
+    pub given: Option<Arc<GivenValues>>,
 }
 
 /// The time for flushing the audit records of the last calls.
@@ -103,6 +117,7 @@ pub struct Gateway {
     admin: Option<TcpListener>,
     certificates: Arc<Certificates>,
     load_context: bundle::LoadContext,
+    source: TenantsSource,
     tenant_deps: TenantDeps,
     publisher: TablePublisher,
     registry: Registry,
@@ -120,20 +135,18 @@ pub enum Drained {
 }
 
 impl Gateway {
-    /// Binds the listeners and creates everything else. `env` holds the variables that tenants'
-    /// files may refer to.
+    /// Binds the listeners and creates everything else.
     ///
     /// # Errors
     /// [`Error`] if a listener cannot be bound, or a folder, file or store cannot be created or
     /// opened.
-    pub async fn build(
-        mut settings: Settings,
-        env: BTreeMap<String, Secret>,
-        key: KeySource,
-    ) -> Result<Self, Error> {
+    pub async fn build(mut settings: Settings, inputs: TenantInputs, key: KeySource) -> Result<Self, Error> {
         settings.limits.connections =
             open_files::connections(settings.limits.connections, open_files::raise_limit());
-        create_tenants_folder(&settings.tenants)?;
+        let TenantInputs { source, env, given } = inputs;
+        if let TenantsSource::Folder(folder) = &source {
+            create_tenants_folder(folder)?;
+        }
         let (store, stored_entries) = open_store(settings.state.clone(), key).await?;
         refuse_unwanted_sockets(&settings)?;
         let listeners = Listeners::bind(&settings.listen).map_err(Error::Listen)?;
@@ -158,7 +171,9 @@ impl Gateway {
         let bound = (listeners.local_addrs(), http_listeners.local_addrs());
         let addresses = Addresses::new(&settings, bound.0, bound.1, admin.as_ref());
         let own_addresses = addresses.listen.iter().copied().chain(addresses.admin);
-        let context = load_context(&settings, addresses.public_base.clone(), own_addresses, env);
+        let public_base = addresses.public_base.clone();
+        let context =
+            bundle::LoadContext { given, ..load_context(&settings, public_base, own_addresses, env) };
         let contexts = store.as_ref().map(Store::contexts);
         let context_refresher = ContextRefresher::start(&tasks, Arc::clone(&clock), contexts);
         let mut tenant_deps = build_tenant_deps(&settings, &context, context_refresher, clock, metrics)?;
@@ -173,6 +188,7 @@ impl Gateway {
             admin,
             certificates,
             load_context: context,
+            source,
             tenant_deps,
             registry: publisher.registry().clone(),
             publisher,
@@ -181,23 +197,30 @@ impl Gateway {
         })
     }
 
+    /// Returns what shows how far the gateway's start is.
+    pub fn progress(&self) -> StartProgress {
+        let fetches = self.tenant_deps.context_refresher.attempts();
+        StartProgress { registry: self.registry.clone(), fetches }
+    }
+
     /// Returns the bound addresses.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
     }
 
-    /// Serves until a signal ends it. `on_ready` is called once connections are accepted and the
-    /// tenants are loaded.
+    /// Serves until a signal ends it. `on_ready` runs once connections are accepted and the tenants
+    /// are loaded.
     ///
     /// # Errors
-    /// [`Error::Signals`] or [`Error::ReadyFile`].
-    pub async fn run(mut self, on_ready: impl FnOnce(&Addresses)) -> Result<Drained, Error> {
+    /// [`Error::Signals`], [`Error::ReadyFile`], or [`Error::TenantUnusable`] if the only tenant is.
+    pub async fn run(mut self, on_ready: impl AsyncFnOnce(&Addresses)) -> Result<Drained, Error> {
         let mut signals = Signals::listen().map_err(Error::Signals)?;
         let reconciler = ReconcilerHandle::start(self.reconciler_config(), &self.tasks);
         certificate_names::follow_tenants(&self.settings, &self.registry, &self.certificates, &self.tasks);
         self.serve_admin(reconciler.clone());
         let server = Server::new(&self.settings, self.server_deps());
         let audit = self.tenant_deps.audit.clone();
+        let is_single = matches!(self.source, TenantsSource::Single(_));
         let Self { settings, addresses, tasks, listeners, http_listeners, registry, .. } = self;
         server.serve(listeners);
         server.serve_http_redirect(http_listeners, addresses.public_port());
@@ -207,9 +230,18 @@ impl Gateway {
             () = shutdown.wait() => true,
         };
         if !ended_early {
+            if is_single {
+                find_single_tenant(&registry)?;
+            }
             addresses.announce(settings.ready_file.as_deref())?;
-            on_ready(&addresses);
-            shutdown.wait().await;
+            let announcing = async {
+                on_ready(&addresses).await;
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = shutdown.wait() => {}
+                () = announcing => {}
+            }
         }
         let drained = drain(&tasks, &registry, &mut signals, &settings).await;
         // Flushing the last audit records takes moments.
@@ -221,7 +253,7 @@ impl Gateway {
 
     fn reconciler_config(&mut self) -> ReconcilerConfig {
         ReconcilerConfig {
-            folder: self.settings.tenants.clone(),
+            source: self.source.clone(),
             watch: self.settings.watch,
             context: Arc::new(self.load_context.clone()),
             tenant_deps: self.tenant_deps.clone(),
@@ -276,6 +308,21 @@ async fn wait_for_first_pass(registry: &Registry) {
     // An error would mean that the registry is gone, but the caller holds it.
     let mut generation = registry.subscribe_generation();
     let _gone = generation.wait_for(|&generation| generation > 0).await.is_err();
+}
+
+/// Fails unless the gateway's only tenant is in force, or was stopped by its operator.
+fn find_single_tenant(registry: &Registry) -> Result<(), Error> {
+    let table = registry.load();
+    let entry = table.entries.values().next();
+    let unusable = |why: String| Err(Error::TenantUnusable(why));
+    match entry {
+        Some(entry) if entry.tenant.is_some() => Ok(()),
+        Some(entry) => match entry.status() {
+            status if status.paused => Ok(()),
+            status => unusable(status.first_error().unwrap_or_else(|| "it was refused".to_owned())),
+        },
+        None => unusable("its files are gone".to_owned()),
+    }
 }
 
 /// The signals that end serving.
@@ -411,6 +458,7 @@ pub fn load_context(
         confine_tenants: settings.confine_tenants,
         largest_request: settings.limits.largest_request(),
         env,
+        given: None,
     }
 }
 

@@ -173,8 +173,14 @@ pub struct LoadedSettings {
     pub settings: Settings,
     /// Findings that do not prevent the start.
     pub warnings: Report,
+    /// The configuration file, if one was read.
+    pub file: Option<PathBuf>,
     /// Whether any source sets the host or the public base; otherwise both are defaults.
     pub is_host_given: bool,
+    /// Whether any source sets the state folder.
+    pub is_state_given: bool,
+    /// Whether any source sets the admin listener.
+    pub is_admin_given: bool,
 }
 
 /// The error of invalid settings; its report lists all findings at once.
@@ -240,12 +246,21 @@ impl Settings {
         let mut reader = reader::SettingsReader::new(flags, environment, &written, report);
         let mut settings = reader.read_settings();
         let is_host_given = reader.is_given(SettingKey::HOST) || reader.is_given(SettingKey::PUBLIC_BASE);
+        let is_state_given = reader.is_given(SettingKey::STATE);
+        let is_admin_given = reader.is_given(SettingKey::ADMIN);
         let mut report = reader.into_report();
         settings.limits = limits.validate(&mut report);
         consistency::check(&mut settings, &mut report);
         match report.has_errors() {
             true => Err(Error { report }),
-            false => Ok(LoadedSettings { settings, warnings: report, is_host_given }),
+            false => Ok(LoadedSettings {
+                settings,
+                warnings: report,
+                file: file.map(Path::to_path_buf),
+                is_host_given,
+                is_state_given,
+                is_admin_given,
+            }),
         }
     }
 

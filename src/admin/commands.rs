@@ -21,9 +21,11 @@ impl Refusal for CommandError {
         match self {
             Self::Rejected { .. } | Self::BuildFailed(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::NotFound | Self::NoRevision(_) => StatusCode::NOT_FOUND,
-            Self::NoStore | Self::NotActivated { .. } | Self::NothingToAccept | Self::ClaimHeld(_) => {
-                StatusCode::CONFLICT
-            }
+            Self::NoStore
+            | Self::NotActivated { .. }
+            | Self::NothingToAccept
+            | Self::ClaimHeld(_)
+            | Self::SingleTenant => StatusCode::CONFLICT,
             Self::FileRemoval { .. } | Self::Store(store::Error::Database { .. }) => {
                 StatusCode::INSUFFICIENT_STORAGE
             }
@@ -45,7 +47,7 @@ impl Refusal for UploadError {
         match self {
             Self::Rejected(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InvalidName(_) => StatusCode::BAD_REQUEST,
-            Self::AlreadyExists(_) => StatusCode::CONFLICT,
+            Self::AlreadyExists(_) | Self::SingleTenant => StatusCode::CONFLICT,
             Self::Io(_) => StatusCode::INSUFFICIENT_STORAGE,
         }
     }

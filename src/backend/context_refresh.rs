@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::client::{ClientInner, RefreshScheduler};
 use super::{BackendClient, CallContext, Error};
@@ -51,6 +51,8 @@ struct RefreshQueue {
     slot_freed: Notify,
     clock: Arc<dyn Clock>,
     store: Option<ContextStore>,
+    /// The number of fetches that ended, well or not.
+    attempts: watch::Sender<u64>,
 }
 
 /// A slot among the fast fetches; returned when dropped.
@@ -93,6 +95,7 @@ impl ContextRefresher {
             slot_freed: Notify::new(),
             clock,
             store,
+            attempts: watch::Sender::new(0),
         });
         let (shared, spawner) = (queue.clone(), tasks.clone());
         let run = move || {
@@ -127,6 +130,11 @@ impl ContextRefresher {
         if let Some(store) = &self.0.store {
             store.remove(tenants).await;
         }
+    }
+
+    /// Returns the number of fetches that ended, well or not.
+    pub fn attempts(&self) -> watch::Receiver<u64> {
+        self.0.attempts.subscribe()
     }
 
     /// Returns the number of fetches that are due or waiting for a retry.
@@ -252,6 +260,7 @@ impl RefreshQueue {
             Ok(()) => job.target.is_requested.store(false, Ordering::Release),
             Err(error) => self.postpone(job, &error),
         }
+        self.attempts.send_modify(|attempts| *attempts += 1);
     }
 
     /// Runs a fetch. One that exceeds `FAST_TIMEOUT` continues in the slow pool, if that has room.

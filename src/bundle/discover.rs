@@ -17,19 +17,30 @@ use crate::base::similarity;
 use crate::base::{disk, permission};
 
 const EXTENSIONS: &[&str] = &["zip", "yaml", "yml", "env"];
+/// Compose files, which lie beside the export of a Compose project and are no tenant's.
+const COMPOSE_FILES: [&str; 6] = [
+    "compose.yaml",
+    "compose.yml",
+    "compose.override.yaml",
+    "compose.override.yml",
+    "docker-compose.yaml",
+    "docker-compose.yml",
+];
 const MAX_LISTED: usize = 1_000;
 /// Up to this many entries are looked up by name; for more of them one listing is cheaper.
 const MAX_PROBED: usize = 32;
 
 /// The files in the folder with one entry id.
 #[derive(Default)]
-struct EntryGroup {
+pub(super) struct EntryGroup {
     zips: Vec<PathBuf>,
     yamls: Vec<PathBuf>,
     envs: Vec<PathBuf>,
     folder: Option<PathBuf>,
     /// A misnamed configuration; its whole name is the entry id.
     misnamed: Option<PathBuf>,
+    /// Whether it is the only entry of a gateway.
+    is_single: bool,
 }
 
 /// The contents of the tenants folder.
@@ -166,6 +177,16 @@ fn probe_groups(folder: &Path, stems: &BTreeSet<String>) -> EntryGroups {
     groups
 }
 
+/// Finds the files in a folder with one entry id.
+pub(super) fn probe_group(folder: &Path, stem: &str) -> Option<EntryGroup> {
+    probe_groups(folder, &BTreeSet::from([stem.to_owned()])).remove(stem)
+}
+
+/// Returns the files in a folder whose names are almost those of an entry.
+pub(super) fn lookalikes_in(folder: &Path, stem: &str) -> io::Result<Vec<PathBuf>> {
+    Ok(find_lookalikes(stem, &find_lone_configs(&read_groups(folder, None)?)))
+}
+
 /// Returns all combinations of lower and upper case of a word.
 fn case_variants(word: &str) -> impl Iterator<Item = String> {
     (0..1_u32 << word.len()).map(move |capitals| {
@@ -258,7 +279,7 @@ fn is_ignored(name: &str) -> bool {
 
 /// Returns the entry id: `acme.zip` → `acme`. A name without one of our extensions is its own entry
 /// id.
-fn entry_id_of_name(name: &str) -> &str {
+pub(super) fn entry_id_of_name(name: &str) -> &str {
     match name.rsplit_once('.') {
         Some((stem, extension))
             if !stem.is_empty() && EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()) =>
@@ -284,12 +305,23 @@ impl EntryGroup {
         }
     }
 
+    /// Makes it the only entry of a gateway, at the path that was given.
+    pub(super) fn set_single(&mut self, path: &Path) {
+        self.is_single = true;
+        self.folder = None;
+        let is_known =
+            [&self.zips, &self.yamls, &self.envs].into_iter().any(|files| files.iter().any(|it| it == path));
+        if !is_known {
+            self.add_file(path.to_owned(), !path.is_dir());
+        }
+    }
+
     /// Whether there are several files of one kind.
     fn has_duplicates(&self) -> bool {
         [&self.zips, &self.yamls, &self.envs].into_iter().any(|files| files.len() > 1)
     }
 
-    fn into_entry_files(mut self, stem: String) -> EntryFiles {
+    pub(super) fn into_entry_files(mut self, stem: String) -> EntryFiles {
         let mut report = Report::new();
         let beside = !(self.zips.is_empty() && self.yamls.is_empty() && self.envs.is_empty());
         let folder = self.folder.take();
@@ -333,10 +365,16 @@ impl EntryGroup {
                 return (Vec::new(), Vec::new());
             }
         };
-        for path in names.iter().filter(|path| is_tenant_file(path)) {
+        let is_anothers = |path: &Path| self.is_single && is_compose_file(path);
+        let files: Vec<_> = names.iter().filter(|path| is_tenant_file(path) && !is_anothers(path)).collect();
+        for path in files {
             self.add_file(path.clone(), true);
         }
         let unpacked = find_unpacked_configs(folder, &names);
+        if self.is_single && !unpacked.is_empty() {
+            // The vendor's server read the unpacked files, and so where somebody edited them.
+            self.zips.drain(..).for_each(|zip| report.push(packed_export_warning(&zip)));
+        }
         if unpacked.is_empty() && self.zips.is_empty() && self.yamls.is_empty() && self.envs.is_empty() {
             report.push(empty_folder_error(folder));
         }
@@ -352,10 +390,19 @@ fn is_tenant_file(path: &Path) -> bool {
     name == ".env" || (!is_ignored(name) && entry_id_of_name(name).len() < name.len())
 }
 
+fn is_compose_file(path: &Path) -> bool {
+    path.file_name().and_then(OsStr::to_str).is_some_and(|name| COMPOSE_FILES.contains(&name))
+}
+
 fn is_misnamed_in_folder(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let is_hidden = name.starts_with('.') && lookalike::intended_name(name) != ".env";
     lookalike::is_misnamed(name) && !is_hidden && !path.is_dir()
+}
+
+/// Returns the configurations of an export that was unpacked in a folder.
+pub(super) fn unpacked_configs(folder: &Path) -> Vec<PathBuf> {
+    find_unpacked_configs(folder, &list_files(folder).unwrap_or_default())
 }
 
 /// Whether the folder itself is an unpacked export, and so a single tenant.
@@ -411,6 +458,12 @@ fn empty_folder_error(folder: &Path) -> Diagnostic {
     Diagnostic::error("folder-empty", format!("No server.zip found at {}", folder.display()))
         .help("put the export into the folder as server.zip, or a complete tenant as a .yaml")
         .at(Location::file(folder))
+}
+
+fn packed_export_warning(zip: &Path) -> Diagnostic {
+    Diagnostic::warning("zip-ignored", "the export is unpacked beside this zip; the zip is ignored")
+        .help("move the zip away; to use it, unpack it here, or give its path instead of the folder's")
+        .at(Location::file(zip))
 }
 
 fn folder_and_file_error(folder: &Path) -> Diagnostic {

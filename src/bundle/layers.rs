@@ -91,9 +91,9 @@ pub(super) struct GatheredLayers {
 }
 
 /// The state while files are read.
-struct LayerReader<'a, 'b> {
-    state: &'a mut LoadState<'b>,
-    report: &'a mut Report,
+pub(super) struct LayerReader<'a, 'b> {
+    pub(super) state: &'a mut LoadState<'b>,
+    pub(super) report: &'a mut Report,
     incomplete: bool,
 }
 
@@ -115,6 +115,7 @@ pub(super) fn read_layers(
     let origin = if has_export { DocumentOrigin::Overlay } else { DocumentOrigin::Standalone };
     operators.extend(of(FileRole::Yaml).filter_map(|file| gathering.read_yaml(file, origin)));
     operators.extend(of(FileRole::Env).filter_map(|file| gathering.read_env(file)));
+    operators.extend(gathering.read_given());
     let operators = Layers(operators);
 
     let wanted = operators.find_text(&["config"]);
@@ -330,7 +331,7 @@ impl LayerReader<'_, '_> {
         self.finish_document(source, root)
     }
 
-    fn finish_document(
+    pub(super) fn finish_document(
         &mut self,
         source: SourceText,
         root: Result<ConfigNode, Vec<SyntaxError>>,
@@ -349,7 +350,13 @@ impl LayerReader<'_, '_> {
         }
     }
 
-    fn update_digest(&mut self, text: &str) {
+    /// Records that a document is not complete, and why.
+    pub(super) fn mark_incomplete(&mut self, why: &str) {
+        self.incomplete = true;
+        self.update_digest(why);
+    }
+
+    pub(super) fn update_digest(&mut self, text: &str) {
         self.state.hasher.update_field(text.as_bytes());
     }
 }

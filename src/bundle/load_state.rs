@@ -36,6 +36,14 @@ impl<'a> LoadState<'a> {
         }
     }
 
+    /// Records a file that was named, before it is read, so that a later change is a difference in
+    /// the next scan.
+    pub(super) fn record_secret_file(&mut self, path: &Path) {
+        if !self.secret_files.iter().any(|file| file.path == path) {
+            self.secret_files.push(SecretFile::read(path));
+        }
+    }
+
     /// Reads one of the entry's files.
     pub(super) fn read(&self, file: &Path, max_bytes: u64) -> Result<Vec<u8>, disk::Error> {
         self.source.read(file, max_bytes, &self.confinement)

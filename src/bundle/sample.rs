@@ -46,5 +46,6 @@ pub fn sample_context() -> LoadContext {
         confine_tenants: false,
         largest_request: 8 << 20,
         env: BTreeMap::new(),
+        given: None,
     }
 }

@@ -11,8 +11,7 @@ use super::BoxedDiagnostic;
 use super::confinement::{Confinement, VARIABLE_PREFIX};
 use super::document::ConfigDocument;
 use super::load_state::LoadState;
-use super::secret_file::SecretFile;
-use super::source_text::DocumentOrigin;
+use super::source_text::{DocumentOrigin, SourceText};
 use super::tree::{ConfigNode, ValueStyle};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::secret::Secret;
@@ -99,7 +98,7 @@ impl<'s, 'a> SecretResolver<'s, 'a> {
         let secret = reference.and_then(|reference| match (reference, document.source.origin) {
             (SecretRef::Plain(text), _) => Ok(text.to_owned()),
             (_, DocumentOrigin::Export) => Err(export_reads_machine_error(name)),
-            (SecretRef::File(path), _) => self.read_secret_file(path, &document.source.file),
+            (SecretRef::File(path), _) => self.read_secret_file(path, &document.source),
             (SecretRef::Variable(variable), _) => self.read_variable(variable),
         });
         match secret {
@@ -143,13 +142,13 @@ impl<'s, 'a> SecretResolver<'s, 'a> {
         value.map(|value| value.trim().to_owned()).ok_or_else(unset)
     }
 
-    fn read_secret_file(&mut self, path: &str, beside: &Path) -> Result<String, BoxedDiagnostic> {
+    fn read_secret_file(&mut self, path: &str, source: &SourceText) -> Result<String, BoxedDiagnostic> {
+        let beside = source.file.as_path();
         let full_path = beside.parent().unwrap_or(Path::new("")).join(path);
-        // Noted before reading, so that a later change is a difference in the next scan.
-        self.record_secret_file(&full_path);
+        self.state.record_secret_file(&full_path);
         let text = match self.state.source.is_snapshot() {
             true => self.state.source.stored_secret(path, beside).ok_or_else(missing_from_snapshot_error),
-            false => self.read_secret(&full_path),
+            false => self.read_secret(&full_path, source.origin),
         };
         self.state.hasher.update_field(path.as_bytes());
         match &text {
@@ -163,14 +162,12 @@ impl<'s, 'a> SecretResolver<'s, 'a> {
         text
     }
 
-    fn record_secret_file(&mut self, path: &Path) {
-        if !self.state.secret_files.iter().any(|file| file.path == path) {
-            self.state.secret_files.push(SecretFile::read(path));
-        }
-    }
-
-    fn read_secret(&self, path: &Path) -> Result<String, BoxedDiagnostic> {
-        let read = self.state.confinement.read_referenced(path, MAX_SECRET);
+    fn read_secret(&self, path: &Path, origin: DocumentOrigin) -> Result<String, BoxedDiagnostic> {
+        let read = match origin {
+            // Who starts the gateway may name any file.
+            DocumentOrigin::Given => disk::read(path, MAX_SECRET),
+            _ => self.state.confinement.read_referenced(path, MAX_SECRET),
+        };
         let bytes = read.map_err(|error| unreadable_secret_error(path, &error, &self.state.confinement))?;
         let text =
             String::from_utf8(bytes).map_err(|_| unusable_secret_error(&disk::Error::NotUtf8.to_string()))?;

@@ -36,6 +36,15 @@ pub(super) enum SourceRecord {
     Config { file: String, dataset: String, entry: String, text: String },
     Secret { beside: String, path: String, text: String },
     Variable { name: String, value: String },
+    Given(GivenRecord),
+}
+
+/// A value that a flag or variable gave, or the file that it named.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct GivenRecord {
+    pub(super) field: String,
+    pub(super) place: String,
+    pub(super) text: String,
 }
 
 /// A file that is not in the folder yet.
@@ -165,6 +174,19 @@ impl<'a> SourceReader<'a> {
             SourceRecord::Variable { name, value } if name == named => Some(value.clone()),
             _ => None,
         })
+    }
+
+    /// Returns the values that flags and variables gave, from a snapshot only.
+    pub(super) fn stored_given(&self) -> Vec<GivenRecord> {
+        let given = |piece: &SourceRecord| match piece {
+            SourceRecord::Given(record) => Some(record.clone()),
+            _ => None,
+        };
+        self.stored.map(|kept| kept.pieces.iter().filter_map(given).collect()).unwrap_or_default()
+    }
+
+    pub(super) fn record_given(&mut self, record: &GivenRecord) {
+        self.push_record(SourceRecord::Given(record.clone()));
     }
 
     pub(super) fn record_text(&mut self, file: &Path, text: &str) {

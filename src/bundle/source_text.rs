@@ -18,6 +18,8 @@ pub(super) enum DocumentOrigin {
     Standalone,
     /// The `.env`.
     Env,
+    /// Flags and variables. The text has the place of each value, one per line.
+    Given,
 }
 
 /// A text and its name: enough to point at a place in it.
@@ -32,6 +34,10 @@ pub(super) struct SourceText {
 impl SourceText {
     /// Returns a location with its line, secrets hidden.
     pub(super) fn location_at(&self, at: Position) -> Location {
+        if self.origin == DocumentOrigin::Given {
+            let place = self.text.lines().nth(at.line - 1);
+            return place.map_or_else(|| self.location(), Location::file);
+        }
         Location {
             line: Some(at.line),
             column: Some(at.column),

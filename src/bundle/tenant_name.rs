@@ -1,8 +1,9 @@
 //! Determines a tenant's name: `name:` in its overlay, the stem of its files, or, if the stem is
-//! the export's default, its dataset.
+//! the export's default, its dataset. The only tenant of a gateway has its dataset's name: the path
+//! of its files says nothing.
 
-use super::EntryFiles;
 use super::layers::GatheredLayers;
+use super::{EntryFiles, LoadContext};
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::spec::TenantName;
 
@@ -10,6 +11,7 @@ use crate::spec::TenantName;
 pub(super) fn resolve_name(
     entry: &EntryFiles,
     gathered: &GatheredLayers,
+    context: &LoadContext,
     report: &mut Report,
 ) -> Option<TenantName> {
     if let Some(found) = gathered.layers.find(&["name"]) {
@@ -27,7 +29,9 @@ pub(super) fn resolve_name(
         });
     }
     let dataset = gathered.dataset.as_deref().or_else(|| gathered.layers.find_text(&["dataset"]));
-    let dataset = dataset.and_then(TenantName::from_entry_id).filter(|_| is_generic_export_name(&entry.id));
+    let dataset = dataset
+        .and_then(TenantName::from_entry_id)
+        .filter(|_| context.has_single_tenant() || is_generic_export_name(&entry.id));
     let name = dataset.or_else(|| TenantName::from_entry_id(&entry.id));
     if name.is_none() {
         let missing = Diagnostic::error("bad-name", "the file's name does not give a valid tenant name")

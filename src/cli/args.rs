@@ -9,10 +9,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+mod run;
 mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use run::RunArgs;
 pub use settings::{GatewayArgs, ValidationArgs};
 
 /// Serves many tenants' MCP servers from one machine and one public IP.
@@ -30,6 +32,12 @@ pub enum Verb {
     /// Run the gateway.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<ServeArgs>),
+    /// Serve one tenant from its export, as the vendor's run.sh and image do.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
+    /// Do in a container what is there to do: run for one tenant, else serve.
+    #[command(after_help = CONTAINER_EXAMPLES)]
+    Container,
     /// Validate tenants' files without serving them.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
@@ -76,7 +84,7 @@ pub enum Verb {
 }
 
 /// The arguments of `tenantd serve`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct ServeArgs {
     /// The settings that decide how tenants are validated.
     #[command(flatten)]
@@ -533,6 +541,7 @@ const TOP_EXAMPLES: &str = "\
 Examples:
   tenantd demo                                 see it work, with sample data
   tenantd serve --host mcp.example.com         serve the tenants in tenants.d
+  tenantd run /opt/tursio-mcp                  serve one export, as its run.sh does
   tenantd check tenants.d                      find out what is wrong with a file
   tenantd tenants list                         show the served tenants
 
@@ -550,6 +559,28 @@ Examples:
   tenantd serve --host mcp.example.com
   tenantd serve --listen 127.0.0.1:8080 --tls off --public-base https://mcp.example.com
   tenantd serve --listen 0.0.0.0:443 --listen '[::]:443' --tls manual --certs /etc/tenantd/certs";
+
+const RUN_EXAMPLES: &str = "\
+Variables: MCP_PORT, API_KEY, SEARCH_URL, CONTEXT_URL, PATH_PREFIX, PUBLIC_URL, OAUTH_ENABLED,
+MICROSOFT_CLIENT_ID, MICROSOFT_CLIENT_SECRET, MICROSOFT_TENANT_ID and PUBLIC; each may also be
+given as the path of a file that contains it (API_KEY_FILE). A flag overrides the variable, and the
+variable overrides the export. TENANTD_… variables are read as by serve.
+
+Examples:
+  tenantd run /opt/tursio-mcp                  an unpacked export; edits take effect at once
+  tenantd run mcp_export.zip --port 8001
+  tenantd run --oauth --url https://mcp.example.com --client-id … --tenant-id … \\
+      --client-secret-file /run/secrets/entra  with a Microsoft login
+
+Exit codes: 0 stopped by a signal, 2 it cannot serve.";
+
+const CONTAINER_EXAMPLES: &str = "\
+If there is /app/server.zip or one of the variables of run is set (PUBLIC alone does not count),
+this is tenantd run, else tenantd serve. Settings come from TENANTD_… variables.
+
+Examples:
+  docker run -p 8000:8000 -v /opt/tursio/mcp_export.zip:/app/server.zip:ro -e API_KEY=… tenantd
+  docker run -p 443:8443 -v /srv/tenants.d:/data/tenants.d tenantd";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:

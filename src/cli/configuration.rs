@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::admin_client::AdminClient;
 use super::{output, render};
@@ -58,9 +58,8 @@ fn load_for_check_with(
     environment: &Environment,
     installed: &Path,
 ) -> anyhow::Result<CheckSettings> {
-    let explicit_file = config_path(config, environment);
-    let has_explicit_file = explicit_file.is_some();
-    let file = explicit_file.or_else(|| installed.is_file().then(|| installed.to_owned()));
+    let has_explicit_file = config_path(config, environment).is_some();
+    let file = config_file(config, environment, installed);
     let mut loaded = load_from(&flags, environment, file.as_deref())?;
     if !loaded.warnings.is_empty() {
         output::print_error_lines(&render::human(&loaded.warnings));
@@ -113,7 +112,14 @@ pub(super) fn load_quietly(flags: &Flags, config: Option<&Path>) -> anyhow::Resu
 /// All findings as one text.
 pub(super) fn load_with_warnings(flags: &Flags, config: Option<&Path>) -> anyhow::Result<LoadedSettings> {
     let environment = Environment::of_process();
-    load_from(flags, &environment, config_path(config, &environment).as_deref())
+    load_from(flags, &environment, config_file(config, &environment, Path::new(INSTALLED_CONFIG)).as_deref())
+}
+
+/// Returns the configuration file to read: the one that is given or at hand, else the installed
+/// one, if there is any.
+fn config_file(config: Option<&Path>, environment: &Environment, installed: &Path) -> Option<PathBuf> {
+    let installed = || installed.is_file().then(|| installed.to_owned());
+    config_path(config, environment).or_else(installed)
 }
 
 fn load_from(
@@ -189,6 +195,20 @@ mod tests {
         assert_eq!(hosts(installed, flags, &[]), named("flag.example.com"));
         let variable = [("TENANTD_HOST", "variable.example.com")];
         assert_eq!(hosts(installed, Flags::default(), &variable), named("variable.example.com"));
+    }
+
+    #[test]
+    fn the_installed_file_counts_where_none_is_at_hand() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let installed = folder.path().join("tenantd.yaml");
+        let file = |config: Option<&Path>, variables: &[(&str, &str)]| {
+            config_file(config, &variables.iter().copied().collect(), &installed)
+        };
+        assert_eq!(file(None, &[]), None, "nothing is installed");
+        fs::write(&installed, "").expect("written");
+        assert_eq!(file(None, &[]), Some(installed.clone()));
+        assert_eq!(file(Some(Path::new("mine.yaml")), &[]), Some("mine.yaml".into()));
+        assert_eq!(file(None, &[("TENANTD_CONFIG", "mine.yaml")]), Some("mine.yaml".into()));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use anyhow::{Context, bail};
 use self::folder::DemoFolder;
 use super::admin_client::AdminClient;
 use super::args::DemoArgs;
-use super::serve;
+use super::serve::{self, Announcer};
 use super::{Exit, output};
 use crate::base::diagnostic::Report;
 use crate::gateway::Addresses;
@@ -41,8 +41,16 @@ pub(super) fn run(args: &DemoArgs) -> anyhow::Result<Exit> {
     let api = sample_api::start().context("the sample API cannot be started")?;
     folder.write_exports(api).context("the sample exports cannot be written")?;
     let settings = settings(&folder, listen, args.admin);
-    let announce = move |addresses: &Addresses| announce_soon(addresses.clone(), folder);
-    serve::run_announced(settings, &Report::new(), announce)
+    serve::run_announced(settings, &Report::new(), DemoAnnouncer(folder))
+}
+
+/// Announces the demo once it serves.
+struct DemoAnnouncer(DemoFolder);
+
+impl Announcer for DemoAnnouncer {
+    async fn on_ready(self, addresses: &Addresses) {
+        announce_soon(addresses.clone(), self.0);
+    }
 }
 
 fn settings(folder: &DemoFolder, listen: SocketAddr, admin: SocketAddr) -> Settings {

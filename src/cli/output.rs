@@ -19,6 +19,11 @@ pub(super) fn print(text: &str) -> io::Result<()> {
     }
 }
 
+/// Writes a text of several lines into a file that people read.
+pub(super) fn write_printable(file: &mut impl Write, text: &str) -> io::Result<()> {
+    file.write_all(printable_lines(text).as_bytes())
+}
+
 /// Prints a one-line message to standard error.
 pub(super) fn print_error(of: impl Display) {
     write_to_stderr(&format!("tenantd: {}\n", printable(&of.to_string())));

@@ -1,5 +1,6 @@
 //! `tenantd serve`: runs the gateway until a signal stops it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -8,27 +9,55 @@ use tokio::runtime::{self, Runtime};
 use super::{Exit, configuration};
 use crate::base::clock::SystemClock;
 use crate::base::diagnostic::Report;
-use crate::gateway::{Addresses, Drained, Gateway};
-use crate::settings::Settings;
+use crate::gateway::{Addresses, Drained, Gateway, TenantInputs};
+use crate::settings::{LoadedSettings, Settings};
 use crate::telemetry::log;
+use crate::tenants::TenantsSource;
 
 /// How long blocked threads may finish a disk write after the drain.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
-/// Serves until a signal stops the gateway. Errors are logged.
-pub(super) fn run(settings: Settings, warnings: &Report) -> anyhow::Result<Exit> {
-    run_announced(settings, warnings, |_| {})
+/// Who is told how far a gateway is.
+pub(super) trait Announcer {
+    /// The listeners are bound; nothing is served yet.
+    fn on_bound(&mut self, _gateway: &Gateway) {}
+
+    /// Connections are accepted and the tenants are loaded.
+    async fn on_ready(self, addresses: &Addresses);
 }
 
-/// The same, and calls `on_ready` with the addresses once connections are accepted.
+/// Announces in the log only.
+struct Silent {
+    /// The configuration file that was read.
+    file: Option<PathBuf>,
+}
+
+impl Announcer for Silent {
+    fn on_bound(&mut self, _gateway: &Gateway) {
+        if let Some(file) = &self.file {
+            tracing::info!(file = %file.display(), "the settings were read");
+        }
+    }
+
+    async fn on_ready(self, _addresses: &Addresses) {}
+}
+
+/// Serves the settings' folder until a signal stops the gateway. Errors are logged.
+pub(super) fn run(loaded: LoadedSettings) -> anyhow::Result<Exit> {
+    run_announced(loaded.settings, &loaded.warnings, Silent { file: loaded.file })
+}
+
+/// The same, and tells somebody how far it is.
 pub(super) fn run_announced(
     settings: Settings,
     warnings: &Report,
-    on_ready: impl FnOnce(&Addresses),
+    announcer: impl Announcer,
 ) -> anyhow::Result<Exit> {
     log::init(settings.log, SystemClock::shared()).context("the log cannot be started")?;
     warnings.iter().for_each(|warning| tracing::warn!(code = warning.code, "{warning}"));
-    let served = serve(settings, on_ready);
+    let source = TenantsSource::Folder(settings.tenants.clone());
+    let tenants = TenantInputs { source, env: configuration::tenant_variables(), given: None };
+    let served = serve(settings, tenants, announcer);
     let exit = match served {
         Ok(()) => Exit::Fine,
         // The log filter may suppress even errors, but the reason for not serving must be shown.
@@ -42,13 +71,19 @@ pub(super) fn run_announced(
     Ok(exit)
 }
 
-fn serve(settings: Settings, on_ready: impl FnOnce(&Addresses)) -> anyhow::Result<()> {
+/// Serves until a signal stops the gateway.
+pub(super) fn serve(
+    settings: Settings,
+    tenants: TenantInputs,
+    mut announcer: impl Announcer,
+) -> anyhow::Result<()> {
     let key = configuration::key_source(&settings)?;
     let runtime =
         runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")?;
     let served = runtime.block_on(async {
-        let gateway = Gateway::build(settings, configuration::tenant_variables(), key).await?;
-        match gateway.run(on_ready).await? {
+        let gateway = Gateway::build(settings, tenants, key).await?;
+        announcer.on_bound(&gateway);
+        match gateway.run(async |addresses: &Addresses| announcer.on_ready(addresses).await).await? {
             Drained::Completely => tracing::info!("all calls in progress finished"),
             Drained::Cut => tracing::warn!("some connections were closed at the end of the drain period"),
         }

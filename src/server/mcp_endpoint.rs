@@ -102,6 +102,15 @@ async fn authorize(
     headers: &HeaderMap,
 ) -> Result<AdmittedCaller, CallRejection> {
     let admitted = tenant.bearer.authorize(headers, context.private_ip(), server.clock.now()).await;
+    if matches!(admitted, Err(Denial::NotPrivate)) && tenant.slot.tells_of_stranger() {
+        tracing::warn!(
+            tenant = tenant.spec.name.as_str(),
+            client.addr = %context.caller.ip(),
+            "a caller from the internet was refused, because the tenant requires no credential; the next ones \
+             are refused without a line. If anybody may call it, say public: true (run --public); if the \
+             caller's network is yours, add it to private_networks; otherwise turn on login or add api_keys"
+        );
+    }
     admitted.map_err(CallRejection::Denied)
 }
 

@@ -1,5 +1,5 @@
-//! The log: one subscriber for the process, which writes to standard error without blocking its
-//! callers ([`writer`]).
+//! The log: one subscriber for the process, which writes to standard error, and into a file if
+//! asked to, without blocking its callers ([`writer`]).
 //!
 //! Lines that callers, backends or strangers can cause are limited for each kind and tenant
 //! ([`RateLimitedFormat`]), so that none of them can fill the disk or hide other events behind a
@@ -10,6 +10,7 @@ mod writer;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::borrow::Cow;
+use std::fs::File;
 use std::io::{self, Write};
 use std::panic::PanicHookInfo;
 use std::sync::{Arc, OnceLock};
@@ -51,12 +52,20 @@ pub enum LogFormat {
 /// # Errors
 /// No thread can be started, or no file descriptor is left.
 pub fn init(format: LogFormat, clock: Arc<dyn Clock>) -> io::Result<()> {
+    init_with_copy(format, clock, None)
+}
+
+/// The same, and writes each line into a file too.
+///
+/// # Errors
+/// As for [`init`].
+pub fn init_with_copy(format: LogFormat, clock: Arc<dyn Clock>, copy: Option<File>) -> io::Result<()> {
     let colour =
         std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
     if QUEUE.get().is_some() {
         return Ok(());
     }
-    let started = LogQueue::to_stderr()?;
+    let started = LogQueue::to_stderr(copy)?;
     // Two concurrent calls start two threads; the first one's serves both.
     let queue = QUEUE.get_or_init(|| started);
     let lines = move || SanitizingWriter { out: queue.clone(), format, colour };

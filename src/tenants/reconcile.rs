@@ -11,7 +11,6 @@ mod publish;
 mod reconciler;
 mod upload;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +22,7 @@ use self::reconciler::Reconciler;
 pub use self::upload::{MAX_UPLOAD_BYTES, UploadError};
 use super::build::TenantDeps;
 use super::registry::{Registry, TablePublisher};
+use super::source::TenantsSource;
 use super::watch::WatchQueue;
 use crate::base::panic::{Panicked, catch_panic};
 use crate::base::task::{PanicCounts, Tasks};
@@ -51,7 +51,7 @@ type QueuedCommand = (String, Command, oneshot::Sender<Result<CommandOutcome, Co
 
 /// The state that answers requests without the task.
 struct ReconcilerShared {
-    folder: PathBuf,
+    source: TenantsSource,
     context: Arc<bundle::LoadContext>,
     registry: Registry,
     store: Option<LocalStore>,
@@ -59,8 +59,8 @@ struct ReconcilerShared {
 
 /// The configuration and dependencies of the reconciler.
 pub struct ReconcilerConfig {
-    /// The tenants folder.
-    pub folder: PathBuf,
+    /// Where the entries are.
+    pub source: TenantsSource,
     /// How the folder is watched.
     pub watch: WatchMode,
     /// The context of loading.
@@ -89,7 +89,7 @@ impl ReconcilerHandle {
             waiters: ReloadWaiters::default(),
         };
         let shared = Arc::new(ReconcilerShared {
-            folder: config.folder.clone(),
+            source: config.source.clone(),
             context: Arc::clone(&config.context),
             registry: config.publisher.registry().clone(),
             store: config.store.clone(),

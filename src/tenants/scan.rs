@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::source::TenantsSource;
 use crate::base::disk;
 use crate::bundle::{self, EntryFiles, Presence, SecretFile};
 
@@ -57,14 +58,14 @@ pub(super) struct ScanResult {
     pub(super) misnamed: Vec<String>,
 }
 
-/// Scans the folder, or some of its entries. `secret_files` has the files that each entry names, as far as
+/// Scans all entries, or some of them. `secret_files` has the files that each entry names, as far as
 /// known.
 pub(super) fn scan_folder(
-    folder: &Path,
+    source: &TenantsSource,
     only: Option<&BTreeSet<String>>,
     secret_files: &HashMap<Arc<str>, SecretFiles>,
 ) -> io::Result<ScanResult> {
-    let bundle::FolderListing { entries, misnamed } = bundle::list_folder(folder, only)?;
+    let bundle::FolderListing { entries, misnamed } = source.list(only)?;
     let found = |entry: EntryFiles| {
         let secret_files = secret_files.get(entry.id.as_str()).cloned().unwrap_or_default();
         ScannedEntry::new(entry, secret_files)

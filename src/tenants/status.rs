@@ -98,4 +98,11 @@ impl TenantStatus {
         use TenantState::{Degraded, Serving, Stale};
         matches!(self.state, Serving | Degraded | Stale) && !self.closed
     }
+
+    /// Returns the message of the first finding that rejects the entry.
+    pub fn first_error(&self) -> Option<String> {
+        let findings = self.findings.as_array()?;
+        let error = findings.iter().find(|finding| finding["severity"] == "error")?;
+        error["message"].as_str().map(str::to_owned)
+    }
 }

@@ -66,6 +66,7 @@ pub struct TenantSlot {
     /// The listener that cannot be opened, and why.
     closed_listener: Mutex<Option<(SocketAddr, Degradation)>>,
     closed: AtomicBool,
+    has_told_of_strangers: AtomicBool,
 }
 
 /// Separate rate limits, so that refreshing tokens keeps no one from logging in.
@@ -97,6 +98,12 @@ impl TenantSlot {
             *closed = degradation.map(|degradation| (address, degradation));
         }
         is_news
+    }
+
+    /// Whether this is the first caller from outside that the open tenant refuses: its operator is
+    /// told once.
+    pub fn tells_of_stranger(&self) -> bool {
+        !self.has_told_of_strangers.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn set_closed(&self, closed: bool) {

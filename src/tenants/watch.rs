@@ -2,7 +2,7 @@
 //! was renamed into place. Overflows and errors cause a full scan.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::debounce::Debouncer;
 use super::scan::ScanRequest;
+use super::source::TenantsSource;
 use crate::base::clock::Clock;
 use crate::bundle;
 use crate::settings::WatchMode;
@@ -72,7 +73,7 @@ impl WatchQueue {
         }
     }
 
-    fn on_event(&self, folder: &Path, event: notify::Result<Event>) {
+    fn on_event(&self, source: &TenantsSource, event: notify::Result<Event>) {
         let event = match event {
             Ok(event) if !event.need_rescan() => event,
             Ok(_) => return self.notify_all(),
@@ -86,7 +87,7 @@ impl WatchQueue {
             return;
         }
         for path in &event.paths {
-            match bundle::entry_id_of(folder, path) {
+            match source.entry_id_of(path) {
                 Some(entry_id) => {
                     if let Some(owner) = bundle::secret_file_owner(&entry_id) {
                         self.notify(owner.to_owned());
@@ -94,7 +95,7 @@ impl WatchQueue {
                     self.on_entry_event(entry_id, path, &event);
                 }
                 // A mounted ConfigMap changes as a whole: no event names the visible files.
-                None if path == folder || path.ends_with("..data") => self.notify_all(),
+                None if path == source.folder() || path.ends_with("..data") => self.notify_all(),
                 None => {}
             }
         }
@@ -122,7 +123,7 @@ pub(super) struct FolderWatch {
     /// `None`: only the periodic scans. They compare more than a polling watcher would
     /// (nanoseconds, inode, ctime).
     watcher: Option<RecommendedWatcher>,
-    folder: PathBuf,
+    source: TenantsSource,
     mode: WatchMode,
     /// When notifications were last requested.
     last_attempt: Instant,
@@ -132,18 +133,18 @@ pub(super) struct FolderWatch {
 
 impl FolderWatch {
     /// Watches with the system's notifications, or polls if they are unavailable or disabled.
-    pub(super) fn start(folder: &Path, mode: WatchMode, queue: &WatchQueue) -> Self {
+    pub(super) fn start(source: &TenantsSource, mode: WatchMode, queue: &WatchQueue) -> Self {
         let watcher = match mode {
             WatchMode::Poll => None,
-            WatchMode::Auto => start_watcher(folder, queue)
+            WatchMode::Auto => start_watcher(source, queue)
                 .inspect_err(|error| {
-                    tracing::warn!(%error, folder = %folder.display(), "file notifications are not available; polling instead");
+                    tracing::warn!(%error, folder = %source.folder().display(), "file notifications are not available; polling instead");
                 })
                 .ok(),
         };
         Self {
             watcher,
-            folder: folder.to_owned(),
+            source: source.clone(),
             mode,
             last_attempt: queue.clock.monotonic(),
             watched_folders: HashSet::new(),
@@ -161,9 +162,9 @@ impl FolderWatch {
             return;
         }
         self.last_attempt = now;
-        self.watcher = start_watcher(&self.folder, queue).ok();
+        self.watcher = start_watcher(&self.source, queue).ok();
         if self.has_notifications() {
-            tracing::info!(folder = %self.folder.display(), "file notifications are available again");
+            tracing::info!(folder = %self.source.folder().display(), "file notifications are available again");
         }
     }
 
@@ -180,8 +181,10 @@ impl FolderWatch {
     /// Watches a tenant that is a folder. If that fails, the periodic scans still cover it.
     pub(super) fn watch_entry_folder(&mut self, entry_id: &str) {
         let Some(watcher) = &mut self.watcher else { return };
-        let folder = self.folder.join(entry_id);
-        match watcher.watch(&folder, RecursiveMode::Recursive) {
+        let folder = self.source.folder().join(entry_id);
+        let (folders, is_deep) = bundle::watched_folders(&folder);
+        let mode = if is_deep { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
+        match folders.iter().try_for_each(|folder| watcher.watch(folder, mode)) {
             Ok(()) => _ = self.watched_folders.insert(entry_id.to_owned()),
             Err(error) => {
                 tracing::debug!(%error, folder = %folder.display(), "a tenant's folder cannot be watched");
@@ -224,16 +227,18 @@ impl ParentWatch {
     }
 }
 
-fn start_watcher(folder: &Path, queue: &WatchQueue) -> notify::Result<RecommendedWatcher> {
-    let (queue, root) = (queue.clone(), folder.to_owned());
-    let absolute = std::path::absolute(folder)?;
+fn start_watcher(source: &TenantsSource, queue: &WatchQueue) -> notify::Result<RecommendedWatcher> {
+    let (queue, source) = (queue.clone(), source.clone());
+    let root = source.folder().to_owned();
+    let folder = root.clone();
+    let absolute = std::path::absolute(&folder)?;
     // A tenant's folder that is a link to a large tree must not cost a watch for each folder in it.
     let config = Config::default().with_follow_symlinks(false);
     let on_event = move |event: notify::Result<Event>| {
-        queue.on_event(&root, event.map(|event| rebase_paths(event, &absolute, &root)));
+        queue.on_event(&source, event.map(|event| rebase_paths(event, &absolute, &root)));
     };
     let mut watcher = RecommendedWatcher::new(on_event, config)?;
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    watcher.watch(&folder, RecursiveMode::NonRecursive)?;
     Ok(watcher)
 }
 
@@ -250,14 +255,20 @@ fn rebase_paths(mut event: Event, absolute: &Path, folder: &Path) -> Event {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::base::clock::{ManualClock, SystemClock};
+
+    fn folder_source(folder: &Path) -> TenantsSource {
+        TenantsSource::Folder(folder.to_owned())
+    }
 
     #[tokio::test]
     async fn a_file_written_in_the_folder_requests_a_scan_of_its_entry() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let queue = WatchQueue::new(SystemClock::shared());
-        let watch = FolderWatch::start(folder.path(), WatchMode::Auto, &queue);
+        let watch = FolderWatch::start(&folder_source(folder.path()), WatchMode::Auto, &queue);
         assert_eq!(watch.scan_interval(), RESCAN_INTERVAL);
         std::fs::write(folder.path().join("acme.yaml"), "x").expect("writable");
         let request =
@@ -292,8 +303,8 @@ mod tests {
         let folder = parent.path().join("tenants.d");
         let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
         let queue = WatchQueue::new(clock.clone());
-        let mut watch = FolderWatch::start(&folder, WatchMode::Auto, &queue);
-        let mut polling = FolderWatch::start(&folder, WatchMode::Poll, &queue);
+        let mut watch = FolderWatch::start(&folder_source(&folder), WatchMode::Auto, &queue);
+        let mut polling = FolderWatch::start(&folder_source(&folder), WatchMode::Poll, &queue);
         assert_eq!(watch.scan_interval(), POLL_INTERVAL);
         std::fs::create_dir(&folder).expect("made");
         watch.retry_if_due(&queue);
@@ -315,7 +326,7 @@ mod tests {
         for event in [Ok(overflow), Err(notify::Error::generic("no luck")), Ok(swap), Ok(gone)] {
             let queue = WatchQueue::new(SystemClock::shared());
             let said = format!("{event:?}");
-            queue.on_event(folder, event);
+            queue.on_event(&folder_source(folder), event);
             let request =
                 tokio::time::timeout(Duration::from_secs(20), queue.next_scan()).await.expect("requested");
             assert_eq!(request.entry_ids, None, "{said}");
@@ -337,10 +348,14 @@ mod tests {
         let folder = Path::new("/tenants");
         let queue = WatchQueue::new(SystemClock::shared());
         let opened = EventKind::Access(AccessKind::Open(AccessMode::Read));
-        queue.on_event(folder, Ok(Event::new(opened).add_path(folder.join("acme.yaml"))));
+        queue.on_event(&folder_source(folder), Ok(Event::new(opened).add_path(folder.join("acme.yaml"))));
         let made = EventKind::Create(notify::event::CreateKind::File);
-        queue.on_event(folder, Ok(Event::new(made).add_path(folder.join("acme.status.json"))));
-        queue.on_event(folder, Ok(Event::new(made).add_path(folder.join(".acme.status.json.tmp"))));
+        queue
+            .on_event(&folder_source(folder), Ok(Event::new(made).add_path(folder.join("acme.status.json"))));
+        queue.on_event(
+            &folder_source(folder),
+            Ok(Event::new(made).add_path(folder.join(".acme.status.json.tmp"))),
+        );
         assert_eq!(queue.lock_debouncer().next_due(), None);
     }
 }

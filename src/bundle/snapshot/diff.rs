@@ -59,6 +59,7 @@ impl Snapshot {
                 SourceRecord::Config { file, entry, text, .. } => (format!("{file}!{entry}"), text, false),
                 SourceRecord::Secret { path, text, .. } => (format!("the secret in {path}"), text, true),
                 SourceRecord::Variable { name, value } => (format!("the variable {name}"), value, true),
+                SourceRecord::Given(given) => (given.place.clone(), &given.text, true),
             };
             documents.insert(name, (text.as_str(), is_secret));
         }

@@ -57,7 +57,8 @@ pub(super) fn validate(validation: &mut Validation<'_, '_>) -> Option<ValidatedB
 /// export is too old.
 fn report_missing_fields(validation: &mut Validation<'_, '_>) {
     let search_url = validation.layers.find(&["search_url"]);
-    let from_export = search_url.is_some_and(|found| found.document.source.origin != DocumentOrigin::Env);
+    let is_variable = |origin| matches!(origin, DocumentOrigin::Env | DocumentOrigin::Given);
+    let from_export = search_url.is_some_and(|found| !is_variable(found.document.source.origin));
     let untrained = from_export && !validation.is_given(&["context_url"]);
     let key = validation.is_given(&["api_key"]) || validation.is_given(&["api_key_file"]);
     let missing: Vec<&str> = [
@@ -83,8 +84,12 @@ fn report_missing_fields(validation: &mut Validation<'_, '_>) {
         validation.add_finding(
             Diagnostic::error("missing-fields", format!("Missing required env vars {}", missing.join(", ")))
                 .help(format!(
-                    "write {} into the .yaml, or the variables into the .env{}",
+                    "write {} into the .yaml, or {}{}",
                     fields.join(", "),
+                    match validation.context.has_single_tenant() {
+                        true => "set the variables",
+                        false => "the variables into the .env",
+                    },
                     describe_misspellings(validation, &fields)
                 )),
             None,
@@ -122,16 +127,18 @@ fn validate_api_key(validation: &mut Validation<'_, '_>) -> Option<ResolvedSecre
 
 fn placeholder_key_error(origin: DocumentOrigin, dataset: &str) -> Diagnostic {
     let dataset: String = dataset.chars().filter(|c| !c.is_control()).take(60).collect();
-    match origin {
-        DocumentOrigin::Env => Diagnostic::error("api-key-placeholder", "API_KEY looks like a placeholder"),
+    let message = match origin {
+        DocumentOrigin::Env | DocumentOrigin::Given => "API_KEY looks like a placeholder".to_owned(),
+        _ => format!("api_key for {dataset} is still a placeholder"),
+    };
+    let help = match origin {
+        DocumentOrigin::Given => "set API_KEY to the dataset's API key from the portal",
         _ => {
-            Diagnostic::error("api-key-placeholder", format!("api_key for {dataset} is still a placeholder"))
+            "replace it with the dataset's API key from the portal, or write api_key: into the .yaml beside \
+             the zip"
         }
-    }
-    .help(
-        "replace it with the dataset's API key from the portal, or write api_key: into the .yaml beside \
-           the zip",
-    )
+    };
+    Diagnostic::error("api-key-placeholder", message).help(help)
 }
 
 /// Returns one of the vendor's URLs, if it is valid.

@@ -53,6 +53,7 @@ pub(super) fn validate(
             prefix
         }
         (None, Some(public_url)) => public_url.prefix.clone(),
+        (None, None) if validation.context.has_single_tenant() => Prefix::root(),
         (None, None) => Prefix::parse(&format!("/{}", name?)).ok()?,
     };
     let own_host =
@@ -65,6 +66,7 @@ pub(super) fn validate(
     let base = own_base(&validation.context.public_base, listener);
     let origin = public_url.as_ref().map_or(base.as_str(), |url| &url.origin);
     if public_url.is_none() {
+        report_missing_public_url(validation);
         reject_insecure_base(validation);
     }
     let public_url = PublicUrl::new(origin, &prefix);
@@ -331,6 +333,19 @@ fn report_if_insecure(validation: &mut Validation<'_, '_>, found: &FoundValue<'_
             Some(found.location()),
         );
     }
+}
+
+/// Refuses a login of a gateway's only tenant without its URL: identity provider and clients send
+/// people back to it, and nothing else names it.
+fn report_missing_public_url(validation: &mut Validation<'_, '_>) {
+    if !validation.context.has_single_tenant() || !validation.is_login_enabled() {
+        return;
+    }
+    let at = validation.locate(&["oauth_enabled"]);
+    let missing = Diagnostic::error("login-incomplete", "Missing required env vars PUBLIC_URL");
+    let help = "people log in at this URL: give the https URL that clients use (--url, PUBLIC_URL or \
+                public_url), or http://localhost:8000 to try it on this machine";
+    validation.add_finding(missing.help(help), at);
 }
 
 /// Refuses a login if the URL that derives from the gateway's base is plain HTTP.

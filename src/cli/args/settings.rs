@@ -83,7 +83,8 @@ pub struct GatewayArgs {
 /// Flags that decide how tenants are validated; `serve` and `check` share them.
 #[derive(Debug, Default, Args)]
 pub struct ValidationArgs {
-    /// The configuration file [default: tenantd.yaml, if there is one].
+    /// The configuration file [default: tenantd.yaml, else /etc/tenantd/tenantd.yaml, if there is
+    /// one].
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
     /// The folder of the tenants' files [default: tenants.d].

@@ -14,9 +14,11 @@ fn help(path: &[&str]) -> String {
 
 #[test]
 fn every_verb_explains_itself() {
-    let verbs: [&[&str]; 14] = [
+    let verbs: [&[&str]; 16] = [
         &[],
         &["serve"],
+        &["run"],
+        &["container"],
         &["check"],
         &["tenants"],
         &["tenants", "list"],

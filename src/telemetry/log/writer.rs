@@ -53,14 +53,15 @@ struct QueueState {
 }
 
 impl LogQueue {
-    /// Starts the thread that writes to standard error.
+    /// Starts the thread that writes to standard error, and into `copy` too.
     ///
     /// # Errors
     /// No thread can be started, or no file descriptor is left.
-    pub(super) fn to_stderr() -> io::Result<Self> {
+    pub(super) fn to_stderr(copy: Option<File>) -> io::Result<Self> {
         // Use a separate descriptor: a write that hangs must not hold the lock of `io::stderr` when
         // the process ends.
-        Self::start(File::from(io::stderr().as_fd().try_clone_to_owned()?))
+        let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        Self::start(CopiedOutput { out: stderr, copy })
     }
 
     fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
@@ -153,6 +154,39 @@ impl Write for LogQueue {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// An output whose contents go into a file too.
+struct CopiedOutput<W> {
+    out: W,
+    /// `None` once it could not be written.
+    copy: Option<File>,
+}
+
+impl<W: Write> Write for CopiedOutput<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes);
+        match &written {
+            Ok(length) => self.write_copy(&bytes[..*length]),
+            // These are written again.
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+            Err(_) => self.write_copy(bytes),
+        }
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl<W> CopiedOutput<W> {
+    fn write_copy(&mut self, bytes: &[u8]) {
+        if let Some(Err(error)) = self.copy.as_mut().map(|copy| copy.write_all(bytes)) {
+            self.copy = None;
+            tracing::warn!(%error, "the log file cannot be written any longer; the log goes on here only");
+        }
     }
 }
 

@@ -53,6 +53,8 @@ pub enum CommandError {
     NothingToAccept,
     #[error("it cannot be accepted: {0}")]
     ClaimHeld(String),
+    #[error("this is the only tenant of this gateway (tenantd run); stop the gateway instead")]
+    SingleTenant,
     #[error("the claim is accepted, but the tenant cannot be built")]
     BuildFailed(Report),
     #[error("{} cannot be removed: {source}", path.display())]
@@ -164,6 +166,9 @@ impl Reconciler {
     }
 
     async fn delete_entry(&mut self, entry_id: &Arc<str>) -> Result<bool, CommandError> {
+        if self.folder.source().is_single() {
+            return Err(CommandError::SingleTenant);
+        }
         let files = self.entries.get(entry_id).map(|entry| entry.files().to_vec()).unwrap_or_default();
         let own_folder = self.folder.path().join(&**entry_id);
         let deleting = tokio::task::spawn_blocking(move || delete_files(&files, &own_folder));

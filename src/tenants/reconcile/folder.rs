@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::settings::WatchMode;
+use crate::tenants::source::TenantsSource;
 use crate::tenants::watch::{FolderWatch, POLL_INTERVAL, ParentWatch, WatchQueue};
 
 /// How long tenants are kept after their folder was replaced by an empty one: a volume may be about
@@ -15,6 +16,7 @@ const EMPTY_FOLDER_GRACE: Duration = Duration::from_secs(30);
 
 /// The state of the folder.
 pub(super) struct TenantsFolder {
+    source: Arc<TenantsSource>,
     path: Arc<Path>,
     mode: WatchMode,
     queue: WatchQueue,
@@ -43,9 +45,11 @@ impl FolderId {
 }
 
 impl TenantsFolder {
-    pub(super) fn new(path: Arc<Path>, mode: WatchMode, queue: WatchQueue, now: Instant) -> Self {
+    pub(super) fn new(source: Arc<TenantsSource>, mode: WatchMode, queue: WatchQueue, now: Instant) -> Self {
+        let path: Arc<Path> = source.folder().into();
         let parent_watch = ParentWatch::start(&path, mode, &queue);
         Self {
+            source,
             path,
             mode,
             queue,
@@ -63,6 +67,11 @@ impl TenantsFolder {
         &self.path
     }
 
+    /// Returns where the entries are.
+    pub(super) fn source(&self) -> &Arc<TenantsSource> {
+        &self.source
+    }
+
     /// Watches the current folder. Returns whether it was replaced.
     pub(super) fn watch(&mut self) -> io::Result<bool> {
         let id = FolderId::read(&self.path)?;
@@ -70,7 +79,7 @@ impl TenantsFolder {
             return Ok(false);
         }
         let is_replaced = self.id.replace(id).is_some_and(|before| before != id);
-        self.watch = Some(FolderWatch::start(&self.path, self.mode, &self.queue));
+        self.watch = Some(FolderWatch::start(&self.source, self.mode, &self.queue));
         Ok(is_replaced)
     }
 
@@ -158,7 +167,8 @@ mod tests {
 
     fn folder_at(path: &Path, clock: &Arc<ManualClock>) -> TenantsFolder {
         let queue = WatchQueue::new(clock.clone());
-        TenantsFolder::new(path.into(), WatchMode::Poll, queue, clock.monotonic())
+        let source = Arc::new(TenantsSource::Folder(path.to_owned()));
+        TenantsFolder::new(source, WatchMode::Poll, queue, clock.monotonic())
     }
 
     fn clock() -> Arc<ManualClock> {

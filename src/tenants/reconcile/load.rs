@@ -122,6 +122,7 @@ fn failed_load(entry: &EntryFiles) -> LoadOutcome {
     LoadOutcome {
         digest: Digest::of(entry.id.as_bytes()),
         name: None,
+        dataset: None,
         spec: None,
         access_fingerprint: None,
         restricted_data: None,

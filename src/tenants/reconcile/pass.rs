@@ -91,10 +91,10 @@ impl Reconciler {
     }
 
     async fn scan(&self, request: &ScanRequest) -> io::Result<ScanResult> {
-        let (folder, only) = (Arc::clone(self.folder.path()), request.entry_ids.clone());
+        let (source, only) = (Arc::clone(self.folder.source()), request.entry_ids.clone());
         let secret_files = self.secret_files(request);
         let scan =
-            tokio::task::spawn_blocking(move || scan::scan_folder(&folder, only.as_ref(), &secret_files));
+            tokio::task::spawn_blocking(move || scan::scan_folder(&source, only.as_ref(), &secret_files));
         scan.await.map_err(io::Error::other)?
     }
 

@@ -21,7 +21,9 @@ impl Reconciler {
         let gone = self.announce(changed, &old);
         drop(old);
         self.forget_contexts(gone).await;
-        self.status_files.enqueue(changed);
+        if let Some(status_files) = &self.status_files {
+            status_files.enqueue(changed);
+        }
     }
 
     /// Begins the lives of tenants whose names these entries take, before anyone can log in to

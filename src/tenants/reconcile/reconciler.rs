@@ -32,7 +32,7 @@ pub(super) struct Reconciler {
     pub(super) registry: Registry,
     pub(super) publisher: TablePublisher,
     pub(super) drain: Drain,
-    pub(super) status_files: StatusFileWriter,
+    pub(super) status_files: Option<StatusFileWriter>,
     pub(super) entries: EntryMap,
     pub(super) claims: ClaimIndex,
     pub(super) data_index: DataIndex,
@@ -46,17 +46,19 @@ pub(super) struct Reconciler {
 
 impl Reconciler {
     pub(super) fn new(config: ReconcilerConfig, queue: WatchQueue, tasks: &Tasks) -> Self {
-        let ReconcilerConfig { folder, watch, context, tenant_deps, publisher, store, stored_entries } =
+        let ReconcilerConfig { source, watch, context, tenant_deps, publisher, store, stored_entries } =
             config;
         let now = tenant_deps.clock.monotonic();
-        let (folder, registry): (Arc<Path>, _) = (folder.into(), publisher.registry().clone());
+        let (folder, registry): (Arc<Path>, _) = (source.folder().into(), publisher.registry().clone());
         let (revision_writer, mut claims) =
             (RevisionWriter::new(store, stored_entries), ClaimIndex::default());
         revision_writer.unseen_claims().for_each(|(entry_id, claim)| claims.insert_stored(entry_id, claim));
         Self {
             drain: Drain::start(tasks, Arc::clone(&tenant_deps.clock), tenant_deps.drain_period),
-            status_files: StatusFileWriter::start(tasks, Arc::clone(&folder), registry.clone()),
-            folder: TenantsFolder::new(folder, watch, queue, now),
+            // Nothing is written beside a tree or zip that belongs to no tenants folder.
+            status_files: (!source.is_single())
+                .then(|| StatusFileWriter::start(tasks, folder, registry.clone())),
+            folder: TenantsFolder::new(Arc::new(source), watch, queue, now),
             context,
             tenant_deps,
             registry,

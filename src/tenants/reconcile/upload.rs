@@ -25,6 +25,8 @@ pub enum UploadError {
     InvalidName(String),
     #[error("{0} exists already; use --replace to replace it")]
     AlreadyExists(String),
+    #[error("this gateway has only one tenant (tenantd run); change its files instead")]
+    SingleTenant,
     #[error("the tenant would be refused")]
     Rejected(Report),
     #[error("the tenants folder cannot be written: {0}")]
@@ -45,7 +47,10 @@ impl ReconcilerHandle {
         replace: bool,
     ) -> Result<Option<TenantStatus>, UploadError> {
         let shared = Arc::clone(&self.shared);
-        let store = move || store_file(&shared.folder, &name, bytes, replace, &shared.context);
+        if shared.source.is_single() {
+            return Err(UploadError::SingleTenant);
+        }
+        let store = move || store_file(shared.source.folder(), &name, bytes, replace, &shared.context);
         let stored = tokio::task::spawn_blocking(store).await;
         let entry_id = stored.map_err(|error| UploadError::Io(std::io::Error::other(error)))??;
         self.reload().await;

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use super::*;
 
 fn folder_with(files: &[&str]) -> tempfile::TempDir {
@@ -13,7 +15,8 @@ fn fs_write(folder: &Path, file: &str, text: &str) {
 fn scan(folder: &Path, only: Option<&[&str]>, named: &[(&str, PathBuf)]) -> Vec<ScannedEntry> {
     let only = only.map(|ids| ids.iter().map(|id| id.to_string()).collect());
     let named = named.iter().map(|(id, path)| (Arc::from(*id), [path.clone()].into())).collect();
-    scan_folder(folder, only.as_ref(), &named).expect("listed").entries
+    let source = TenantsSource::Folder(folder.to_owned());
+    scan_folder(&source, only.as_ref(), &named).expect("listed").entries
 }
 
 fn stamps(folder: &Path, id: &str, named: &[(&str, PathBuf)]) -> FileStamps {

@@ -4,6 +4,7 @@ use super::*;
 use crate::base::clock::{Clock, ManualClock};
 use crate::tenants::entry::{Entry, PersistedState};
 use crate::tenants::scan::scan_folder;
+use crate::tenants::source::TenantsSource;
 
 /// A folder, and what the reconciler knows of it.
 struct Fixture {
@@ -51,7 +52,8 @@ impl Fixture {
     }
 
     fn scan(&self) -> Vec<ScannedEntry> {
-        scan_folder(self.folder.path(), None, &HashMap::new()).expect("listed").entries
+        let source = TenantsSource::Folder(self.folder.path().to_owned());
+        scan_folder(&source, None, &HashMap::new()).expect("listed").entries
     }
 
     /// Makes the entries known as they are now.

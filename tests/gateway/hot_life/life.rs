@@ -16,7 +16,7 @@ use tenantd::tenants::reconcile::ReconcilerConfig;
 use tenantd::tenants::registry::{Registry, TablePublisher};
 use tenantd::tenants::status::TenantStatus;
 use tenantd::tenants::tenant::Tenant;
-use tenantd::tenants::{ReconcilerHandle, TenantDeps};
+use tenantd::tenants::{ReconcilerHandle, TenantDeps, TenantsSource};
 
 use super::super::harness::PATIENCE;
 
@@ -51,7 +51,7 @@ impl Life {
         let publisher = TablePublisher::default();
         let registry = publisher.registry().clone();
         let ground = ReconcilerConfig {
-            folder: folder.join("tenants.d"),
+            source: TenantsSource::Folder(folder.join("tenants.d")),
             watch: WatchMode::Auto,
             context: Arc::new(context),
             tenant_deps: parts,

@@ -12,6 +12,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::tenants::build::TenantDeps;
 use crate::tenants::entry::PersistedState;
 use crate::tenants::scan::scan_folder;
+use crate::tenants::source::TenantsSource;
 use crate::tenants::status::TenantState;
 
 const FIELDS: &str = "search_url: https://p.test/nlp-search\ncontext_url: https://p.test/nlp-context\n\
@@ -113,7 +114,8 @@ impl Fixture {
             Lost => fs::remove_file(env).expect("removed"),
             _ => fs::write(env, "PATH_PREFIX=/a\n").expect("written"),
         }
-        let scanned = scan_folder(self.folder.path(), None, &Default::default()).expect("listed");
+        let source = TenantsSource::Folder(self.folder.path().to_owned());
+        let scanned = scan_folder(&source, None, &Default::default()).expect("listed");
         let scanned = scanned.entries.into_iter().next().expect("an entry");
         let loaded = bundle::load(&scanned.files, &sample_context());
         (loaded, scanned.stamps, scanned.files.files.into())

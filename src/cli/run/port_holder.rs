@@ -1,0 +1,58 @@
+//! Which process listens on a port, as far as `/proc` tells this user.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+/// A listening socket, in the tables of `/proc/net`.
+const LISTENING: &str = "0A";
+
+/// Returns who listens on a port: `python3, process 4711`.
+pub(super) fn find(port: u16) -> Option<String> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| fs::read_to_string(file).unwrap_or_default());
+    let sockets: HashSet<String> = tables.iter().flat_map(|table| listening_sockets(table, port)).collect();
+    let processes = fs::read_dir("/proc").ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut holders = processes.filter(|process| holds_one_of(process, &sockets));
+    let process = holders.next()?;
+    let pid = process.file_name()?.to_string_lossy();
+    let name = fs::read_to_string(process.join("comm")).ok()?;
+    Some(format!("{}, process {pid}", name.trim()))
+}
+
+/// Returns the sockets that listen on a port, as links in `/proc/PID/fd` name them.
+fn listening_sockets(table: &str, port: u16) -> Vec<String> {
+    let port = format!(":{port:04X}");
+    let socket = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+        (local.ends_with(&port) && *state == LISTENING).then(|| format!("socket:[{inode}]"))
+    };
+    table.lines().filter_map(socket).collect()
+}
+
+fn holds_one_of(process: &Path, sockets: &HashSet<String>) -> bool {
+    let Ok(files) = fs::read_dir(process.join("fd")) else { return false };
+    let links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+    links.into_iter().any(|link| link.to_str().is_some_and(|link| sockets.contains(link)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_found_by_its_port() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let holder = find(listener.local_addr().expect("an address").port()).expect("it listens");
+        assert!(holder.ends_with(&format!(", process {}", std::process::id())), "{holder}");
+    }
+
+    #[test]
+    fn only_listening_sockets_of_the_port_count() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+                     0: 00000000:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1\n\
+                     1: 0100007F:1F40 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 4712 1\n\
+                     2: 00000000:1F41 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1\n";
+        assert_eq!(listening_sockets(table, 8000), ["socket:[4711]"]);
+    }
+}

@@ -1,0 +1,76 @@
+//! Why a tenant is not served: the vendor's line, then what to do about it.
+
+use std::io::ErrorKind;
+
+use super::port_holder;
+use crate::base::diagnostic::{Report, Severity};
+use crate::cli::render;
+use crate::gateway;
+use crate::server::BindError;
+
+/// Why the process ends without serving.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// The reasons, without their prefix.
+    reasons: Vec<String>,
+    /// What to do about it, in one or more lines.
+    advice: String,
+}
+
+impl Refusal {
+    pub(super) fn new(reason: impl Into<String>) -> Self {
+        Self { reasons: vec![reason.into()], advice: String::new() }
+    }
+
+    /// Adds what to do about it.
+    pub(super) fn help(self, advice: impl std::fmt::Display) -> Self {
+        Self { advice: format!("  help: {advice}\n"), ..self }
+    }
+
+    /// The refusal of a tenant whose files have errors.
+    pub(super) fn of_tenant(report: &Report) -> Self {
+        Self::of_report(report)
+    }
+
+    /// The refusal of settings that have errors.
+    pub(super) fn of_settings(report: &Report) -> Self {
+        Self::of_report(report)
+    }
+
+    fn of_report(report: &Report) -> Self {
+        let errors = report.iter().filter(|finding| finding.severity == Severity::Error);
+        let reasons = errors.map(|finding| finding.message.clone()).collect();
+        Self { reasons, advice: format!("\n{}", render::human(report)) }
+    }
+
+    /// The refusal of a gateway that cannot be built.
+    pub(super) fn of_gateway(error: gateway::Error) -> Self {
+        match error {
+            gateway::Error::Listen(error) => Self::of_listener(&error),
+            error => Self::new(error.to_string()),
+        }
+    }
+
+    fn of_listener(error: &BindError) -> Self {
+        let port = error.address.port();
+        match error.source.kind() {
+            ErrorKind::AddrInUse => {
+                let holder =
+                    port_holder::find(port).map(|holder| format!(" (by {holder})")).unwrap_or_default();
+                Self::new(format!("Port {port} already in use{holder}")).help(format_args!(
+                    "stop the program that uses it, or choose another port: --port {} or MCP_PORT={0}",
+                    port.checked_add(1).unwrap_or(8000)
+                ))
+            }
+            ErrorKind::PermissionDenied => Self::new(format!("this user may not use port {port}"))
+                .help("choose one above 1023: --port 8000 or MCP_PORT=8000"),
+            _ => Self::new(error.to_string()),
+        }
+    }
+
+    /// Returns the lines to print.
+    pub(super) fn to_lines(&self) -> String {
+        let reasons: String = self.reasons.iter().map(|reason| format!("ERROR: {reason}\n")).collect();
+        reasons + &self.advice
+    }
+}

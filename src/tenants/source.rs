@@ -1,0 +1,83 @@
+//! Where the reconciler finds entries: a folder of them, or one at a path.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::bundle::{self, FolderListing};
+
+/// Where the entries are.
+#[derive(Debug, Clone)]
+pub enum TenantsSource {
+    /// A folder of entries.
+    Folder(PathBuf),
+    /// One entry: an unpacked export, or a tenant's file. The gateway has no other tenant.
+    Single(PathBuf),
+}
+
+impl TenantsSource {
+    /// Returns the folder in which the entries lie.
+    pub fn folder(&self) -> &Path {
+        match self {
+            Self::Folder(folder) => folder,
+            Self::Single(path) => path.parent().unwrap_or(Path::new("")),
+        }
+    }
+
+    /// Whether there is only one entry, whose files belong to the operator alone: nothing is
+    /// written beside them.
+    pub(super) fn is_single(&self) -> bool {
+        matches!(self, Self::Single(_))
+    }
+
+    /// Lists the entries, or some of them.
+    pub(super) fn list(&self, only: Option<&BTreeSet<String>>) -> io::Result<FolderListing> {
+        match self {
+            Self::Folder(folder) => bundle::list_folder(folder, only),
+            Self::Single(path) => {
+                let mut listing = bundle::list_single(path);
+                listing.entries.retain(|entry| only.is_none_or(|only| only.contains(&entry.id)));
+                Ok(listing)
+            }
+        }
+    }
+
+    /// Returns the id of the entry that a path belongs to, `None` for ignored names.
+    pub(super) fn entry_id_of(&self, path: &Path) -> Option<String> {
+        match self {
+            Self::Folder(folder) => bundle::entry_id_of(folder, path),
+            Self::Single(single) => {
+                let id = bundle::single_entry_id(single)?;
+                let is_its_own = path.starts_with(single)
+                    || bundle::entry_id_of(self.folder(), path).is_some_and(|other| other == id)
+                    || path.file_name().and_then(|name| bundle::secret_file_owner(name.to_str()?))
+                        == Some(id);
+                is_its_own.then(|| id.to_owned())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_beside_the_only_entry_are_none_of_its_business() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let zip = folder.path().join("mcp_export.zip");
+        std::fs::write(&zip, "x").expect("written");
+        let source = TenantsSource::Single(zip);
+        let id = |name: &str| source.entry_id_of(&folder.path().join(name));
+        for own in ["mcp_export.zip", "mcp_export.yaml", "mcp_export.env", "mcp_export.key"] {
+            assert_eq!(id(own).as_deref(), Some("mcp_export"), "{own}");
+        }
+        for other in ["other.zip", "notes.txt", "mcp_export.zip.part", "x/mcp_export.txt"] {
+            assert_eq!(id(other), None, "{other}");
+        }
+        let tree = TenantsSource::Single(folder.path().to_owned());
+        let inside = folder.path().join("mcp/server/configs/sales.yaml");
+        assert_eq!(tree.entry_id_of(&inside), bundle::single_entry_id(folder.path()).map(str::to_owned));
+        assert_eq!(tree.entry_id_of(&folder.path().with_extension("other")), None);
+    }
+}
