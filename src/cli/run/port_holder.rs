@@ -1,8 +1,9 @@
 //! Which process listens on a port, as far as `/proc` tells this user.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A listening socket, in the tables of `/proc/net`.
 const LISTENING: &str = "0A";
@@ -12,7 +13,12 @@ pub(super) fn find(port: u16) -> Option<String> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| fs::read_to_string(file).unwrap_or_default());
     let sockets: HashSet<String> = tables.iter().flat_map(|table| listening_sockets(table, port)).collect();
     let processes = fs::read_dir("/proc").ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut holders = processes.filter(|process| holds_one_of(process, &sockets));
+    // `self` and others are links to processes.
+    let is_pid = |process: &PathBuf| {
+        let name = process.file_name().and_then(OsStr::to_str);
+        name.is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let mut holders = processes.filter(is_pid).filter(|process| holds_one_of(process, &sockets));
     let process = holders.next()?;
     let pid = process.file_name()?.to_string_lossy();
     let name = fs::read_to_string(process.join("comm")).ok()?;

@@ -39,6 +39,16 @@ impl Tenant {
         self.lines.clone().into_bytes()
     }
 
+    /// Returns the vendor's zip with another key in it.
+    pub(crate) fn zip_with_key(&self, key: &str) -> Vec<u8> {
+        self.zip_with_yaml(&self.lines.replace(&secret(&self.name), key))
+    }
+
+    /// Returns the vendor's zip with another configuration in it.
+    pub(crate) fn zip_with_yaml(&self, yaml: &str) -> Vec<u8> {
+        sample::build_export(&self.name, yaml)
+    }
+
     /// Returns the configuration as the vendor's zip.
     pub(crate) fn zip(&self) -> Vec<u8> {
         sample::build_export(&self.name, &self.lines)
