@@ -80,6 +80,8 @@ pub struct Admin {
     pub store: Option<Store>,
     /// Limits concurrent requests.
     pub permits: RequestPermits,
+    /// Whether the gateway has only one tenant, and so is ready only while that is served.
+    pub is_single_tenant: bool,
     /// What `/api/gateway` returns.
     pub info: GatewayInfo,
 }

@@ -8,12 +8,13 @@ mod addresses;
 mod certificate_names;
 mod open_files;
 mod progress;
+mod service_manager;
 mod signals;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,6 +80,11 @@ pub enum Error {
          the export is one of the tenants", .0.display()
     )]
     TenantsIsExport(PathBuf),
+    #[error(
+        "the state folder {} belongs to a gateway with several tenants ({entries}), whose logins and revisions \
+         would be forgotten; give another folder with --state", folder.display()
+    )]
+    StateOfOthers { folder: PathBuf, entries: String },
     #[error("the tenant cannot be served: {0}")]
     TenantUnusable(String),
     #[error(transparent)]
@@ -149,6 +155,9 @@ impl Gateway {
         }
         let (store, stored_entries) = open_store(settings.state.clone(), key).await?;
         refuse_unwanted_sockets(&settings)?;
+        if let TenantsSource::Single(_) = &source {
+            reject_state_of_others(&settings.state, &stored_entries)?;
+        }
         let listeners = Listeners::bind(&settings.listen).map_err(Error::Listen)?;
         let http_listeners = Listeners::bind(&settings.listen_http).map_err(Error::ListenHttp)?;
         let admin = match settings.admin {
@@ -234,6 +243,7 @@ impl Gateway {
                 find_single_tenant(&registry)?;
             }
             addresses.announce(settings.ready_file.as_deref())?;
+            service_manager::notify(service_manager::READY);
             let announcing = async {
                 on_ready(&addresses).await;
                 std::future::pending::<()>().await;
@@ -243,6 +253,7 @@ impl Gateway {
                 () = announcing => {}
             }
         }
+        service_manager::notify(service_manager::STOPPING);
         let drained = drain(&tasks, &registry, &mut signals, &settings).await;
         // Flushing the last audit records takes moments.
         let flushing = tokio::task::spawn_blocking(move || audit.flush(AUDIT_FLUSH_TIMEOUT));
@@ -288,6 +299,7 @@ impl Gateway {
             tasks: self.tasks.clone(),
             store: self.store.clone(),
             permits: admin::RequestPermits::default(),
+            is_single_tenant: matches!(self.source, TenantsSource::Single(_)),
             info: GatewayInfo {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 public_base: self.addresses.public_base.clone(),
@@ -413,6 +425,17 @@ fn create_tenants_folder(path: &PathBuf) -> Result<(), Error> {
         ),
     }
     Ok(())
+}
+
+/// Refuses the state of a gateway with several tenants for one with a single tenant: what belongs to
+/// the others would be deleted, since their files are not here.
+fn reject_state_of_others(folder: &Path, stored: &[store::StoredEntry]) -> Result<(), Error> {
+    // One entry may be this tenant under an earlier path.
+    if stored.len() < 2 {
+        return Ok(());
+    }
+    let names: Vec<&str> = stored.iter().map(|entry| entry.entry_id.as_str()).take(5).collect();
+    Err(Error::StateOfOthers { folder: folder.to_owned(), entries: names.join(", ") })
 }
 
 /// Opens the store. If none exists and none can be created, the gateway serves without it; no

@@ -10,6 +10,7 @@ use super::{Admin, clients, commands, page, signing_keys};
 use crate::base::authority;
 use crate::base::body::Body;
 use crate::spec::HostName;
+use crate::tenants::registry::RoutingTable;
 
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -91,7 +92,8 @@ fn readiness(admin: &Admin) -> Response<Body> {
     let is_draining = admin.tasks.shutdown_signal().is_cancelled();
     let panics = admin.tasks.panics().by_task();
     let down: Vec<_> = panics.iter().filter(|(_, health)| health.is_down).map(|(task, _)| task).collect();
-    let is_ready = table.is_initial_scan_done && !is_draining && down.is_empty();
+    let has_tenant = !admin.is_single_tenant || serves_a_tenant(&table);
+    let is_ready = table.is_initial_scan_done && !is_draining && down.is_empty() && has_tenant;
     let detail = json!({
         "ready": is_ready,
         "tenants_read": table.is_initial_scan_done,
@@ -102,6 +104,12 @@ fn readiness(admin: &Admin) -> Response<Body> {
         "certificates": summarize_certificates(admin),
     });
     response::json(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &detail)
+}
+
+/// Whether some tenant answers callers.
+fn serves_a_tenant(table: &RoutingTable) -> bool {
+    let tenants = table.entries.values().filter_map(|entry| entry.tenant.as_ref());
+    tenants.into_iter().any(|tenant| tenant.spec.enabled && !tenant.slot.is_closed())
 }
 
 /// Summarizes the certificates that need an operator's attention. They are served all the same, so

@@ -120,7 +120,7 @@ impl LayerReader<'_, '_> {
         file: &Path,
         error: &disk::Error,
     ) -> Option<GivenRecord> {
-        let message = format!("{} cannot be read: {error}", file.display());
+        let message = format!("the value's file {} cannot be used: {error}", file.display());
         self.mark_incomplete(&message);
         self.report.push(
             Diagnostic::error("given-file", message)
@@ -144,5 +144,77 @@ impl GivenRecord {
         let value = ConfigValue::Scalar { text: self.text.as_str().into(), plain: false };
         let node = ConfigNode { at, value, style: ValueStyle::Literal };
         (ConfigKey { at, text: self.field.as_str().into() }, node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::bundle::{LoadContext, LoadOutcome, list_single, load, load_snapshot, sample};
+    use crate::spec::Prefix;
+
+    const KEY: &str = "key-0123456789";
+
+    fn context(given: GivenValues) -> LoadContext {
+        LoadContext { given: Some(Arc::new(given)), ..sample::sample_context() }
+    }
+
+    fn export(folder: &Path) -> PathBuf {
+        let yaml = "search_url: https://old.test/nlp-search\ncontext_url: https://p.test/nlp-context\n\
+                    connection_id: c\napi_key: paste-your-api-key-here\n";
+        let zip = folder.join("server.zip");
+        std::fs::write(&zip, sample::build_export("sales", yaml)).expect("written");
+        zip
+    }
+
+    fn loaded(zip: &Path, given: GivenValues) -> LoadOutcome {
+        load(&list_single(zip).entries[0], &context(given))
+    }
+
+    #[test]
+    fn given_values_win_and_come_back_without_flags_and_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (zip, key) = (export(folder.path()), folder.path().join("anywhere.txt"));
+        std::fs::write(&key, format!("{KEY}\n")).expect("written");
+        let url = Secret::new("https://new.test/nlp-search");
+        let given = GivenValues::default().with("search_url", "variable SEARCH_URL", url);
+        let given = given.with_file("api_key", "variable API_KEY_FILE", key.clone());
+        let before = loaded(&zip, given);
+        let spec = before.spec.clone().unwrap_or_else(|| panic!("{:?}", before.report));
+        assert!(format!("{:?}", spec.tools).contains("new.test"));
+        assert_eq!((spec.name.as_str(), spec.mounts[0].prefix.as_str()), ("sales", Prefix::root().as_str()));
+        assert_eq!(before.secret_files[0].path, key, "a change of it would not be noticed");
+        std::fs::remove_file(&key).expect("removed");
+        let snapshot = before.snapshot.expect("a snapshot");
+        let after = load_snapshot(&snapshot, Path::new("/nowhere"), &context(GivenValues::default()));
+        assert_eq!((after.digest, after.spec), (before.digest, Some(spec)), "{:?}", after.report);
+    }
+
+    #[test]
+    fn findings_name_the_variable_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let zip = export(folder.path());
+        let given = GivenValues::default()
+            .with("api_key", "variable API_KEY", Secret::new("\"quoted-canary\""))
+            .with("oauth_enabled", "--oauth", Secret::new("perhaps"))
+            .with_file("path_prefix", "variable PATH_PREFIX_FILE", "/nowhere/prefix".into());
+        let report = loaded(&zip, given).report;
+        let text = format!("{report:?}");
+        assert!(!text.contains("canary"), "{text}");
+        let places: Vec<_> = report.iter().filter_map(|finding| finding.location.as_ref()).collect();
+        for place in ["--oauth", "variable PATH_PREFIX_FILE"] {
+            assert!(places.iter().any(|found| found.to_string() == place), "{place}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_dollar_sign_in_a_variable_stands_for_itself() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let given = GivenValues::default();
+        let given = given.with("api_key", "variable API_KEY", Secret::new("key-${TENANT_X}-0123456789"));
+        let outcome = loaded(&export(folder.path()), given);
+        assert!(outcome.spec.is_some(), "{:?}", outcome.report);
     }
 }

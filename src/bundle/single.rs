@@ -43,3 +43,52 @@ pub fn watched_folders(folder: &Path) -> (Vec<PathBuf>, bool) {
     let has_export = !configs.is_empty();
     (std::iter::once(folder.to_owned()).chain(configs).collect(), !has_export)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for file in files {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            std::fs::write(path, "x").expect("written");
+        }
+        folder
+    }
+
+    /// Returns the files of the entry at a path, and the codes of its findings.
+    fn listed(folder: &Path, name: &str) -> Option<(Vec<String>, Vec<&'static str>)> {
+        let entry = list_single(&folder.join(name)).entries.into_iter().next()?;
+        let inside = |path: &PathBuf| path.strip_prefix(folder).expect("inside").display().to_string();
+        let codes = entry.report.iter().map(|finding| finding.code).collect();
+        Some((entry.files.iter().map(inside).collect(), codes))
+    }
+
+    #[test]
+    fn a_folder_counts_as_the_vendors_server_sees_it() {
+        let unpacked = "t/mcp/server/configs/sales.yaml";
+        let folder = folder(&[unpacked, "t/mcp_export.zip", "t/compose.yaml", "t/mcp/run.sh", "t/own.yaml"]);
+        let (files, codes) = listed(folder.path(), "t").expect("an entry");
+        assert_eq!(files, [unpacked, "t/own.yaml"]);
+        assert_eq!(codes, ["zip-ignored"]);
+        let (watched, is_deep) = watched_folders(&folder.path().join("t"));
+        assert!(!is_deep, "the vendor's program would be watched");
+        assert_eq!(watched, [folder.path().join("t"), folder.path().join("t/mcp/server/configs")]);
+    }
+
+    #[test]
+    fn a_zip_has_the_files_of_its_stem_and_no_others() {
+        let folder =
+            folder(&["server.zip", "server.yaml", "server.env", "other.zip", "compose.yaml", ".mine/x.zip"]);
+        let (files, codes) = listed(folder.path(), "server.zip").expect("an entry");
+        assert_eq!(
+            (files, codes),
+            (["server.zip", "server.yaml", "server.env"].map(str::to_owned).to_vec(), vec![])
+        );
+        // The path was given, so its name may be one that a tenants folder ignores.
+        assert_eq!(listed(folder.path(), ".mine").expect("an entry").0, [".mine/x.zip"]);
+        assert_eq!(listed(folder.path(), "nowhere.zip"), None);
+    }
+}

@@ -33,7 +33,7 @@ pub enum Verb {
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(Box<ServeArgs>),
     /// Serve one tenant from its export, as the vendor's run.sh and image do.
-    #[command(after_help = RUN_EXAMPLES)]
+    #[command(after_help = run::EXAMPLES)]
     Run(Box<RunArgs>),
     /// Do in a container what is there to do: run for one tenant, else serve.
     #[command(after_help = CONTAINER_EXAMPLES)]
@@ -559,20 +559,6 @@ Examples:
   tenantd serve --host mcp.example.com
   tenantd serve --listen 127.0.0.1:8080 --tls off --public-base https://mcp.example.com
   tenantd serve --listen 0.0.0.0:443 --listen '[::]:443' --tls manual --certs /etc/tenantd/certs";
-
-const RUN_EXAMPLES: &str = "\
-Variables: MCP_PORT, API_KEY, SEARCH_URL, CONTEXT_URL, PATH_PREFIX, PUBLIC_URL, OAUTH_ENABLED,
-MICROSOFT_CLIENT_ID, MICROSOFT_CLIENT_SECRET, MICROSOFT_TENANT_ID and PUBLIC; each may also be
-given as the path of a file that contains it (API_KEY_FILE). A flag overrides the variable, and the
-variable overrides the export. TENANTD_… variables are read as by serve.
-
-Examples:
-  tenantd run /opt/tursio-mcp                  an unpacked export; edits take effect at once
-  tenantd run mcp_export.zip --port 8001
-  tenantd run --oauth --url https://mcp.example.com --client-id … --tenant-id … \\
-      --client-secret-file /run/secrets/entra  with a Microsoft login
-
-Exit codes: 0 stopped by a signal, 2 it cannot serve.";
 
 const CONTAINER_EXAMPLES: &str = "\
 If there is /app/server.zip or one of the variables of run is set (PUBLIC alone does not count),

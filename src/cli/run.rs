@@ -11,6 +11,7 @@ mod port_holder;
 mod refusal;
 mod start_log;
 mod state_folder;
+mod tree;
 mod variables;
 
 use std::io::ErrorKind;

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{Cursor, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -474,6 +475,107 @@ async fn serve_names_the_variables_that_it_does_not_read() {
     let gateway = setup.start().await;
     let output = gateway.output();
     assert!(output.contains("nothing reads the variables API_KEY, MICROSOFT_TENENT_ID"), "{output}");
+}
+
+/// Lines of a shell in a network of its own, with a public address on it, that start the server
+/// with the arguments given and call it from there. Prints the statuses: twice from the internet to
+/// another address of the machine, then from the machine to its own public address.
+const CALLS_FROM_THE_INTERNET: &str = r#"
+ip link set lo up
+ip addr add 8.8.8.8/32 dev lo
+"$@" >stdout 2>stderr &
+server=$!
+for _ in $(seq 600); do
+    grep -q 'Uvicorn running' stdout && break
+    kill -0 $server || { cat stdout stderr >&2; exit 1; }
+    sleep 0.05
+done
+status() { curl -s -o answer -w '%{http_code} ' "$@"; grep -o 'private networks only' answer || true; }
+status --interface 8.8.8.8 http://127.0.0.1:8000/
+status --interface 8.8.8.8 -d '{}' -H 'content-type: application/json' http://127.0.0.1:8000/mcp
+status --interface 8.8.8.8 -d '{}' -H 'content-type: application/json' http://127.0.0.1:8000/mcp
+status http://8.8.8.8:8000/
+kill -TERM $server
+wait $server
+"#;
+
+#[test]
+fn an_open_tenant_answers_the_internet_only_if_it_is_public() {
+    let has = |tool: &str| Command::new("sh").args(["-c", &format!("command -v {tool}")]).output();
+    let has_tools = ["ip", "curl"].iter().all(|tool| has(tool).is_ok_and(|found| found.status.success()));
+    if !may_mount() || !has_tools {
+        eprintln!("skipped: this user may make no network, or there is no ip or curl");
+        return;
+    }
+    for (is_public, expected) in [(false, "403 private networks only"), (true, "200 ")] {
+        let customer = Customer::new().file("server.zip", Tenant::at("sales", "http://127.0.0.1:1").zip());
+        let customer = customer.args(&["server.zip"]).args(if is_public { &["--public"] } else { &[] });
+        let script = ["-n", "--", "/bin/sh", "-ec", CALLS_FROM_THE_INTERNET, "sh", BINARY, "run"];
+        let output = Command::new("unshare")
+            .args(script)
+            .args(&customer.flags)
+            .env("TENANTD_LOG_FILTER", "warn")
+            .current_dir(&customer.working_directory)
+            .output()
+            .expect("a shell");
+        let statuses = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{statuses}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(statuses.starts_with(expected), "{statuses}");
+        assert!(statuses.trim_end().ends_with("200"), "a caller on this machine is this machine: {statuses}");
+        let log = fs::read_to_string(customer.path("stderr")).expect("text");
+        let told = log.matches("a caller from the internet was refused").count();
+        assert_eq!(told, usize::from(!is_public), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn it_is_ready_while_its_tenant_is_served() {
+    let backend = FakeBackend::start().await;
+    let good = Tenant::new("sales", &backend);
+    let customer = Customer::new().unpacked("tree", good.zip());
+    let (socket, config) = (customer.path("notify"), customer.path("tree/mcp/server/configs/sales.yaml"));
+    let manager = UnixDatagram::bind(&socket).expect("bound");
+    let customer = customer.variable("NOTIFY_SOCKET", &socket.display().to_string());
+    let mut server = customer.args(&["tree", "--port", "0"]).start().await;
+    let told = || {
+        let mut state = [0; 32];
+        let length = manager.recv(&mut state).expect("the service manager is told");
+        String::from_utf8_lossy(&state[..length]).into_owned()
+    };
+    assert_eq!(told(), "READY=1");
+    let admin = server.ready()["admin"].as_str().expect("an address").to_owned();
+    let readiness = async || {
+        let answer = reqwest::get(format!("http://{admin}/readyz")).await.expect("an answer");
+        answer.status().as_u16()
+    };
+    assert_eq!(readiness().await, 200);
+    // A change that may concern who may call closes the tenant.
+    let broken = format!("{}oauth_enabled: perhaps\n", String::from_utf8(good.yaml()).expect("text"));
+    fs::write(&config, broken).expect("written");
+    until("it is not ready", async || (readiness().await == 503).then_some(())).await;
+    fs::write(&config, good.yaml()).expect("written");
+    until("it is ready again", async || (readiness().await == 200).then_some(())).await;
+    server.signal("TERM");
+    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(server.until_ended().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_state_of_several_tenants_is_left_alone() {
+    let backend = FakeBackend::start().await;
+    let setup = Setup::new()
+        .file("a.zip", Tenant::new("a", &backend).zip())
+        .file("b.zip", Tenant::new("b", &backend).zip());
+    let gateway = setup.start().await;
+    gateway.until_state("b", "serving").await;
+    let gateway = gateway.killed();
+    let state = gateway.path().join("state").display().to_string();
+    let customer = Customer::new().file("server.zip", Tenant::new("sales", &backend).zip());
+    let (code, printed) = customer.args(&["server.zip", "--port", "0", "--state", &state]).refusal().await;
+    assert_eq!(code, Some(2));
+    assert!(printed.contains("belongs to a gateway with several tenants (a, b)"), "{printed}");
+    let gateway = gateway.start_again().await;
+    assert_eq!(gateway.status("a").await.expect("still there")["revision"], 1);
 }
 
 /// A root folder as the image has it: the program, its libraries, and nothing to write but /data.

@@ -7,6 +7,20 @@ use clap::{Args, ValueHint};
 
 use crate::settings::{Flags, SettingKey};
 
+pub(super) const EXAMPLES: &str = "\
+Variables: MCP_PORT, API_KEY, SEARCH_URL, CONTEXT_URL, PATH_PREFIX, PUBLIC_URL, OAUTH_ENABLED,
+MICROSOFT_CLIENT_ID, MICROSOFT_CLIENT_SECRET, MICROSOFT_TENANT_ID and PUBLIC; each may also be
+given as the path of a file that contains it (API_KEY_FILE). A flag overrides the variable, and the
+variable overrides the export. TENANTD_… variables are read as by serve.
+
+Examples:
+  tenantd run /opt/tursio-mcp                  an unpacked export; edits take effect at once
+  tenantd run mcp_export.zip --port 8001
+  tenantd run --oauth --url https://mcp.example.com --client-id … --tenant-id … \\
+      --client-secret-file /run/secrets/entra  with a Microsoft login
+
+Exit codes: 0 stopped by a signal, 2 it cannot serve.";
+
 /// The arguments of `tenantd run`.
 #[derive(Debug, Default, Args)]
 pub struct RunArgs {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::refusal::Refusal;
 use super::start_log::StartLog;
+use super::tree;
 use crate::bundle::{self, EntryFiles};
 
 /// Where a container has its export.
@@ -28,8 +29,8 @@ impl Export {
     /// Finds the export at a path, or where one is expected.
     pub(super) fn find(given: Option<&Path>) -> Result<Self, Refusal> {
         let (shown, path) = match given {
-            Some(path) => (path.to_owned(), above_mcp(path)),
-            None => match find_unpacked() {
+            Some(path) => (path.to_owned(), tree::above_mcp(path)),
+            None => match tree::find_here() {
                 Some(tree) => (tree.clone(), tree),
                 None => (MOUNTED_ZIP.into(), MOUNTED_ZIP.into()),
             },
@@ -84,25 +85,10 @@ impl Export {
             lines.print(&format!("Extracted: {dataset}.yaml"));
             lines.print("Extraction complete.");
         }
-        lines.print(&format!("Auto-detected config: {}", self.config_name(dataset)));
+        if dataset.is_some() || !bundle::is_unpacked_export(&self.path) {
+            lines.print(&format!("Auto-detected config: {}", self.config_name(dataset)));
+        }
     }
-}
-
-/// Returns the folder above `mcp`, if that was given.
-pub(super) fn above_mcp(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let is_inner = absolute.file_name().is_some_and(|name| name == "mcp");
-    match absolute.parent().filter(|parent| is_inner && bundle::is_unpacked_export(parent)) {
-        Some(tree) => tree.to_owned(),
-        None => path.to_owned(),
-    }
-}
-
-/// Returns the export that is unpacked in the working directory.
-pub(super) fn find_unpacked() -> Option<PathBuf> {
-    let here = std::env::current_dir().ok()?;
-    let tree = above_mcp(&here);
-    bundle::is_unpacked_export(&tree).then_some(tree)
 }
 
 fn missing(path: &Path, is_given: bool) -> Refusal {

@@ -3,8 +3,8 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use super::export;
 use super::refusal::Refusal;
+use super::tree;
 use crate::bundle;
 use crate::cli::args::RunArgs;
 use crate::cli::output;
@@ -72,8 +72,8 @@ fn log_file(args: &RunArgs) -> Option<PathBuf> {
         Some(file) if file == Path::new(OFF) => None,
         Some(file) => Some(file.clone()),
         None => {
-            let tree = args.path.clone().or_else(export::find_unpacked)?;
-            let tree = std::path::absolute(export::above_mcp(&tree)).ok()?;
+            let tree = args.path.clone().or_else(tree::find_here)?;
+            let tree = std::path::absolute(tree::above_mcp(&tree)).ok()?;
             bundle::is_unpacked_export(&tree).then(|| tree.join("mcp/run.log"))
         }
     }

@@ -187,7 +187,7 @@ impl Source {
 
 fn read_file(place: &str, file: &Path) -> Result<String, Refusal> {
     let unreadable = |why: &dyn std::fmt::Display| {
-        Refusal::new(format!("the file of {place}, {}, cannot be read: {why}", file.display()))
+        Refusal::new(format!("the file of {place}, {}, cannot be used: {why}", file.display()))
             .help("mount the file, or correct its path")
     };
     let bytes = disk::read(file, MAX_FILE_BYTES).map_err(|error| unreadable(&error))?;
