@@ -121,12 +121,10 @@ fn report_ignored_port(validation: &mut Validation<'_, '_>) {
         let name = if found.document.source.origin == DocumentOrigin::Env { "MCP_PORT" } else { "port" };
         let (why, help) = match validation.context.has_single_tenant() {
             true => ("the command decides about the port", "give it as --port or as the variable MCP_PORT"),
-            false => {
-                (
-                    "tenants share the gateway's port, unless their files say `listen`",
-                    "nothing to do; the tenant answers at its own path. To keep a port, write `listen` into your own .yaml",
-                )
-            }
+            false => (
+                "tenants share the gateway's port, unless their files say `listen`",
+                "nothing to do; the tenant answers at its own path. To keep a port, write `listen` into your own .yaml",
+            ),
         };
         validation.add_finding(
             Diagnostic::notice("port-ignored", format!("{name} is ignored: {why}")).help(help),
