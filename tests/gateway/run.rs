@@ -494,7 +494,7 @@ status() { curl -s -o answer -w '%{http_code} ' "$@"; grep -o 'private networks 
 status --interface 8.8.8.8 http://127.0.0.1:8000/
 status --interface 8.8.8.8 -d '{}' -H 'content-type: application/json' http://127.0.0.1:8000/mcp
 status --interface 8.8.8.8 -d '{}' -H 'content-type: application/json' http://127.0.0.1:8000/mcp
-status http://8.8.8.8:8000/
+curl -s -o answer -w '%{http_code}' http://8.8.8.8:8000/
 kill -TERM $server
 wait $server
 "#;
