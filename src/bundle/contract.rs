@@ -64,6 +64,27 @@ pub(super) fn family(path: &str) -> Family {
     }
 }
 
+/// Returns the path with which a field's URL ends in most exports.
+pub(super) fn example_path(field: &str) -> &'static str {
+    if field == "search_url" { "/nlp-search" } else { "/nlp-context" }
+}
+
+/// What one of the vendor's endpoints gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndpointKind {
+    Search,
+    Context,
+}
+
+/// Returns what an endpoint gives, by the end of its path; `None` if it is none of the vendor's.
+pub(super) fn endpoint_kind(path: &str) -> Option<EndpointKind> {
+    match family(path) {
+        Family::Other => None,
+        _ if path.trim_end_matches('/').ends_with("-search") => Some(EndpointKind::Search),
+        _ => Some(EndpointKind::Context),
+    }
+}
+
 /// The name, title and description of a tool.
 pub(super) struct ToolTexts {
     pub(super) name: &'static str,

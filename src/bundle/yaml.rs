@@ -90,7 +90,7 @@ fn parse_within(text: &str, limits: YamlLimits) -> Result<Vec<ConfigNode>, Vec<S
     for event in Parser::new_from_str_with_options(text, options) {
         let step = match event {
             Ok((event, span)) => builder.handle(event, position(&span.start)),
-            Err(error) => Err(syntax_error(&error)),
+            Err(error) => Err(syntax_error(text, &error)),
         };
         if let Err(error) = step {
             builder.errors.push(error);
@@ -122,13 +122,28 @@ fn position(marker: &granit_parser::Marker) -> Position {
     Position { line: marker.line(), column: marker.col() + 1 }
 }
 
-fn syntax_error(error: &granit_parser::ScanError) -> SyntaxError {
+fn syntax_error(text: &str, error: &granit_parser::ScanError) -> SyntaxError {
+    let at = position(error.marker());
+    let mut near = text.lines().skip(at.line.saturating_sub(2)).take(2);
     SyntaxError {
         code: "yaml-syntax",
         message: format!("this is not YAML: {}", error.info()),
-        help: "check this line and the one before it for a missing quote, bracket, colon or space",
-        at: position(error.marker()),
+        help: match near.any(lacks_space_after_colon) {
+            true => "write a space after the colon that follows the name, in this line or the one before it",
+            false => "check this line and the one before it for a missing quote, bracket, colon or space",
+        },
+        at,
     }
+}
+
+/// Whether a line is `name:value`, which is one word to YAML.
+fn lacks_space_after_colon(line: &str) -> bool {
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let pair = line.trim_start().split_once(':');
+    pair.is_some_and(|(name, value)| {
+        is_name(name) && !value.starts_with([' ', '\t', '/']) && !value.is_empty()
+    })
 }
 
 impl Default for YamlLimits {
@@ -410,6 +425,14 @@ mod tests {
         assert_eq!((text(&root, "a"), text(&root, "b")), ("0123".into(), "x".into()));
         let (key, node) = root.member("b").expect("b");
         assert_eq!((key.at, node.at), (Position { line: 2, column: 1 }, Position { line: 2, column: 4 }));
+    }
+
+    #[test]
+    fn a_missing_space_after_a_colon_is_named() {
+        let help = |text: &str| parse(text).err().expect("no YAML")[0].help;
+        let typo = "search_url:https://portal.example.com/nlp-search\ncontext_url: x\n";
+        assert!(help(typo).contains("a space after the colon"), "{}", help(typo));
+        assert!(!help("a: 'x\nb: y\n").contains("a space after the colon"));
     }
 
     #[test]

@@ -147,7 +147,7 @@ impl RequestRejection {
             }
             Self::UnknownHost => {
                 "use the connector URL's host; if the gateway should serve this name, add it to the \
-                 gateway's hosts"
+                 gateway's hosts (--host)"
             }
             Self::SniMismatch => "open a new connection for this host name",
             Self::NotFound => "compare the address with the connector URL, which ends in /mcp; case matters",

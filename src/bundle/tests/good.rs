@@ -527,3 +527,19 @@ fn a_tenant_says_how_it_presents_itself() {
         assert!(TenantFixture::alone(line).codes().contains(&code), "{line}");
     }
 }
+
+#[test]
+fn urls_that_look_wrong_are_named() {
+    let urls = |search: &str, context: &str| {
+        let host = "https://portal.example.com";
+        let lines = format!("search_url: {host}{search}\ncontext_url: {host}{context}\n");
+        TenantFixture::with(&lines).codes()
+    };
+    assert_eq!(urls("/nlp-search", "/nlp-context"), [""; 0]);
+    assert_eq!(urls("/nlp-context", "/nlp-search"), ["urls-swapped"]);
+    assert_eq!(urls("/nlp-search", "/nlp-search"), ["urls-swapped"]);
+    assert_eq!(urls("", "/nlp-context"), ["url-without-path"]);
+    assert_eq!(urls("/nlp-search", "/"), ["url-without-path"]);
+    assert_eq!(urls("/nlp-search", "/cassandra-context"), ["family-differs"]);
+    assert_eq!(urls("/ask", "/about"), [""; 0], "another API than the vendor's");
+}

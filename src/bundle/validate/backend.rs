@@ -10,7 +10,7 @@ use super::url::validate_url;
 use super::validation::Validation;
 use crate::base::diagnostic::Diagnostic;
 use crate::base::secret::Secret;
-use crate::bundle::contract;
+use crate::bundle::contract::{self, EndpointKind};
 use crate::bundle::data_fingerprints;
 use crate::bundle::fields::{self, is_field_name};
 use crate::bundle::placeholder::{QUOTED, is_copy_artifact, is_placeholder, is_quoted, is_unfinished};
@@ -152,30 +152,47 @@ fn determine_family(
     search: Option<&str>,
     context: Option<&str>,
 ) -> Family {
-    let family = |url: &str| {
-        let path = url.split(['?', '{']).next().unwrap_or_default();
-        contract::family(path)
-    };
-    let of_search = search.map_or(Family::Other, family);
-    if let Some(of_context) =
-        context.map(family).filter(|_| search.is_some()).filter(|family| *family != of_search)
+    let of_search = search.map_or(Family::Other, |url| contract::family(path_of(url)));
+    let (Some(search), Some(context)) = (search, context) else { return of_search };
+    let of_context = contract::family(path_of(context));
+    let fields =
+        [("search_url", search, EndpointKind::Context), ("context_url", context, EndpointKind::Search)];
+    let misplaced =
+        fields.iter().find(|(_, url, other)| contract::endpoint_kind(path_of(url)) == Some(*other));
+    let (field, finding) = if let Some((field, ..)) = misplaced {
+        let what =
+            "search_url and context_url look swapped: search_url ends in -search, context_url in -context";
+        (field, Diagnostic::warning("urls-swapped", what).help("exchange the two"))
+    } else if let Some((field, ..)) =
+        fields.iter().find(|(_, url, _)| path_of(url).trim_matches('/').is_empty())
     {
-        let at = validation.locate(&["context_url"]);
-        let shown = |family: Family| format!("{family:?}").to_ascii_lowercase();
-        validation.add_finding(
-            Diagnostic::warning(
-                "family-differs",
-                format!(
-                    "search_url belongs to the {} family, but context_url to the {} family",
-                    shown(of_search),
-                    shown(of_context)
-                ),
-            )
-            .help("check that both belong to the same dataset"),
-            at,
-        );
-    }
+        let what = format!("{field} has no path; the portal's ends in {}", contract::example_path(field));
+        (field, Diagnostic::warning("url-without-path", what).help("copy the whole URL from the portal"))
+    } else if of_search != of_context {
+        let what =
+            format!("search_url is {}, but context_url is {}", describe(of_search), describe(of_context));
+        let finding = Diagnostic::warning("family-differs", what);
+        (&"context_url", finding.help("check that both belong to the same dataset"))
+    } else {
+        return of_search;
+    };
+    let at = validation.locate(&[field]);
+    validation.add_finding(finding, at);
     of_search
+}
+
+/// Returns the path of a URL, without its host, its query and its marks.
+fn path_of(url: &str) -> &str {
+    let url = url.split(['?', '{', '#']).next().unwrap_or_default();
+    let after_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
+    after_scheme.find('/').map_or("", |at| &after_scheme[at..])
+}
+
+fn describe(family: Family) -> String {
+    match family {
+        Family::Other => "none of the vendor's endpoints (such as …/nlp-search and …/nlp-context)".to_owned(),
+        family => format!("of the {} family", format!("{family:?}").to_ascii_lowercase()),
+    }
 }
 
 fn validate_connection_id(validation: &mut Validation<'_, '_>) -> Option<String> {

@@ -79,8 +79,9 @@ impl Error {
 
 /// A 401 names the scheme that the client tried (RFC 6749 section 5.2).
 fn invalid_client_response(basic: bool) -> Response<Body> {
-    let what = "this server does not know the client, or the client did not authenticate; remove the \
-                connector and add it again";
+    let what = "this server does not know the client, or the client did not authenticate; a program should \
+                check its client id and secret, and in an application the connector should be removed and \
+                added again";
     let mut response = response::error(StatusCode::UNAUTHORIZED, "invalid_client", what);
     if basic {
         let challenge = HeaderValue::from_static(r#"Basic realm="token""#);
