@@ -60,14 +60,18 @@ check_target() {
 # Paths of this machine are written as fixed ones: they end up in panic messages and in C's __FILE__.
 build_binary() {
   local cargo_home=${CARGO_HOME:-$HOME/.cargo} maps=() flags=() map
-  maps=("$build=/target" "$cargo_home=/cargo" "$root=/tenantd")
+  # The sources of Rust's library have this path where they are not installed.
+  local rust_source
+  rust_source=/rustc/$(rustc -vV | sed -n 's/^commit-hash: //p')
+  maps=("$build=/target" "$cargo_home=/cargo" "$root=/tenantd" "$(rustc --print sysroot)/lib/rustlib/src/rust=$rust_source")
   local separator=$'\x1f' rust="" c=""
   for map in "${maps[@]}"; do
     rust+=${rust:+$separator}--remap-path-prefix=$map
     c+="-ffile-prefix-map=$map "
   done
   flags=(--locked --profile "$profile" --bin tenantd)
-  PATH=$cache/zig/bin:$PATH CARGO_ZIGBUILD_CACHE_DIR=$cache/zigbuild CARGO_INCREMENTAL=0 \
+  # C's __TIME__ is the same for each commit, so that what was compiled for another can be used.
+  SOURCE_DATE_EPOCH=0 PATH=$cache/zig/bin:$PATH CARGO_ZIGBUILD_CACHE_DIR=$cache/zigbuild CARGO_INCREMENTAL=0 \
     CARGO_ENCODED_RUSTFLAGS=$rust CFLAGS="${c% }" CARGO_PROFILE_DEV_STRIP=symbols CARGO_PROFILE_RELEASE_STRIP=symbols \
     cargo zigbuild "${flags[@]}" --target "$target.$glibc"
   local folder=$profile
