@@ -63,7 +63,8 @@ build_binary() {
   # The sources of Rust's library have this path where they are not installed.
   local rust_source
   rust_source=/rustc/$(rustc -vV | sed -n 's/^commit-hash: //p')
-  maps=("$build=/target" "$cargo_home=/cargo" "$root=/tenantd" "$(rustc --print sysroot)/lib/rustlib/src/rust=$rust_source")
+  # The last that fits counts: the build folder may lie in the clone.
+  maps=("$cargo_home=/cargo" "$(rustc --print sysroot)/lib/rustlib/src/rust=$rust_source" "$root=/tenantd" "$build=/target")
   local separator=$'\x1f' rust="" c=""
   for map in "${maps[@]}"; do
     rust+=${rust:+$separator}--remap-path-prefix=$map
