@@ -71,9 +71,10 @@ build_binary() {
     c+="-ffile-prefix-map=$map "
   done
   flags=(--locked --profile "$profile" --bin tenantd)
-  # C's __TIME__ is the same for each commit, so that what was compiled for another can be used.
-  SOURCE_DATE_EPOCH=0 PATH=$cache/zig/bin:$PATH CARGO_ZIGBUILD_CACHE_DIR=$cache/zigbuild CARGO_INCREMENTAL=0 \
-    CARGO_ENCODED_RUSTFLAGS=$rust CFLAGS="${c% }" CARGO_PROFILE_DEV_STRIP=symbols CARGO_PROFILE_RELEASE_STRIP=symbols \
+  # mimalloc says when it was compiled. The compiler's cache ignores SOURCE_DATE_EPOCH, so this is one time for all.
+  c+='-Wno-builtin-macro-redefined -D__DATE__="1970-01-01" -D__TIME__="00:00:00"'
+  PATH=$cache/zig/bin:$PATH CARGO_ZIGBUILD_CACHE_DIR=$cache/zigbuild CARGO_INCREMENTAL=0 \
+    CARGO_ENCODED_RUSTFLAGS=$rust CFLAGS=$c CARGO_PROFILE_DEV_STRIP=symbols CARGO_PROFILE_RELEASE_STRIP=symbols \
     cargo zigbuild "${flags[@]}" --target "$target.$glibc"
   local folder=$profile
   [ "$profile" = dev ] && folder=debug
@@ -149,7 +150,8 @@ make_image() {
     --build-context "files=$files/image" --build-arg "VERSION=$version" --file Dockerfile --tag "$tag" "$files" >/dev/null
   "${tool[@]}" push --quiet "$tag" "docker-archive:$name:$tag"
   "${tool[@]}" rmi "$tag" >/dev/null
-  gzip -n -9 -f "$name"
+  scripts/packaging/normalise_image.py "$name" "$name.gz"
+  rm "$name"
 }
 
 # The tool writes beside Cargo.toml, and names this machine's folder.
