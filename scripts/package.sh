@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes everything that people install: a tarball, a .deb, a container image, the list of what is in
-# them (SBOM, CycloneDX) and SHA256SUMS. From the same commit come the same bytes.
+# them (SBOM, CycloneDX) and SHA256SUMS.
 #
 #   scripts/package.sh [--out DIR] [--target TRIPLE] [--profile NAME] [--allow-dirty] [--no-image]
 #
