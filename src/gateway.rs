@@ -221,7 +221,8 @@ impl Gateway {
     /// are loaded.
     ///
     /// # Errors
-    /// [`Error::Signals`], [`Error::ReadyFile`], or [`Error::TenantUnusable`] if the only tenant is.
+    /// [`Error::Signals`], [`Error::ReadyFile`], or [`Error::TenantUnusable`] if the only tenant
+    /// is.
     pub async fn run(mut self, on_ready: impl AsyncFnOnce(&Addresses)) -> Result<Drained, Error> {
         let mut signals = Signals::listen().map_err(Error::Signals)?;
         let reconciler = ReconcilerHandle::start(self.reconciler_config(), &self.tasks);
@@ -380,7 +381,7 @@ async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, settin
     }
 }
 
-/// Refuses inherited sockets that nobody would accept from: their clients would wait for ever.
+/// Refuses inherited sockets that no listener accepts from: their clients would wait for ever.
 fn refuse_unwanted_sockets(settings: &Settings) -> Result<(), Error> {
     let listens = |address| {
         settings
@@ -427,8 +428,8 @@ fn create_tenants_folder(path: &PathBuf) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses the state of a gateway with several tenants for one with a single tenant: what belongs to
-/// the others would be deleted, since their files are not here.
+/// Refuses the state of a gateway with several tenants for one with a single tenant: what belongs
+/// to the others would be deleted, since their files are not here.
 fn reject_state_of_others(folder: &Path, stored: &[store::StoredEntry]) -> Result<(), Error> {
     // One entry may be this tenant under an earlier path.
     if stored.len() < 2 {

@@ -1,14 +1,14 @@
 //! Floor 5: the public edge. Bytes in, a dispatched request, bytes out.
 //!
 //! [`Listeners::bind`] binds the sockets, [`Server::new`] takes the handles, [`Server::serve`]
-//! starts accepting. `tenant_listeners` opens and closes those of single tenants. A request passes these steps, each in a file of its own: `listener` (permit,
-//! per-IP count) → `proxy_protocol` (where the listener wants
-//! it) → `tls` (handshake deadline) → `connection` (HTTP/1.1 or HTTP/2 by ALPN,
-//! deadlines, graceful drain) → `dispatch` (has `precheck` refuse malformed and ambiguous requests,
-//! and finds the one tenant that owns the path) → `mcp_endpoint`, `oauth_endpoint` or `page` →
-//! `response` (headers common to every response). The handlers are functions over [`Server`], which
-//! holds what they share. `trusted_proxies` says from which address a request comes. `health` answers
-//! probes before any of that.
+//! starts accepting. `tenant_listeners` opens and closes those of single tenants. A request passes
+//! these steps, each in a file of its own: `listener` (permit, per-IP count) → `proxy_protocol`
+//! (where the listener wants it) → `tls` (handshake deadline) → `connection` (HTTP/1.1 or HTTP/2 by
+//! ALPN, deadlines, graceful drain) → `dispatch` (has `precheck` refuse malformed and ambiguous
+//! requests, and finds the one tenant that owns the path) → `mcp_endpoint`, `oauth_endpoint` or
+//! `page` → `response` (headers common to every response). The handlers are functions over
+//! [`Server`], which holds what they share. `trusted_proxies` says from which address a request
+//! comes. `health` answers probes before any of that.
 //!
 //! The edge guarantees that no client input ends the process, holds a connection forever or reaches
 //! a tenant that does not own the path; that a panic in a handler becomes a 500; and that no

@@ -33,8 +33,8 @@ pub(super) struct UnparsedAnswer {
     reservation: Reservation,
 }
 
-/// Receives the response to `spec`, reserving its memory in `reservation`. The media type is ignored:
-/// whatever parses as JSON is accepted.
+/// Receives the response to `spec`, reserving its memory in `reservation`. The media type is
+/// ignored: whatever parses as JSON is accepted.
 pub(super) async fn receive(
     response: Response<ResponseBody>,
     cap: usize,

@@ -48,8 +48,8 @@ impl BodyEncoding {
         if self.coding.is_some() { size.saturating_mul(MAX_INFLATION) } else { size }
     }
 
-    /// Decodes a body to UTF-8, up to `cap` bytes, and exchanges its reservation in `reservation`. Bytes
-    /// that are no text at all pass unchanged.
+    /// Decodes a body to UTF-8, up to `cap` bytes, and exchanges its reservation in `reservation`.
+    /// Bytes that are no text at all pass unchanged.
     ///
     /// # Errors
     /// - [`Error::Corrupt`] if the compressed data is damaged or incomplete

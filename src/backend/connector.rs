@@ -34,8 +34,8 @@ use crate::base::dns::{self, DnsResolver};
 
 /// The timeout for opening a connection, from name resolution to TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The timeout for opening a tunnel through a proxy. The rest of [`CONNECT_TIMEOUT`] is left for the
-/// backend's TLS handshake in it, so that an error can say which of the two did not answer.
+/// The timeout for opening a tunnel through a proxy. The rest of [`CONNECT_TIMEOUT`] is left for
+/// the backend's TLS handshake in it, so that an error can say which of the two did not answer.
 const TUNNEL_TIMEOUT: Duration = Duration::from_millis(2400);
 /// The longest one of several addresses may take before the next is tried.
 const ADDRESS_TIMEOUT: Duration = Duration::from_millis(1200);

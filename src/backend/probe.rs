@@ -135,7 +135,7 @@ impl<'a> ProbeOutcome<'a> {
 }
 
 /// Returns what an operator can do. [`Error::advice`] also speaks to people who ask questions, and
-/// here nobody asked one.
+/// a probe has no question.
 fn operator_advice(error: &Error) -> &'static str {
     match error {
         Error::TimedOut => {

@@ -143,9 +143,9 @@ impl Budget {
         share
     }
 
-    /// Creates an empty reservation, counted against these shares, if given. `may_use_reserve` opens
-    /// the last fifth of each limit, which is kept for callers with a credential and for work known
-    /// from before (a renewal, a name that was found).
+    /// Creates an empty reservation, counted against these shares, if given. `may_use_reserve`
+    /// opens the last fifth of each limit, which is kept for callers with a credential and for work
+    /// known from before (a renewal, a name that was found).
     pub fn new_reservation(
         self: &Arc<Self>,
         share: Option<Arc<BudgetShare>>,

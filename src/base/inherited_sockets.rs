@@ -3,7 +3,7 @@
 //!
 //! File descriptors belong to the process, and so do these sockets: `main` receives them before
 //! any thread exists, because the variables that announce them are removed from the environment.
-//! Whoever binds an address asks first whether a socket on it was inherited. The address alone
+//! Code that binds an address first looks for an inherited socket on it. The address alone
 //! decides; names of descriptors have no meaning here.
 
 use std::io;
@@ -14,19 +14,19 @@ use listenfd::ListenFd;
 
 static SOCKETS: Mutex<Vec<Inherited>> = Mutex::new(Vec::new());
 
-/// An inherited socket that nobody has taken yet.
+/// An inherited socket that was not taken yet.
 #[derive(Debug)]
 struct Inherited {
     address: SocketAddr,
     socket: TcpListener,
 }
 
-/// A file descriptor that the service manager handed over, and that is no TCP socket.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the service manager handed over a file descriptor that is no TCP socket ({0}); its socket unit may have \
      nothing but `ListenStream=` with an address and a port"
 )]
+/// A file descriptor that the service manager handed over, and that is no TCP socket.
 pub struct Error(io::Error);
 
 /// Receives what the service manager hands over to this process; most often that is nothing. To be

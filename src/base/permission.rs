@@ -1,7 +1,7 @@
 //! Explains why this process may not read a file, and what to do about it.
 //!
 //! "Permission denied" says neither whose file it is nor as whom the gateway runs. In a container,
-//! where a mounted file keeps the owner that it has on the machine, nobody knows that by heart.
+//! where a mounted file keeps the owner that it has on the machine, these are easy to miss.
 
 use std::fs::{self, Metadata};
 use std::io;

@@ -59,7 +59,7 @@ impl SocketPool {
         Ok(())
     }
 
-    /// Returns the socket of an address to whoever serves it, bound now if nobody did before.
+    /// Returns the socket of an address, bound now if it was not before.
     ///
     /// # Errors
     /// Those of [`listen`].

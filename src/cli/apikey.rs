@@ -1,5 +1,5 @@
-//! `tenantd apikey new`: creates an API key, or a program's secret, printed once, and the digest for
-//! the tenant's file.
+//! `tenantd apikey new`: creates an API key, or a program's secret, printed once, and the digest
+//! for the tenant's file.
 
 use anyhow::Context;
 use jiff::Timestamp;

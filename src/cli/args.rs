@@ -138,7 +138,8 @@ pub struct MigrateArgs {
     /// (discovery, initialize, tools/list), and print the differences.
     #[arg(long, value_name = "URL", conflicts_with_all = ["from", "to", "dry_run", "overwrite"], value_hint = ValueHint::Url)]
     pub compare: Option<String>,
-    /// The connector URL of the new server [default: the path of the old one at the gateway's host].
+    /// The connector URL of the new server [default: the path of the old one at the gateway's
+    /// host].
     #[arg(long, value_name = "URL", requires = "compare", value_hint = ValueHint::Url)]
     pub with: Option<String>,
     /// A file with an access token or API key for the old server.

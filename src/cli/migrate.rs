@@ -5,7 +5,6 @@
 //! everything found ([`report`]). The old files are only read. [`compare`] asks the old and the new
 //! server the same questions.
 
-mod account;
 mod compare;
 mod compose;
 mod container;
@@ -13,6 +12,7 @@ mod docker_run;
 mod environment;
 mod exports;
 mod installation;
+mod inventory;
 mod kubernetes;
 mod nginx;
 mod nginx_routes;
@@ -53,14 +53,14 @@ pub(super) fn run(args: &MigrateArgs) -> anyhow::Result<Exit> {
         checking = settings_of(args, &plan.shared_hosts)?;
     }
     if plan.tenants.is_empty() {
-        output::print(&report::account(&plan))?;
+        output::print(&report::inventory(&plan))?;
         anyhow::bail!("nothing that was given runs the vendor's server or is its export");
     }
     let mode = WriteMode { is_dry_run: args.dry_run, overwrites: args.overwrite };
     let outcomes = write::write(&plan.tenants, &folder, mode)
         .map_err(|error| anyhow::anyhow!("{} cannot be written to: {}", folder.display(), why(&error)))?;
     output::print(&report::tenants(&plan, &outcomes, &folder))?;
-    output::print(&report::account(&plan))?;
+    output::print(&report::inventory(&plan))?;
     let mut checked = CheckReport::default();
     if !args.dry_run {
         checked = check_result(&plan, &folder, &checking)?;
@@ -76,7 +76,7 @@ pub(super) fn run(args: &MigrateArgs) -> anyhow::Result<Exit> {
     output::print(&format!("\n{}", report::next_steps(&plan, &folder, &redirect_uris, owner)))?;
     let is_blocked = outcomes.iter().flatten().any(|outcome| *outcome == Written::Differs);
     let is_refused = checked.tenants.iter().any(|tenant| tenant.findings.has_errors());
-    Ok(match plan.account.needs_a_person() || is_blocked || is_refused {
+    Ok(match plan.inventory.needs_a_person() || is_blocked || is_refused {
         true => Exit::Findings,
         false => Exit::Fine,
     })
@@ -85,7 +85,7 @@ pub(super) fn run(args: &MigrateArgs) -> anyhow::Result<Exit> {
 /// Reads everything that was given, except for what is in the folder to write to.
 fn read(from: &[PathBuf], to: &Path) -> anyhow::Result<Installation> {
     let mut into = Installation::default();
-    let sources = source::find_sources(from, to, &mut into.account)?;
+    let sources = source::find_sources(from, to, &mut into.inventory)?;
     let locator = Locator::new(&sources);
     for source in &sources {
         let path = source.path.as_path();

@@ -17,7 +17,7 @@ use crate::tenants::TenantsSource;
 /// How long blocked threads may finish a disk write after the drain.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
-/// Who is told how far a gateway is.
+/// Follows the start of a gateway.
 pub(super) trait Announcer {
     /// The listeners are bound; nothing is served yet.
     fn on_bound(&mut self, _gateway: &Gateway) {}

@@ -1,5 +1,5 @@
 //! Tells the service manager how far the gateway is (sd_notify(3)): a line sent to the socket that
-//! `NOTIFY_SOCKET` names. Where nobody listens, nothing happens.
+//! `NOTIFY_SOCKET` names. Without that variable, nothing happens.
 
 use std::env;
 use std::ffi::OsStr;

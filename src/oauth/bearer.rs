@@ -118,7 +118,7 @@ pub enum Denial {
     Unavailable,
     /// 403: the tenant is open to private networks, and the caller is not on one.
     NotPrivate,
-    /// 403: the tenant does not answer this network, or nobody knows where the request comes from.
+    /// 403: the tenant does not answer this network, or the caller is unknown.
     NetworkNotAllowed,
 }
 
@@ -131,8 +131,8 @@ pub struct AccessRevocations(Mutex<Vec<(Admission, CancellationToken)>>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Admission {
     basis: AccessBasis,
-    /// From where everybody was allowed. Which of these networks a caller is on is not kept, so a list
-    /// that gets narrower ends all calls in progress, and the next ones are checked.
+    /// From where everybody was allowed. Which of these networks a caller is on is not kept, so a
+    /// list that gets narrower ends all calls in progress, and the next ones are checked.
     allow_from: AllowFrom,
 }
 

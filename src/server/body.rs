@@ -80,9 +80,9 @@ where
     Ok((read?, reservation))
 }
 
-/// Reads the whole body: at most `cap` bytes, within `read_timeout`, and while the budget has room for
-/// what arrives. A Content-Length above the cap is refused without reading. While the parties of
-/// `reservation` are close to their shares, a body that makes little progress is refused early.
+/// Reads the whole body: at most `cap` bytes, within `read_timeout`, and while the budget has room
+/// for what arrives. A Content-Length above the cap is refused without reading. While the parties
+/// of `reservation` are close to their shares, a body that makes little progress is refused early.
 async fn read<B>(
     request: Request<B>,
     cap: usize,

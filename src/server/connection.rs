@@ -87,8 +87,8 @@ pub(super) async fn serve(
     }
 }
 
-/// Reads the PROXY protocol header, under the deadline of the handshake. Without one that counts, the
-/// connection ends (`None`).
+/// Reads the PROXY protocol header, under the deadline of the handshake. Without one that counts,
+/// the connection ends (`None`).
 async fn read_proxy_header(server: &Server, stream: &mut TcpStream, info: ConnInfo) -> Option<ConnInfo> {
     let deadline = Duration::from_secs(server.limits.handshake_seconds);
     let reading = async {
@@ -240,8 +240,9 @@ impl Connection {
     }
 
     /// Drives the connection and its companion future. After long idleness, or when the process
-    /// drains or the listener closes, requests in flight are finished and no new ones accepted (HTTP/1: `Connection:
-    /// close`; HTTP/2: GOAWAY). A client that then still takes no response is disconnected.
+    /// drains or the listener closes, requests in flight are finished and no new ones accepted
+    /// (HTTP/1: `Connection: close`; HTTP/2: GOAWAY). A client that then still takes no response is
+    /// disconnected.
     async fn drive<C>(
         &self,
         mut connection: Pin<&mut C>,
@@ -275,8 +276,8 @@ impl Connection {
         DriveEnd::Closed
     }
 
-    /// Returns once the connection should shut down: the process drains, the listener closes, or the connection is
-    /// idle.
+    /// Returns once the connection should shut down: the process drains, the listener closes, or
+    /// the connection is idle.
     async fn wait_for_shutdown(&self) {
         tokio::select! {
             () = self.server.tasks.shutdown_signal().cancelled() => {}
@@ -285,8 +286,8 @@ impl Connection {
         }
     }
 
-    /// Returns once the listener closes. The gateway's own are open until the process drains, so their
-    /// connections register nowhere.
+    /// Returns once the listener closes. The gateway's own are open until the process drains, so
+    /// their connections register nowhere.
     async fn wait_until_listener_closes(&self) {
         match self.info.listener.tenants {
             Some(_) => self.info.listener.closed.cancelled().await,

@@ -82,8 +82,8 @@ where
     DispatchedResponse { response, reservation, has_credential: context.has_credential() }
 }
 
-/// Returns where a request comes from. Forwarded headers are looked at only if a trusted proxy sends
-/// them.
+/// Returns where a request comes from. Forwarded headers are looked at only if a trusted proxy
+/// sends them.
 fn find_caller(server: &Server, conn: &ConnInfo, headers: &HeaderMap, now: Instant) -> CallerAddress {
     let peer = conn.addr.ip();
     match conn.is_trusted_proxy {

@@ -39,7 +39,7 @@ pub(crate) fn x_forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = Hop> 
 }
 
 /// Returns the `for` of each element of all `Forwarded` headers from right to left, or nothing if
-/// any of them breaks the grammar: then nobody can tell where an element ends.
+/// any of them breaks the grammar: then it is unknown where an element ends.
 pub(crate) fn forwarded(headers: &HeaderMap) -> Result<impl Iterator<Item = Hop>, NoAddress> {
     let mut hops = Vec::new();
     for value in headers.get_all(FORWARDED) {

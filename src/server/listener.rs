@@ -43,7 +43,8 @@ impl Listeners {
         let bind_one = |&ListenAddress { address, proxy_protocol }: &ListenAddress| {
             let shares_port =
                 |other: &ListenAddress| other.address.is_ipv4() && other.address.port() == address.port();
-            // `[::]` alone accepts IPv4 as well; beside an IPv4 listener on the same port it must not.
+            // `[::]` alone accepts IPv4 as well; beside an IPv4 listener on the same port it must
+            // not.
             let only_v6 = address.is_ipv6() && addresses.iter().any(shares_port);
             let bound = sockets::listen(address, only_v6);
             let bound = bound.and_then(|socket| socket.local_addr().map(|address| (socket, address)));
@@ -93,7 +94,8 @@ where
     }
 }
 
-/// Accepts connections until the process drains or the listener closes. A connection's permit is returned when it ends.
+/// Accepts connections until the process drains or the listener closes. A connection's permit is
+/// returned when it ends.
 async fn accept<F, C>(
     server: Arc<Server>,
     socket: Arc<TcpListener>,

@@ -1,8 +1,9 @@
 //! The page for people at `{prefix}/`: the connector URL, and how to add it to each client.
 //!
-//! Plain HTML without third-party assets; its one script adds the copy buttons. Anyone with the URL can read it, so it shows
-//! only what a caller without a credential may see ([`Permissions`]): for a tenant that requires
-//! one, its title and how to get access. It names no backend and no key, and gives no counts.
+//! Plain HTML without third-party assets; its one script adds the copy buttons. Anyone with the URL
+//! can read it, so it shows only what a caller without a credential may see ([`Permissions`]): for
+//! a tenant that requires one, its title and how to get access. It names no backend and no key, and
+//! gives no counts.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;

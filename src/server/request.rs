@@ -16,7 +16,7 @@ use crate::tenants::tenant::Tenant;
 /// What the connections of one listener have in common. The default is one of the gateway's own.
 #[derive(Debug, Default)]
 pub(super) struct ListenerInfo {
-    /// The address, if it is a listener of tenants. Then nobody else answers here.
+    /// The address, if it is a listener of tenants. Then only they answer here.
     pub(super) tenants: Option<SocketAddr>,
     /// Whether every connection begins with a PROXY protocol header.
     pub(super) proxy_protocol: bool,

@@ -1,7 +1,7 @@
 //! Who called, where proxies stand between: the address that a request comes from.
 //!
 //! Forwarded headers count only if the peer of the connection is in `trusted_proxies`; from anybody
-//! else they are a claim, and nobody reads them. What a trusted proxy says in two ways must agree.
+//! else they are a claim, and are not read. What a trusted proxy says in two ways must agree.
 //! In doubt the caller is *unknown*: it gets the proxy's share of every limit, and is on no network
 //! that somebody may be allowed from. `X-Forwarded-Proto` and `X-Forwarded-Host` mean nothing here,
 //! because the public URLs are configured.

@@ -54,7 +54,7 @@ fn listeners_differ(settings: &Settings, report: &mut Report) {
     }
 }
 
-/// Nobody could connect to a listener that wants a PROXY protocol header.
+/// A listener that wants a PROXY protocol header needs a proxy that it trusts.
 fn proxy_protocol_has_proxies(settings: &Settings, report: &mut Report) {
     let listeners = settings.listen.iter().filter(|listen| listen.proxy_protocol).map(ToString::to_string);
     let ranges = settings.tenant_listeners.ranges().iter().map(ToString::to_string);

@@ -17,8 +17,8 @@ pub struct ListenAddress {
 }
 
 impl ListenAddress {
-    /// Parses `ADDRESS` or `ADDRESS proxy_protocol`, where `ADDRESS` is `IP:PORT`, `:PORT` (all IPv4
-    /// addresses) or `localhost:PORT`.
+    /// Parses `ADDRESS` or `ADDRESS proxy_protocol`, where `ADDRESS` is `IP:PORT`, `:PORT` (all
+    /// IPv4 addresses) or `localhost:PORT`.
     pub fn parse(text: &str) -> Option<Self> {
         let (text, proxy_protocol) = split_proxy_protocol(text)?;
         Some(Self { address: parse_address(text)?, proxy_protocol })
@@ -96,8 +96,8 @@ impl TenantListeners {
         &self.0
     }
 
-    /// Returns the listener that a tenant's file means by a port alone: that of the first range that
-    /// has it.
+    /// Returns the listener that a tenant's file means by a port alone: that of the first range
+    /// that has it.
     pub fn find_port(&self, port: u16) -> Option<SocketAddr> {
         self.0.iter().map(|range| SocketAddr::new(range.ip, port)).find(|address| self.contains(*address))
     }

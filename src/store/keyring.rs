@@ -163,8 +163,8 @@ fn is_open_to_others(about: &Metadata, is_brought: bool) -> bool {
     others != 0 && !is_mounted
 }
 
-/// Whether a kubelet gave our key to the pod's group, as it does with all files of a volume for a pod
-/// with `fsGroup`. The state folder is closed to that group.
+/// Whether a kubelet gave our key to the pod's group, as it does with all files of a volume for a
+/// pod with `fsGroup`. The state folder is closed to that group.
 fn is_opened_by_kubelet(about: &Metadata) -> bool {
     let is_ours = about.uid() == geteuid().as_raw() && about.gid() == getegid().as_raw();
     is_ours && about.mode() & 0o777 == 0o660

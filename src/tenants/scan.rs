@@ -58,8 +58,8 @@ pub(super) struct ScanResult {
     pub(super) misnamed: Vec<String>,
 }
 
-/// Scans all entries, or some of them. `secret_files` has the files that each entry names, as far as
-/// known.
+/// Scans all entries, or some of them. `secret_files` has the files that each entry names, as far
+/// as known.
 pub(super) fn scan_folder(
     source: &TenantsSource,
     only: Option<&BTreeSet<String>>,

@@ -33,8 +33,8 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// Returns why the tenant is degraded, if it is: because its listener is not open, because of its
-    /// backend, or else of its login.
+    /// Returns why the tenant is degraded, if it is: because its listener is not open, because of
+    /// its backend, or else of its login.
     pub fn degradation(&self) -> Option<Degradation> {
         let of_login = || self.login.as_ref().and_then(AuthServer::degradation);
         self.listener_degradation().or_else(|| self.mcp.degradation()).or_else(of_login)
@@ -87,8 +87,8 @@ impl TenantSlot {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Sets why this listener cannot be opened, or that it is open (`None`). Returns whether that is
-    /// news; what goes on keeps the time when it began.
+    /// Sets why this listener cannot be opened, or that it is open (`None`). Returns whether that
+    /// is news; what goes on keeps the time when it began.
     pub fn set_listener_state(&self, address: SocketAddr, degradation: Option<Degradation>) -> bool {
         let mut closed = lock(&self.closed_listener);
         let reason = |it: &Degradation| it.reason.clone();

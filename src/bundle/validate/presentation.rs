@@ -1,5 +1,5 @@
-//! How the tenant presents itself: how clients get slow answers, its icon, and the questions that its
-//! connector page suggests.
+//! How the tenant presents itself: how clients get slow answers, its icon, and the questions that
+//! its connector page suggests.
 
 use std::sync::Arc;
 

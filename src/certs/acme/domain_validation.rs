@@ -106,8 +106,8 @@ async fn fetch_errors(http: &AcmeHttpClient, order: &mut Order, error: Option<Ac
     }
 }
 
-/// Builds the failure of an attempt in which the CA validated none of the challenges. `reasons` says
-/// of each why.
+/// Builds the failure of an attempt in which the CA validated none of the challenges. `reasons`
+/// says of each why.
 pub(super) fn new_failure(
     attempt: &OrderAttempt,
     reasons: &[String],

@@ -194,8 +194,8 @@ impl RenewalState {
         self.last_failure = Some(LastFailure { fault: failure.kind, text: failure.message(), at: now });
     }
 
-    /// Records the CA's renewal window, or that it gave none. `retry_after` is how long it asks to wait
-    /// before the next request.
+    /// Records the CA's renewal window, or that it gave none. `retry_after` is how long it asks to
+    /// wait before the next request.
     pub(in crate::certs) fn apply_renewal_info(
         &mut self,
         held: CertificateLifetime,

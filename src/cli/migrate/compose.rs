@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::account::{Outcome, Place};
 use super::container;
 use super::environment::{set_variable, set_variables};
 use super::installation::{Installation, OldServer, SwitchCommands};
+use super::inventory::{Outcome, Place};
 use super::proxy_rules;
-use super::source::{Content, Locator, Source, read_env_file};
+use super::source::{Content, Locator, SourceFile, read_env_file};
 use super::values;
 use crate::base::shell;
 use crate::bundle::notation;
@@ -56,7 +56,7 @@ struct ComposeFile<'a> {
     env_path: PathBuf,
     env: Option<&'a ConfigNode>,
     variables: HashMap<String, String>,
-    sources: &'a [Source],
+    sources: &'a [SourceFile],
     locator: &'a Locator,
 }
 
@@ -64,7 +64,7 @@ struct ComposeFile<'a> {
 pub(super) fn read(
     path: &Path,
     root: &ConfigNode,
-    sources: &[Source],
+    sources: &[SourceFile],
     locator: &Locator,
     into: &mut Installation,
 ) {
@@ -73,7 +73,7 @@ pub(super) fn read(
         let note = "Compose merges it into the file beside it, which this program does not: give it the \
                     merged one \
                     (docker compose config > merged.yaml)";
-        return into.account.add(Place::file(path), "the file", Outcome::ByHand, note);
+        return into.inventory.add(Place::file(path), "the file", Outcome::ByHand, note);
     }
     let env_path = folder.join(".env");
     let env = sources.iter().find_map(|source| match &source.content {
@@ -83,7 +83,7 @@ pub(super) fn read(
     // The Compose file may be given without its folder.
     let env = env.or_else(|| {
         env_path.exists().then(|| read_env_file(&env_path)).transpose().unwrap_or_else(|why| {
-            into.account.add(Place::file(&env_path), "the file", Outcome::ByHand, why);
+            into.inventory.add(Place::file(&env_path), "the file", Outcome::ByHand, why);
             None
         })
     });
@@ -125,7 +125,7 @@ impl ComposeFile<'_> {
         let image = member("image").map(text).unwrap_or_default();
         if !container::is_vendors(&image, names, volumes.iter().map(String::as_str)) && !has_vendors_env {
             let note = "not the vendor's server; it stays in its Compose file";
-            return into.account.add(self.place(line), format!("service {name}"), Outcome::Left, note);
+            return into.inventory.add(self.place(line), format!("service {name}"), Outcome::Left, note);
         }
         let project = self.folder.file_name().map(|name| name.to_string_lossy().into_owned());
         let label = if name == "tursio-mcp" { project.unwrap_or_default() } else { name.to_owned() };
@@ -142,7 +142,7 @@ impl ComposeFile<'_> {
                 Ok(volume) => {
                     container::attach_volume(&mut server, &volume, &place, self.sources, self.locator, into);
                 }
-                Err(why) => into.account.add(place, "volume", Outcome::ByHand, why),
+                Err(why) => into.inventory.add(place, "volume", Outcome::ByHand, why),
             }
         }
         for port in member("ports").map(items).unwrap_or_default() {
@@ -159,14 +159,14 @@ impl ComposeFile<'_> {
         let labels = member("labels").map(pairs_of).unwrap_or_default();
         let labels: Vec<_> =
             labels.into_iter().map(|(name, value, line)| (name, value, self.place(line))).collect();
-        into.routes.extend(proxy_rules::routes_of_labels(&labels, name, &mut into.account));
+        into.routes.extend(proxy_rules::routes_of_labels(&labels, name, &mut into.inventory));
         let command = format!("docker compose -f {}", shell::quote(&self.path.display().to_string()));
         let name = shell::quote(name);
         server.switch = Some(SwitchCommands {
             stop: format!("{command} stop {name}"),
             start: format!("{command} start {name}"),
         });
-        into.account.add(
+        into.inventory.add(
             self.place(line),
             format!("service {name}"),
             Outcome::Replaced,
@@ -186,11 +186,11 @@ impl ComposeFile<'_> {
             let path = self.locator.resolve(Path::new(path), self.folder);
             match read_env_file(&path) {
                 Ok(env) => {
-                    set_variables(server, &path, &env, self.locator, &mut into.account);
+                    set_variables(server, &path, &env, self.locator, &mut into.inventory);
                     into.mark_used(&path);
                 }
                 Err(_) if is_optional && !path.exists() => {}
-                Err(why) => into.account.add(Place::file(&path), "env_file", Outcome::ByHand, why),
+                Err(why) => into.inventory.add(Place::file(&path), "env_file", Outcome::ByHand, why),
             }
         }
     }
@@ -213,11 +213,11 @@ impl ComposeFile<'_> {
                 Ok(value) => {
                     let place = self.origin(name).unwrap_or(place);
                     let value = self.path_of_secret(&value, service).unwrap_or(value);
-                    set_variable(server, name, &value, &place, self.locator, &mut into.account);
+                    set_variable(server, name, &value, &place, self.locator, &mut into.inventory);
                 }
                 // Compose takes an unknown variable for an empty one.
                 Err(_) if values::find_variable(name).is_some_and(|_| !is_required(name)) => {}
-                Err(why) => into.account.add(place, name.clone(), Outcome::ByHand, why),
+                Err(why) => into.inventory.add(place, name.clone(), Outcome::ByHand, why),
             }
         }
     }
@@ -244,7 +244,7 @@ impl ComposeFile<'_> {
             let name = key.text.to_ascii_uppercase();
             let is_lost = values::find_variable(&name).is_some() && server.values.given(&name).is_none();
             if is_lost && name != values::MCP_PORT && !node.is_blank() {
-                into.account.add(
+                into.inventory.add(
                     Place::line(&self.env_path, key.at.line),
                     name,
                     Outcome::ByHand,
@@ -260,8 +260,8 @@ impl ComposeFile<'_> {
         for (key, _) in service.pairs().iter().filter(|(key, _)| !READ.contains(&&*key.text)) {
             let place = self.place(key.at.line);
             match NOT_NEEDED.contains(&&*key.text) {
-                true => into.account.add(place, &*key.text, Outcome::NotNeeded, "no container is needed"),
-                false => into.account.add(
+                true => into.inventory.add(place, &*key.text, Outcome::NotNeeded, "no container is needed"),
+                false => into.inventory.add(
                     place,
                     &*key.text,
                     Outcome::ByHand,
@@ -276,7 +276,7 @@ impl ComposeFile<'_> {
 pub(super) fn read_lone_env(
     path: &Path,
     env: &ConfigNode,
-    sources: &[Source],
+    sources: &[SourceFile],
     locator: &Locator,
     into: &mut Installation,
 ) {
@@ -286,7 +286,7 @@ pub(super) fn read_lone_env(
     let folder = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let mut server =
         OldServer::new(Place::file(path), format!("the .env {}", path.display()), folder.unwrap_or_default());
-    set_variables(&mut server, path, env, locator, &mut into.account);
+    set_variables(&mut server, path, env, locator, &mut into.inventory);
     if let Some((key, node)) = env.member("zip_path") {
         let volume = format!("{}:{}", node.text().unwrap_or_default(), container::EXPORT);
         let place = Place::line(path, key.at.line);

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::account::{Outcome, Place};
 use super::container;
 use super::environment::{set_variable, set_variables};
 use super::installation::{Installation, OldServer, SwitchCommands};
-use super::source::{Locator, Source, is_docker_run, read_env_file};
+use super::inventory::{Outcome, Place};
+use super::source::{Locator, SourceFile, is_docker_run, read_env_file};
 use super::values::MCP_PORT;
 use super::words::{self, JoinedLine};
 use crate::base::shell;
@@ -28,7 +28,13 @@ const SWITCHES: &[&str] = &[
 ];
 
 /// Reads all `docker run` lines of a script.
-pub(super) fn read(path: &Path, text: &str, sources: &[Source], locator: &Locator, into: &mut Installation) {
+pub(super) fn read(
+    path: &Path,
+    text: &str,
+    sources: &[SourceFile],
+    locator: &Locator,
+    into: &mut Installation,
+) {
     // PowerShell continues a line with a backtick, and a backslash is a character like any other.
     let is_powershell = text.lines().any(|line| line.trim_end().ends_with('`'));
     for line in words::join_lines(text, &['\\', '`']) {
@@ -39,7 +45,7 @@ pub(super) fn read(path: &Path, text: &str, sources: &[Source], locator: &Locato
         match words::split(&text) {
             Ok(command) => drop(read_words(path, &line, &command, sources, locator, into)),
             Err(why) => {
-                into.account.add(Place::line(path, line.number), "docker run", Outcome::ByHand, why);
+                into.inventory.add(Place::line(path, line.number), "docker run", Outcome::ByHand, why);
             }
         }
     }
@@ -61,7 +67,7 @@ pub(super) fn read_words(
     path: &Path,
     line: &JoinedLine,
     command: &[String],
-    sources: &[Source],
+    sources: &[SourceFile],
     locator: &Locator,
     into: &mut Installation,
 ) -> bool {
@@ -82,12 +88,12 @@ pub(super) fn read_words(
         let file = locator.resolve(Path::new(file), path.parent().unwrap_or(Path::new("")));
         into.mark_used(&file);
         match read_env_file(&file) {
-            Ok(env) => set_variables(&mut server, &file, &env, locator, &mut into.account),
-            Err(why) => into.account.add(Place::file(&file), "--env-file", Outcome::ByHand, why),
+            Ok(env) => set_variables(&mut server, &file, &env, locator, &mut into.inventory),
+            Err(why) => into.inventory.add(Place::file(&file), "--env-file", Outcome::ByHand, why),
         }
     }
     for (name, value) in &options.variables {
-        set_variable(&mut server, name, value, &place, locator, &mut into.account);
+        set_variable(&mut server, name, value, &place, locator, &mut into.inventory);
     }
     for volume in &options.volumes {
         container::attach_volume(&mut server, volume, &place, sources, locator, into);
@@ -103,7 +109,7 @@ pub(super) fn read_words(
             start: format!("docker start {name}"),
         });
     }
-    into.account.add(place, "docker run", Outcome::Replaced, "the gateway serves it");
+    into.inventory.add(place, "docker run", Outcome::Replaced, "the gateway serves it");
     into.servers.push(server);
     true
 }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::account::{Account, Outcome, Place};
 use super::installation::OldServer;
+use super::inventory::{Inventory, Outcome, Place};
 use super::source::Locator;
 use super::values;
 use crate::base::disk;
@@ -19,15 +19,15 @@ pub(super) fn set_variable(
     value: &str,
     place: &Place,
     locator: &Locator,
-    account: &mut Account,
+    inventory: &mut Inventory,
 ) {
     let Some(variable) = values::find_file_variable(name) else {
-        return server.values.set_of_process(name, value, place.clone(), account);
+        return server.values.set_of_process(name, value, place.clone(), inventory);
     };
     let file = locator.resolve(Path::new(value), place.file.parent().unwrap_or(Path::new("")));
     match disk::read_text(&file, MAX_SECRET) {
         Ok(text) => drop(server.values.set(variable.name, text.trim(), place.clone())),
-        Err(error) => account.add(place.clone(), name, Outcome::ByHand, format!("its file: {error}")),
+        Err(error) => inventory.add(place.clone(), name, Outcome::ByHand, format!("its file: {error}")),
     }
 }
 
@@ -37,12 +37,12 @@ pub(super) fn set_variables(
     file: &Path,
     env: &ConfigNode,
     locator: &Locator,
-    account: &mut Account,
+    inventory: &mut Inventory,
 ) {
     for (key, node) in env.pairs() {
         let place = Place::line(file, key.at.line);
         // The reader of a `.env` makes names small.
         let name = key.text.to_ascii_uppercase();
-        set_variable(server, &name, node.text().unwrap_or_default(), &place, locator, account);
+        set_variable(server, &name, node.text().unwrap_or_default(), &place, locator, inventory);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::account::{Outcome, Place};
-use super::installation::{Export, Installation, OldServer};
-use super::source::{Content, Source};
+use super::installation::{ExportFile, Installation, OldServer};
+use super::inventory::{Outcome, Place};
+use super::source::{Content, SourceFile};
 use super::values::Values;
 use crate::base::disk;
 use crate::bundle::notation;
@@ -16,14 +16,14 @@ const MAX_CONFIG: u64 = 256 << 10;
 ///
 /// # Errors
 /// Why it cannot be used, in words for people.
-pub(super) fn attach(server: &mut OldServer, path: &Path, sources: &[Source]) -> Result<(), String> {
+pub(super) fn attach(server: &mut OldServer, path: &Path, sources: &[SourceFile]) -> Result<(), String> {
     if path.is_dir() {
         let config = only_config(path, sources)?;
         return attach_config(server, &config);
     }
     let bytes = disk::read(path, notation::MAX_EXPORT).map_err(|error| error.to_string())?;
     attach_packed(server, bytes, path)?;
-    server.export = Some(Export::Zip(path.to_owned()));
+    server.export = Some(ExportFile::Zip(path.to_owned()));
     Ok(())
 }
 
@@ -47,7 +47,7 @@ pub(super) fn attach_packed(server: &mut OldServer, bytes: Vec<u8>, origin: &Pat
             ));
         }
     }
-    server.export = Some(Export::Packed(bytes));
+    server.export = Some(ExportFile::Packed(bytes));
     Ok(())
 }
 
@@ -55,7 +55,7 @@ fn attach_config(server: &mut OldServer, path: &Path) -> Result<(), String> {
     let text = disk::read_text(path, MAX_CONFIG).map_err(|error| error.to_string())?;
     server.config = read_config(&text, path)?;
     server.dataset = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    server.export = Some(Export::Config(path.to_owned()));
+    server.export = Some(ExportFile::Config(path.to_owned()));
     Ok(())
 }
 
@@ -72,7 +72,7 @@ fn read_config(text: &str, file: &Path) -> Result<Values, String> {
     Ok(values)
 }
 
-fn only_config(folder: &Path, sources: &[Source]) -> Result<std::path::PathBuf, String> {
+fn only_config(folder: &Path, sources: &[SourceFile]) -> Result<std::path::PathBuf, String> {
     let configs = sources.iter().find_map(|source| match &source.content {
         Content::Tree(configs) if source.path == folder => Some(configs.clone()),
         _ => None,
@@ -95,10 +95,10 @@ fn configs_below(folder: &Path) -> Vec<std::path::PathBuf> {
     configs
 }
 
-/// Finds the servers of the exports that none uses yet. A server that lacks its export gets the only
-/// one in its folder, or the only one at all. If no server lacks one, an export is a tenant by
+/// Finds the servers of the exports that none uses yet. A server that lacks its export gets the
+/// only one in its folder, or the only one at all. If no server lacks one, an export is a tenant by
 /// itself.
-pub(super) fn assign_rest(sources: &[Source], into: &mut Installation) {
+pub(super) fn assign_rest(sources: &[SourceFile], into: &mut Installation) {
     for at in lacking(into) {
         let folder = into.servers[at].place.file.parent().map(Path::to_owned);
         let beside: Vec<_> = unused(sources, into)
@@ -120,7 +120,7 @@ pub(super) fn assign_rest(sources: &[Source], into: &mut Installation) {
                 let note = "several servers lack their export, and nothing says whose this is: put it into \
                             the folder \
                             under the tenant's name";
-                into.account.add(Place::file(&source.path), "export", Outcome::ByHand, note);
+                into.inventory.add(Place::file(&source.path), "export", Outcome::ByHand, note);
             }
         }
         into.mark_used(&source.path);
@@ -131,40 +131,40 @@ fn lacking(installation: &Installation) -> Vec<usize> {
     (0..installation.servers.len()).filter(|&at| installation.servers[at].export.is_none()).collect()
 }
 
-fn unused<'a>(sources: &'a [Source], installation: &Installation) -> Vec<&'a Source> {
+fn unused<'a>(sources: &'a [SourceFile], installation: &Installation) -> Vec<&'a SourceFile> {
     let is_export =
-        |source: &&Source| matches!(source.content, Content::Zip | Content::Tree(_) | Content::Config);
+        |source: &&SourceFile| matches!(source.content, Content::Zip | Content::Tree(_) | Content::Config);
     sources.iter().filter(is_export).filter(|source| !installation.is_used(&source.path)).collect()
 }
 
-fn assign(at: usize, source: &Source, sources: &[Source], why: &str, into: &mut Installation) {
+fn assign(at: usize, source: &SourceFile, sources: &[SourceFile], why: &str, into: &mut Installation) {
     let server = &mut into.servers[at];
     let place = Place::file(&source.path);
     match attach_source(server, source, sources) {
         Ok(()) => {
             let note = format!("taken for the export of {}: {why}", server.title);
-            into.account.add(place, "export", Outcome::Kept, note);
+            into.inventory.add(place, "export", Outcome::Kept, note);
         }
-        Err(why) => into.account.add(place, "export", Outcome::ByHand, why),
+        Err(why) => into.inventory.add(place, "export", Outcome::ByHand, why),
     }
     into.mark_used(&source.path);
 }
 
-fn add_bare(source: &Source, sources: &[Source], into: &mut Installation) {
+fn add_bare(source: &SourceFile, sources: &[SourceFile], into: &mut Installation) {
     let stem = source.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut server = OldServer::new(Place::file(&source.path), "export", stem);
     server.is_bare = true;
     match attach_source(&mut server, source, sources) {
         Ok(()) => {
-            into.account.add(Place::file(&source.path), "export", Outcome::Kept, "a tenant by itself");
+            into.inventory.add(Place::file(&source.path), "export", Outcome::Kept, "a tenant by itself");
             server.port = server.config.get(super::values::MCP_PORT).and_then(|port| port.parse().ok());
             into.servers.push(server);
         }
-        Err(why) => into.account.add(Place::file(&source.path), "export", Outcome::ByHand, why),
+        Err(why) => into.inventory.add(Place::file(&source.path), "export", Outcome::ByHand, why),
     }
 }
 
-fn attach_source(server: &mut OldServer, source: &Source, sources: &[Source]) -> Result<(), String> {
+fn attach_source(server: &mut OldServer, source: &SourceFile, sources: &[SourceFile]) -> Result<(), String> {
     match &source.content {
         Content::Config => attach_config(server, &source.path),
         _ => attach(server, &source.path, sources),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use super::account::{Account, AccountRow, Place};
+use super::inventory::{Inventory, InventoryRow, Place};
 use super::values::Values;
 
 /// The paths of a tenant's login, below its prefix or at the root.
@@ -14,7 +14,7 @@ const LOGIN_PATHS: [&str; 8] =
     ["/.well-known", "/auth", "/authorize", "/consent", "/introspect", "/register", "/revoke", "/token"];
 
 /// Where the export of a server is.
-pub(super) enum Export {
+pub(super) enum ExportFile {
     Zip(PathBuf),
     /// A zip inside another file, such as a Secret.
     Packed(Vec<u8>),
@@ -37,7 +37,7 @@ pub(super) struct OldServer {
     pub(super) label: String,
     /// What its process was given, by flags and variables.
     pub(super) values: Values,
-    pub(super) export: Option<Export>,
+    pub(super) export: Option<ExportFile>,
     /// The datasets of its export, and what the configuration says below `values`.
     pub(super) dataset: Option<String>,
     pub(super) config: Values,
@@ -119,7 +119,7 @@ pub(super) struct Route {
     /// The networks whose callers it forwards, if it refuses all others.
     pub(super) networks: Option<Vec<IpNet>>,
     /// What else the rule says, which counts if it leads to a server that is moved.
-    pub(super) details: Vec<AccountRow>,
+    pub(super) details: Vec<InventoryRow>,
 }
 
 impl Route {
@@ -155,7 +155,7 @@ impl Route {
 pub(super) struct Installation {
     pub(super) servers: Vec<OldServer>,
     pub(super) routes: Vec<Route>,
-    pub(super) account: Account,
+    pub(super) inventory: Inventory,
     /// Files that belong to a server already.
     pub(super) used: BTreeSet<PathBuf>,
 }
@@ -179,7 +179,7 @@ fn identity(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::migrate::account::Outcome;
+    use crate::cli::migrate::inventory::Outcome;
 
     fn route(path: &str, replaced_by: Option<&str>) -> Route {
         Route {
@@ -233,13 +233,13 @@ mod tests {
 
     #[test]
     fn a_row_of_no_consequence_is_told_once_for_each_file() {
-        let mut account = Account::default();
+        let mut inventory = Inventory::default();
         for line in [1, 2] {
             let place = Place::line(Path::new("x"), line);
-            account.add(place.clone(), "proxy_set_header", Outcome::NotNeeded, "");
-            account.add(place, "allow", Outcome::ByHand, "");
+            inventory.add(place.clone(), "proxy_set_header", Outcome::NotNeeded, "");
+            inventory.add(place, "allow", Outcome::ByHand, "");
         }
-        assert_eq!(account.rows().len(), 3);
-        assert!(account.needs_a_person());
+        assert_eq!(inventory.rows().len(), 3);
+        assert!(inventory.needs_a_person());
     }
 }

@@ -7,16 +7,16 @@ mod routes;
 
 use objects::{Cluster, Object, items, text};
 
-use super::account::{Outcome, Place};
 use super::container::{self, EXPORT};
 use super::exports;
 use super::installation::{Installation, OldServer, SwitchCommands};
-use super::source::{Content, Source};
+use super::inventory::{Outcome, Place};
+use super::source::{Content, SourceFile};
 use crate::base::shell;
 use crate::bundle::ConfigNode;
 
 /// Reads the manifests of all files together, since they refer to each other.
-pub(super) fn read(sources: &[Source], into: &mut Installation) {
+pub(super) fn read(sources: &[SourceFile], into: &mut Installation) {
     let manifests = sources.iter().filter_map(|source| match &source.content {
         Content::Manifests(documents) => Some((source.path.as_path(), documents)),
         _ => None,
@@ -63,7 +63,7 @@ fn read_workload(cluster: &Cluster, object: &Object, into: &mut Installation) {
         server.names.extend(cluster.services_of(object));
         server.switch = Some(switch(object));
         let note = "the gateway serves it";
-        into.account.add(object.place.clone(), format!("{} {name}", object.kind), Outcome::Replaced, note);
+        into.inventory.add(object.place.clone(), format!("{} {name}", object.kind), Outcome::Replaced, note);
         into.servers.push(server);
     }
 }
@@ -94,7 +94,7 @@ fn read_env_from(
                 "it is not among what was given; give it as FROM, too (kubectl get {} {name} -o yaml)",
                 kind.to_ascii_lowercase()
             );
-            into.account.add(place, format!("{kind} {name}"), Outcome::ByHand, note);
+            into.inventory.add(place, format!("{kind} {name}"), Outcome::ByHand, note);
             continue;
         };
         let prefix = text(source, "prefix");
@@ -102,9 +102,14 @@ fn read_env_from(
             let place = Place::line(&found.place.file, value.line);
             match value.as_text() {
                 Ok(text) => {
-                    server.values.set_of_process(&format!("{prefix}{name}"), &text, place, &mut into.account);
+                    server.values.set_of_process(
+                        &format!("{prefix}{name}"),
+                        &text,
+                        place,
+                        &mut into.inventory,
+                    );
                 }
-                Err(why) => into.account.add(place, name, Outcome::ByHand, why),
+                Err(why) => into.inventory.add(place, name, Outcome::ByHand, why),
             }
         }
     }
@@ -121,7 +126,7 @@ fn read_variable(
     let place = Place::line(&object.place.file, variable.at.line);
     let Some((_, from)) = variable.member("valueFrom") else {
         let value = text(variable, "value");
-        return server.values.set_of_process(&name, &value, place, &mut into.account);
+        return server.values.set_of_process(&name, &value, place, &mut into.inventory);
     };
     let named = [("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")];
     for (reference, kind) in named {
@@ -132,18 +137,18 @@ fn read_variable(
             Some((Place::line(&found.place.file, value.line), value.as_text()))
         });
         match found {
-            Some((place, Ok(text))) => server.values.set_of_process(&name, &text, place, &mut into.account),
-            Some((place, Err(why))) => into.account.add(place, name.clone(), Outcome::ByHand, why),
+            Some((place, Ok(text))) => server.values.set_of_process(&name, &text, place, &mut into.inventory),
+            Some((place, Err(why))) => into.inventory.add(place, name.clone(), Outcome::ByHand, why),
             None if text(reference, "optional") == "true" => {}
             None => {
                 let note = format!("its value is in the {kind} {owner}, which is not among what was given");
-                into.account.add(place, name.clone(), Outcome::ByHand, note);
+                into.inventory.add(place, name.clone(), Outcome::ByHand, note);
             }
         }
         return;
     }
     let note = "the old server's pod said this of itself";
-    into.account.add(place, name, Outcome::NotNeeded, note);
+    into.inventory.add(place, name, Outcome::NotNeeded, note);
 }
 
 /// Returns where in the container a volume's file or folder is.
@@ -174,7 +179,7 @@ fn read_mount(
     let path = mounted_at(mount);
     if path != EXPORT && !EXPORT.starts_with(&format!("{}/", path.trim_end_matches('/'))) {
         let note = "not a volume of the vendor's guide; find out what was in it";
-        return into.account.add(place, format!("Secret {owner} at {path}"), Outcome::ByHand, note);
+        return into.inventory.add(place, format!("Secret {owner} at {path}"), Outcome::ByHand, note);
     }
     let Some(found) = cluster.find(&object.namespace, "Secret", &owner) else {
         let note = format!(
@@ -183,7 +188,7 @@ fn read_mount(
              give that as FROM, too",
             object.namespace
         );
-        return into.account.add(place, format!("Secret {owner}"), Outcome::ByHand, note);
+        return into.inventory.add(place, format!("Secret {owner}"), Outcome::ByHand, note);
     };
     let place = found.place.clone();
     let data = found.data();
@@ -193,10 +198,13 @@ fn read_mount(
         .or_else(|| data.iter().find(|(key, _)| key.ends_with(".zip")));
     let bytes = zip.ok_or("it has no server.zip".to_owned()).and_then(|(_, value)| value.as_bytes());
     match bytes.and_then(|bytes| exports::attach_packed(server, bytes, &found.place.file)) {
-        Ok(()) => {
-            into.account.add(place, format!("Secret {owner}"), Outcome::Kept, "its server.zip is the export")
-        }
-        Err(why) => into.account.add(place, format!("Secret {owner}"), Outcome::ByHand, why),
+        Ok(()) => into.inventory.add(
+            place,
+            format!("Secret {owner}"),
+            Outcome::Kept,
+            "its server.zip is the export",
+        ),
+        Err(why) => into.inventory.add(place, format!("Secret {owner}"), Outcome::ByHand, why),
     }
 }
 
@@ -207,12 +215,12 @@ fn account_for_volume(volume: &ConfigNode, name: &str, place: Place, into: &mut 
             let note = "its secrets come from a vault: mount it at the gateway, too, and name the files in \
                         the tenant's \
                         files (api_key_file)";
-            into.account.add(place, what, Outcome::ByHand, note);
+            into.inventory.add(place, what, Outcome::ByHand, note);
         }
         None if volume.member("emptyDir").is_some() => {
-            into.account.add(place, what, Outcome::NotNeeded, "a scratch folder of the old server's");
+            into.inventory.add(place, what, Outcome::NotNeeded, "a scratch folder of the old server's");
         }
-        None => into.account.add(
+        None => into.inventory.add(
             place,
             what,
             Outcome::ByHand,
@@ -254,5 +262,5 @@ fn account_for(cluster: &Cluster, object: &Object, into: &mut Installation) {
         ),
         _ => (Outcome::Left, "not part of the vendor's deployment"),
     };
-    into.account.add(object.place.clone(), what, outcome, note);
+    into.inventory.add(object.place.clone(), what, outcome, note);
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use super::account::{AccountRow, Outcome, Place};
 use super::installation::{Installation, Route, Target};
+use super::inventory::{InventoryRow, Outcome, Place};
 use super::nginx::{self, Directive};
-use super::source::{Content, Source};
+use super::source::{Content, SourceFile};
 use crate::base::disk;
 use crate::bundle::notation;
 
@@ -58,7 +58,7 @@ struct Flat {
 }
 
 /// Reads all NGINX configurations of the sources.
-pub(super) fn read(sources: &[Source], into: &mut Installation) {
+pub(super) fn read(sources: &[SourceFile], into: &mut Installation) {
     let mut found: Vec<(&Path, &[Directive])> = Vec::new();
     for source in sources {
         if let Content::Nginx(directives) = &source.content {
@@ -115,7 +115,7 @@ impl Includes<'_> {
         let is_plain = PLAIN_INCLUDES.contains(&name) || pattern.contains('*');
         if files.is_empty() && !is_plain {
             let note = "this file is not here; give it as FROM, too, if it has routes";
-            self.into.account.add(
+            self.into.inventory.add(
                 Place::line(from, directive.line),
                 format!("include {pattern}"),
                 Outcome::ByHand,
@@ -138,7 +138,7 @@ impl Includes<'_> {
                 }
                 Err((line, what)) => {
                     let what = format!("this is not an NGINX configuration: {what}");
-                    self.into.account.add(Place { file, line }, "the file", Outcome::ByHand, what);
+                    self.into.inventory.add(Place { file, line }, "the file", Outcome::ByHand, what);
                 }
             }
         }
@@ -218,7 +218,7 @@ struct ServerBlock<'a> {
     upstreams: &'a Upstreams,
     hosts: Vec<String>,
     is_tls: bool,
-    details: Vec<AccountRow>,
+    details: Vec<InventoryRow>,
 }
 
 impl<'a> ServerBlock<'a> {
@@ -249,7 +249,7 @@ impl<'a> ServerBlock<'a> {
                 None => {
                     let note = "it leads to no server of the vendor's; it stays with the proxy";
                     let what = format!("location {}", location.args.join(" "));
-                    into.account.add(Place::line(&location.path, location.line), what, Outcome::Left, note);
+                    into.inventory.add(Place::line(&location.path, location.line), what, Outcome::Left, note);
                 }
             }
             self.read_locations(&location.children, &around, into);
@@ -262,13 +262,13 @@ impl<'a> ServerBlock<'a> {
         let Some(path) = path_of(&location.args) else {
             let note = "a regular expression that this program does not read; write the tenant's \
                         PATH_PREFIX yourself";
-            return into.account.add(place, title, Outcome::ByHand, note);
+            return into.inventory.add(place, title, Outcome::ByHand, note);
         };
         let Some((targets, uri)) = self.targets(&pass.args) else {
             let note = "its proxy_pass leads to no address that is written down; if a tenant is behind it, \
                         write its \
                         PATH_PREFIX yourself";
-            return into.account.add(Place::line(&pass.path, pass.line), title, Outcome::ByHand, note);
+            return into.inventory.add(Place::line(&pass.path, pass.line), title, Outcome::ByHand, note);
         };
         let rewritten = rewrite_of(location, &path);
         let networks = self.networks_of(around);
@@ -377,9 +377,9 @@ fn is_network_rule(what: &str) -> bool {
     what.starts_with("allow ") || what.starts_with("deny ")
 }
 
-fn detail_of_server(one: &Flat) -> Option<AccountRow> {
+fn detail_of_server(one: &Flat) -> Option<InventoryRow> {
     let row = |outcome, note: &str| {
-        Some(AccountRow::new(Place::line(&one.path, one.line), title_of(one), outcome, note))
+        Some(InventoryRow::new(Place::line(&one.path, one.line), title_of(one), outcome, note))
     };
     match one.name.as_str() {
         "server_name" => row(Outcome::Kept, "the hosts of its tenants"),
@@ -394,7 +394,7 @@ fn detail_of_server(one: &Flat) -> Option<AccountRow> {
     }
 }
 
-fn detail_of_location(one: &Flat) -> AccountRow {
+fn detail_of_location(one: &Flat) -> InventoryRow {
     let name = one.name.as_str();
     let (outcome, note) = if GUARDS.contains(&name) {
         let note = "it restricted who may call, and the tenant's files do not: keep it in front of the \
@@ -408,7 +408,7 @@ fn detail_of_location(one: &Flat) -> AccountRow {
     } else {
         (Outcome::NotNeeded, "the gateway has no proxy in front of it")
     };
-    AccountRow::new(Place::line(&one.path, one.line), title_of(one), outcome, note)
+    InventoryRow::new(Place::line(&one.path, one.line), title_of(one), outcome, note)
 }
 
 fn title_of(one: &Flat) -> String {
@@ -427,7 +427,7 @@ mod tests {
     fn routes(text: &str) -> Installation {
         let mut installation = Installation::default();
         let directives = nginx::parse(text).expect("a configuration");
-        let source = Source { path: "/none/x.conf".into(), content: Content::Nginx(directives) };
+        let source = SourceFile { path: "/none/x.conf".into(), content: Content::Nginx(directives) };
         read(&[source], &mut installation);
         installation
     }
@@ -460,7 +460,7 @@ mod tests {
                 ("/e", Some(""), "localhost:8004".to_owned(), true, 2),
             ]
         );
-        assert_eq!(read.account.rows().len(), 1, "{:?}", read.account);
+        assert_eq!(read.inventory.rows().len(), 1, "{:?}", read.inventory);
     }
 
     #[test]

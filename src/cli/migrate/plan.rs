@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use url::Url;
 
-use super::account::{Account, Outcome, Place};
-use super::installation::{Export, Installation, OldServer, Route, SwitchCommands};
+use super::installation::{ExportFile, Installation, OldServer, Route, SwitchCommands};
+use super::inventory::{Inventory, Outcome, Place};
 use super::overlay::Overlay;
 use super::values::{MCP_PORT, PATH_PREFIX, PUBLIC_URL, Variable};
 use crate::base::disk;
@@ -35,7 +35,7 @@ pub(super) struct PlannedTenant {
 /// What is to be done.
 pub(super) struct Plan {
     pub(super) tenants: Vec<PlannedTenant>,
-    pub(super) account: Account,
+    pub(super) inventory: Inventory,
     /// Hosts that several tenants have, which must therefore be the gateway's.
     pub(super) shared_hosts: BTreeSet<String>,
     /// Rules of proxies that lead to servers which are moved.
@@ -43,7 +43,7 @@ pub(super) struct Plan {
 }
 
 /// Where a tenant is to be reachable.
-struct Location {
+struct TenantAddress {
     /// The prefix under which the old server knows itself; empty for the root.
     inner: String,
     /// The prefix; empty for the root, `None` for the gateway's default.
@@ -59,16 +59,16 @@ struct Location {
 
 /// Plans the move.
 pub(super) fn plan(installation: Installation) -> Plan {
-    let Installation { servers, routes, mut account, .. } = installation;
-    let routes_of = link(&servers, &routes, &mut account);
-    let mut locations: Vec<Location> = Vec::new();
+    let Installation { servers, routes, mut inventory, .. } = installation;
+    let routes_of = link(&servers, &routes, &mut inventory);
+    let mut locations: Vec<TenantAddress> = Vec::new();
     for (server, routes) in servers.iter().zip(&routes_of) {
-        locations.push(locate(server, routes, &mut account));
+        locations.push(locate(server, routes, &mut inventory));
     }
     let roots = crowded_roots(&locations);
     let mut names = BTreeSet::new();
     let mut plan =
-        Plan { tenants: Vec::new(), shared_hosts: shared_hosts(&locations), account, rules: Vec::new() };
+        Plan { tenants: Vec::new(), shared_hosts: shared_hosts(&locations), inventory, rules: Vec::new() };
     for (at, (server, mut location)) in servers.into_iter().zip(locations).enumerate() {
         let name = choose_name(&server, &location, &mut names);
         let own_port = server.port.filter(|_| notation::is_field("listen") && routes_of[at].is_empty());
@@ -81,7 +81,7 @@ pub(super) fn plan(installation: Installation) -> Plan {
                      /{name}/mcp, and clients \
                      must be told"
                 );
-                plan.account.add(server.place.clone(), server.title.clone(), Outcome::ByHand, note);
+                plan.inventory.add(server.place.clone(), server.title.clone(), Outcome::ByHand, note);
             }
             _ => {}
         }
@@ -89,8 +89,8 @@ pub(super) fn plan(installation: Installation) -> Plan {
             let own = location.inner.as_str();
             account_for_route(route, own, &name, &mut plan);
         }
-        account_for_port(&server, &routes_of[at], &name, &location, &mut plan.account);
-        let files = list_files(&server, &location, &name, &mut plan.account);
+        account_for_port(&server, &routes_of[at], &name, &location, &mut plan.inventory);
+        let files = list_files(&server, &location, &name, &mut plan.inventory);
         plan.tenants.push(PlannedTenant {
             name,
             title: server.title,
@@ -103,13 +103,13 @@ pub(super) fn plan(installation: Installation) -> Plan {
 }
 
 /// Returns the routes to each server.
-fn link<'a>(servers: &[OldServer], routes: &'a [Route], account: &mut Account) -> Vec<Vec<&'a Route>> {
+fn link<'a>(servers: &[OldServer], routes: &'a [Route], inventory: &mut Inventory) -> Vec<Vec<&'a Route>> {
     let mut of: Vec<Vec<&Route>> = servers.iter().map(|_| Vec::new()).collect();
     for route in routes {
         let at: Vec<_> = (0..servers.len()).filter(|&at| servers[at].is_at(&route.target)).collect();
         match at.as_slice() {
             [at] => of[*at].push(route),
-            [] => account.add(
+            [] => inventory.add(
                 route.place.clone(),
                 format!("{} -> {}", route.title, route.target),
                 Outcome::ByHand,
@@ -121,7 +121,7 @@ fn link<'a>(servers: &[OldServer], routes: &'a [Route], account: &mut Account) -
                 let titles: Vec<_> = several.iter().map(|&at| servers[at].title.as_str()).collect();
                 let note = format!("several servers are there: {}", titles.join(", "));
                 let what = format!("{} -> {}", route.title, route.target);
-                account.add(route.place.clone(), what, Outcome::ByHand, note);
+                inventory.add(route.place.clone(), what, Outcome::ByHand, note);
             }
         }
     }
@@ -129,7 +129,7 @@ fn link<'a>(servers: &[OldServer], routes: &'a [Route], account: &mut Account) -
 }
 
 /// Decides where a tenant is reachable, as it was.
-fn locate(server: &OldServer, routes: &[&Route], account: &mut Account) -> Location {
+fn locate(server: &OldServer, routes: &[&Route], inventory: &mut Inventory) -> TenantAddress {
     let public_url = server.value(PUBLIC_URL).map(str::to_owned);
     let parsed = public_url.as_deref().and_then(|url| Url::parse(url).ok());
     let of_url = parsed.as_ref().map(|url| url.path().trim_end_matches('/').to_owned());
@@ -144,7 +144,7 @@ fn locate(server: &OldServer, routes: &[&Route], account: &mut Account) -> Locat
         routes.iter().filter(|route| !route.is_of_login(&inner) && route.public_prefix(&inner).is_none());
     for route in lost {
         let note = format!("the server knows itself as {inner}/mcp, which this rule does not reach");
-        account.add(route.place.clone(), route.title.clone(), Outcome::ByHand, note);
+        inventory.add(route.place.clone(), route.title.clone(), Outcome::ByHand, note);
     }
     let routed = seen.first().map(|(_, prefix)| prefix.clone());
     let prefix = match (of_url, own) {
@@ -156,7 +156,7 @@ fn locate(server: &OldServer, routes: &[&Route], account: &mut Account) -> Locat
         let note = format!(
             "clients reached it at {other}/mcp, too; a tenant has one prefix, so tell them the other URL"
         );
-        account.add(route.place.clone(), route.title.clone(), Outcome::ByHand, note);
+        inventory.add(route.place.clone(), route.title.clone(), Outcome::ByHand, note);
     }
     let prefix = prefix.or_else(|| (!server.is_bare).then(String::new));
     let on_tls = seen.iter().filter(|(route, _)| route.is_tls).flat_map(|(route, _)| &route.hosts);
@@ -175,9 +175,9 @@ fn locate(server: &OldServer, routes: &[&Route], account: &mut Account) -> Locat
     let networks = networks.map(|lists| lists.concat()).filter(|list| !list.is_empty());
     for (route, _) in seen.iter().filter(|(route, _)| route.networks.is_some() && networks.is_none()) {
         let note = "it let only some networks through, but another rule lets everybody; decide who may call";
-        account.add(route.place.clone(), format!("{}: allow", route.title), Outcome::ByHand, note);
+        inventory.add(route.place.clone(), format!("{}: allow", route.title), Outcome::ByHand, note);
     }
-    Location { inner, prefix, public_url, hosts, listen: None, networks }
+    TenantAddress { inner, prefix, public_url, hosts, listen: None, networks }
 }
 
 fn is_name(host: &str) -> bool {
@@ -192,7 +192,7 @@ fn host_of(url: &str) -> Option<String> {
 }
 
 /// Returns the servers that would be at the root of the same host; only one tenant can be.
-fn crowded_roots(locations: &[Location]) -> BTreeSet<usize> {
+fn crowded_roots(locations: &[TenantAddress]) -> BTreeSet<usize> {
     let mut roots: BTreeMap<Option<String>, Vec<usize>> = BTreeMap::new();
     for (at, location) in locations.iter().enumerate() {
         if location.prefix.as_deref() == Some("") {
@@ -202,7 +202,7 @@ fn crowded_roots(locations: &[Location]) -> BTreeSet<usize> {
     roots.into_values().filter(|at| at.len() > 1).flatten().collect()
 }
 
-fn shared_hosts(locations: &[Location]) -> BTreeSet<String> {
+fn shared_hosts(locations: &[TenantAddress]) -> BTreeSet<String> {
     let mut count: BTreeMap<String, usize> = BTreeMap::new();
     for location in locations {
         let hosts =
@@ -213,7 +213,7 @@ fn shared_hosts(locations: &[Location]) -> BTreeSet<String> {
 }
 
 /// Names a tenant after its prefix, else as people named its server, else after its dataset.
-fn choose_name(server: &OldServer, location: &Location, taken: &mut BTreeSet<String>) -> String {
+fn choose_name(server: &OldServer, location: &TenantAddress, taken: &mut BTreeSet<String>) -> String {
     let prefix = location.prefix.as_deref().map(|prefix| prefix.trim_matches('/').replace('/', "-"));
     let label = server.label.strip_prefix("tursio-mcp").unwrap_or(&server.label);
     let label =
@@ -243,13 +243,13 @@ fn account_for_route(route: &Route, own: &str, name: &str, plan: &mut Plan) {
         true => "the gateway answers it for all tenants".to_owned(),
         false => format!("the gateway answers there with tenant {name}"),
     };
-    plan.account.add(
+    plan.inventory.add(
         route.place.clone(),
         format!("{} -> {}", route.title, route.target),
         Outcome::Replaced,
         note,
     );
-    route.details.iter().cloned().for_each(|row| plan.account.push(row));
+    route.details.iter().cloned().for_each(|row| plan.inventory.push(row));
     let rule = (route.place.clone(), route.title.clone());
     if !plan.rules.contains(&rule) {
         plan.rules.push(rule);
@@ -260,13 +260,13 @@ fn account_for_port(
     server: &OldServer,
     routes: &[&Route],
     name: &str,
-    location: &Location,
-    account: &mut Account,
+    location: &TenantAddress,
+    inventory: &mut Inventory,
 ) {
     let given = server.values.given(MCP_PORT).or_else(|| server.config.given(MCP_PORT));
     let Some(port) = server.port.filter(|_| !server.is_bare) else {
         if let Some(given) = given {
-            account.add(
+            inventory.add(
                 given.place.clone(),
                 MCP_PORT,
                 Outcome::NotNeeded,
@@ -277,7 +277,7 @@ fn account_for_port(
     };
     let place = given.map_or_else(|| server.place.clone(), |given| given.place.clone());
     if !routes.is_empty() {
-        account.add(place, format!("port {port}"), Outcome::NotNeeded, "only the proxy used it");
+        inventory.add(place, format!("port {port}"), Outcome::NotNeeded, "only the proxy used it");
         return;
     }
     if location.listen.is_some() {
@@ -286,7 +286,7 @@ fn account_for_port(
              [\"0.0.0.0:{port}\"]), and \
              --tls off keeps http:// there"
         );
-        account.add(place, format!("port {port}"), Outcome::ByHand, note);
+        inventory.add(place, format!("port {port}"), Outcome::ByHand, note);
         return;
     }
     if let Some(url) = location.public_url.as_deref().filter(|url| url.starts_with("https://")) {
@@ -295,7 +295,7 @@ fn account_for_port(
              gateway, or \
              the gateway take its place"
         );
-        account.add(place, format!("port {port}"), Outcome::ByHand, note);
+        inventory.add(place, format!("port {port}"), Outcome::ByHand, note);
         return;
     }
     let prefix = location.prefix.clone().unwrap_or_else(|| format!("/{name}"));
@@ -304,45 +304,45 @@ fn account_for_port(
          or the \
          gateway listens there, for all its tenants (--listen 0.0.0.0:{port} --tls off)"
     );
-    account.add(place, format!("port {port}"), Outcome::ByHand, note);
+    inventory.add(place, format!("port {port}"), Outcome::ByHand, note);
 }
 
 /// Lists the files of a tenant, and accounts for the values in them.
 fn list_files(
     server: &OldServer,
-    location: &Location,
+    location: &TenantAddress,
     name: &str,
-    account: &mut Account,
+    inventory: &mut Inventory,
 ) -> Vec<PlannedFile> {
     let (export, is_zip) = match &server.export {
-        Some(Export::Config(path)) => (disk::read(path, notation::MAX_EXPORT), false),
-        Some(Export::Zip(path)) => (disk::read(path, notation::MAX_EXPORT), true),
-        Some(Export::Packed(bytes)) => (Ok(bytes.clone()), true),
+        Some(ExportFile::Config(path)) => (disk::read(path, notation::MAX_EXPORT), false),
+        Some(ExportFile::Zip(path)) => (disk::read(path, notation::MAX_EXPORT), true),
+        Some(ExportFile::Packed(bytes)) => (Ok(bytes.clone()), true),
         None => {
             let note = format!(
                 "its export is not among what was given: put mcp_export.zip into the folder as {name}.zip, \
                  or give it \
                  as FROM, too"
             );
-            account.add(server.place.clone(), server.title.clone(), Outcome::ByHand, note);
-            return overlay_files(server, location, name, true, account);
+            inventory.add(server.place.clone(), server.title.clone(), Outcome::ByHand, note);
+            return overlay_files(server, location, name, true, inventory);
         }
     };
-    let mut files = overlay_files(server, location, name, is_zip, account);
+    let mut files = overlay_files(server, location, name, is_zip, inventory);
     match export {
         Ok(bytes) => {
             let export = format!("{name}.{}", if is_zip { "zip" } else { "yaml" });
-            account_for_config(server, &export, is_zip, account);
+            account_for_config(server, &export, is_zip, inventory);
             files.push(PlannedFile { name: export, bytes });
         }
         Err(error) => {
-            account.add(server.place.clone(), "export", Outcome::ByHand, error.to_string());
+            inventory.add(server.place.clone(), "export", Outcome::ByHand, error.to_string());
         }
     }
     files
 }
 
-fn account_for_config(server: &OldServer, export: &str, is_zip: bool, account: &mut Account) {
+fn account_for_config(server: &OldServer, export: &str, is_zip: bool, inventory: &mut Inventory) {
     if is_zip {
         return;
     }
@@ -352,17 +352,17 @@ fn account_for_config(server: &OldServer, export: &str, is_zip: bool, account: &
             Some(_) => "a flag or variable of the process replaced it".to_owned(),
             None => format!("in {export}"),
         };
-        account.add(given.place.clone(), what, Outcome::Kept, note);
+        inventory.add(given.place.clone(), what, Outcome::Kept, note);
     }
 }
 
 /// Lists the secrets' files and the overlay.
 fn overlay_files(
     server: &OldServer,
-    location: &Location,
+    location: &TenantAddress,
     name: &str,
     is_zip: bool,
-    account: &mut Account,
+    inventory: &mut Inventory,
 ) -> Vec<PlannedFile> {
     let overlay_name = format!("{name}.env");
     let (mut overlay, mut files) = (Overlay::new(&server.title), Vec::new());
@@ -385,7 +385,7 @@ fn overlay_files(
                 overlay_name.clone()
             }
         };
-        account.add(
+        inventory.add(
             given.place.clone(),
             title_of(variable, given.text()),
             Outcome::Kept,
@@ -403,15 +403,15 @@ fn overlay_files(
             match other {
                 Some(prefix) => {
                     let note = format!("clients reach it at {prefix}/mcp, which is in {overlay_name}");
-                    account.add(given.place.clone(), what, Outcome::Replaced, note);
+                    inventory.add(given.place.clone(), what, Outcome::Replaced, note);
                 }
-                None => account.add(given.place.clone(), what, Outcome::Kept, format!("in {overlay_name}")),
+                None => inventory.add(given.place.clone(), what, Outcome::Kept, format!("in {overlay_name}")),
             }
         }
     }
     match overlay.render() {
         Some(Ok(text)) => files.push(PlannedFile { name: overlay_name, bytes: text.into_bytes() }),
-        Some(Err(variable)) => account.add(
+        Some(Err(variable)) => inventory.add(
             server.place.clone(),
             variable,
             Outcome::ByHand,
@@ -423,7 +423,7 @@ fn overlay_files(
 }
 
 /// Writes where the tenant is, as far as its export does not say it.
-fn set_location(server: &OldServer, location: &Location, is_zip: bool, overlay: &mut Overlay) {
+fn set_location(server: &OldServer, location: &TenantAddress, is_zip: bool, overlay: &mut Overlay) {
     let prefix = location.prefix.as_deref().map(|prefix| if prefix.is_empty() { "/" } else { prefix });
     let known = server.config.get(PATH_PREFIX).map(|prefix| match prefix.trim_end_matches('/') {
         "" => "/",

@@ -1,10 +1,10 @@
-//! Traefik's rules (``Host(`h`) && PathPrefix(`/p`)``), as IngressRoutes and containers' labels have
-//! them.
+//! Traefik's rules (``Host(`h`) && PathPrefix(`/p`)``), as IngressRoutes and containers' labels
+//! have them.
 
 use std::collections::BTreeMap;
 
-use super::account::{Account, Outcome, Place};
 use super::installation::{Route, Target};
+use super::inventory::{Inventory, Outcome, Place};
 
 pub(super) const UNKNOWN_MATCHER: &str = "this program does not read such a rule; write the tenant's \
                                           PATH_PREFIX yourself, \
@@ -46,7 +46,7 @@ pub(super) fn parse(rule: &str) -> Result<Rule, String> {
 
 /// A router of a container's labels.
 #[derive(Default)]
-struct Router<'a> {
+struct RouterLabels<'a> {
     is_tls: bool,
     rule: Option<(&'a str, &'a Place)>,
     middlewares: Option<&'a Place>,
@@ -56,9 +56,9 @@ struct Router<'a> {
 pub(super) fn routes_of_labels(
     labels: &[(String, Option<String>, Place)],
     service: &str,
-    account: &mut Account,
+    inventory: &mut Inventory,
 ) -> Vec<Route> {
-    let mut routers: BTreeMap<&str, Router<'_>> = BTreeMap::new();
+    let mut routers: BTreeMap<&str, RouterLabels<'_>> = BTreeMap::new();
     for (name, value, place) in labels {
         let rest = name.strip_prefix("traefik.http.routers.");
         let Some((router, key)) = rest.and_then(|rest| rest.split_once('.')) else { continue };
@@ -80,11 +80,11 @@ pub(super) fn routes_of_labels(
             Ok(rule) => routes.extend(routes_of(&rule, router.is_tls, place, &target)),
             Err(matcher) => {
                 let what = format!("rule with {matcher}");
-                account.add(place.clone(), what, Outcome::ByHand, UNKNOWN_MATCHER);
+                inventory.add(place.clone(), what, Outcome::ByHand, UNKNOWN_MATCHER);
             }
         }
         if let Some(place) = router.middlewares {
-            account.add(place.clone(), format!("middlewares of {name}"), Outcome::ByHand, MIDDLEWARE);
+            inventory.add(place.clone(), format!("middlewares of {name}"), Outcome::ByHand, MIDDLEWARE);
         }
     }
     routes

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::account::{AccountRow, Outcome};
+use super::inventory::{InventoryRow, Outcome};
 use super::plan::Plan;
 use super::write::Written;
 use crate::base::shell;
@@ -25,12 +25,12 @@ pub(super) fn tenants(plan: &Plan, outcomes: &[Vec<Written>], folder: &Path) -> 
     text
 }
 
-/// The account, what needs a person last.
-pub(super) fn account(plan: &Plan) -> String {
-    let mut rows: Vec<AccountRow> = Vec::new();
-    for row in plan.account.rows() {
-        // Things of one file that nobody needs share a row.
-        let is_alike = |other: &&mut AccountRow| {
+/// The inventory, what needs a person last.
+pub(super) fn inventory(plan: &Plan) -> String {
+    let mut rows: Vec<InventoryRow> = Vec::new();
+    for row in plan.inventory.rows() {
+        // Things of one file that have no purpose any more share a row.
+        let is_alike = |other: &&mut InventoryRow| {
             other.outcome == Outcome::NotNeeded
                 && other.note == row.note
                 && other.place.file == row.place.file
@@ -41,7 +41,7 @@ pub(super) fn account(plan: &Plan) -> String {
         }
     }
     rows.sort_by_key(|row| (row.outcome == Outcome::ByHand, row.place.clone()));
-    let cells = |row: &AccountRow| {
+    let cells = |row: &InventoryRow| {
         vec![row.outcome.as_str().to_owned(), row.place.to_string(), row.what.clone(), row.note.clone()]
     };
     let rows: Vec<_> = rows.iter().map(cells).collect();
@@ -56,7 +56,7 @@ pub(super) fn next_steps(
     owner: Option<String>,
 ) -> String {
     let mut steps = Vec::new();
-    if plan.account.needs_a_person() {
+    if plan.inventory.needs_a_person() {
         steps.push("Do what the rows BY HAND say.".to_owned());
     }
     steps.extend(owner);

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::account::{Account, Outcome, Place};
+use super::inventory::{Inventory, Outcome, Place};
 use super::nginx::{self, Directive};
 use super::values;
 use crate::base::disk;
@@ -37,7 +37,7 @@ pub(super) enum Content {
 }
 
 /// A file or folder that was recognized.
-pub(super) struct Source {
+pub(super) struct SourceFile {
     pub(super) path: PathBuf,
     pub(super) content: Content,
 }
@@ -48,19 +48,19 @@ struct Fault {
     what: String,
 }
 
-/// Finds all sources at and below these paths, but not in the folder `except`. What looks like a source and cannot be read is in
-/// the account.
+/// Finds all sources at and below these paths, but not in the folder `except`. What looks like a
+/// source and cannot be read is in the inventory.
 ///
 /// # Errors
 /// A path does not exist or cannot be read.
 pub(super) fn find_sources(
     from: &[PathBuf],
     except: &Path,
-    account: &mut Account,
-) -> anyhow::Result<Vec<Source>> {
+    inventory: &mut Inventory,
+) -> anyhow::Result<Vec<SourceFile>> {
     // What was seen is not read again.
     let seen = except.canonicalize().into_iter().collect();
-    let mut search = Search { account, sources: Vec::new(), seen, files: 0 };
+    let mut search = Search { inventory, sources: Vec::new(), seen, files: 0 };
     for path in from {
         let read = fs::metadata(path).and_then(|about| match about.is_dir() {
             true => search.folder(path, 0),
@@ -75,8 +75,8 @@ pub(super) fn find_sources(
 }
 
 struct Search<'a> {
-    account: &'a mut Account,
-    sources: Vec<Source>,
+    inventory: &'a mut Inventory,
+    sources: Vec<SourceFile>,
     seen: BTreeSet<PathBuf>,
     files: usize,
 }
@@ -124,7 +124,7 @@ impl Search<'_> {
         }
         match recognize(path, is_named) {
             Ok(Some(content)) => self.add(path, content),
-            Ok(None) if is_named => self.account.add(
+            Ok(None) if is_named => self.inventory.add(
                 Place::file(path),
                 "the file",
                 Outcome::ByHand,
@@ -135,13 +135,13 @@ impl Search<'_> {
             Ok(None) => {}
             Err(fault) => {
                 let place = Place { file: path.to_owned(), line: fault.line };
-                self.account.add(place, "the file", Outcome::ByHand, fault.what);
+                self.inventory.add(place, "the file", Outcome::ByHand, fault.what);
             }
         }
     }
 
     fn add(&mut self, path: &Path, content: Content) {
-        self.sources.push(Source { path: path.to_owned(), content });
+        self.sources.push(SourceFile { path: path.to_owned(), content });
     }
 }
 
@@ -272,7 +272,7 @@ pub(super) struct Locator {
 }
 
 impl Locator {
-    pub(super) fn new(sources: &[Source]) -> Self {
+    pub(super) fn new(sources: &[SourceFile]) -> Self {
         Self { found: sources.iter().map(|source| source.path.clone()).collect() }
     }
 
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_path_of_another_machine_is_found_among_the_copies() {
-        let source = |path: &str| Source { path: path.into(), content: Content::Zip };
+        let source = |path: &str| SourceFile { path: path.into(), content: Content::Zip };
         let locator = Locator::new(&[source("/copy/opt/a"), source("/copy/opt/b"), source("/copy/x/b")]);
         let found = |path: &str| locator.resolve(Path::new(path), Path::new("/none"));
         assert_eq!(found("/opt/b"), Path::new("/copy/opt/b"));

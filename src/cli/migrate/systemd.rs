@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::account::{Account, Outcome, Place};
 use super::docker_run;
 use super::environment::{set_variable, set_variables};
 use super::exports;
 use super::installation::{Installation, OldServer, SwitchCommands};
-use super::source::{Locator, Source, has_extension, read_env_file};
+use super::inventory::{Inventory, Outcome, Place};
+use super::source::{Locator, SourceFile, has_extension, read_env_file};
 use super::values::MCP_PORT;
 use super::words::{self, JoinedLine};
 use crate::base::disk;
@@ -33,7 +33,13 @@ struct Assignment {
 }
 
 /// Reads a unit. One that runs something else is left alone.
-pub(super) fn read(path: &Path, text: &str, sources: &[Source], locator: &Locator, into: &mut Installation) {
+pub(super) fn read(
+    path: &Path,
+    text: &str,
+    sources: &[SourceFile],
+    locator: &Locator,
+    into: &mut Installation,
+) {
     if path.parent().and_then(Path::extension).is_some_and(|extension| extension == "d") {
         // A drop-in is part of its unit.
         return;
@@ -46,41 +52,43 @@ pub(super) fn read(path: &Path, text: &str, sources: &[Source], locator: &Locato
     let place = start.place.clone();
     for assignment in assignments.iter().filter(|assignment| has_specifier(&assignment.value)) {
         let note = "it has a specifier (%), which only systemd knows; write the tenant's value yourself";
-        into.account.add(assignment.place.clone(), assignment.name.clone(), Outcome::ByHand, note);
+        into.inventory.add(assignment.place.clone(), assignment.name.clone(), Outcome::ByHand, note);
     }
     let command = match words::split(start.value.trim_start_matches(['-', '@', ':', '+', '!'])) {
         Ok(command) => command,
-        Err(why) => return into.account.add(place, "ExecStart", Outcome::ByHand, why),
+        Err(why) => return into.inventory.add(place, "ExecStart", Outcome::ByHand, why),
     };
     let unit = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let is_compose = |word: &String| word == "compose" || word.ends_with("docker-compose");
     if command.iter().any(is_compose) && command.iter().any(|word| word == "up") {
         let note = "the Compose file says the rest; give its folder as FROM, too";
-        return into.account.add(place, "ExecStart: docker compose", Outcome::Replaced, note);
+        return into.inventory.add(place, "ExecStart: docker compose", Outcome::Replaced, note);
     }
     if command.get(1).is_some_and(|word| word == "run") {
         let line = JoinedLine { number: place.line.unwrap_or(1), text: command.join(" ") };
         match docker_run::read_words(path, &line, &command, sources, locator, into) {
             true => set_switch(into, &unit),
-            false => into.account.add(place, format!("unit {unit}"), Outcome::Left, "it runs something else"),
+            false => {
+                into.inventory.add(place, format!("unit {unit}"), Outcome::Left, "it runs something else")
+            }
         }
         return;
     }
     let Some(at) = command.iter().position(|word| word == "run.sh" || word.ends_with("/run.sh")) else {
-        return into.account.add(place, format!("unit {unit}"), Outcome::Left, "it runs something else");
+        return into.inventory.add(place, format!("unit {unit}"), Outcome::Left, "it runs something else");
     };
     let mut server = OldServer::new(place.clone(), format!("unit {unit}"), unit.clone());
     let folder =
         find("WorkingDirectory").map(|assignment| PathBuf::from(assignment.value.trim_start_matches('-')));
-    read_environment(path, &assignments, locator, &mut server, &mut into.account);
-    server.values.set_flags(&command[at + 1..], &place, &mut into.account);
+    read_environment(path, &assignments, locator, &mut server, &mut into.inventory);
+    server.values.set_flags(&command[at + 1..], &place, &mut into.inventory);
     let script = folder.unwrap_or_default().join(command[at].trim_start_matches("./"));
     let base = path.parent().unwrap_or(Path::new(""));
     let tree = script.parent().and_then(Path::parent).map(|tree| locator.resolve(tree, base));
     attach_tree(&mut server, tree, &place, sources, into);
     let port = server.value(MCP_PORT).and_then(|port| port.parse().ok());
     server.port = Some(port.unwrap_or(DEFAULT_PORT));
-    account_for_the_rest(&assignments, &mut into.account);
+    account_for_the_rest(&assignments, &mut into.inventory);
     into.servers.push(server);
     set_switch(into, &unit);
 }
@@ -104,19 +112,19 @@ fn attach_tree(
     server: &mut OldServer,
     tree: Option<PathBuf>,
     place: &Place,
-    sources: &[Source],
+    sources: &[SourceFile],
     into: &mut Installation,
 ) {
     let Some(tree) = tree.filter(|tree| tree.is_dir()) else {
         let note = "the unpacked export that it runs is not on this machine; give its folder as FROM, too";
-        return into.account.add(place.clone(), "ExecStart: run.sh", Outcome::ByHand, note);
+        return into.inventory.add(place.clone(), "ExecStart: run.sh", Outcome::ByHand, note);
     };
     into.mark_used(&tree);
     match exports::attach(server, &tree, sources) {
         Ok(()) => {
-            into.account.add(place.clone(), "ExecStart: run.sh", Outcome::Replaced, "the gateway serves it")
+            into.inventory.add(place.clone(), "ExecStart: run.sh", Outcome::Replaced, "the gateway serves it")
         }
-        Err(why) => into.account.add(Place::file(&tree), "export", Outcome::ByHand, why),
+        Err(why) => into.inventory.add(Place::file(&tree), "export", Outcome::ByHand, why),
     }
 }
 
@@ -125,7 +133,7 @@ fn read_environment(
     assignments: &[Assignment],
     locator: &Locator,
     server: &mut OldServer,
-    account: &mut Account,
+    inventory: &mut Inventory,
 ) {
     // Files win over lines of the unit, wherever they stand.
     for assignment in assignments.iter().filter(|assignment| assignment.name == "Environment") {
@@ -133,10 +141,10 @@ fn read_environment(
         match words::split(&assignment.value) {
             Ok(pairs) => {
                 for (name, value) in pairs.iter().filter_map(|pair| pair.split_once('=')) {
-                    set_variable(server, name, value, &place, locator, account);
+                    set_variable(server, name, value, &place, locator, inventory);
                 }
             }
-            Err(why) => account.add(place, "Environment", Outcome::ByHand, why),
+            Err(why) => inventory.add(place, "Environment", Outcome::ByHand, why),
         }
     }
     for assignment in assignments.iter().filter(|assignment| assignment.name == "EnvironmentFile") {
@@ -148,22 +156,22 @@ fn read_environment(
         );
         match read_env_file(&file) {
             Ok(env) => {
-                set_variables(server, &file, &env, locator, account);
-                account.add(place, "EnvironmentFile", Outcome::Replaced, "its variables are taken over");
+                set_variables(server, &file, &env, locator, inventory);
+                inventory.add(place, "EnvironmentFile", Outcome::Replaced, "its variables are taken over");
             }
             Err(_) if is_optional && !file.exists() => {}
-            Err(why) => account.add(place, "EnvironmentFile", Outcome::ByHand, why),
+            Err(why) => inventory.add(place, "EnvironmentFile", Outcome::ByHand, why),
         }
     }
 }
 
-fn account_for_the_rest(assignments: &[Assignment], account: &mut Account) {
+fn account_for_the_rest(assignments: &[Assignment], inventory: &mut Inventory) {
     let known = ["ExecStart", "Environment", "EnvironmentFile"];
     for assignment in assignments.iter().filter(|assignment| !known.contains(&assignment.name.as_str())) {
         let place = assignment.place.clone();
         match NEEDS_A_PERSON.iter().find(|(name, _)| *name == assignment.name) {
-            Some((name, note)) => account.add(place, *name, Outcome::ByHand, *note),
-            None => account.add(
+            Some((name, note)) => inventory.add(place, *name, Outcome::ByHand, *note),
+            None => inventory.add(
                 place,
                 assignment.name.clone(),
                 Outcome::NotNeeded,
@@ -185,7 +193,7 @@ fn read_drop_ins(path: &Path, assignments: &mut Vec<Assignment>, into: &mut Inst
         match disk::read_text(&file, MAX_DROP_IN) {
             Ok(text) => parse(&file, &text, assignments),
             Err(error) => {
-                into.account.add(Place::file(&file), "the file", Outcome::ByHand, error.to_string())
+                into.inventory.add(Place::file(&file), "the file", Outcome::ByHand, error.to_string())
             }
         }
     }

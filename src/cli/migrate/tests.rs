@@ -1,4 +1,4 @@
-//! The account of a whole installation, as people read it.
+//! The inventory of a whole installation, as people read it.
 
 use std::fs;
 use std::path::Path;
@@ -66,7 +66,7 @@ fn everything_found_is_accounted_for_and_no_secret_is_told() {
     let redirect_uris = ["https://c.test/auth/ms-callback".to_owned()];
     let told = [
         report::tenants(&plan, &outcomes, &to),
-        report::account(&plan),
+        report::inventory(&plan),
         "\n".to_owned(),
         report::next_steps(&plan, &to, &redirect_uris, None),
     ]
@@ -103,7 +103,7 @@ fn several_roots_keep_their_ports_or_get_prefixes_and_a_person_is_told() {
         assert_eq!(overlay.contains("PATH_PREFIX=/\n"), has_listeners, "{overlay}");
         assert_eq!(overlay.contains("LISTEN=800"), has_listeners, "{overlay}");
     }
-    let told = report::account(&plan);
+    let told = report::inventory(&plan);
     let is_told = match has_listeners {
         true => told.contains("tenant_listeners: [\"0.0.0.0:8001\"]"),
         false => told.contains("this one is now at /a/mcp") && told.contains("port 8001 is not kept"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::account::{Account, Outcome, Place};
+use super::inventory::{Inventory, Outcome, Place};
 use crate::base::secret::Secret;
 
 /// A variable of the vendor's server.
@@ -10,7 +10,7 @@ pub(super) struct Variable {
     pub(super) name: &'static str,
     /// How the file beside the tenant's files ends that holds it, if it is a secret.
     pub(super) secret_file: Option<&'static str>,
-    /// Whether the account may show its value.
+    /// Whether the inventory may show its value.
     pub(super) is_shown: bool,
 }
 
@@ -119,13 +119,13 @@ impl Values {
     }
 
     /// Sets a variable of a process, or accounts for one that is not the vendor's.
-    pub(super) fn set_of_process(&mut self, name: &str, text: &str, place: Place, account: &mut Account) {
+    pub(super) fn set_of_process(&mut self, name: &str, text: &str, place: Place, inventory: &mut Inventory) {
         if self.set(name, text, place.clone()) {
             return;
         }
         match is_runtime(name) {
-            true => account.add(place, name, Outcome::NotNeeded, "only the old server's runtime used it"),
-            false => account.add(
+            true => inventory.add(place, name, Outcome::NotNeeded, "only the old server's runtime used it"),
+            false => inventory.add(
                 place,
                 name,
                 Outcome::ByHand,
@@ -141,7 +141,7 @@ impl Values {
     }
 
     /// Takes the flags of `run.sh`.
-    pub(super) fn set_flags(&mut self, words: &[String], place: &Place, account: &mut Account) {
+    pub(super) fn set_flags(&mut self, words: &[String], place: &Place, inventory: &mut Inventory) {
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let (flag, inline) = match word.split_once('=') {
@@ -150,7 +150,7 @@ impl Values {
             };
             let Some((_, name)) = FLAGS.iter().find(|(known, _)| *known == flag) else {
                 let what = if flag.starts_with('-') { flag } else { "an argument" };
-                account.add(
+                inventory.add(
                     place.clone(),
                     format!("run.sh {what}"),
                     Outcome::ByHand,
@@ -164,7 +164,7 @@ impl Values {
             };
             match value {
                 Some(value) => drop(self.set(name, &value, place.clone())),
-                None => account.add(place.clone(), flag, Outcome::ByHand, "the flag has no value"),
+                None => inventory.add(place.clone(), flag, Outcome::ByHand, "the flag has no value"),
             }
         }
     }
@@ -192,16 +192,16 @@ mod tests {
 
     #[test]
     fn flags_of_run_sh_are_variables() {
-        let (mut values, mut account) = (Values::default(), Account::default());
+        let (mut values, mut inventory) = (Values::default(), Inventory::default());
         let line =
             "--port 8001 --oauth --url=https://mcp.test/a --client-secret canary --verbose --tenant-id";
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        values.set_flags(&words, &Place::line(Path::new("x.service"), 7), &mut account);
+        values.set_flags(&words, &Place::line(Path::new("x.service"), 7), &mut inventory);
         assert_eq!(values.get("MCP_PORT"), Some("8001"));
         assert_eq!(values.get("OAUTH_ENABLED"), Some("true"));
         assert_eq!(values.get("PUBLIC_URL"), Some("https://mcp.test/a"));
         assert_eq!(values.get("MICROSOFT_CLIENT_SECRET"), Some("canary"));
-        let told: Vec<_> = account.rows().iter().map(|row| row.what.as_str()).collect();
+        let told: Vec<_> = inventory.rows().iter().map(|row| row.what.as_str()).collect();
         assert_eq!(told, ["run.sh --verbose", "--tenant-id"]);
     }
 }

@@ -136,7 +136,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::cli::migrate::account::Place;
+    use crate::cli::migrate::inventory::Place;
 
     fn tenant(files: &[(&str, &str)]) -> PlannedTenant {
         let file = |&(name, text): &(&str, &str)| PlannedFile { name: name.into(), bytes: text.into() };

@@ -97,7 +97,8 @@ impl ProviderTransport {
         self.clock.monotonic().saturating_duration_since(moment)
     }
 
-    /// Returns the requester of this name: a tenant or a directory, by a name that no other one has.
+    /// Returns the requester of this name: a tenant or a directory, by a name that no other one
+    /// has.
     pub(in crate::identity) fn share_for(&self, name: &str) -> RequestShare {
         RequestShare { share: self.budget.share(Consumer::Tenant(name.into())), is_renewal: false }
     }

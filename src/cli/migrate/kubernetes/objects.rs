@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::bundle::{ConfigNode, ConfigValue};
-use crate::cli::migrate::account::Place;
+use crate::cli::migrate::inventory::Place;
 
 /// Returns the text of a member, else an empty one.
 pub(super) fn text(node: &ConfigNode, name: &str) -> String {

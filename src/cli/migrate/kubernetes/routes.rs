@@ -4,8 +4,8 @@ use ipnet::IpNet;
 
 use super::objects::{Cluster, Object, at, items, target_name, text};
 use crate::bundle::{ConfigKey, ConfigNode, notation};
-use crate::cli::migrate::account::{AccountRow, Outcome, Place};
 use crate::cli::migrate::installation::{Installation, Route, Target};
+use crate::cli::migrate::inventory::{InventoryRow, Outcome, Place};
 use crate::cli::migrate::proxy_rules;
 
 /// How the annotation ends that lists the only networks of callers.
@@ -44,7 +44,7 @@ fn read_ingress(object: &Object, into: &mut Installation) {
                 let note = "its path is rewritten in a manner that this program does not read; write the \
                             tenant's \
                             PATH_PREFIX yourself";
-                into.account.add(place, title, Outcome::ByHand, note);
+                into.inventory.add(place, title, Outcome::ByHand, note);
                 continue;
             }
             into.routes.push(Route {
@@ -76,7 +76,7 @@ fn read_ingress_route(object: &Object, into: &mut Installation) {
         let rule = match proxy_rules::parse(&written) {
             Ok(rule) => rule,
             Err(matcher) => {
-                into.account.add(
+                into.inventory.add(
                     place,
                     format!("rule with {matcher}"),
                     Outcome::ByHand,
@@ -87,7 +87,7 @@ fn read_ingress_route(object: &Object, into: &mut Installation) {
         };
         let mut details = details_of(object);
         for middleware in items(route, "middlewares") {
-            details.push(AccountRow::new(
+            details.push(InventoryRow::new(
                 Place::line(&object.place.file, middleware.at.line),
                 format!("middleware {}", text(middleware, "name")),
                 Outcome::ByHand,
@@ -119,7 +119,7 @@ fn networks_of(object: &Object) -> Option<Vec<IpNet>> {
     list.split(',').map(|network| network.trim().parse().ok()).collect()
 }
 
-fn details_of(object: &Object) -> Vec<AccountRow> {
+fn details_of(object: &Object) -> Vec<InventoryRow> {
     let row = |(key, _): &(ConfigKey, ConfigNode)| {
         let name = key.text.rsplit('/').next().unwrap_or_default();
         let is_guard = GUARDS.iter().any(|guard| name.contains(guard));
@@ -134,7 +134,7 @@ fn details_of(object: &Object) -> Vec<AccountRow> {
             }
             false => (Outcome::NotNeeded, "the gateway has no proxy in front of it"),
         };
-        AccountRow::new(Place::line(&object.place.file, key.at.line), &*key.text, outcome, note)
+        InventoryRow::new(Place::line(&object.place.file, key.at.line), &*key.text, outcome, note)
     };
     annotations(object).iter().map(row).collect()
 }

@@ -1,4 +1,4 @@
-//! The account of what becomes of each thing found.
+//! The inventory of what becomes of each thing found.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -55,16 +55,16 @@ impl Outcome {
     }
 }
 
-/// One line of the account.
+/// One line of the inventory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct AccountRow {
+pub(super) struct InventoryRow {
     pub(super) place: Place,
     pub(super) what: String,
     pub(super) outcome: Outcome,
     pub(super) note: String,
 }
 
-impl AccountRow {
+impl InventoryRow {
     pub(super) fn new(
         place: Place,
         what: impl Into<String>,
@@ -75,13 +75,14 @@ impl AccountRow {
     }
 }
 
-/// The account of everything found. Never contains a secret: a row names a variable, not its value.
+/// The inventory of everything found. It never contains a secret: a row names a variable, not its
+/// value.
 #[derive(Debug, Default)]
-pub(super) struct Account {
-    rows: Vec<AccountRow>,
+pub(super) struct Inventory {
+    rows: Vec<InventoryRow>,
 }
 
-impl Account {
+impl Inventory {
     pub(super) fn add(
         &mut self,
         place: Place,
@@ -89,12 +90,12 @@ impl Account {
         outcome: Outcome,
         note: impl Into<String>,
     ) {
-        self.push(AccountRow::new(place, what, outcome, note));
+        self.push(InventoryRow::new(place, what, outcome, note));
     }
 
-    /// Adds a row, unless the same thing of the same file is in the account already.
-    pub(super) fn push(&mut self, row: AccountRow) {
-        let is_same = |other: &AccountRow| {
+    /// Adds a row, unless the same thing of the same file is in the inventory already.
+    pub(super) fn push(&mut self, row: InventoryRow) {
+        let is_same = |other: &InventoryRow| {
             other.place.file == row.place.file
                 && other.what == row.what
                 && other.outcome == row.outcome
@@ -105,7 +106,7 @@ impl Account {
         }
     }
 
-    pub(super) fn rows(&self) -> &[AccountRow] {
+    pub(super) fn rows(&self) -> &[InventoryRow] {
         &self.rows
     }
 
