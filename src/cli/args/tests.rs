@@ -14,12 +14,13 @@ fn help(path: &[&str]) -> String {
 
 #[test]
 fn every_verb_explains_itself() {
-    let verbs: [&[&str]; 16] = [
+    let verbs: [&[&str]; 17] = [
         &[],
         &["serve"],
         &["run"],
         &["container"],
         &["check"],
+        &["migrate"],
         &["tenants"],
         &["tenants", "list"],
         &["tenants", "show"],

@@ -179,7 +179,6 @@ fn identity(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::migrate::inventory::Outcome;
 
     fn route(path: &str, replaced_by: Option<&str>) -> Route {
         Route {
@@ -229,17 +228,5 @@ mod tests {
         ] {
             assert_eq!(route(path, replaced_by).is_of_login(own), is_of_login, "{path}");
         }
-    }
-
-    #[test]
-    fn a_row_of_no_consequence_is_told_once_for_each_file() {
-        let mut inventory = Inventory::default();
-        for line in [1, 2] {
-            let place = Place::line(Path::new("x"), line);
-            inventory.add(place.clone(), "proxy_set_header", Outcome::NotNeeded, "");
-            inventory.add(place, "allow", Outcome::ByHand, "");
-        }
-        assert_eq!(inventory.rows().len(), 3);
-        assert!(inventory.needs_a_person());
     }
 }

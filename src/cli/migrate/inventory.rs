@@ -1,4 +1,5 @@
-//! The inventory of what becomes of each thing found.
+//! The inventory of everything found in an old installation: what it is, where, and what becomes of
+//! it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -112,5 +113,22 @@ impl Inventory {
 
     pub(super) fn needs_a_person(&self) -> bool {
         self.rows.iter().any(|row| row.outcome == Outcome::ByHand)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_no_consequence_is_told_once_for_each_file() {
+        let mut inventory = Inventory::default();
+        for line in [1, 2] {
+            let place = Place::line(Path::new("x"), line);
+            inventory.add(place.clone(), "proxy_set_header", Outcome::NotNeeded, "");
+            inventory.add(place, "allow", Outcome::ByHand, "");
+        }
+        assert_eq!(inventory.rows().len(), 3);
+        assert!(inventory.needs_a_person());
     }
 }
