@@ -160,12 +160,7 @@ impl Gateway {
         }
         let listeners = Listeners::bind(&settings.listen).map_err(Error::Listen)?;
         let http_listeners = Listeners::bind(&settings.listen_http).map_err(Error::ListenHttp)?;
-        let admin = match settings.admin {
-            Some(address) => {
-                Some(admin::bind(address).await.map_err(|cause| Error::Admin { address, cause })?)
-            }
-            None => None,
-        };
+        let admin = bind_admin(&settings).await?;
         let clock = SystemClock::shared();
         let tasks = Tasks::new();
         let metrics = Arc::new(Metrics::new());
@@ -348,7 +343,7 @@ impl ShutdownSignal<'_> {
     /// Waits for a signal to finish; rescans the tenants folder on each SIGHUP before that.
     async fn wait(&mut self) {
         while self.signals.next().await == SignalAction::Reload {
-            tracing::info!("SIGHUP: scanning the tenants folder");
+            tracing::info!("SIGHUP: looking for changes of the tenants' files");
             self.reconciler.request_scan();
         }
     }
@@ -398,6 +393,19 @@ fn refuse_unwanted_sockets(settings: &Settings) -> Result<(), Error> {
 
 fn join(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Binds the admin listener, if there is one.
+async fn bind_admin(settings: &Settings) -> Result<Option<TcpListener>, Error> {
+    let Some(address) = settings.admin else { return Ok(None) };
+    match admin::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if settings.is_admin_optional && error.kind() == io::ErrorKind::AddrInUse => {
+            tracing::info!(%address, "another program has the admin listener's address; this one has none");
+            Ok(None)
+        }
+        Err(cause) => Err(Error::Admin { address, cause }),
+    }
 }
 
 /// Creates a missing tenants folder, so that a first start needs no preparation; rejects paths that
@@ -574,5 +582,23 @@ fn describe_bind_error(error: &BindError) -> String {
             address.port()
         ),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_admin_address_ends_only_a_gateway_that_was_given_it() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let admin = taken.local_addr().ok();
+        let bind = async |is_admin_optional| {
+            bind_admin(&Settings { admin, is_admin_optional, ..Settings::default() }).await
+        };
+        assert!(matches!(bind(true).await, Ok(None)));
+        assert!(matches!(bind(false).await, Err(Error::Admin { .. })));
+        drop(taken);
+        assert!(matches!(bind(true).await, Ok(Some(_))));
     }
 }

@@ -108,6 +108,8 @@ pub struct Settings {
     pub listen_http: Vec<SocketAddr>,
     /// The admin listener, if there is one.
     pub admin: Option<SocketAddr>,
+    /// Whether the gateway goes on without the admin listener if its address is taken.
+    pub is_admin_optional: bool,
     /// The gateway's host names, at least one (default `localhost`).
     pub hosts: Vec<HostName>,
     /// The base of tenants' public URLs, `https://host[:port]`. `None` derives it from the first
@@ -202,6 +204,7 @@ impl Default for Settings {
             tenant_listeners: TenantListeners::default(),
             listen_http: Vec::new(),
             admin: Some((Ipv4Addr::LOCALHOST, 9900).into()),
+            is_admin_optional: false,
             hosts: vec![localhost()],
             public_base: None,
             tls: TlsMode::default(),
@@ -270,6 +273,12 @@ impl Settings {
             ExtraHosts::Any => GatewayHosts::from_names(self.hosts.iter().cloned()).allow_any(),
             ExtraHosts::These(extra) => GatewayHosts::from_names(self.hosts.iter().chain(extra).cloned()),
         }
+    }
+
+    /// Returns whether the gateway answers at any name and does not know by which one it is reached.
+    pub fn has_no_known_name(&self) -> bool {
+        let is_default = self.hosts.iter().all(|host| host.as_str() == "localhost");
+        self.extra_hosts == ExtraHosts::Any && self.public_base.is_none() && is_default
     }
 
     /// Returns the base of every tenant's public URL, without a trailing slash.

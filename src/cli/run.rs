@@ -14,8 +14,7 @@ mod state_folder;
 mod tree;
 mod variables;
 
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use self::announcement::Announcement;
@@ -66,7 +65,7 @@ fn start(args: &RunArgs, lines: &mut StartLog, unwritable: Option<String>) -> Re
     }
     warnings.iter().for_each(|warning| tracing::warn!(code = warning.code, "{warning}"));
     if !options.used.is_empty() {
-        tracing::info!(variables = options.used.join(" "), "these variables count");
+        tracing::info!(variables = options.used.join(" "), "values were read from variables");
     }
     let spec = announce_export(&export, &options, &settings, lines)?;
     let _cleanup = state.prepare(&mut settings, spec.access.login.is_some());
@@ -109,23 +108,14 @@ fn read_settings(
     settings.listen_http = Vec::new();
     settings.extra_hosts = ExtraHosts::Any;
     settings.zip_hosts = ZipHosts::Allow;
-    if !loaded.is_admin_given {
-        settings.admin = settings.admin.filter(is_free);
-    }
+    // Several servers on one machine each have a port of their own, and only one of them can have the
+    // default admin listener.
+    settings.is_admin_optional = !loaded.is_admin_given;
     let default = (!loaded.is_state_given).then(|| export.default_state());
     let mut warnings = Report::new();
     let told = loaded.warnings.iter().filter(|warning| warning.code != PLAIN_HTTP);
     told.for_each(|warning| warnings.push(warning.clone()));
     Ok((settings, warnings, StateFolder::new(default)))
-}
-
-/// Whether nothing listens at an address. Several servers on one machine each have a port of their
-/// own, and only one of them can have the default admin listener.
-fn is_free(address: &SocketAddr) -> bool {
-    match TcpListener::bind(address) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => false,
-        Ok(_) | Err(_) => true,
-    }
 }
 
 fn serve_export(

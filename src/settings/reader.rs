@@ -55,6 +55,7 @@ impl<'a> SettingsReader<'a> {
             ),
             listen_http: self.read_listen_http(both_ports),
             admin: self.read_one(SettingKey::ADMIN, parse::socket_or_off).unwrap_or(default.admin),
+            is_admin_optional: default.is_admin_optional,
             public_base: self.read_public_base(tls),
             hosts,
             tls,
