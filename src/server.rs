@@ -100,6 +100,8 @@ pub struct Server {
     connection_limiter: ConnectionLimiter,
     budgets: MemoryBudgets,
     hosts: GatewayHosts,
+    /// No name is configured, and all are answered: the page shows the one that was asked for.
+    has_no_known_name: bool,
     trusted_proxies: TrustedProxies,
     allowed_origins: Vec<String>,
     open_tenants: OpenTenants,
@@ -133,6 +135,7 @@ impl Server {
             certificates: deps.certificates,
             limits,
             hosts: settings.gateway_hosts(),
+            has_no_known_name: settings.has_no_known_name(),
             trusted_proxies: TrustedProxies::new(settings),
             allowed_origins: settings.allowed_origins.clone(),
             open_tenants: settings.open_tenants,

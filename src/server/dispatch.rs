@@ -147,7 +147,7 @@ where
             route.endpoint = Some(Endpoint::Mcp);
             Box::pin(mcp_endpoint::handle(server, context, tenant, endpoint, request)).await
         }
-        Endpoint::Page => page::handle(server, context, tenant, request.method(), route.error_format),
+        Endpoint::Page => page::handle(server, context, tenant, &request, route.error_format),
         Endpoint::Icon => page::handle_icon(request.method()),
         Endpoint::Discovery(document) => oauth_endpoint::handle_discovery(tenant, document, request).await,
         // Boxed, since every request's future would reserve space for it.

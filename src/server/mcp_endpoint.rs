@@ -41,7 +41,7 @@ where
         Method::OPTIONS => cors::preflight(request.headers(), origin.as_ref()),
         // Browsers ask for HTML, MCP clients for JSON and event streams.
         Method::GET if accepts(request.headers(), "text/html") => {
-            page::handle(server, context, tenant, &Method::GET, form.format)
+            page::handle(server, context, tenant, &request, form.format)
         }
         _ => match call(server, context, tenant, request).await {
             Ok(response) => response,

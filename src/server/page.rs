@@ -12,21 +12,23 @@ use askama::Template;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
 use super::Server;
 use super::html;
+use super::precheck;
 use super::request::RequestContext;
 use super::response::{self, ErrorFormat};
+use crate::base::authority;
 use crate::base::body::{self, Body};
 use crate::base::digest::Digest;
 use crate::identity::{self, Brand};
 use crate::mcp::{Permissions, ProtectedItem};
 use crate::oauth::bearer::Principal;
 use crate::settings::OpenTenants;
-use crate::spec::{ResourceSpelling, TenantSpec};
+use crate::spec::{HostName, PublicUrl, ResourceSpelling, TenantSpec};
 use crate::tenants::tenant::Tenant;
 
 /// The script of the page. The Content Security Policy allows it by its digest, and no other.
@@ -45,18 +47,46 @@ const ICON: &[u8] = include_bytes!("icon.png");
 const ICON_CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=86400");
 
 /// Answers with the page, except to callers that an open tenant does not answer at all.
-pub(super) fn handle(
+pub(super) fn handle<B>(
     server: &Server,
     context: &RequestContext<'_>,
     tenant: &Tenant,
-    method: &Method,
+    request: &Request<B>,
     format: ErrorFormat,
 ) -> Response<Body> {
     if let Err(denial) = tenant.bearer.check_page_access(context.private_ip()) {
         return response::denial(tenant, denial, format, ResourceSpelling::Connector);
     }
-    let render = || render(&tenant.spec, tenant.mcp.permissions(), server.open_tenants);
-    respond(|| tenant.page.get_or_init(render).clone(), method)
+    let render = |url: &PublicUrl| render(&tenant.spec, url, tenant.mcp.permissions(), server.open_tenants);
+    let requested = match server.has_no_known_name {
+        true => precheck::find_authority(request).ok(),
+        false => None,
+    };
+    let html = || match requested.and_then(|authority| find_requested_url(&tenant.spec, authority)) {
+        // Not kept: callers choose the name.
+        Some(url) => render(&url),
+        None => tenant.page.get_or_init(|| render(&tenant.spec.public_url)).clone(),
+    };
+    respond(html, request.method())
+}
+
+/// Returns the URL at which a caller reaches a tenant for which no URL and no host is configured.
+/// The one of a tenant with login is fixed, because its tokens name it.
+fn find_requested_url(spec: &TenantSpec, authority: &str) -> Option<PublicUrl> {
+    let has_host = spec.mounts.iter().any(|mount| mount.host.is_some());
+    if !spec.public_url.is_assumed() || has_host || spec.access.login.is_some() {
+        return None;
+    }
+    let host = HostName::parse(&authority::host(authority)?)?;
+    let (scheme, own_port) = match spec.public_url.origin().starts_with("https://") {
+        true => ("https", 443),
+        false => ("http", 80),
+    };
+    let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    Some(spec.public_url.at_origin(&match port.filter(|port| *port != own_port) {
+        Some(port) => format!("{scheme}://{host}:{port}"),
+        None => format!("{scheme}://{host}"),
+    }))
 }
 
 #[derive(Template)]
@@ -95,22 +125,27 @@ struct PageLogin {
 }
 
 impl<'a> ConnectorPage<'a> {
-    fn new(spec: &'a TenantSpec, permissions: &Permissions, open: OpenTenants) -> Self {
+    fn new(
+        spec: &'a TenantSpec,
+        public_url: &PublicUrl,
+        permissions: &Permissions,
+        open: OpenTenants,
+    ) -> Self {
         let may = |item| permissions.allows(&Principal::Anonymous, item);
         let may_read_description = may(ProtectedItem::Description);
         let keyed = !spec.access.api_keys.is_empty();
         let login = spec.access.login.as_ref().map(|login| PageLogin {
             brand: identity::find_brand(&login.provider),
-            redirect_uri: spec.public_url.callback_url(),
+            redirect_uri: public_url.callback_url(),
         });
-        let url = spec.public_url.connector_url();
+        let url = public_url.connector_url();
         let local = spec.access.is_open() && !spec.access.public && open != OpenTenants::Public;
         Self {
             name: spec.name.as_str(),
             title: &spec.title,
             description: spec.description.as_deref().filter(|_| may_read_description),
             dataset: may_read_description.then_some(&*spec.dataset),
-            icon: spec.public_url.icon_url(),
+            icon: public_url.icon_url(),
             questions: if may_read_description { &spec.sample_questions } else { &[] },
             cursor_link: (!keyed).then(|| cursor_link(spec.name.as_str(), &url)),
             vscode_link: vscode_link(spec.name.as_str(), &url, keyed),
@@ -131,7 +166,7 @@ impl<'a> ConnectorPage<'a> {
             keyed,
             login,
             local,
-            insecure: is_insecure(spec.public_url.origin()),
+            insecure: is_insecure(public_url.origin()),
         }
     }
 }
@@ -161,9 +196,10 @@ fn is_insecure(origin: &str) -> bool {
     host.is_some_and(|host| !is_near(host))
 }
 
-/// Renders the page of a tenant.
-fn render(spec: &TenantSpec, permissions: &Permissions, open: OpenTenants) -> Bytes {
-    ConnectorPage::new(spec, permissions, open).render().expect("the page is written to a String").into()
+/// Renders the page of a tenant with its URL.
+fn render(spec: &TenantSpec, url: &PublicUrl, permissions: &Permissions, open: OpenTenants) -> Bytes {
+    let page = ConnectorPage::new(spec, url, permissions, open);
+    page.render().expect("the page is written to a String").into()
 }
 
 /// Answers a request for the icon.
@@ -247,7 +283,7 @@ pub(super) mod tests {
     }
 
     async fn html(spec: &TenantSpec, open: OpenTenants) -> String {
-        let body = respond(|| render(spec, &rights(spec), open), &Method::GET).into_body();
+        let body = respond(|| render(spec, &spec.public_url, &rights(spec), open), &Method::GET).into_body();
         let bytes = body.collect().await.expect("a body cannot fail").to_bytes();
         String::from_utf8(bytes.to_vec()).expect("HTML is UTF-8")
     }
@@ -387,9 +423,47 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_tenant_without_a_configured_url_is_where_the_caller_found_it() {
+        let at = |origin| {
+            let prefix = Prefix::parse("/acme").expect("a prefix");
+            TenantSpec { public_url: PublicUrl::new(origin, &prefix).assumed(), ..spec(vec![]) }
+        };
+        let find =
+            |spec: &TenantSpec, authority| find_requested_url(spec, authority).map(|url| url.connector_url());
+        let near = at("http://localhost:8000");
+        for (authority, expected) in [
+            ("192.0.2.2:8000", Some("http://192.0.2.2:8000/acme/mcp")),
+            ("MCP.example.com", Some("http://mcp.example.com/acme/mcp")),
+            ("mcp.example.com:80", Some("http://mcp.example.com/acme/mcp")),
+            ("mcp.example.com.:", Some("http://mcp.example.com/acme/mcp")),
+            ("[2001:db8::1]:8000", Some("http://[2001:db8::1]:8000/acme/mcp")),
+            ("[2001:db8::1]", Some("http://[2001:db8::1]/acme/mcp")),
+            ("a'$(x)\"<b>", None),
+            ("..", None),
+        ] {
+            assert_eq!(find(&near, authority).as_deref(), expected, "{authority}");
+        }
+        let secure = find(&at("https://localhost"), "mcp.internal:443");
+        assert_eq!(secure.as_deref(), Some("https://mcp.internal/acme/mcp"));
+
+        assert_eq!(find(&spec(vec![]), "evil.example"), None, "its public URL is given");
+        let mut hosted = at("http://localhost:8000");
+        hosted.mounts[0].host = HostName::parse("own.example");
+        assert_eq!(find(&hosted, "evil.example"), None, "it has a host of its own");
+        let login = TenantSpec { access: login().access, ..at("http://localhost:8000") };
+        assert_eq!(find(&login, "evil.example"), None, "its tokens name its URL");
+
+        let url = find_requested_url(&near, "192.0.2.2:8000").expect("a URL");
+        let html = render(&near, &url, &rights(&near), OpenTenants::Private);
+        let html = std::str::from_utf8(&html).expect("UTF-8");
+        assert!(!html.contains("localhost") && html.contains("--allow-http"), "{html}");
+    }
+
+    #[test]
     fn it_is_read_only_and_cannot_be_framed() {
         let spec = spec(vec![]);
-        let page = |method| respond(|| render(&spec, &rights(&spec), OpenTenants::Private), &method);
+        let html = || render(&spec, &spec.public_url, &rights(&spec), OpenTenants::Private);
+        let page = |method| respond(html, &method);
         let head = page(Method::HEAD);
         assert!(
             http_body::Body::is_end_stream(head.body())

@@ -103,7 +103,7 @@ fn has_plain_transfer_encoding(headers: &HeaderMap) -> bool {
 
 /// Returns the authority of the request. If the target has one (absolute form, `:authority`), the
 /// Host header must be equal.
-fn find_authority<B>(request: &Request<B>) -> Result<&str, RequestRejection> {
+pub(super) fn find_authority<B>(request: &Request<B>) -> Result<&str, RequestRejection> {
     let of_target = request.uri().authority().map(http::uri::Authority::as_str);
     let mut hosts = request.headers().get_all(header::HOST).iter();
     match (of_target, hosts.next(), hosts.next()) {

@@ -167,12 +167,33 @@ pub struct Mount {
 pub struct PublicUrl {
     text: Arc<str>,
     origin_len: usize,
+    /// The operator gave the tenant no public URL: the origin is the gateway's.
+    is_assumed: bool,
 }
 
 impl PublicUrl {
     /// Joins an origin (`https://host:8443`, without trailing slash) and a prefix.
     pub fn new(origin: &str, prefix: &Prefix) -> Self {
-        Self { text: format!("{origin}{}", prefix.as_str()).into(), origin_len: origin.len() }
+        let text = format!("{origin}{}", prefix.as_str()).into();
+        Self { text, origin_len: origin.len(), is_assumed: false }
+    }
+
+    /// Marks it as the URL of a tenant for which the operator gave none.
+    #[must_use]
+    pub fn assumed(self) -> Self {
+        Self { is_assumed: true, ..self }
+    }
+
+    /// Returns whether the operator gave the tenant no public URL.
+    pub fn is_assumed(&self) -> bool {
+        self.is_assumed
+    }
+
+    /// Returns the same prefix at another origin.
+    #[must_use]
+    pub fn at_origin(&self, origin: &str) -> Self {
+        let text = format!("{origin}{}", &self.text[self.origin_len..]).into();
+        Self { text, origin_len: origin.len(), ..*self }
     }
 
     /// Returns the URL, e.g. `https://mcp.example.com/acme`.

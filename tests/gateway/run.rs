@@ -228,6 +228,27 @@ async fn an_unpacked_export_prints_the_guides_lines_and_answers_at_the_root_unde
 }
 
 #[tokio::test]
+async fn the_page_shows_the_url_by_which_it_was_asked_for() {
+    let backend = FakeBackend::start().await;
+    let customer = Customer::new().file("server.zip", Tenant::new("sales", &backend).zip());
+    let server = customer.args(&["--port", "0", "server.zip"]).start().await;
+    let port = server.port();
+    for (host, is_near) in [("localhost", true), ("mcp.example.com", false), ("localhost", true)] {
+        let page = server.client(host).get("/").await.text;
+        assert!(page.contains(&format!("<code>http://{host}:{port}/mcp</code>")), "{host}: {page}");
+        assert_eq!(page.contains("localhost"), is_near, "{host}: {page}");
+        assert_eq!(page.contains("--allow-http"), !is_near, "{host}: {page}");
+    }
+    drop(server);
+    let customer = Customer::new().file("server.zip", Tenant::new("sales", &backend).zip());
+    let public = ["--port", "0", "--url", "https://mcp.example.com", "server.zip"];
+    let server = customer.args(&public).start().await;
+    let page = server.client("other.example").get("/").await.text;
+    assert!(page.contains("<code>https://mcp.example.com/mcp</code>"), "{page}");
+    assert!(!page.contains("other.example"), "{page}");
+}
+
+#[tokio::test]
 async fn a_zip_takes_its_values_from_the_containers_variables() {
     let backend = FakeBackend::start().await;
     let customer = Customer::new()

@@ -69,7 +69,10 @@ pub(super) fn validate(
         report_missing_public_url(validation);
         reject_insecure_base(validation);
     }
-    let public_url = PublicUrl::new(origin, &prefix);
+    let public_url = match &public_url {
+        Some(_) => PublicUrl::new(origin, &prefix),
+        None => PublicUrl::new(origin, &prefix).assumed(),
+    };
     Some(ValidatedMounts { public_url, mounts: list_mounts(listener, own_host, hosts, &prefix) })
 }
 
