@@ -61,7 +61,7 @@ impl LogQueue {
         // Use a separate descriptor: a write that hangs must not hold the lock of `io::stderr` when
         // the process ends.
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-        Self::start(CopiedOutput { out: stderr, copy })
+        Self::start(CopiedOutput { out: stderr, copy, colours: ColourFilter::default() })
     }
 
     fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
@@ -162,6 +162,26 @@ struct CopiedOutput<W> {
     out: W,
     /// `None` once it could not be written.
     copy: Option<File>,
+    colours: ColourFilter,
+}
+
+/// Removes colours, which lines have for a terminal, also if a line comes in pieces. Lines have no
+/// other escape sequences.
+#[derive(Debug, Default)]
+struct ColourFilter {
+    is_inside: bool,
+}
+
+impl ColourFilter {
+    fn strip(&mut self, bytes: &[u8]) -> Vec<u8> {
+        bytes.iter().copied().filter(|byte| self.is_text(*byte)).collect()
+    }
+
+    fn is_text(&mut self, byte: u8) -> bool {
+        let was_inside = self.is_inside;
+        self.is_inside = byte == b'\x1b' || was_inside && byte != b'm';
+        !self.is_inside && !was_inside
+    }
 }
 
 impl<W: Write> Write for CopiedOutput<W> {
@@ -183,7 +203,8 @@ impl<W: Write> Write for CopiedOutput<W> {
 
 impl<W> CopiedOutput<W> {
     fn write_copy(&mut self, bytes: &[u8]) {
-        if let Some(Err(error)) = self.copy.as_mut().map(|copy| copy.write_all(bytes)) {
+        let Some(copy) = &mut self.copy else { return };
+        if let Err(error) = copy.write_all(&self.colours.strip(bytes)) {
             self.copy = None;
             tracing::warn!(%error, "the log file cannot be written any longer; the log goes on here only");
         }
@@ -262,6 +283,27 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn the_copy_has_no_colours() {
+        let copy = tempfile::tempfile().expect("a file");
+        let mut out = CopiedOutput {
+            out: Vec::new(),
+            copy: Some(copy.try_clone().expect("a second handle")),
+            colours: ColourFilter::default(),
+        };
+        let line = "\x1b[2m2026\x1b[0m \x1b[32m INFO\x1b[0m möm [1m]\n";
+        for byte in line.bytes() {
+            out.write_all(&[byte]).expect("written");
+        }
+        out.write_all(line.as_bytes()).expect("written");
+        assert_eq!(out.out, line.repeat(2).as_bytes());
+        let mut kept = String::new();
+        let mut copy = copy;
+        io::Seek::rewind(&mut copy).expect("rewound");
+        io::Read::read_to_string(&mut copy, &mut kept).expect("text");
+        assert_eq!(kept, "2026  INFO möm [1m]\n".repeat(2));
     }
 
     /// A pipe whose reader sleeps until the test wakes it.
