@@ -72,7 +72,12 @@ fn secret(validation: &mut Validation<'_, '_>, name: &'static str) -> Option<Sec
 
 fn client_id(validation: &mut Validation<'_, '_>) -> Option<Arc<str>> {
     let found = validation.layers.find(&["microsoft_client_id"])?;
-    match parse_guid(found.text()?) {
+    let text = found.text()?;
+    if is_placeholder(text) {
+        let what = "microsoft_client_id is still a placeholder";
+        return reject(validation, what, OVERVIEW, found.location());
+    }
+    match parse_guid(text) {
         Some(id) => Some(id),
         None => {
             let what =

@@ -38,7 +38,11 @@ impl StateFolder {
             match has_login {
                 true => tracing::warn!(
                     "the state folder {shown} cannot be written ({error}): all logins are lost at the next \
-                     restart. Mount a volume there, or give another folder with --state (TENANTD_STATE)"
+                     restart, and so is the audit. Mount a volume there, or give another folder with --state (TENANTD_STATE)"
+                ),
+                false if settings.audit.is_some() => tracing::warn!(
+                    "the state folder {shown} cannot be written ({error}): the audit is lost when the process \
+                     ends. Mount a volume there, or give another folder with --state (TENANTD_STATE)"
                 ),
                 false => {
                     tracing::info!("the state folder {shown} cannot be written ({error}); nothing is kept")

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::reconciler::{ChangedEntries, Reconciler};
+use crate::tenants::TenantsSource;
 use crate::tenants::claims::{self, ClaimRejection};
 use crate::tenants::entry::Entry;
 use crate::tenants::scan::{self, ScanRequest, ScanResult, ScannedEntry, SecretFiles};
@@ -14,8 +15,13 @@ impl Reconciler {
     /// Runs the first pass, which takes the folder as it is.
     pub(super) async fn first_pass(&mut self) {
         self.scan_all().await;
-        let folder = self.folder.path().display();
-        tracing::info!(%folder, entries = self.entries.len(), "the tenants folder was read");
+        match &**self.folder.source() {
+            TenantsSource::Single(path) => tracing::info!(path = %path.display(), "the export was read"),
+            TenantsSource::Folder(folder) => {
+                let (folder, entries) = (folder.display(), self.entries.len());
+                tracing::info!(%folder, entries, "the tenants folder was read");
+            }
+        }
     }
 
     /// Runs one pass over all entries.
