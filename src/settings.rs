@@ -275,7 +275,8 @@ impl Settings {
         }
     }
 
-    /// Returns whether the gateway answers at any name and does not know by which one it is reached.
+    /// Returns whether the gateway answers at any name and does not know by which one it is
+    /// reached.
     pub fn has_no_known_name(&self) -> bool {
         let is_default = self.hosts.iter().all(|host| host.as_str() == "localhost");
         self.extra_hosts == ExtraHosts::Any && self.public_base.is_none() && is_default

@@ -2,8 +2,8 @@
 //!
 //! All tenants share one pool of HTTP/1.1 connections per origin, with a limit on idle ones. Such a
 //! connection carries one call at a time, so closing or stalling it affects that call only. HTTP/2
-//! multiplexes calls, so a tenant that enables it gets connections of its own. Responses are never
-//! decompressed, so that a small response cannot grow into a large one.
+//! multiplexes calls, so a tenant that enables it gets connections of its own. The clients
+//! decompress nothing; `body_encoding` does, within a bound.
 
 use std::fmt;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use super::sync::lock_unpoisoned;
 
 /// A source of wall-clock and monotonic time.
 pub trait Clock: Send + Sync + std::fmt::Debug {
-    /// Returns the wall-clock time, for expiry dates, receipts and logs. It may jump.
+    /// Returns the wall-clock time, for expiry dates, status files and logs. It may jump.
     fn now(&self) -> Timestamp;
     /// Returns the monotonic time, for deadlines and ages. It never jumps.
     fn monotonic(&self) -> Instant;

@@ -1,4 +1,4 @@
-//! Findings, the common currency of `check`, receipts, the admin page and the log.
+//! Findings, the common currency of `check`, status files, the admin page and the log.
 //!
 //! A finding says what was found, where, what it means and what to do about it. Its excerpt never
 //! contains a secret: the code that creates a finding blanks the values of secret fields in the

@@ -108,8 +108,8 @@ fn read_settings(
     settings.listen_http = Vec::new();
     settings.extra_hosts = ExtraHosts::Any;
     settings.zip_hosts = ZipHosts::Allow;
-    // Several servers on one machine each have a port of their own, and only one of them can have the
-    // default admin listener.
+    // Several servers on one machine each have a port of their own, and only one of them can have
+    // the default admin listener.
     settings.is_admin_optional = !loaded.is_admin_given;
     let default = (!loaded.is_state_given).then(|| export.default_state());
     let mut warnings = Report::new();

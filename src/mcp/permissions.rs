@@ -44,8 +44,8 @@ pub enum ProtectedItem<'a> {
     Description,
     /// A tool by its listed name. Seeing and calling it are one right.
     Tool(&'a str),
-    /// The semantic context, whole or in part: as a tool's result, as a resource, as the digest in
-    /// the instructions.
+    /// The semantic context (what the backend says its dataset can be asked), whole or in part: as
+    /// a tool's result, as a resource, as the digest in the instructions.
     Context,
 }
 

@@ -176,7 +176,7 @@ impl Grants {
     /// 6749 section 4.1.2). The caller verifies the rest of the request, and calls
     /// [`Grants::revoke`] if it is wrong.
     pub(super) async fn redeem_code(&self, code: &str, client_id: &str) -> Result<RotatedGrant, GrantError> {
-        let (grant_token, grant) = self.verify_grant_revocation(code, client_id).await?;
+        let (grant_token, grant) = self.verify_grant_token(code, client_id).await?;
         if grant_token.sequence != 0 {
             return Err(GrantError::Invalid);
         }
@@ -217,7 +217,7 @@ impl Grants {
     pub(super) async fn refresh(&self, token: &str, client_id: &str) -> Result<RotatedGrant, GrantError> {
         let id = GrantToken::parse(token).ok_or(GrantError::Invalid)?.0.id;
         let _turn = self.context.lock_grant(id).await;
-        let (grant_token, grant) = self.verify_grant_revocation(token, client_id).await?;
+        let (grant_token, grant) = self.verify_grant_token(token, client_id).await?;
         if grant_token.sequence == 0 {
             return Err(GrantError::Invalid);
         }
@@ -433,7 +433,7 @@ impl Grants {
     }
 
     /// Returns the grant that a one-time token of this client belongs to, and the token's number.
-    async fn verify_grant_revocation(
+    async fn verify_grant_token(
         &self,
         token: &str,
         client_id: &str,

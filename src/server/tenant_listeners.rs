@@ -1,8 +1,8 @@
 //! The listeners of single tenants (`listen:` in their files), which open and close with them.
 //!
 //! The task follows the routing table. An address that cannot be bound is that tenant's trouble: it
-//! is said in its status and tried again, and no other tenant is affected. Connections of a listener that
-//! closes finish the requests in flight.
+//! is said in its status and tried again, and no other tenant is affected. Connections of a
+//! listener that closes finish the requests in flight.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;

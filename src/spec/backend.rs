@@ -14,7 +14,7 @@ pub struct BackendSpec {
     pub family: Family,
     /// The vendor's id of the connection to the dataset.
     pub connection_id: Option<Arc<str>>,
-    /// The call that fetches the semantic context.
+    /// The call that fetches the semantic context: what the backend says its dataset can be asked.
     pub context: Arc<CallSpec>,
     /// The header that carries the signed-in user, if the operator wants the backend to know the
     /// user.

@@ -44,7 +44,7 @@ impl StatusFileWriter {
         let writer = Self { due: Arc::default(), wakeup: Arc::default(), folder, registry };
         let (worker, stop) = (writer.clone(), tasks.shutdown_signal().clone());
         let work = move || worker.clone().run(stop.clone());
-        tasks.spawn("receipts", tasks.supervise("receipts", work));
+        tasks.spawn("status files", tasks.supervise("status files", work));
         writer
     }
 

@@ -1,4 +1,5 @@
-//! The two calls as data: the vendor's defaults (`contract`), changed by `backend`.
+//! The two calls as data: the vendor's defaults (`contract`), changed by `backend`. Their texts
+//! have marks (`{{query}}`), which the arguments of a call fill in.
 
 use std::sync::Arc;
 

@@ -6,8 +6,9 @@ use rmcp::service::SubscriptionContext;
 use crate::mcp::lineage::{LineageEvent, Subscription};
 use crate::oauth::bearer::Principal;
 
-/// Serves one stream until its client disconnects or the line of servers ends, with its final
-/// result. It notifies `caller` only of tools that they may see.
+/// Serves one stream until its client disconnects or the line of servers (a server and those that
+/// replace it at reloads) ends, with its final result. It notifies `caller` only of tools that they
+/// may see.
 pub(super) async fn listen(
     mut follower: Subscription,
     stream: &SubscriptionContext,

@@ -54,7 +54,7 @@ pub struct PublishedKey {
     pub kid: String,
     /// When the key begins to sign.
     pub signs_from: Timestamp,
-    /// `next`, `signing_index` or `verifying`.
+    /// `next`, `signing` or `verifying`.
     pub state: &'static str,
 }
 

@@ -1,4 +1,6 @@
-//! One incarnation of a tenant: the scope of grants, signing keys, clients and revocations.
+//! One incarnation of a tenant: the scope of grants, signing keys, clients and revocations. It
+//! begins when an entry of the tenants folder takes a name, and ends when another entry takes that
+//! name or an operator removes the tenant. The database calls it `life`.
 
 use std::fmt;
 use std::sync::Arc;

@@ -16,7 +16,8 @@ pub(super) enum Phase {
     /// Nothing of it is live, and its files cannot be used.
     #[default]
     Unusable,
-    /// Nothing of it is live. The revision in its files waits, or its claim was rejected.
+    /// Nothing of it is live. The revision in its files waits, or its claim (to a name, paths and
+    /// hosts) was rejected.
     Candidate(Box<Candidate>),
     /// A revision is live and none waits: the entry's files are this revision, or cannot be used,
     /// or an operator put this one in force instead of them.
