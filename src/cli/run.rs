@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use self::announcement::Announcement;
 use self::export::Export;
-use self::refusal::Refusal;
+use self::refusal::StartRefusal;
 use self::start_log::StartLog;
 use self::state_folder::StateFolder;
 use self::variables::Options;
@@ -54,12 +54,12 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     })
 }
 
-fn start(args: &RunArgs, lines: &mut StartLog, unwritable: Option<String>) -> Result<(), Refusal> {
+fn start(args: &RunArgs, lines: &mut StartLog, unwritable: Option<String>) -> Result<(), StartRefusal> {
     let export = Export::find(args.path.as_deref())?;
     let options = Options::read(args, &Variables::of_process())?;
     let (mut settings, warnings, state) = read_settings(args, &export, &options)?;
     log::init_with_copy(settings.log, SystemClock::shared(), lines.file())
-        .map_err(|error| Refusal::new(format!("the log cannot be started: {error}")))?;
+        .map_err(|error| StartRefusal::new(format!("the log cannot be started: {error}")))?;
     for warning in unwritable.iter().chain(&options.warnings) {
         tracing::warn!("{warning}");
     }
@@ -78,12 +78,12 @@ fn announce_export(
     options: &Options,
     settings: &Settings,
     lines: &mut StartLog,
-) -> Result<TenantSpec, Refusal> {
+) -> Result<TenantSpec, StartRefusal> {
     let loaded = load(export, options, settings);
     export.announce(loaded.dataset.as_deref(), lines);
     match loaded.spec {
         Some(spec) => Ok(spec),
-        None => Err(Refusal::of_tenant(&loaded.report)),
+        None => Err(StartRefusal::from_report(&loaded.report)),
     }
 }
 
@@ -98,10 +98,10 @@ fn read_settings(
     args: &RunArgs,
     export: &Export,
     options: &Options,
-) -> Result<(Settings, Report, StateFolder), Refusal> {
+) -> Result<(Settings, Report, StateFolder), StartRefusal> {
     let environment = Environment::of_process();
     let loaded = Settings::load(&args.flags(), &environment, args.config.as_deref());
-    let loaded = loaded.map_err(|error| Refusal::of_settings(&error.report))?;
+    let loaded = loaded.map_err(|error| StartRefusal::from_report(&error.report))?;
     let mut settings = loaded.settings;
     settings.tls = TlsMode::Off;
     settings.listen = vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, options.port)).into()];
@@ -123,14 +123,14 @@ fn serve_export(
     options: &Options,
     settings: Settings,
     announcement: Announcement<'_>,
-) -> Result<(), Refusal> {
+) -> Result<(), StartRefusal> {
     let inputs = TenantInputs {
         source: TenantsSource::Single(export.path.clone()),
         env: configuration::tenant_variables(),
         given: Some(Arc::clone(&options.given)),
     };
     serve::serve(settings, inputs, announcement).map_err(|error| match error.downcast::<gateway::Error>() {
-        Ok(error) => Refusal::of_gateway(error),
-        Err(error) => Refusal::new(format!("{error:#}")),
+        Ok(error) => StartRefusal::from_gateway_error(error),
+        Err(error) => StartRefusal::new(format!("{error:#}")),
     })
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::refusal::Refusal;
+use super::refusal::StartRefusal;
 use super::start_log::StartLog;
 use super::tree;
 use crate::bundle::{self, EntryFiles};
@@ -27,7 +27,7 @@ enum ExportKind {
 
 impl Export {
     /// Finds the export at a path, or where one is expected.
-    pub(super) fn find(given: Option<&Path>) -> Result<Self, Refusal> {
+    pub(super) fn find(given: Option<&Path>) -> Result<Self, StartRefusal> {
         let (shown, path) = match given {
             Some(path) => (path.to_owned(), tree::above_mcp(path)),
             None => match tree::find_here() {
@@ -91,7 +91,7 @@ impl Export {
     }
 }
 
-fn missing(path: &Path, is_given: bool) -> Refusal {
+fn missing(path: &Path, is_given: bool) -> StartRefusal {
     let help = match is_given {
         true => "check the path: it must be mcp_export.zip, or the folder in which it was unpacked",
         false => {
@@ -99,19 +99,19 @@ fn missing(path: &Path, is_given: bool) -> Refusal {
              Compose, check ZIP_PATH in .env); elsewhere give its path: tenantd run /opt/tursio-mcp"
         }
     };
-    Refusal::new(format!("No server.zip found at {}", path.display())).help(help)
+    StartRefusal::new(format!("No server.zip found at {}", path.display())).help(help)
 }
 
 /// The refusal of a folder without a tenant. Docker makes an empty one where the mounted file does
 /// not exist.
-fn empty_folder(path: &Path, entry: &EntryFiles) -> Refusal {
+fn empty_folder(path: &Path, entry: &EntryFiles) -> StartRefusal {
     if bundle::is_unpacked_export(path) {
         let configs = path.join("mcp/server/configs");
-        return Refusal::new(format!("No .yaml config files found in {}", configs.display()))
+        return StartRefusal::new(format!("No .yaml config files found in {}", configs.display()))
             .help("unpack mcp_export.zip here again, or export it again from the portal");
     }
     if !entry.report.iter().any(|finding| finding.code == "folder-empty") {
-        return Refusal::of_tenant(&entry.report);
+        return StartRefusal::from_report(&entry.report);
     }
     let help = match path == Path::new(MOUNTED_ZIP) {
         true => {
@@ -120,5 +120,5 @@ fn empty_folder(path: &Path, entry: &EntryFiles) -> Refusal {
         }
         false => "unpack mcp_export.zip there, or give the zip's path",
     };
-    Refusal::new(format!("No server.zip found at {}", path.display())).help(help)
+    StartRefusal::new(format!("No server.zip found at {}", path.display())).help(help)
 }

@@ -10,14 +10,14 @@ use crate::server::BindError;
 
 /// Why the process ends without serving.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct StartRefusal {
     /// The reasons, without their prefix.
     reasons: Vec<String>,
     /// What to do about it, in one or more lines.
     advice: String,
 }
 
-impl Refusal {
+impl StartRefusal {
     pub(super) fn new(reason: impl Into<String>) -> Self {
         Self { reasons: vec![reason.into()], advice: String::new() }
     }
@@ -27,31 +27,22 @@ impl Refusal {
         Self { advice: format!("  help: {advice}\n"), ..self }
     }
 
-    /// The refusal of a tenant whose files have errors.
-    pub(super) fn of_tenant(report: &Report) -> Self {
-        Self::of_report(report)
-    }
-
-    /// The refusal of settings that have errors.
-    pub(super) fn of_settings(report: &Report) -> Self {
-        Self::of_report(report)
-    }
-
-    fn of_report(report: &Report) -> Self {
+    /// The refusal of a tenant or of settings that have errors.
+    pub(super) fn from_report(report: &Report) -> Self {
         let errors = report.iter().filter(|finding| finding.severity == Severity::Error);
         let reasons = errors.map(|finding| finding.message.clone()).collect();
         Self { reasons, advice: format!("\n{}", render::human(report)) }
     }
 
     /// The refusal of a gateway that cannot be built.
-    pub(super) fn of_gateway(error: gateway::Error) -> Self {
+    pub(super) fn from_gateway_error(error: gateway::Error) -> Self {
         match error {
-            gateway::Error::Listen(error) => Self::of_listener(&error),
+            gateway::Error::Listen(error) => Self::from_bind_error(&error),
             error => Self::new(error.to_string()),
         }
     }
 
-    fn of_listener(error: &BindError) -> Self {
+    fn from_bind_error(error: &BindError) -> Self {
         let port = error.address.port();
         match error.source.kind() {
             ErrorKind::AddrInUse => {

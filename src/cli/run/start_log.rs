@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use super::refusal::Refusal;
+use super::refusal::StartRefusal;
 use super::tree;
 use crate::bundle;
 use crate::cli::args::RunArgs;
@@ -54,7 +54,7 @@ impl StartLog {
     }
 
     /// Prints why nothing is served.
-    pub(super) fn refuse(&mut self, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, refusal: &StartRefusal) {
         let lines = refusal.to_lines();
         output::print_error_lines(&lines);
         self.copy(&lines);

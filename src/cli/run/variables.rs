@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::refusal::Refusal;
+use super::refusal::StartRefusal;
 use crate::base::disk;
 use crate::base::secret::Secret;
 use crate::bundle::GivenValues;
@@ -17,9 +17,9 @@ const DEFAULT_PORT: u16 = 8000;
 const PORT: &str = "MCP_PORT";
 const PUBLIC: &str = "PUBLIC";
 /// The end of a variable that names a file.
-const IN_FILE: &str = "_FILE";
+const FILE_SUFFIX: &str = "_FILE";
 /// The beginning of variables that are the vendor's, known or not.
-const MICROSOFT: &str = "MICROSOFT_";
+const MICROSOFT_PREFIX: &str = "MICROSOFT_";
 const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// The variables of the vendor's container, each with the field of the tenant that it sets.
@@ -49,7 +49,7 @@ pub(super) struct Options {
 }
 
 /// A value as a flag or variable gives it.
-enum Source {
+enum OptionSource {
     Text(String, Secret),
     File(String, PathBuf),
 }
@@ -83,7 +83,7 @@ impl Variables {
     fn unknown(&self) -> Option<String> {
         let names: Vec<&str> = self.0.keys().filter(|name| !is_known(name)).map(String::as_str).collect();
         let known: Vec<&str> =
-            FIELDS.iter().map(|(name, _)| *name).filter(|name| name.starts_with(MICROSOFT)).collect();
+            FIELDS.iter().map(|(name, _)| *name).filter(|name| name.starts_with(MICROSOFT_PREFIX)).collect();
         (!names.is_empty()).then(|| {
             format!(
                 "nothing reads the variables {}; the known ones are {}",
@@ -94,15 +94,17 @@ impl Variables {
     }
 
     /// Returns the value of a variable, or its file.
-    fn source(&self, name: &str) -> Result<Option<Source>, Refusal> {
-        let file = format!("{name}{IN_FILE}");
+    fn source(&self, name: &str) -> Result<Option<OptionSource>, StartRefusal> {
+        let file = format!("{name}{FILE_SUFFIX}");
         match (self.0.get(name), self.0.get(&file)) {
             (Some(_), Some(_)) => {
-                let both = Refusal::new(format!("{name} and {file} are both set"));
+                let both = StartRefusal::new(format!("{name} and {file} are both set"));
                 Err(both.help(format_args!("keep one of the two; {file} is the path of a file")))
             }
-            (Some(value), None) => Ok(Some(Source::Text(format!("variable {name}"), value.clone()))),
-            (None, Some(path)) => Ok(Some(Source::File(format!("variable {file}"), path.expose().into()))),
+            (Some(value), None) => Ok(Some(OptionSource::Text(format!("variable {name}"), value.clone()))),
+            (None, Some(path)) => {
+                Ok(Some(OptionSource::File(format!("variable {file}"), path.expose().into())))
+            }
             (None, None) => Ok(None),
         }
     }
@@ -112,7 +114,7 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Variables {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
         let is_ours = |(name, value): &(String, String)| {
-            (is_known(name) || name.starts_with(MICROSOFT))
+            (is_known(name) || name.starts_with(MICROSOFT_PREFIX))
                 && !value.trim().is_empty()
                 && !(name == PORT && is_service_link(value))
         };
@@ -127,7 +129,7 @@ fn is_service_link(port: &str) -> bool {
 
 /// Returns the name without its end that says that the value is in a file.
 fn base(name: &str) -> &str {
-    name.strip_suffix(IN_FILE).unwrap_or(name)
+    name.strip_suffix(FILE_SUFFIX).unwrap_or(name)
 }
 
 fn is_known(name: &str) -> bool {
@@ -136,7 +138,7 @@ fn is_known(name: &str) -> bool {
 
 impl Options {
     /// Reads flags and variables.
-    pub(super) fn read(args: &RunArgs, variables: &Variables) -> Result<Self, Refusal> {
+    pub(super) fn read(args: &RunArgs, variables: &Variables) -> Result<Self, StartRefusal> {
         let mut given = GivenValues::default();
         let mut used = Vec::new();
         for (variable, field) in FIELDS {
@@ -162,7 +164,7 @@ impl Options {
     }
 }
 
-impl Source {
+impl OptionSource {
     fn place(&self) -> &str {
         match self {
             Self::Text(place, _) | Self::File(place, _) => place,
@@ -177,7 +179,7 @@ impl Source {
     }
 
     /// Returns the text, which may be in a file.
-    fn read(&self) -> Result<String, Refusal> {
+    fn read(&self) -> Result<String, StartRefusal> {
         match self {
             Self::Text(_, value) => Ok(value.expose().trim().to_owned()),
             Self::File(place, file) => read_file(place, file),
@@ -185,9 +187,9 @@ impl Source {
     }
 }
 
-fn read_file(place: &str, file: &Path) -> Result<String, Refusal> {
+fn read_file(place: &str, file: &Path) -> Result<String, StartRefusal> {
     let unreadable = |why: &dyn std::fmt::Display| {
-        Refusal::new(format!("the file of {place}, {}, cannot be used: {why}", file.display()))
+        StartRefusal::new(format!("the file of {place}, {}, cannot be used: {why}", file.display()))
             .help("mount the file, or correct its path")
     };
     let bytes = disk::read(file, MAX_FILE_BYTES).map_err(|error| unreadable(&error))?;
@@ -196,19 +198,20 @@ fn read_file(place: &str, file: &Path) -> Result<String, Refusal> {
 }
 
 /// Returns what a flag gives for a field.
-fn flag(args: &RunArgs, field: &str) -> Option<Source> {
+fn flag(args: &RunArgs, field: &str) -> Option<OptionSource> {
     let text = |flag: &str, value: &Option<String>| {
         let value = value.as_ref().filter(|value| !value.trim().is_empty())?;
-        Some(Source::Text(flag.to_owned(), Secret::new(value.as_str())))
+        Some(OptionSource::Text(flag.to_owned(), Secret::new(value.as_str())))
     };
-    let switch = |flag: &str, is_on: bool| is_on.then(|| Source::Text(flag.to_owned(), Secret::new("true")));
+    let switch =
+        |flag: &str, is_on: bool| is_on.then(|| OptionSource::Text(flag.to_owned(), Secret::new("true")));
     match field {
         "public_url" => text("--url", &args.url),
         "oauth_enabled" => switch("--oauth", args.oauth),
         "microsoft_client_id" => text("--client-id", &args.client_id),
         "microsoft_client_secret" => {
             let file = args.client_secret_file.clone();
-            let file = file.map(|file| Source::File("--client-secret-file".to_owned(), file));
+            let file = file.map(|file| OptionSource::File("--client-secret-file".to_owned(), file));
             file.or_else(|| text("--client-secret", &args.client_secret))
         }
         "microsoft_tenant_id" => text("--tenant-id", &args.tenant_id),
@@ -218,9 +221,9 @@ fn flag(args: &RunArgs, field: &str) -> Option<Source> {
 }
 
 /// Returns the port, and whether a variable gave it.
-fn port(args: &RunArgs, variables: &Variables) -> Result<(u16, bool), Refusal> {
+fn port(args: &RunArgs, variables: &Variables) -> Result<(u16, bool), StartRefusal> {
     let of_flag =
-        args.port.as_ref().map(|port| Source::Text("--port".to_owned(), Secret::new(port.as_str())));
+        args.port.as_ref().map(|port| OptionSource::Text("--port".to_owned(), Secret::new(port.as_str())));
     let is_variable = of_flag.is_none();
     let Some(source) = of_flag.map_or_else(|| variables.source(PORT), |flag| Ok(Some(flag)))? else {
         return Ok((DEFAULT_PORT, false));
@@ -228,7 +231,7 @@ fn port(args: &RunArgs, variables: &Variables) -> Result<(u16, bool), Refusal> {
     let text = source.read()?;
     let port = text.parse().map_err(|_| {
         let what = format!("{} is {text:?}, which is not a port", source.place());
-        Refusal::new(what).help("give a number from 1 to 65535, such as 8000")
+        StartRefusal::new(what).help("give a number from 1 to 65535, such as 8000")
     });
     Ok((port?, is_variable))
 }
