@@ -1,7 +1,7 @@
 //! `tenantd migrate`: turns an old installation of the vendor's servers into tenants' files.
 //!
 //! Reads what was given ([`source`]), understands it as servers and routes ([`installation`]),
-//! decides what tenants they become ([`plan`]), writes their files ([`write`]) and accounts for
+//! decides what tenants they become ([`plan`]), writes their files ([`mod@write`]) and accounts for
 //! everything found ([`report`]). The old files are only read. [`compare`] asks the old and the new
 //! server the same questions.
 
