@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes everything that people install: a tarball, a .deb, a container image, the list of what is in
-# them (SBOM, CycloneDX) and SHA256SUMS.
+# them (SBOM, CycloneDX) and SHA256SUMS. The same commit gives the same bytes.
 #
 #   scripts/package.sh [--out DIR] [--target TRIPLE] [--profile NAME] [--allow-dirty] [--no-image]
 #
