@@ -202,7 +202,10 @@ def undocumented(source):
         if not found:
             continue
         above = number - 1
-        while above >= 0 and re.match(r'\s*(#\[|\)\]|[^/]*\)\]$)', lines[above]):
+        while above >= 0 and lines[above].endswith(']'):
+            # An attribute may take several lines.
+            while above > 0 and not lines[above].lstrip().startswith('#['):
+                above -= 1
             above -= 1
         if above < 0 or not lines[above].lstrip().startswith('///'):
             yield f'{source.path}:{number + 1} {found.group(2) or found.group(3)}'

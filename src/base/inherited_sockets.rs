@@ -8,9 +8,11 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use listenfd::ListenFd;
+
+use super::sync::lock;
 
 static SOCKETS: Mutex<Vec<Inherited>> = Mutex::new(Vec::new());
 
@@ -21,12 +23,12 @@ struct Inherited {
     socket: TcpListener,
 }
 
+/// A file descriptor that the service manager handed over, and that is no TCP socket.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the service manager handed over a file descriptor that is no TCP socket ({0}); its socket unit may have \
      nothing but `ListenStream=` with an address and a port"
 )]
-/// A file descriptor that the service manager handed over, and that is no TCP socket.
 pub struct Error(io::Error);
 
 /// Receives what the service manager hands over to this process; most often that is nothing. To be
@@ -43,13 +45,13 @@ pub fn receive() -> Result<(), Error> {
         socket.set_nonblocking(true).map_err(Error)?;
         sockets.push(Inherited { address, socket });
     }
-    SOCKETS.lock().unwrap_or_else(PoisonError::into_inner).extend(sockets);
+    lock(&SOCKETS).extend(sockets);
     Ok(())
 }
 
 /// Takes the inherited socket on exactly this address, if there is one.
 pub fn take(address: SocketAddr) -> Option<TcpListener> {
-    let mut sockets = SOCKETS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut sockets = lock(&SOCKETS);
     let index = sockets.iter().position(|inherited| inherited.address == address)?;
     Some(sockets.swap_remove(index).socket)
 }
@@ -57,7 +59,7 @@ pub fn take(address: SocketAddr) -> Option<TcpListener> {
 /// Returns the addresses of inherited sockets that are not among `wanted` and were not taken.
 /// Clients that connect to them would wait for ever.
 pub fn unwanted(wanted: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {
-    let sockets = SOCKETS.lock().unwrap_or_else(PoisonError::into_inner);
+    let sockets = lock(&SOCKETS);
     sockets.iter().map(|inherited| inherited.address).filter(|&address| !wanted(address)).collect()
 }
 
@@ -70,7 +72,7 @@ mod tests {
         let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = socket.local_addr().expect("bound");
         let other = SocketAddr::from(([127, 0, 0, 2], address.port()));
-        SOCKETS.lock().expect("no panic").push(Inherited { address, socket });
+        lock(&SOCKETS).push(Inherited { address, socket });
         assert!(take(other).is_none(), "another address");
         assert_eq!(unwanted(|wanted| wanted == other), [address]);
         assert!(unwanted(|wanted| wanted == address).is_empty());

@@ -63,6 +63,20 @@ impl ConnInfo {
         })
     }
 
+    /// Creates the connection of a client that calls directly, over plain HTTP.
+    #[cfg(test)]
+    pub(super) fn direct(addr: SocketAddr, local_ip: IpAddr) -> Self {
+        Self {
+            addr,
+            is_trusted_proxy: false,
+            is_relayed: false,
+            listener: Arc::default(),
+            local_ip,
+            sni: None,
+            has_placeholder_certificate: false,
+        }
+    }
+
     /// Replaces the peer, a trusted proxy, by the client that it asks for.
     pub(super) fn relayed_for(self, client: SocketAddr, proxies: &TrustedProxies) -> Self {
         let addr = SocketAddr::new(client.ip().to_canonical(), client.port());
@@ -127,16 +141,7 @@ mod tests {
     fn a_caller_at_a_local_address_is_this_machine() {
         let place = |addr: &str, local: &str| {
             let (addr, local) = (addr.parse().expect("an address"), local.parse().expect("an address"));
-            ConnInfo {
-                addr: SocketAddr::new(addr, 1),
-                is_trusted_proxy: false,
-                is_relayed: false,
-                listener: Arc::default(),
-                local_ip: local,
-                sni: None,
-                has_placeholder_certificate: false,
-            }
-            .effective_ip()
+            ConnInfo::direct(SocketAddr::new(addr, 1), local).effective_ip()
         };
         assert!(place("192.0.2.1", "192.0.2.1").is_loopback());
         assert!(place("2001:db8::1", "2001:db8::1").is_loopback());

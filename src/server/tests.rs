@@ -239,15 +239,7 @@ fn requests() -> Vec<(String, u16)> {
 #[tokio::test]
 async fn the_future_of_a_request_fits_its_reserved_bytes() {
     let gateway = start(Limits::default());
-    let peer = ConnInfo {
-        addr: gateway.addr,
-        is_trusted_proxy: false,
-        is_relayed: false,
-        listener: Arc::default(),
-        local_ip: gateway.addr.ip(),
-        sni: None,
-        has_placeholder_certificate: false,
-    };
+    let peer = ConnInfo::direct(gateway.addr, gateway.addr.ip());
     let request = http::Request::new(http_body_util::Empty::<bytes::Bytes>::new());
     let waiting = super::dispatch::handle(&gateway.server, &peer, request);
     assert!(size_of_val(&waiting) as u64 <= super::body::HEAD_BYTES * 3 / 4, "{}", size_of_val(&waiting));
@@ -369,15 +361,7 @@ async fn http2(gateway: &TestServer) -> SocketAddr {
     let server = Arc::clone(&gateway.server);
     gateway.tasks.spawn("http2", async move {
         let (stream, client) = listener.accept().await.expect("a connection");
-        let peer = ConnInfo {
-            addr: client,
-            is_trusted_proxy: false,
-            is_relayed: false,
-            listener: Arc::default(),
-            local_ip: addr.ip(),
-            sni: None,
-            has_placeholder_certificate: false,
-        };
+        let peer = ConnInfo::direct(client, addr.ip());
         let activity = Arc::new(Activity::default());
         connection::Connection::new(server, peer, activity).serve_protocol(Protocol::Http2, stream).await;
     });
@@ -405,15 +389,7 @@ async fn a_connection_made_for_one_tenants_host_serves_no_other() {
         router.insert(&Mount { listener: None, host: HostName::parse(host), prefix: Prefix::root() }, ());
     }
     let check = |sni: Option<&str>, host: &str| {
-        let peer = ConnInfo {
-            addr: gateway.addr,
-            is_trusted_proxy: false,
-            is_relayed: false,
-            listener: Arc::default(),
-            local_ip: gateway.addr.ip(),
-            sni: sni.map(Into::into),
-            has_placeholder_certificate: false,
-        };
+        let peer = ConnInfo { sni: sni.map(Into::into), ..ConnInfo::direct(gateway.addr, gateway.addr.ip()) };
         super::dispatch::check_host(&gateway.server, router.main(), host, &peer)
     };
     assert_eq!(check(Some("one.example"), "one.example"), Ok(()));

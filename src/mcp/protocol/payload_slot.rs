@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use rmcp::service::RequestContext;
 
 use super::accept::is_event_stream;
 use crate::base::body::Body;
+use crate::base::sync;
 use crate::mcp::payload::Payload;
 
 /// Where a handler puts the payload of its result; passed in the request's extensions.
@@ -49,7 +50,7 @@ impl PayloadSlot {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Payload>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        sync::lock(&self.0)
     }
 }
 

@@ -89,15 +89,7 @@ mod tests {
     fn connected(gateway: &TestServer) -> (Arc<Connection>, TimeoutStream<DuplexStream>, DuplexStream) {
         let (near, far) = duplex(1 << 16);
         let activity = Arc::new(Activity::default());
-        let info = ConnInfo {
-            addr: gateway.addr,
-            is_trusted_proxy: false,
-            is_relayed: false,
-            listener: Arc::default(),
-            local_ip: gateway.addr.ip(),
-            sni: None,
-            has_placeholder_certificate: false,
-        };
+        let info = ConnInfo::direct(gateway.addr, gateway.addr.ip());
         let stream = TimeoutStream::http1(
             far,
             Duration::from_secs(60),

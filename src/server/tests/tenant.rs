@@ -262,15 +262,7 @@ async fn an_ipv6_64_is_one_client_in_login_rates() {
     let tenant = live(with_prefix("/a", keyed("k")));
     let may = |step: OAuthEndpoint, address: &str| {
         let addr = SocketAddr::new(address.parse().expect("an address"), 50_000);
-        let peer = ConnInfo {
-            addr,
-            is_trusted_proxy: false,
-            is_relayed: false,
-            listener: Arc::default(),
-            local_ip: addr.ip(),
-            sni: None,
-            has_placeholder_certificate: false,
-        };
+        let peer = ConnInfo::direct(addr, addr.ip());
         let context =
             RequestContext::new(&peer, CallerAddress::Known(addr.ip()), gateway.server.clock.monotonic());
         oauth_endpoint::check_rate_limit(&gateway.server, &context, &tenant, step).is_ok()
