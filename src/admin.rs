@@ -19,6 +19,7 @@ mod permits;
 mod request;
 mod response;
 mod signing_keys;
+mod usage;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -51,6 +52,7 @@ use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::ReconcilerHandle;
 use crate::tenants::registry::Registry;
+use crate::usage::Usage;
 
 /// The maximum number of connections, kept low so that a flood does not eat into the gateway's.
 /// Exceeds the number of [permits] for requests that are not probes.
@@ -72,6 +74,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Where operators' commands are recorded.
     pub audit: Audit,
+    /// The usage of all tenants.
+    pub usage: Arc<Usage>,
     /// The source of the current time.
     pub clock: Arc<dyn Clock>,
     /// The gateway's tasks, for readiness and for connections.

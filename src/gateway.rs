@@ -44,6 +44,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::tenants::reconcile::ReconcilerConfig;
 use crate::tenants::registry::{Registry, TablePublisher};
 use crate::tenants::{ReconcilerHandle, TenantDeps, TenantsSource};
+use crate::usage::Usage;
 
 /// The reasons why a gateway cannot be built. Each message is complete; no source is printed after
 /// it.
@@ -291,6 +292,7 @@ impl Gateway {
             certificates: Arc::clone(&self.certificates),
             metrics: Arc::clone(&self.tenant_deps.metrics),
             audit: self.tenant_deps.audit.clone(),
+            usage: Arc::clone(&self.tenant_deps.usage),
             clock: Arc::clone(&self.tenant_deps.clock),
             tasks: self.tasks.clone(),
             store: self.store.clone(),
@@ -510,6 +512,7 @@ fn build_tenant_deps(
         pool,
         context_refresher,
         audit: start_audit(settings, &clock, &metrics)?,
+        usage: Usage::new(Arc::clone(&clock)),
         metrics,
         clock,
         open_tenants: settings.open_tenants,

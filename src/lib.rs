@@ -38,3 +38,4 @@ pub mod spec;
 pub mod store;
 pub mod telemetry;
 pub mod tenants;
+pub mod usage;

@@ -45,6 +45,7 @@ use crate::oauth::bearer::Principal;
 use crate::spec::{Degradation, SlowAnswers, TenantName, ToolSpec};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
+use crate::usage::UsageMeter;
 
 use api::ApiSource;
 pub use permissions::{AuthMode, Permissions, ProtectedItem, ToolRight};
@@ -90,6 +91,8 @@ pub struct McpServerConfig {
     pub metrics: Arc<Metrics>,
     /// The audit log, for calls and reads.
     pub audit: Audit,
+    /// Counts the tenant's calls.
+    pub usage: UsageMeter,
     /// The source of time.
     pub clock: Arc<dyn Clock>,
 }
@@ -118,6 +121,7 @@ impl McpServerConfig {
             allowed_origins: self.allowed_origins,
             metrics: self.metrics,
             audit: self.audit,
+            usage: self.usage,
             clock: self.clock,
             timing,
         };

@@ -19,7 +19,6 @@ mod drain;
 mod entry;
 mod lookalikes;
 mod published_entry;
-pub mod rate_limit;
 pub mod reconcile;
 pub mod registry;
 mod revision_writer;

@@ -17,7 +17,7 @@ const FLOORS: &[&[&str]] = &[
     &["base", "telemetry"],
     &["spec"],
     &["bundle", "settings", "routing"],
-    &["backend", "certs", "identity", "store"],
+    &["backend", "certs", "identity", "store", "usage"],
     &["mcp", "oauth"],
     &["tenants"],
     &["server", "admin"],

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::account::Ends;
 use super::request::decode_segment;
 use super::response::{self, no_tenant, problem};
-use super::{Admin, clients, commands, page, signing_keys};
+use super::{Admin, clients, commands, page, signing_keys, usage};
 use crate::base::authority;
 use crate::base::body::Body;
 use crate::spec::HostName;
@@ -47,6 +47,7 @@ async fn read(admin: &Admin, path: &str, query: Option<&str>) -> Response<Body> 
         "/metrics" => metrics(admin),
         "/api/gateway" => response::json(StatusCode::OK, &admin.info),
         "/api/tenants" => list_tenants(admin),
+        "/api/traffic" => usage::traffic(admin),
         "/api/certs" => response::json(StatusCode::OK, &admin.certificates.statuses()),
         _ => match path.strip_prefix("/api/tenants/") {
             Some(rest) => read_tenant(admin, rest, query).await,
@@ -63,6 +64,7 @@ async fn read_tenant(admin: &Admin, rest: &str, query: Option<&str>) -> Response
         "" => show_tenant(admin, name),
         "clients" => clients::list(admin, name).await,
         "history" => commands::history(admin, name).await,
+        "traffic" => usage::tenant_traffic(admin, name),
         "keys" => signing_keys::list(admin, name).await,
         "diff" => commands::diff(admin, name, query).await,
         _ => not_found(),
@@ -72,7 +74,7 @@ async fn read_tenant(admin: &Admin, rest: &str, query: Option<&str>) -> Response
 fn not_found() -> Response<Body> {
     problem(
         StatusCode::NOT_FOUND,
-        "the paths are /healthz, /readyz, /metrics, /api/gateway, /api/tenants, /api/certs and /",
+        "the paths are /healthz, /readyz, /metrics, /api/gateway, /api/tenants, /api/traffic, /api/certs and /",
     )
 }
 

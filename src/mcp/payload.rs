@@ -61,6 +61,11 @@ impl Payload {
         self.pieces.iter().filter(is_own).map(Bytes::len).sum()
     }
 
+    /// Returns how many bytes the payload adds to a message.
+    pub(super) fn total_bytes(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+
     /// Returns how many bytes of text a model gets to read.
     pub(super) fn readable_bytes(&self) -> usize {
         self.readable

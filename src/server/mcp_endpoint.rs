@@ -20,8 +20,8 @@ use crate::routing::Endpoint;
 use crate::settings::REQUEST_FACTOR;
 use crate::spec::ResourceSpelling;
 use crate::telemetry::audit::{AuditEvent, AuditRecord};
-use crate::tenants::rate_limit::CallerKey;
 use crate::tenants::tenant::Tenant;
+use crate::usage::rate_limit::CallerKey;
 
 /// Answers a request to the MCP endpoint, with CORS headers if the origin is allowed.
 pub(super) async fn handle<B>(
@@ -150,7 +150,7 @@ where
     body::read_metered(request, limits, &server.budgets.requests, attribution, context.started).await
 }
 
-/// Records a refusal in the audit log. Requests without a credential are not recorded, since every
+/// Counts a refusal and records it in the audit log. Requests without a credential are not recorded, since every
 /// client starts with one.
 fn record_rejection(
     server: &Server,
@@ -158,6 +158,9 @@ fn record_rejection(
     tenant: &Tenant,
     rejection: &CallRejection,
 ) {
+    if !matches!(rejection, CallRejection::Denied(Denial::Missing) | CallRejection::Body(_)) {
+        tenant.usage.record_refusal();
+    }
     let outcome = match rejection {
         CallRejection::Denied(Denial::Missing)
         | CallRejection::Body(_)

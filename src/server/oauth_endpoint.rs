@@ -16,8 +16,8 @@ use crate::base::budget::Reservation;
 use crate::oauth::authorization_server::RequestMeta;
 use crate::oauth::{self, endpoints};
 use crate::routing::{DiscoveryDocument, OAuthEndpoint};
-use crate::tenants::rate_limit::CallerKey;
 use crate::tenants::tenant::Tenant;
+use crate::usage::rate_limit::CallerKey;
 
 /// Answers a request for a metadata document of a tenant's login.
 pub(super) async fn handle_discovery<B>(

@@ -21,6 +21,7 @@ use crate::settings::OpenTenants;
 use crate::spec::TenantSpec;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
+use crate::usage::{Usage, UsageMeter};
 
 /// The dependencies that all tenants are built with.
 #[derive(Clone)]
@@ -33,6 +34,8 @@ pub struct TenantDeps {
     pub metrics: Arc<Metrics>,
     /// The audit log.
     pub audit: Audit,
+    /// The usage of all tenants.
+    pub usage: Arc<Usage>,
     /// The source of time.
     pub clock: Arc<dyn Clock>,
     /// Who may call open tenants.
@@ -83,7 +86,8 @@ impl TenantDeps {
             spec.cache.context_ttl,
             Arc::clone(&slot.backend),
         ));
-        let mcp = McpServer::new(self.server_config(&spec, backend))?;
+        let usage = self.usage.meter(&spec.name);
+        let mcp = McpServer::new(self.server_config(&spec, backend, usage.clone()))?;
         let login = self.login.as_ref().zip(AuthServerSpec::from_tenant(&spec));
         let login = login.map(|(deps, login)| AuthServer::new(deps, entry_id, login));
         let bearer = match &login {
@@ -96,10 +100,15 @@ impl TenantDeps {
                 BearerCheck::new(&spec.access, self.open_tenants, networks, &slot.access_revocations)
             }
         };
-        Ok(Arc::new(Tenant { spec, revision, slot, mcp, bearer, login, page: OnceLock::new() }))
+        Ok(Arc::new(Tenant { spec, revision, slot, usage, mcp, bearer, login, page: OnceLock::new() }))
     }
 
-    fn server_config(&self, spec: &TenantSpec, backend: Arc<backend::BackendClient>) -> McpServerConfig {
+    fn server_config(
+        &self,
+        spec: &TenantSpec,
+        backend: Arc<backend::BackendClient>,
+        usage: UsageMeter,
+    ) -> McpServerConfig {
         let own = std::iter::once(spec.public_url.origin().to_owned());
         McpServerConfig {
             tenant: spec.name.clone(),
@@ -120,6 +129,7 @@ impl TenantDeps {
             allowed_origins: own.chain(self.allowed_origins.iter().cloned()).collect(),
             metrics: Arc::clone(&self.metrics),
             audit: self.audit.clone(),
+            usage,
             clock: Arc::clone(&self.clock),
         }
     }

@@ -13,6 +13,7 @@ use crate::mcp::McpServer;
 use crate::oauth::authorization_server::AuthServer;
 use crate::oauth::bearer::{AccessRevocations, BearerCheck};
 use crate::spec::{Degradation, TenantSpec};
+use crate::usage::UsageMeter;
 
 /// A live tenant.
 pub struct Tenant {
@@ -22,6 +23,8 @@ pub struct Tenant {
     pub revision: Digest,
     /// The state that outlives reloads.
     pub slot: Arc<TenantSlot>,
+    /// Counts its calls.
+    pub usage: UsageMeter,
     /// The MCP server.
     pub mcp: McpServer,
     /// The check of callers' credentials.
@@ -58,7 +61,7 @@ pub struct TenantSlot {
     /// The state of the backend client.
     pub backend: Arc<backend::BackendState>,
     /// The callers' rate limits.
-    pub rate_limit: super::rate_limit::RateBuckets,
+    pub rate_limit: crate::usage::rate_limit::RateBuckets,
     /// The rate limits of logins, tokens and registrations, by address.
     pub login_rates: LoginRates,
     /// The permissions in use, which a later revision can revoke.
@@ -73,11 +76,11 @@ pub struct TenantSlot {
 #[derive(Debug, Default)]
 pub struct LoginRates {
     /// Requests that begin a login.
-    pub logins: super::rate_limit::RateBuckets,
+    pub logins: crate::usage::rate_limit::RateBuckets,
     /// Token requests.
-    pub tokens: super::rate_limit::RateBuckets,
+    pub tokens: crate::usage::rate_limit::RateBuckets,
     /// Client registrations.
-    pub registrations: super::rate_limit::RateBuckets,
+    pub registrations: crate::usage::rate_limit::RateBuckets,
 }
 
 impl TenantSlot {

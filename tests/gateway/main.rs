@@ -99,3 +99,4 @@ mod state;
 mod streams;
 mod tls;
 mod tokens;
+mod usage;

@@ -19,6 +19,7 @@ use crate::mcp::source::{Output, ToolRequest};
 use crate::oauth::bearer::Principal;
 use crate::spec::TemplateValues;
 use crate::telemetry::metrics::CallOutcome;
+use crate::usage::MeteredCall;
 
 type ToolOutput = Output<CallToolResult>;
 
@@ -34,12 +35,17 @@ pub(super) async fn call_tool(
     let caller = caller(&context);
     let info = RequestInfo::from_context(&context, state);
     let arguments = request.arguments.unwrap_or_default();
-    let (name, outcome) = match state.view(caller).tool(&request.name) {
-        Err(AccessError::Unknown) => return Err(unknown_tool(state, &request.name, caller)),
+    let granted = state.view(caller).tool(&request.name);
+    if let Err(AccessError::Unknown) = granted {
+        return Err(unknown_tool(state, &request.name, caller));
+    }
+    let metered = info.begin_metering(state);
+    let (name, outcome) = match granted {
+        Err(AccessError::Unknown) => unreachable!("it has returned"),
         Err(AccessError::NotAllowed(name)) => (name, Err(CallFailure::NotAllowed)),
         Ok(tool) => (tool.name(), call(state, tool, arguments, &info, &context).await),
     };
-    finish(state, name, caller, &info, &outcome);
+    finish(state, name, caller, &info, metered, &outcome);
     match outcome {
         Ok(Output { message, payload }) => {
             PayloadSlot::from_context(&context).set(payload);
@@ -122,13 +128,15 @@ fn finish(
     tool: &str,
     caller: &Principal,
     info: &RequestInfo,
+    metered: MeteredCall,
     outcome: &Result<ToolOutput, CallFailure>,
 ) {
     let failure = outcome.as_ref().err();
     record(state, tool, info, failure);
-    let readable = outcome.as_ref().ok().and_then(|output| output.payload.as_ref());
-    let readable = readable.map(Payload::readable_bytes);
+    let payload = outcome.as_ref().ok().and_then(|output| output.payload.as_ref());
+    let readable = payload.map(Payload::readable_bytes);
     let outcome = failure.map_or(CallOutcome::Ok, CallFailure::outcome);
+    metered.finish(outcome.into(), payload.map_or(0, Payload::total_bytes) as u64);
     info.record_audit(state, ReadTarget::Tool(tool), caller, outcome, readable);
 }
 

@@ -16,6 +16,7 @@ use crate::mcp::server_state::ServerState;
 use crate::oauth::bearer::Principal;
 use crate::telemetry::audit::{AuditEvent, AuditRecord};
 use crate::telemetry::metrics::CallOutcome;
+use crate::usage::MeteredCall;
 
 /// What is known of a request besides its message.
 pub(super) struct RequestInfo {
@@ -64,6 +65,11 @@ impl RequestInfo {
             started,
             takes_events: reader.is_some_and(|reader| reader.accepts_event_stream),
         }
+    }
+
+    /// Begins to count the request as a call of its tenant.
+    pub(super) fn begin_metering(&self, state: &ServerState) -> MeteredCall {
+        state.config.usage.begin(self.started)
     }
 
     /// Appends the request id, under which the log has more.

@@ -29,8 +29,13 @@ pub(super) async fn read(
 ) -> Result<ResourceContents, ErrorData> {
     let caller = caller(context);
     let info = RequestInfo::from_context(context, state);
-    let output = match state.view(caller).resource(uri) {
-        Err(AccessError::Unknown) => return Err(unknown_resource(uri)),
+    let granted = state.view(caller).resource(uri);
+    if let Err(AccessError::Unknown) = granted {
+        return Err(unknown_resource(uri));
+    }
+    let metered = info.begin_metering(state);
+    let output = match granted {
+        Err(AccessError::Unknown) => unreachable!("it has returned"),
         Err(AccessError::NotAllowed(_)) => Err(CallFailure::NotAllowed),
         Ok(resource) => {
             let read = catch_panic(wait_for_contents(state, resource, &info, context)).await;
@@ -38,8 +43,9 @@ pub(super) async fn read(
         }
     };
     let outcome = output.as_ref().err().map_or(CallOutcome::Ok, CallFailure::outcome);
-    let readable = output.as_ref().ok().and_then(|output| output.payload.as_ref());
-    let readable = readable.map(Payload::readable_bytes);
+    let payload = output.as_ref().ok().and_then(|output| output.payload.as_ref());
+    let readable = payload.map(Payload::readable_bytes);
+    metered.finish(outcome.into(), payload.map_or(0, Payload::total_bytes) as u64);
     info.record_audit(state, ReadTarget::Resource(uri), caller, outcome, readable);
     let Output { message, payload } = output.map_err(|failure| to_error(failure, &info))?;
     PayloadSlot::from_context(context).set(payload);

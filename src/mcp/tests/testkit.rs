@@ -22,6 +22,7 @@ use crate::spec::{
 };
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
+use crate::usage::Usage;
 
 pub(super) const MODERN: &str = "2026-07-28";
 pub(super) const KEY: &str = "canary-key-4711";
@@ -71,6 +72,7 @@ impl McpTestkit {
             allowed_origins: Arc::new(["https://app.example.com".to_owned()]),
             metrics: self.metrics.clone(),
             audit: Audit::disabled(),
+            usage: Usage::new(SystemClock::shared()).meter(&TenantName::parse("acme").expect("a name")),
             clock: SystemClock::shared(),
         }
     }

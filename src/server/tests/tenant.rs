@@ -15,6 +15,7 @@ use crate::server::request::RequestContext;
 use crate::server::trusted_proxies::CallerAddress;
 use crate::spec::{ApiKeySpec, TenantName, TenantSpec};
 use crate::tenants::tenant::{Tenant, TenantSlot};
+use crate::usage::Usage;
 
 fn keyed(key: &str) -> TenantSpec {
     spec(vec![ApiKeySpec { label: "ci".to_owned(), digest: Digest::of(key.as_bytes()), expires: None }])
@@ -33,6 +34,7 @@ fn live(spec: TenantSpec) -> Tenant {
     let state = Arc::clone(&slot.backend);
     let backend =
         backend::BackendClient::new(pool, &spec.backend, &spec.limits, spec.cache.context_ttl, state);
+    let usage = Usage::new(SystemClock::shared()).meter(&spec.name);
     let surface = McpServerConfig {
         tenant: spec.name.clone(),
         dataset: Arc::clone(&spec.dataset),
@@ -51,12 +53,22 @@ fn live(spec: TenantSpec) -> Tenant {
         allowed_origins: Arc::new([]),
         metrics,
         audit: Audit::disabled(),
+        usage: usage.clone(),
         clock: SystemClock::shared(),
     };
     let mcp = McpServer::new(surface).expect("no tools, no findings");
     let bearer =
         BearerCheck::new(&spec.access, OpenTenants::Private, Arc::default(), &slot.access_revocations);
-    Tenant { spec, revision: Digest::of(b"test"), slot, mcp, bearer, login: None, page: OnceLock::new() }
+    Tenant {
+        spec,
+        revision: Digest::of(b"test"),
+        slot,
+        usage,
+        mcp,
+        bearer,
+        login: None,
+        page: OnceLock::new(),
+    }
 }
 
 fn serving(limits: Limits, specs: Vec<TenantSpec>) -> TestServer {

@@ -17,6 +17,7 @@ use tenantd::tenants::registry::{Registry, TablePublisher};
 use tenantd::tenants::status::TenantStatus;
 use tenantd::tenants::tenant::Tenant;
 use tenantd::tenants::{ReconcilerHandle, TenantDeps, TenantsSource};
+use tenantd::usage::Usage;
 
 use super::super::harness::PATIENCE;
 
@@ -39,6 +40,7 @@ impl Life {
             context_refresher: ContextRefresher::start(&tasks, Arc::clone(&clock), None),
             metrics,
             audit: Audit::disabled(),
+            usage: Usage::new(Arc::clone(&clock)),
             clock,
             open_tenants: OpenTenants::Private,
             private_networks: Arc::default(),

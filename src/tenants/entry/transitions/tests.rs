@@ -14,6 +14,7 @@ use crate::tenants::entry::PersistedState;
 use crate::tenants::scan::scan_folder;
 use crate::tenants::source::TenantsSource;
 use crate::tenants::status::TenantState;
+use crate::usage::Usage;
 
 const FIELDS: &str = "search_url: https://p.test/nlp-search\ncontext_url: https://p.test/nlp-context\n\
                       connection_id: c\napi_key: key-0001\n";
@@ -80,6 +81,7 @@ impl Fixture {
             context_refresher: ContextRefresher::start(&tasks, Arc::clone(&shared), None),
             metrics,
             audit: Audit::disabled(),
+            usage: Usage::new(Arc::clone(&shared)),
             clock: shared,
             open_tenants: OpenTenants::Private,
             private_networks: Arc::default(),
