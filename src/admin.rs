@@ -12,12 +12,16 @@
 mod account;
 mod api;
 mod backup;
+mod call;
+mod caller;
 mod clients;
 mod commands;
+mod dispatch;
 mod page;
 mod permits;
 mod request;
 mod response;
+mod routes;
 mod signing_keys;
 mod usage;
 

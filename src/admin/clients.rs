@@ -5,8 +5,7 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use super::Admin;
-use super::request::read_body;
+use super::call::Call;
 use super::response::{self, Refusal, problem};
 use crate::base::body::Body;
 use crate::oauth::authorization_server::AuthServer;
@@ -29,21 +28,17 @@ impl Refusal for ClientAdminError {
 }
 
 /// Lists the clients that operators registered.
-pub(super) async fn list(admin: &Admin, tenant: &str) -> Response<Body> {
-    let tenant = find_tenant(admin, tenant);
+pub(super) async fn list(call: Call<'_>) -> Response<Body> {
+    let tenant = find_tenant(&call);
     let Some(auth_server) = auth_server(tenant.as_ref()) else { return without_login() };
     response::from_result(auth_server.clients().list().await)
 }
 
 /// Registers a client. Its secret is in this response and never shown again.
-pub(super) async fn add<B>(admin: &Admin, tenant: &str, body: B) -> Response<Body>
-where
-    B: http_body::Body,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let tenant = find_tenant(admin, tenant);
+pub(super) async fn add(mut call: Call<'_>) -> Response<Body> {
+    let tenant = find_tenant(&call);
     let Some(auth_server) = auth_server(tenant.as_ref()) else { return without_login() };
-    let body = read_body(body, MAX_BYTES).await;
+    let body = call.read_body(MAX_BYTES).await;
     let client: Option<NewClient> = body.and_then(|body| serde_json::from_slice(&body).ok());
     let Some(client) = client else {
         let detail = "send {\"name\": …, \"redirect_uris\": […], \"public\": false} as JSON";
@@ -60,22 +55,22 @@ where
             "scope": MCP_SCOPE,
         })
     };
-    response::from_result(auth_server.clients().create(client, admin.clock.now()).await.map(shown))
+    response::from_result(auth_server.clients().create(client, call.admin.clock.now()).await.map(shown))
 }
 
 /// Removes an operator's client, or blocks one that registered itself. Its grants end at once.
-pub(super) async fn remove(admin: &Admin, tenant: &str, client_id: &str) -> Response<Body> {
-    let tenant = find_tenant(admin, tenant);
+pub(super) async fn remove(call: Call<'_>) -> Response<Body> {
+    let (tenant, client_id) = (find_tenant(&call), call.segment(1));
     let Some(auth_server) = auth_server(tenant.as_ref()) else { return without_login() };
-    if let Err(refusal) = auth_server.clients().remove(client_id, admin.clock.now()).await {
+    if let Err(refusal) = auth_server.clients().remove(client_id, call.admin.clock.now()).await {
         return response::from_result(Err::<(), _>(refusal));
     }
     let revoked = auth_server.grants().revoke_client(client_id).await;
     response::from_result(revoked.map(|ended| json!({ "removed": client_id, "grants_ended": ended })))
 }
 
-fn find_tenant(admin: &Admin, name: &str) -> Option<Arc<Tenant>> {
-    admin.registry.load().find_entry(name)?.tenant.clone()
+fn find_tenant(call: &Call<'_>) -> Option<Arc<Tenant>> {
+    call.admin.registry.load().find_entry(call.segment(0))?.tenant.clone()
 }
 
 fn auth_server(tenant: Option<&Arc<Tenant>>) -> Option<&AuthServer> {

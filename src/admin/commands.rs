@@ -1,19 +1,14 @@
-//! Operators' commands on tenants (pause, resume, roll back, accept, remove, add a file) and
-//! queries about their history. Commands are accepted from this machine only, whatever address the
-//! listener has.
+//! Operators' commands on tenants (pause, resume, roll back, accept, remove, add a file) and on
+//! certificates, and queries about tenants' history.
 
-use http::{Method, Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use serde_json::json;
 
-use super::account::Ends;
-use super::request::{decode_segment, query_parameter, read_body};
+use super::call::Call;
 use super::response::{self, Refusal, problem};
-use super::{Admin, backup, clients, signing_keys};
 use crate::base::body::Body;
 use crate::base::diagnostic::Report;
-use crate::oauth::tokens::signing_keys::KeyRotation;
 use crate::store;
-use crate::telemetry::audit::{AuditEvent, AuditRecord};
 use crate::tenants::reconcile::{Command, CommandError, MAX_UPLOAD_BYTES, UploadError};
 
 impl Refusal for CommandError {
@@ -60,106 +55,75 @@ impl Refusal for UploadError {
     }
 }
 
-/// Executes a request that changes something, and records in the audit log who ordered what about
-/// which tenant.
-pub(super) async fn handle<B>(admin: &Admin, request: Request<B>, ends: Ends) -> Response<Body>
-where
-    B: http_body::Body,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    if !ends.peer.ip().to_canonical().is_loopback() {
-        let detail = "the gateway accepts changes from its own machine only; run tenantd there";
-        return problem(StatusCode::FORBIDDEN, detail);
+/// Scans the tenants folder, and answers when that is done.
+pub(super) async fn reload(call: Call<'_>) -> Response<Body> {
+    match call.admin.reconciler.reload().await {
+        Some(generation) => response::json(StatusCode::OK, &json!({ "generation": generation })),
+        None => problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway is shutting down"),
     }
-    let (head, body) = request.into_parts();
-    let parameter = |name| query_parameter(head.uri.query(), name);
-    let segments: Vec<&str> = head.uri.path().split('/').skip(1).collect();
-    let name = &*segments.get(2).map(|name| decode_segment(name)).unwrap_or_default();
-    let (order, response) = match (&head.method, segments.as_slice()) {
-        (&Method::POST, ["-", "backup"]) => return backup::back_up(admin.store.as_ref()).await,
-        // Both are answered when the order is over.
-        (&Method::POST, ["-", "renew", _]) => return finish_order(admin.certificates.renew(name).await),
-        (&Method::POST, ["-", "rehearse", _]) => return finish_order(admin.certificates.dry_run(name).await),
-        (&Method::POST, ["api", "tenants", _, "pause"]) => {
-            ("pause", execute(admin, name, Command::Pause).await)
-        }
-        (&Method::POST, ["api", "tenants", _, "resume"]) => {
-            ("resume", execute(admin, name, Command::Resume).await)
-        }
-        (&Method::POST, ["api", "tenants", _, "accept"]) => {
-            ("accept", execute(admin, name, Command::Accept).await)
-        }
-        (&Method::POST, ["api", "tenants", _, "rollback"]) => {
-            match parameter("revision").and_then(|number| number.parse().ok()) {
-                Some(number) => ("rollback", execute(admin, name, Command::RollBack(number)).await),
-                None => return problem(StatusCode::BAD_REQUEST, "give the revision: ?revision=NUMBER"),
-            }
-        }
-        (&Method::POST, ["api", "tenants", _, "keys"]) => {
-            let is_emergency = parameter("emergency").is_some();
-            let rotation = if is_emergency { KeyRotation::Emergency } else { KeyRotation::Gentle };
-            ("rotate_keys", signing_keys::rotate(admin, name, rotation).await)
-        }
-        (&Method::POST, ["api", "tenants", _, "clients"]) => {
-            ("add_client", clients::add(admin, name, body).await)
-        }
-        (&Method::DELETE, ["api", "tenants", _, "clients", id]) => {
-            ("remove_client", clients::remove(admin, name, &decode_segment(id)).await)
-        }
-        (&Method::DELETE, ["api", "tenants", _]) => ("remove", execute(admin, name, Command::Remove).await),
-        (&Method::PUT, ["api", "files", _]) => {
-            let replace = parameter("replace").is_some();
-            ("add", upload(admin, name, body, replace).await)
-        }
-        _ => {
-            let detail = "use GET, or a request that docs/admin.md lists for changes";
-            return problem(StatusCode::METHOD_NOT_ALLOWED, detail);
-        }
-    };
-    record(admin, name, order, response.status(), ends).await;
-    response
 }
 
-/// Writes an audit record about an order.
-async fn record(admin: &Admin, tenant: &str, order: &'static str, status: StatusCode, ends: Ends) {
-    // The kernel's tables are files.
-    let uid = tokio::task::spawn_blocking(move || ends.account()).await.unwrap_or_default();
-    let outcome = match status {
-        status if status.is_success() => "ok",
-        StatusCode::NOT_FOUND => "not_found",
-        _ => "refused",
-    };
-    admin.audit.record(&AuditRecord {
-        order: Some(order),
-        uid,
-        ..AuditRecord::new(AuditEvent::Order, tenant, outcome)
-    });
+/// Renews a certificate, and answers when the order is over.
+pub(super) async fn renew(call: Call<'_>) -> Response<Body> {
+    finish_order(call.admin.certificates.renew(call.segment(0)).await)
+}
+
+/// Tries whether a certificate could be renewed, and answers when the order is over.
+pub(super) async fn rehearse(call: Call<'_>) -> Response<Body> {
+    finish_order(call.admin.certificates.dry_run(call.segment(0)).await)
+}
+
+/// Stops serving a tenant.
+pub(super) async fn pause(call: Call<'_>) -> Response<Body> {
+    execute(call, Command::Pause).await
+}
+
+/// Serves a paused tenant again.
+pub(super) async fn resume(call: Call<'_>) -> Response<Body> {
+    execute(call, Command::Resume).await
+}
+
+/// Gives a tenant what its files claim.
+pub(super) async fn accept(call: Call<'_>) -> Response<Body> {
+    execute(call, Command::Accept).await
+}
+
+/// Puts a stored revision in force.
+pub(super) async fn roll_back(call: Call<'_>) -> Response<Body> {
+    match call.parameter("revision").and_then(|number| number.parse().ok()) {
+        Some(number) => execute(call, Command::RollBack(number)).await,
+        None => problem(StatusCode::BAD_REQUEST, "give the revision: ?revision=NUMBER"),
+    }
+}
+
+/// Deletes a tenant's files and stored data.
+pub(super) async fn remove(call: Call<'_>) -> Response<Body> {
+    execute(call, Command::Remove).await
 }
 
 /// Returns the stored revisions of a tenant.
-pub(super) async fn history(admin: &Admin, tenant: &str) -> Response<Body> {
-    response::from_result(admin.reconciler.history(tenant).await)
+pub(super) async fn history(call: Call<'_>) -> Response<Body> {
+    response::from_result(call.admin.reconciler.history(call.segment(0)).await)
 }
 
 /// Returns the difference between two revisions.
-pub(super) async fn diff(admin: &Admin, tenant: &str, query: Option<&str>) -> Response<Body> {
-    let number = |name| query_parameter(query, name).and_then(|text| text.parse().ok());
-    response::from_result(admin.reconciler.diff(tenant, number("from"), number("to")).await)
+pub(super) async fn diff(call: Call<'_>) -> Response<Body> {
+    let number = |name| call.parameter(name).and_then(|text| text.parse().ok());
+    let (from, to) = (number("from"), number("to"));
+    response::from_result(call.admin.reconciler.diff(call.segment(0), from, to).await)
 }
 
-async fn execute(admin: &Admin, tenant: &str, command: Command) -> Response<Body> {
-    response::from_result(admin.reconciler.execute(tenant, command).await)
+async fn execute(call: Call<'_>, command: Command) -> Response<Body> {
+    response::from_result(call.admin.reconciler.execute(call.segment(0), command).await)
 }
 
-async fn upload<B>(admin: &Admin, file_name: &str, body: B, replace: bool) -> Response<Body>
-where
-    B: http_body::Body,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let Some(bytes) = read_body(body, MAX_UPLOAD_BYTES).await else {
+/// Puts a file into the tenants folder.
+pub(super) async fn upload(mut call: Call<'_>) -> Response<Body> {
+    let replace = call.parameter("replace").is_some();
+    let Some(bytes) = call.read_body(MAX_UPLOAD_BYTES).await else {
         return problem(StatusCode::PAYLOAD_TOO_LARGE, "the file is too large, or is incomplete");
     };
-    let uploaded = admin.reconciler.upload(file_name.to_owned(), bytes.into(), replace).await;
+    let uploaded = call.admin.reconciler.upload(call.segment(0).to_owned(), bytes.into(), replace).await;
     response::from_result(uploaded.map(|status| json!({ "tenant": status, "kept": true })))
 }
 

@@ -1,9 +1,14 @@
 //! The status page, which shows operators the state of each tenant.
 
 use askama::Template;
+use http::{HeaderValue, Response, StatusCode};
 
+use super::{Admin, response};
+use crate::base::body::Body;
 use crate::tenants::registry::RoutingTable;
 use crate::tenants::status::TenantStatus;
+
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
 #[derive(Template)]
 #[template(path = "status.html")]
@@ -20,8 +25,12 @@ struct TenantRow {
     findings: Vec<String>,
 }
 
-/// Renders the page as HTML.
-pub(super) fn render(table: &RoutingTable) -> String {
+/// Shows the page.
+pub(super) fn show(admin: &Admin) -> Response<Body> {
+    response::with_content(StatusCode::OK, HTML, render(&admin.registry.load()))
+}
+
+fn render(table: &RoutingTable) -> String {
     let page = StatusPage {
         version: env!("CARGO_PKG_VERSION"),
         generation: table.generation,

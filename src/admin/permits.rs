@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 
 use super::account::Ends;
 use super::response::problem;
-use super::{Admin, api};
+use super::{Admin, dispatch};
 use crate::base::body::Body;
 use crate::base::evicting_limiter::Evictable;
 
@@ -31,20 +32,16 @@ impl Default for RequestPermits {
 }
 
 /// Answers a request if it is its turn.
-pub(super) async fn handle<B>(admin: &Admin, request: Request<B>, ends: Ends) -> Response<Body>
-where
-    B: http_body::Body,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub(super) async fn handle(admin: &Admin, request: Request<&mut Incoming>, ends: Ends) -> Response<Body> {
     if is_probe(&request) {
-        return api::handle(admin, request, ends).await;
+        return dispatch::handle(admin, request, ends).await;
     }
     let permits = match *request.method() {
         Method::PUT => &admin.permits.uploads,
         _ => &admin.permits.requests,
     };
     match permits.try_acquire() {
-        Ok(_permit) => api::handle(admin, request, ends).await,
+        Ok(_permit) => dispatch::handle(admin, request, ends).await,
         Err(_) => busy(),
     }
 }

@@ -67,7 +67,8 @@ pub enum AuditEvent {
 pub struct AuditRecord<'a> {
     /// What happened.
     pub event: AuditEvent,
-    /// The tenant's name.
+    /// The tenant's name; empty for orders about the whole gateway.
+    #[serde(skip_serializing_if = "str::is_empty")]
     pub tenant: &'a str,
     /// `ok`, or the reason for a failure in a word or two.
     pub outcome: &'a str,
@@ -95,6 +96,9 @@ pub struct AuditRecord<'a> {
     /// The operator's account on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
+    /// The certificate that an order is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The tool called.
     pub tool: Option<&'a str>,
@@ -144,6 +148,7 @@ impl<'a> AuditRecord<'a> {
             jti: None,
             order: None,
             uid: None,
+            certificate: None,
             tool: None,
             resource: None,
             elapsed_ms: None,

@@ -145,7 +145,11 @@ async fn changes_are_taken_from_this_machine_only() {
     };
     let port = gateway.admin_address().port();
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-    for (method, path) in [(Method::POST, "/api/tenants/a/pause"), (Method::DELETE, "/api/tenants/a")] {
+    for (method, path) in [
+        (Method::POST, "/api/tenants/a/pause"),
+        (Method::POST, "/-/reload"),
+        (Method::DELETE, "/api/tenants/a"),
+    ] {
         let far = http.request(method.clone(), format!("http://{ip}:{port}{path}")).send().await;
         assert_eq!(far.expect("an answer").status(), 403, "{method} {path}");
     }

@@ -1,0 +1,196 @@
+//! The requests that the admin listener answers: one row each, with the role it needs and, for a
+//! change, the name under which the audit has it.
+//!
+//! A new request is a new row and a handler; nothing else decides who may send it.
+
+use futures_util::future::BoxFuture;
+use http::{Method, Response, StatusCode};
+use serde_json::json;
+
+use super::call::Call;
+use super::caller::Role;
+use super::response::problem;
+use super::{api, backup, clients, commands, page, response, signing_keys, usage};
+use crate::base::body::Body;
+
+/// Answers a request of one route.
+type Handler = for<'a> fn(Call<'a>) -> BoxFuture<'a, Response<Body>>;
+
+/// One row of the table.
+pub(super) struct Route {
+    pub(super) method: Method,
+    /// The path. A segment in braces stands for any one segment, decoded: `/api/tenants/{name}`.
+    pub(super) path: &'static str,
+    /// The role that the caller needs; `None` is answered to everybody.
+    pub(super) role: Option<Role>,
+    /// What the audit calls it. The first segment in braces is the tenant, or the certificate.
+    pub(super) order: Option<&'static str>,
+    pub(super) handler: Handler,
+}
+
+impl Route {
+    /// A request that everybody may send, like a probe.
+    const fn open(path: &'static str, handler: Handler) -> Self {
+        Self { method: Method::GET, path, role: None, order: None, handler }
+    }
+
+    /// A request that reads.
+    const fn read(path: &'static str, handler: Handler) -> Self {
+        Self { method: Method::GET, path, role: Some(Role::Read), order: None, handler }
+    }
+
+    /// A request that changes something, and so is in the audit as `order`.
+    const fn change(method: Method, path: &'static str, order: &'static str, handler: Handler) -> Self {
+        Self { method, path, role: Some(Role::Operate), order: Some(order), handler }
+    }
+
+    /// Whether the first segment in braces is the name of a certificate.
+    pub(super) fn is_about_a_certificate(&self) -> bool {
+        self.path.contains("{certificate}")
+    }
+
+    /// Returns the decoded segments in braces if the path is one of this route.
+    fn match_path(&self, segments: &[String]) -> Option<Vec<String>> {
+        let pattern: Vec<&str> = self.path.split('/').skip(1).collect();
+        if pattern.len() != segments.len() {
+            return None;
+        }
+        let mut named = Vec::new();
+        for (wanted, segment) in pattern.iter().zip(segments) {
+            match wanted.starts_with('{') {
+                true => named.push(segment.clone()),
+                false if wanted == segment => {}
+                false => return None,
+            }
+        }
+        Some(named)
+    }
+}
+
+/// The table.
+pub(super) static ROUTES: &[Route] = &[
+    Route::open("/healthz", |_| {
+        Box::pin(async { response::json(StatusCode::OK, &json!({ "status": "ok" })) })
+    }),
+    Route::open("/readyz", |call| Box::pin(async move { api::readiness(call.admin) })),
+    Route::open("/metrics", |call| Box::pin(async move { api::metrics(call.admin) })),
+    Route::read("/", |call| Box::pin(async move { page::show(call.admin) })),
+    Route::read("/api/gateway", |call| {
+        Box::pin(async move { response::json(StatusCode::OK, &call.admin.info) })
+    }),
+    Route::read("/api/certs", |call| {
+        Box::pin(async move { response::json(StatusCode::OK, &call.admin.certificates.statuses()) })
+    }),
+    Route::read("/api/tenants", |call| Box::pin(async move { api::list_tenants(call.admin) })),
+    Route::read("/api/tenants/{name}", |call| {
+        Box::pin(async move { api::show_tenant(call.admin, call.segment(0)) })
+    }),
+    Route::read("/api/tenants/{name}/clients", |call| Box::pin(clients::list(call))),
+    Route::read("/api/tenants/{name}/history", |call| Box::pin(commands::history(call))),
+    Route::read("/api/traffic", |call| Box::pin(async move { usage::traffic(call.admin) })),
+    Route::read("/api/tenants/{name}/traffic", |call| {
+        Box::pin(async move { usage::tenant_traffic(call.admin, call.segment(0)) })
+    }),
+    Route::read("/api/tenants/{name}/keys", |call| Box::pin(signing_keys::list(call))),
+    Route::read("/api/tenants/{name}/diff", |call| Box::pin(commands::diff(call))),
+    Route::change(Method::POST, "/-/reload", "reload", |call| Box::pin(commands::reload(call))),
+    Route::change(Method::POST, "/-/backup", "backup", |call| {
+        Box::pin(async move { backup::back_up(call.admin.store.as_ref()).await })
+    }),
+    Route::change(Method::POST, "/-/renew/{certificate}", "renew", |call| Box::pin(commands::renew(call))),
+    Route::change(Method::POST, "/-/rehearse/{certificate}", "rehearse", |call| {
+        Box::pin(commands::rehearse(call))
+    }),
+    Route::change(Method::POST, "/api/tenants/{name}/pause", "pause", |call| Box::pin(commands::pause(call))),
+    Route::change(Method::POST, "/api/tenants/{name}/resume", "resume", |call| {
+        Box::pin(commands::resume(call))
+    }),
+    Route::change(Method::POST, "/api/tenants/{name}/accept", "accept", |call| {
+        Box::pin(commands::accept(call))
+    }),
+    Route::change(Method::POST, "/api/tenants/{name}/rollback", "rollback", |call| {
+        Box::pin(commands::roll_back(call))
+    }),
+    Route::change(Method::POST, "/api/tenants/{name}/keys", "rotate_keys", |call| {
+        Box::pin(signing_keys::rotate(call))
+    }),
+    Route::change(Method::POST, "/api/tenants/{name}/clients", "add_client", |call| {
+        Box::pin(clients::add(call))
+    }),
+    Route::change(Method::DELETE, "/api/tenants/{name}/clients/{id}", "remove_client", |call| {
+        Box::pin(clients::remove(call))
+    }),
+    Route::change(Method::DELETE, "/api/tenants/{name}", "remove", |call| Box::pin(commands::remove(call))),
+    Route::change(Method::PUT, "/api/files/{file}", "add", |call| Box::pin(commands::upload(call))),
+];
+
+/// A route, and the decoded segments in braces of a request's path.
+pub(super) struct Found {
+    pub(super) route: &'static Route,
+    pub(super) segments: Vec<String>,
+}
+
+/// Finds the route of a request. HEAD is answered as GET.
+///
+/// # Errors
+/// The refusal: no route has the path (404), or none with the method (405).
+pub(super) fn find(method: &Method, path: &str) -> Result<Found, Box<Response<Body>>> {
+    let method = if method == Method::HEAD { &Method::GET } else { method };
+    let segments: Vec<String> = path.split('/').skip(1).map(super::request::decode_segment).collect();
+    let found = ROUTES
+        .iter()
+        .filter(|route| route.method == *method)
+        .find_map(|route| route.match_path(&segments).map(|segments| Found { route, segments }));
+    found.ok_or_else(|| Box::new(refuse(method)))
+}
+
+fn refuse(method: &Method) -> Response<Body> {
+    match *method {
+        Method::GET => problem(
+            StatusCode::NOT_FOUND,
+            "the paths are /healthz, /readyz, /metrics, /api/gateway, /api/tenants, /api/traffic, /api/certs and /",
+        ),
+        _ => problem(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "use GET, or a request that docs/admin.md lists for changes",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(method: Method, path: &str) -> Option<(&'static str, Vec<String>)> {
+        find(&method, path).ok().map(|found| (found.route.path, found.segments))
+    }
+
+    #[test]
+    fn a_path_is_that_of_one_route_and_its_segments_are_decoded() {
+        assert_eq!(found(Method::GET, "/"), Some(("/", vec![])));
+        assert_eq!(found(Method::HEAD, "/healthz"), Some(("/healthz", vec![])));
+        let named = found(Method::POST, "/api/tenants/a%20b/pause");
+        assert_eq!(named, Some(("/api/tenants/{name}/pause", vec!["a b".to_owned()])));
+        let slash = found(Method::PUT, "/api/files/..%2Fx");
+        assert_eq!(slash, Some(("/api/files/{file}", vec!["../x".to_owned()])));
+        for (method, path) in
+            [(Method::GET, "/nothing"), (Method::POST, "/healthz"), (Method::GET, "//"), (Method::PATCH, "/")]
+        {
+            assert_eq!(found(method.clone(), path), None, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn whatever_changes_something_needs_the_role_and_is_in_the_audit() {
+        for route in ROUTES {
+            let changes = route.method != Method::GET;
+            assert_eq!(route.role == Some(Role::Operate), changes, "{} {}", route.method, route.path);
+            assert_eq!(route.order.is_some(), changes, "{} {}", route.method, route.path);
+        }
+        let mut all: Vec<_> = ROUTES.iter().map(|route| (route.method.as_str(), route.path)).collect();
+        all.sort_unstable();
+        let count = all.len();
+        all.dedup();
+        assert_eq!(all.len(), count, "a route is in the table twice");
+    }
+}
