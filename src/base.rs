@@ -15,6 +15,7 @@ pub mod dns;
 pub mod error_chain;
 pub mod evicting_limiter;
 pub mod headers;
+pub mod heartbeat;
 pub mod hex;
 pub mod inherited_sockets;
 pub mod interner;

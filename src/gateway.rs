@@ -111,6 +111,8 @@ pub struct TenantInputs {
     pub given: Option<Arc<GivenValues>>,
 }
 
+/// How long connections wait for the tenants to be read before they are told to try again.
+const START_PATIENCE: Duration = Duration::from_secs(5);
 /// The time for flushing the audit records of the last calls.
 const AUDIT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -228,11 +230,16 @@ impl Gateway {
         let audit = self.tenant_deps.audit.clone();
         let is_single = matches!(self.source, TenantsSource::Single(_));
         let Self { settings, addresses, tasks, listeners, http_listeners, registry, .. } = self;
-        server.serve(listeners);
         server.serve_http_redirect(http_listeners, addresses.public_port());
         let mut shutdown = ShutdownSignal { signals: &mut signals, reconciler: &reconciler };
+        let starting = async {
+            // Connections wait for the tenants in the kernel, but not for ever.
+            let _late = tokio::time::timeout(START_PATIENCE, wait_for_first_pass(&registry)).await;
+            server.serve(listeners);
+            wait_for_first_pass(&registry).await;
+        };
         let ended_early = tokio::select! {
-            () = wait_for_first_pass(&registry) => false,
+            () = starting => false,
             () = shutdown.wait() => true,
         };
         if !ended_early {
@@ -240,7 +247,9 @@ impl Gateway {
                 find_single_tenant(&registry)?;
             }
             addresses.announce(settings.ready_file.as_deref())?;
-            service_manager::notify(service_manager::READY);
+            service_manager::ready();
+            service_manager::follow_tenants(&registry, &tasks);
+            service_manager::feed_watchdog(&tasks);
             let announcing = async {
                 on_ready(&addresses).await;
                 std::future::pending::<()>().await;
@@ -250,13 +259,18 @@ impl Gateway {
                 () = announcing => {}
             }
         }
-        service_manager::notify(service_manager::STOPPING);
-        let drained = drain(&tasks, &registry, &mut signals, &settings).await;
-        // Flushing the last audit records takes moments.
-        let flushing = tokio::task::spawn_blocking(move || audit.flush(AUDIT_FLUSH_TIMEOUT));
-        // If all blocking threads hang, the flush never starts.
-        let _written = tokio::time::timeout(2 * AUDIT_FLUSH_TIMEOUT, flushing).await;
-        Ok(drained)
+        let ending = async {
+            let drained = drain(&tasks, &registry, &mut signals, &settings).await;
+            // Flushing the last audit records takes moments.
+            let flushing = tokio::task::spawn_blocking(move || audit.flush(AUDIT_FLUSH_TIMEOUT));
+            // If all blocking threads hang, the flush never starts.
+            let _written = tokio::time::timeout(2 * AUDIT_FLUSH_TIMEOUT, flushing).await;
+            drained
+        };
+        tokio::select! {
+            drained = ending => Ok(drained),
+            never = service_manager::tell_of_drain(settings.limits.drain_seconds) => match never {},
+        }
     }
 
     fn reconciler_config(&mut self) -> ReconcilerConfig {

@@ -48,7 +48,9 @@ pub use listener::{BindError, Listeners};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::HeaderValue;
+use tokio_util::sync::CancellationToken;
 
 use self::budgets::MemoryBudgets;
 use self::connection_limits::ConnectionLimiter;
@@ -96,6 +98,8 @@ pub struct Server {
     /// The TLS configuration that answers TLS-ALPN-01 challenges.
     acme_challenge_tls: Option<Arc<rustls::ServerConfig>>,
     certificates: Option<Arc<Certificates>>,
+    /// Asks the connections that were accepted so far to end.
+    closing: ArcSwap<CancellationToken>,
     limits: Limits,
     connection_limiter: ConnectionLimiter,
     budgets: MemoryBudgets,
@@ -128,6 +132,7 @@ impl Server {
             budgets: MemoryBudgets::new(&limits, &deps.metrics),
             metrics: deps.metrics,
             clock: deps.clock,
+            closing: ArcSwap::from_pointee(deps.tasks.shutdown_signal().child_token()),
             tasks: deps.tasks,
             audit: deps.audit,
             tls: certificates.map(|certificates| tls::server_config(certificates.resolver())),

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::backoff::Backoff;
+use super::heartbeat::Heartbeats;
 use super::panic::{Panicked, catch_panic};
 use super::sync::lock;
 
@@ -33,6 +34,7 @@ pub struct Tasks {
     shutdown: CancellationToken,
     abort: CancellationToken,
     panics: PanicCounts,
+    heartbeats: Heartbeats,
 }
 
 /// The panics so far, by task name. Cheap to clone.
@@ -126,6 +128,11 @@ impl Tasks {
     /// Returns the panics so far.
     pub fn panics(&self) -> &PanicCounts {
         &self.panics
+    }
+
+    /// Returns the loops that prove that they go on.
+    pub fn heartbeats(&self) -> &Heartbeats {
+        &self.heartbeats
     }
 
     fn watch_task<F>(&self, name: &'static str, task: F) -> impl Future<Output = ()> + Send + use<F>

@@ -1,52 +1,111 @@
-//! Tells the service manager how far the gateway is (sd_notify(3)): a line sent to the socket that
+//! Tells the service manager how far the gateway is (sd_notify(3)): messages to the socket that
 //! `NOTIFY_SOCKET` names. Without that variable, nothing happens.
 
+use std::convert::Infallible;
 use std::env;
-use std::ffi::OsStr;
-use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use crate::base::task::Tasks;
+use crate::tenants::registry::{Registry, RoutingTable};
+use crate::tenants::status::TenantState;
+
+/// How often the drain asks for time, and how often the tenants' states are looked at beside
+/// publications: a backend that fails publishes nothing.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// The shortest time between two messages about the tenants.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The gateway serves.
-pub(super) const READY: &str = "READY=1";
-/// The gateway drains.
-pub(super) const STOPPING: &str = "STOPPING=1";
+pub(super) fn ready() {
+    notify(&[NotifyState::Ready]);
+}
 
-/// Tells the service manager, if there is one.
-pub(super) fn notify(state: &str) {
-    let Some(socket) = env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) else { return };
-    if let Err(error) = send(&socket, state) {
-        tracing::warn!(%error, state, "the service manager could not be told");
+/// The gateway drains. Asks for time until that has ended, each time until the next time: a drain
+/// may be longer than the service manager waits by itself.
+pub(super) async fn tell_of_drain(seconds: u64) -> Infallible {
+    let status = format!("draining: calls in progress have {seconds} s to finish");
+    notify(&[NotifyState::Stopping, NotifyState::Status(&status)]);
+    loop {
+        let micros = u32::try_from((2 * INTERVAL).as_micros()).unwrap_or(u32::MAX);
+        notify(&[NotifyState::ExtendTimeoutUsec(micros)]);
+        tokio::time::sleep(INTERVAL).await;
     }
 }
 
-fn send(socket: &OsStr, state: &str) -> io::Result<()> {
-    let address = match socket.as_bytes().strip_prefix(b"@") {
-        Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(socket)?,
+/// Keeps the service manager's status line in step with the tenants until the drain.
+pub(super) fn follow_tenants(registry: &Registry, tasks: &Tasks) {
+    if !is_present() {
+        return;
+    }
+    let (registry, stop) = (registry.clone(), tasks.shutdown_signal().clone());
+    let following = async move {
+        let mut generation = registry.subscribe_generation();
+        let mut last = String::new();
+        loop {
+            generation.mark_unchanged();
+            let status = describe_tenants(&registry.load());
+            if status != last {
+                notify(&[NotifyState::Status(&status)]);
+                last = status;
+            }
+            tokio::time::sleep(PAUSE).await;
+            // An error would mean that the registry is gone, but this task has it.
+            let _either = tokio::time::timeout(INTERVAL, generation.changed()).await;
+        }
     };
-    UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
+    tasks.spawn_detached("service manager's status", async move {
+        stop.run_until_cancelled(following).await;
+    });
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_kinds_of_sockets_are_told() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("notify");
-        let abstract_name = format!("tenantd-test-{}", std::process::id());
-        let abstract_address = SocketAddr::from_abstract_name(&abstract_name).expect("an address");
-        for (name, socket) in [
-            (path.clone().into_os_string(), UnixDatagram::bind(&path).expect("bound")),
-            (format!("@{abstract_name}").into(), UnixDatagram::bind_addr(&abstract_address).expect("bound")),
-        ] {
-            send(&name, READY).expect("sent");
-            let mut received = [0; 32];
-            let length = socket.recv(&mut received).expect("received");
-            assert_eq!(&received[..length], READY.as_bytes());
+/// Feeds the service manager's watchdog, if it wants that, for as long as all loops go on.
+pub(super) fn feed_watchdog(tasks: &Tasks) {
+    let Some(period) = sd_notify::watchdog_enabled().filter(|_| is_present()) else { return };
+    let heartbeats = tasks.heartbeats().clone();
+    // Not waited for, and fed during the drain too, which has an end of its own.
+    tasks.spawn_detached("watchdog", async move {
+        let mut silent = Vec::new();
+        loop {
+            heartbeats.begin_round();
+            // A third, so that one late answer does not end the gateway.
+            tokio::time::sleep(period / 3).await;
+            let now_silent = heartbeats.silent();
+            if now_silent.is_empty() {
+                notify(&[NotifyState::Watchdog]);
+            } else if silent != now_silent {
+                tracing::error!(
+                    tasks = now_silent.join(", "),
+                    "a task does not go on, so the service manager's watchdog is not fed and will restart \
+                     the gateway"
+                );
+            }
+            silent = now_silent;
         }
+    });
+}
+
+/// Returns whether there is a service manager that wants to be told.
+fn is_present() -> bool {
+    env::var_os("NOTIFY_SOCKET").is_some_and(|socket| !socket.is_empty())
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = if is_present() { sd_notify::notify(state) } else { Ok(()) } {
+        tracing::warn!(%error, ?state, "the service manager could not be told");
+    }
+}
+
+/// `12 tenants served, 1 in trouble`.
+fn describe_tenants(table: &RoutingTable) -> String {
+    use TenantState::{Degraded, Rejected, Serving, Stale};
+    let counts = table.count_current_states();
+    let sum = |states: &[TenantState]| states.iter().map(|state| counts[*state as usize].1).sum::<i64>();
+    let (served, troubled) = (sum(&[Serving, Degraded, Stale]), sum(&[Degraded, Stale, Rejected]));
+    let noun = if served == 1 { "tenant" } else { "tenants" };
+    match troubled {
+        0 => format!("{served} {noun} served"),
+        _ => format!("{served} {noun} served, {troubled} in trouble"),
     }
 }

@@ -26,6 +26,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 
 pub(super) use self::activity::Activity;
 use self::http2::StreamTasks;
@@ -39,6 +40,9 @@ use super::tls::{self, Handshake, Protocol};
 use super::{Server, proxy_protocol, response};
 use crate::base::evicting_limiter::Evictable;
 use crate::base::linger;
+
+/// How long an HTTP/1 connection that is asked to end may be silent before it does.
+const LAST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
 
 /// Serves a connection until either side closes it.
 pub(super) async fn serve(
@@ -141,6 +145,8 @@ pub(super) struct Connection {
     server: Arc<Server>,
     info: ConnInfo,
     activity: Arc<Activity>,
+    /// Asks this connection to end.
+    closing: Arc<CancellationToken>,
 }
 
 /// How hyper's part of a connection ended.
@@ -157,7 +163,8 @@ type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<InFlightBody>,
 
 impl Connection {
     pub(super) fn new(server: Arc<Server>, info: ConnInfo, activity: Arc<Activity>) -> Arc<Self> {
-        Arc::new(Self { server, info, activity })
+        let closing = server.closing.load_full();
+        Arc::new(Self { server, info, activity, closing })
     }
 
     /// Serves `protocol` on the stream until either side closes it.
@@ -213,6 +220,9 @@ impl Connection {
                 None if body.discard_rest().await => {}
                 None => response::close_connection(&mut response, version),
             }
+            if self.is_closing() {
+                response::close_connection(&mut response, version);
+            }
             let (head, body) = response.into_parts();
             let body = InFlightBody::new(body, &head.headers, in_flight, reservation);
             Ok(Response::from_parts(head, body))
@@ -248,6 +258,7 @@ impl Connection {
         mut connection: Pin<&mut C>,
         beside: impl Future<Output = io::Error>,
         parkable: impl Future<Output = ()>,
+        shutdown: impl Future<Output = ()>,
     ) -> DriveEnd
     where
         C: GracefulConnection<Error = hyper::Error>,
@@ -260,7 +271,7 @@ impl Connection {
             ended = connection.as_mut() => self.record_end(ended),
             error = beside.as_mut() => self.record_error(&error),
             () = parkable => return DriveEnd::Parked,
-            () = self.wait_for_shutdown() => {
+            () = shutdown => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;
@@ -276,14 +287,40 @@ impl Connection {
         DriveEnd::Closed
     }
 
-    /// Returns once the connection should shut down: the process drains, the listener closes, or
-    /// the connection is idle.
+    /// Returns once an HTTP/2 connection should shut down: it is asked to end, or is idle.
     async fn wait_for_shutdown(&self) {
         tokio::select! {
-            () = self.server.tasks.shutdown_signal().cancelled() => {}
-            () = self.wait_until_listener_closes() => {}
+            () = self.wait_until_closing() => {}
             () = self.wait_until_idle() => {}
         }
+    }
+
+    /// The same for HTTP/1, where a client that is sending its next request cannot be told apart
+    /// from one that is silent: a connection that is asked to end ends after its next response,
+    /// which says so, or once it was silent for a moment.
+    async fn wait_for_quiet_shutdown(&self) {
+        let quiet = async {
+            self.wait_until_closing().await;
+            let drain = Duration::from_secs(self.server.limits.drain_seconds);
+            self.activity.wait_until_idle(LAST_REQUEST_WITHIN.min(drain / 3), || false).await;
+        };
+        tokio::select! {
+            () = quiet => {}
+            () = self.wait_until_idle() => {}
+        }
+    }
+
+    /// Returns once the process drains or the listener closes.
+    async fn wait_until_closing(&self) {
+        tokio::select! {
+            () = self.closing.cancelled() => {}
+            () = self.wait_until_listener_closes() => {}
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+            || self.info.listener.tenants.is_some() && self.info.listener.closed.is_cancelled()
     }
 
     /// Returns once the listener closes. The gateway's own are open until the process drains, so

@@ -11,6 +11,7 @@ use super::Server;
 use super::connection::Activity;
 use super::request::ListenerInfo;
 use crate::base::accept::Acceptor;
+use crate::base::heartbeat::Beats;
 use crate::base::sockets;
 use crate::spec::ListenAddress;
 
@@ -83,11 +84,14 @@ where
         + 'static,
 {
     let socket = Arc::new(socket);
+    // Kept while a panicked loop waits for its restart: it does not accept then.
+    let pulse = server.tasks.heartbeats().register("listener", 0);
     move || {
         Box::pin(accept(
             Arc::clone(&server),
             Arc::clone(&socket),
             Arc::clone(&info),
+            pulse.beats(),
             task_name,
             serve.clone(),
         ))
@@ -100,6 +104,7 @@ async fn accept<F, C>(
     server: Arc<Server>,
     socket: Arc<TcpListener>,
     info: Arc<ListenerInfo>,
+    mut beats: Beats,
     task_name: &'static str,
     serve: C,
 ) where
@@ -114,6 +119,7 @@ async fn accept<F, C>(
             biased;
             () = server.tasks.shutdown_signal().cancelled() => return,
             () = info.closed.cancelled() => return,
+            () = beats.next() => continue,
             next = next => next,
         };
         let activity = Arc::new(Activity::default());

@@ -24,6 +24,7 @@ use super::build::TenantDeps;
 use super::registry::{Registry, TablePublisher};
 use super::source::TenantsSource;
 use super::watch::WatchQueue;
+use crate::base::heartbeat::Beats;
 use crate::base::panic::{Panicked, catch_panic};
 use crate::base::task::{PanicCounts, Tasks};
 use crate::bundle;
@@ -34,6 +35,8 @@ use crate::store::{LocalStore, StoredEntry};
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a step that panicked.
 const PANIC_BACKOFF: Duration = Duration::from_secs(1);
+/// How many rounds of heartbeats a pass or a command may take: ten of the watchdog's periods.
+const LONGEST_PASS: u64 = 30;
 /// The name of the task.
 const TASK: &str = "reconcile";
 
@@ -87,6 +90,7 @@ impl ReconcilerHandle {
             reloads: reload_requests,
             commands: queued_commands,
             waiters: ReloadWaiters::default(),
+            beats: tasks.heartbeats().register(TASK, LONGEST_PASS).beats(),
         };
         let shared = Arc::new(ReconcilerShared {
             source: config.source.clone(),
@@ -138,6 +142,7 @@ struct Inbox {
     reloads: mpsc::Receiver<oneshot::Sender<u64>>,
     commands: mpsc::Receiver<QueuedCommand>,
     waiters: ReloadWaiters,
+    beats: Beats,
 }
 
 /// Runs the task. A panic ends only the current step: the published table stays consistent, since
@@ -171,6 +176,7 @@ impl Inbox {
                 reconciler.scan_all().await;
                 self.waiters.add(reply, reconciler.now());
             }
+            () = self.beats.next() => {}
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod gateway;
 pub(crate) mod login;
 pub(crate) mod portal;
 pub(crate) mod secret;
+pub(crate) mod service_manager;
 
 pub(crate) use backend::{FakeBackend, Reply};
 pub(crate) use beside::Beside;

@@ -4,7 +4,6 @@
 use std::fs::{self, File};
 use std::io::{Cursor, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -13,6 +12,7 @@ use serde_json::Value;
 use super::harness::entra::{APP, DIRECTORY, FakeEntra};
 use super::harness::gateway::{BINARY, may_mount};
 use super::harness::secret::{self, secret};
+use super::harness::service_manager::ServiceManager;
 use super::harness::{Client, Era, FakeBackend, Setup, Tenant, until};
 
 /// A server that is about to start: a folder with its files, and how the command is called.
@@ -554,16 +554,11 @@ async fn it_is_ready_while_its_tenant_is_served() {
     let backend = FakeBackend::start().await;
     let good = Tenant::new("sales", &backend);
     let customer = Customer::new().unpacked("tree", good.zip());
-    let (socket, config) = (customer.path("notify"), customer.path("tree/mcp/server/configs/sales.yaml"));
-    let manager = UnixDatagram::bind(&socket).expect("bound");
-    let customer = customer.variable("NOTIFY_SOCKET", &socket.display().to_string());
+    let config = customer.path("tree/mcp/server/configs/sales.yaml");
+    let manager = ServiceManager::start(&customer.path(""));
+    let customer = customer.variable("NOTIFY_SOCKET", &manager.socket());
     let mut server = customer.args(&["tree", "--port", "0"]).start().await;
-    let told = || {
-        let mut state = [0; 32];
-        let length = manager.recv(&mut state).expect("the service manager is told");
-        String::from_utf8_lossy(&state[..length]).into_owned()
-    };
-    assert_eq!(told(), "READY=1");
+    manager.has_heard("READY=1").await;
     let admin = server.ready()["admin"].as_str().expect("an address").to_owned();
     let readiness = async || {
         let answer = reqwest::get(format!("http://{admin}/readyz")).await.expect("an answer");
@@ -577,7 +572,7 @@ async fn it_is_ready_while_its_tenant_is_served() {
     fs::write(&config, good.yaml()).expect("written");
     until("it is ready again", async || (readiness().await == 200).then_some(())).await;
     server.signal("TERM");
-    assert_eq!(told(), "STOPPING=1");
+    manager.has_heard("STOPPING=1").await;
     assert_eq!(server.until_ended().await.code(), Some(0));
 }
 

@@ -25,7 +25,7 @@ where
         let has_request = tokio::select! {
             biased;
             began = stream.wait_for_request() => matches!(began, Ok(true)),
-            () = connection.wait_for_shutdown() => false,
+            () = connection.wait_for_quiet_shutdown() => false,
         };
         if !has_request {
             // The client may have disconnected already, so an error here is expected.
@@ -47,7 +47,9 @@ where
     let activity = &connection.activity;
     let mut hyper_connection = settings().serve_connection(TokioIo::new(stream), connection.service(None));
     let parkable = activity.wait_until_parkable(PARK_AFTER);
-    let end = connection.drive(Pin::new(&mut hyper_connection), std::future::pending(), parkable).await;
+    let shutdown = connection.wait_for_quiet_shutdown();
+    let hyper = Pin::new(&mut hyper_connection);
+    let end = connection.drive(hyper, std::future::pending(), parkable, shutdown).await;
     let parts = hyper_connection.into_parts();
     let mut stream = parts.io.into_inner();
     let is_unread = activity.is_unread() || !parts.read_buf.is_empty();

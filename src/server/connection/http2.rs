@@ -34,7 +34,8 @@ where
             error = flusher.run() => error,
         }
     };
-    connection.drive(pin!(hyper_connection), beside, std::future::pending()).await;
+    let shutdown = connection.wait_for_shutdown();
+    connection.drive(pin!(hyper_connection), beside, std::future::pending(), shutdown).await;
 }
 
 fn settings(streams: StreamTasks) -> http2::Builder<StreamTasks> {
