@@ -1,5 +1,5 @@
 //! Floor 5: the admin listener, for operators and probes: health, metrics, tenants, reload and a
-//! status page.
+//! console.
 //!
 //! It speaks plain HTTP/1.1 and belongs on loopback or a management network. The Host header must
 //! be an IP address or `localhost`, so that no web page reaches it by DNS rebinding. Requests that
@@ -16,8 +16,8 @@ mod call;
 mod caller;
 mod clients;
 mod commands;
+mod console;
 mod dispatch;
-mod page;
 mod permits;
 mod request;
 mod response;
@@ -37,9 +37,11 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use tokio::net::{TcpListener, TcpStream};
 
 use self::account::Ends;
+pub use self::console::EventStreams;
 use self::permits::ConnectionActivity;
 pub use self::permits::RequestPermits;
 use crate::base::accept::Acceptor;
@@ -92,6 +94,27 @@ pub struct Admin {
     pub is_single_tenant: bool,
     /// What `/api/gateway` returns.
     pub info: GatewayInfo,
+    /// What was decided when the gateway started.
+    pub startup: Startup,
+    /// The open streams of the console.
+    pub streams: EventStreams,
+}
+
+/// What was decided when the gateway started: since when, where it listens, and its folders.
+#[derive(Debug, Clone)]
+pub struct Startup {
+    /// When it started.
+    pub at: Timestamp,
+    /// The public listeners.
+    pub listen: Vec<SocketAddr>,
+    /// The listeners for plain HTTP.
+    pub listen_http: Vec<SocketAddr>,
+    /// The admin listener.
+    pub admin: Option<SocketAddr>,
+    /// Where the tenants' files are.
+    pub tenants: PathBuf,
+    /// The state folder.
+    pub state: PathBuf,
 }
 
 /// The gateway's self-description, with which `check` validates as the gateway does.

@@ -46,6 +46,7 @@ mod trace;
 pub(crate) mod tests;
 
 pub use address_guard::AddressRules;
+pub use breaker::CircuitState;
 pub use call::{BackendResponse, CallContext};
 pub use client::BackendClient;
 pub use context_cache::SemanticContext;

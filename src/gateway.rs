@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 pub use self::addresses::Addresses;
 pub use self::progress::{StartProgress, WarmUp};
 use self::signals::{SignalAction, Signals};
-use crate::admin::{self, Admin, GatewayInfo, TenantRules};
+use crate::admin::{self, Admin, GatewayInfo, Startup, TenantRules};
 use crate::backend::{AddressRules, ContextRefresher, Pool};
 use crate::base::budget::Budget;
 use crate::base::clock::{Clock, SystemClock};
@@ -312,6 +312,8 @@ impl Gateway {
             store: self.store.clone(),
             permits: admin::RequestPermits::default(),
             is_single_tenant: matches!(self.source, TenantsSource::Single(_)),
+            startup: self.startup(),
+            streams: admin::EventStreams::default(),
             info: GatewayInfo {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 public_base: self.addresses.public_base.clone(),
@@ -324,6 +326,17 @@ impl Gateway {
             },
         };
         admin.serve(listener);
+    }
+
+    fn startup(&self) -> Startup {
+        Startup {
+            at: self.tenant_deps.clock.now(),
+            listen: self.addresses.listen.clone(),
+            listen_http: self.addresses.listen_http.clone(),
+            admin: self.addresses.admin,
+            tenants: self.source.folder().to_owned(),
+            state: self.settings.state.clone(),
+        }
     }
 }
 

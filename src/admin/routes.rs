@@ -10,7 +10,7 @@ use serde_json::json;
 use super::call::Call;
 use super::caller::Role;
 use super::response::problem;
-use super::{api, backup, clients, commands, page, response, signing_keys, usage};
+use super::{api, backup, clients, commands, console, response, signing_keys, usage};
 use crate::base::body::Body;
 
 /// Answers a request of one route.
@@ -74,7 +74,13 @@ pub(super) static ROUTES: &[Route] = &[
     }),
     Route::open("/readyz", |call| Box::pin(async move { api::readiness(call.admin) })),
     Route::open("/metrics", |call| Box::pin(async move { api::metrics(call.admin) })),
-    Route::read("/", |call| Box::pin(async move { page::show(call.admin) })),
+    Route::open("/console/{file}", |call| Box::pin(async move { console::show_file(call.segment(0)) })),
+    Route::open("/favicon.ico", |_| Box::pin(async { console::show_file("icon.png") })),
+    Route::read("/", |call| Box::pin(async move { console::show_overview(&call) })),
+    Route::read("/certificates", |call| Box::pin(async move { console::show_certificates(&call) })),
+    Route::read("/tenants/{name}", |call| Box::pin(console::show_tenant(call))),
+    Route::read("/tenants/{name}/diff", |call| Box::pin(console::show_diff(call))),
+    Route::read("/events", |call| Box::pin(async move { console::open_events(call.admin) })),
     Route::read("/api/gateway", |call| {
         Box::pin(async move { response::json(StatusCode::OK, &call.admin.info) })
     }),

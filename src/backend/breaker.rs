@@ -23,6 +23,23 @@ struct BreakerState {
     is_trial_running: bool,
 }
 
+/// The state of a circuit breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CircuitState {
+    /// Calls go through; so many in a row have failed so far.
+    Closed {
+        /// The outages in a row.
+        outages: u32,
+    },
+    /// No call goes through for this long.
+    Open {
+        /// The rest of the pause.
+        pause: Duration,
+    },
+    /// The pause is over; the next call decides.
+    HalfOpen,
+}
+
 /// The permission to make one call. Dropping it without an outcome (the caller left) counts for
 /// nothing.
 #[derive(Debug)]
@@ -44,6 +61,16 @@ impl Breaker {
         }
         state.is_trial_running = true;
         Ok(BreakerPermit { breaker: self, is_trial: true })
+    }
+
+    /// Returns the state of the circuit.
+    pub(super) fn circuit_state(&self, now: Instant) -> CircuitState {
+        let state = self.state();
+        match state.open_until {
+            None => CircuitState::Closed { outages: state.consecutive_outages },
+            Some(until) if now < until => CircuitState::Open { pause: until - now },
+            Some(_) => CircuitState::HalfOpen,
+        }
     }
 
     /// Resets the breaker, because the backend works again or is a different one.

@@ -1,11 +1,12 @@
 //! The state of a tenant's backend that outlives reloads.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Instant;
 
 use jiff::Timestamp;
 
 use super::Error;
-use super::breaker::Breaker;
+use super::breaker::{Breaker, CircuitState};
 use super::bulkhead::Bulkhead;
 use super::context_cache::{CachedContext, ContextCache, ContextSlot, FetchedContext, SemanticContext};
 use super::offload::Offloader;
@@ -41,6 +42,11 @@ impl BackendState {
             context: ContextSlot::default(),
             per_backend: Mutex::default(),
         }
+    }
+
+    /// Returns the state of the circuit breaker.
+    pub fn circuit_state(&self, now: Instant) -> CircuitState {
+        self.breaker.circuit_state(now)
     }
 
     /// Declares the backend in use; a different one resets the state that belongs to it.

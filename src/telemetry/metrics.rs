@@ -6,6 +6,7 @@
 //! sent.
 
 mod budgets;
+mod health;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use self::budgets::BudgetMetrics;
+pub use self::health::GatewayHealth;
 use super::log;
 use crate::base::budget::Budget;
 

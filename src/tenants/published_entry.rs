@@ -60,8 +60,35 @@ impl PublishedEntry {
     }
 
     /// Returns the current state; what degrades the tenant may have changed since the last pass.
-    pub(super) fn current_state(&self) -> TenantState {
+    pub fn current_state(&self) -> TenantState {
         if self.is_degraded() { TenantState::Degraded } else { self.details.state }
+    }
+
+    /// Returns when the entry entered its current state.
+    pub fn since(&self) -> Timestamp {
+        let degradation = self.tenant.as_deref().and_then(Tenant::degradation);
+        let is_serving = self.details.state == TenantState::Serving;
+        degradation.filter(|_| is_serving).map_or(self.details.since, |degradation| degradation.since)
+    }
+
+    /// Returns the id of the entry.
+    pub fn entry_id(&self) -> &Arc<str> {
+        &self.details.entry_id
+    }
+
+    /// Whether an operator paused the tenant.
+    pub fn is_paused(&self) -> bool {
+        self.details.paused
+    }
+
+    /// Whether the tenant answers 503 until repaired.
+    pub fn is_closed(&self) -> bool {
+        self.details.closed
+    }
+
+    /// Returns the findings of the last pass.
+    pub fn findings(&self) -> &[Diagnostic] {
+        &self.details.findings
     }
 
     /// Returns the current status; what degrades the tenant may have changed since the last pass.
@@ -69,12 +96,11 @@ impl PublishedEntry {
         let (details, tenant) = (&*self.details, self.tenant.as_deref());
         let degradation = tenant.and_then(Tenant::degradation);
         let is_degraded = details.state == TenantState::Serving && degradation.is_some();
-        let degraded_since = degradation.as_ref().map(|degradation| degradation.since);
         TenantStatus {
             name: self.name().to_owned(),
             stem: details.entry_id.to_string(),
             state: if is_degraded { TenantState::Degraded } else { details.state },
-            since: degraded_since.filter(|_| is_degraded).unwrap_or(details.since),
+            since: self.since(),
             connector_url: tenant.map(|tenant| tenant.spec.public_url.connector_url()),
             redirect_uri: tenant.and_then(|tenant| tenant.spec.redirect_uri()),
             title: tenant.map(|tenant| tenant.spec.title.to_string()),

@@ -18,6 +18,7 @@
 //!   - `pebble`, `front`, `visitor`: the CA, a proxy in front of it and a TLS client (harness)
 //! - [`admin`]: health, metrics and the API of the admin listener, and who may reach it
 //! - [`check`]: `tenantd check`, with and without `--live`
+//! - [`console`]: the console: its pages, events, and what they never contain
 //! - [`command_line`]: what the other verbs print, and their exit codes
 //! - [`demo`]: `tenantd demo`: everything it prints works when pasted into a shell
 //! - [`entra`]: 1, 3; an Entra outage ends no session; a session that Entra ends, ends here
@@ -79,6 +80,7 @@ mod acme;
 mod admin;
 mod check;
 mod command_line;
+mod console;
 mod demo;
 mod entra;
 mod hot_life;

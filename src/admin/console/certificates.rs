@@ -1,0 +1,78 @@
+//! The certificates: how long each lasts, when it is renewed, and what is wrong.
+
+use askama::Template;
+
+use super::frame::{Frame, Section, Visit};
+use super::moment::Moment;
+use crate::admin::Admin;
+use crate::certs::CertificateStatus;
+use crate::settings::TlsMode;
+use crate::telemetry::printable::printable;
+
+/// Certificates on the page. More are only counted: those in trouble come first.
+const ROWS: usize = 200;
+
+#[derive(Template)]
+#[template(path = "admin/certificates.html")]
+struct CertificatesPage {
+    frame: Frame,
+    source: &'static str,
+    rows: Vec<Row>,
+    omitted: usize,
+}
+
+struct Row {
+    name: String,
+    state: String,
+    days_left: Option<i64>,
+    ends: Option<Moment>,
+    issuer: Option<String>,
+    serial: Option<String>,
+    renews: Option<Moment>,
+    next_attempt: Option<Moment>,
+    failures: u32,
+    trouble: Option<String>,
+}
+
+/// Renders the page.
+pub(super) fn render(admin: &Admin, visit: &Visit<'_>) -> String {
+    let mut statuses = admin.certificates.statuses();
+    statuses.sort_by_key(|status| (status.is_healthy(), status.not_after));
+    let omitted = statuses.len().saturating_sub(ROWS);
+    let page = CertificatesPage {
+        frame: Frame::new("Certificates", Section::Certificates, visit),
+        source: describe(admin.info.tls),
+        rows: statuses.into_iter().take(ROWS).map(|status| Row::new(status, visit)).collect(),
+        omitted,
+    };
+    page.render().expect("the page is written to a String")
+}
+
+fn describe(tls: TlsMode) -> &'static str {
+    match tls {
+        TlsMode::Off => "TLS is off: a proxy in front of the gateway has the certificates.",
+        TlsMode::Acme => "Obtained and renewed automatically.",
+        TlsMode::Manual => "Read from files; put a newer file in place before one ends.",
+        TlsMode::SelfSigned => "Issued by this gateway's own authority, which clients must trust.",
+    }
+}
+
+impl Row {
+    fn new(status: CertificateStatus, visit: &Visit<'_>) -> Self {
+        let moment = |at: Option<jiff::Timestamp>| at.map(|at| visit.moment(at));
+        let days = |end: jiff::Timestamp| (end.as_second() - visit.now.as_second()).div_euclid(86400);
+        let text = |text: Option<String>| text.map(|text| printable(&text).into_owned());
+        Self {
+            name: printable(&status.name).into_owned(),
+            state: status.state.to_string(),
+            days_left: status.not_after.map(days),
+            ends: moment(status.not_after),
+            issuer: text(status.issuer),
+            serial: status.serial,
+            renews: moment(status.renew_at),
+            next_attempt: moment(status.next_attempt.filter(|_| status.failures > 0)),
+            failures: status.failures,
+            trouble: text(status.trouble),
+        }
+    }
+}

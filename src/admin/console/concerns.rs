@@ -1,0 +1,130 @@
+//! What needs a person now.
+
+use jiff::Timestamp;
+
+use super::display_state::DisplayState;
+use super::findings::first_error;
+use super::frame::Visit;
+use super::link;
+use super::moment::{Ago, Moment};
+use crate::admin::Admin;
+use crate::certs::CertificateStatus;
+use crate::settings::TlsMode;
+use crate::telemetry::printable::printable;
+use crate::tenants::PublishedEntry;
+use crate::tenants::tenant::Tenant;
+
+/// The maximum number of certificates in the list.
+const MAX_CERTIFICATES: usize = 5;
+
+/// One thing that somebody has to do something about.
+pub(super) struct Concern {
+    /// The name of its sign in the style.
+    pub(super) class: &'static str,
+    pub(super) word: &'static str,
+    pub(super) subject: String,
+    /// Where the console says more.
+    pub(super) path: Option<String>,
+    pub(super) since: Option<Moment>,
+    pub(super) reason: String,
+    pub(super) help: Option<String>,
+}
+
+impl Concern {
+    fn new(subject: &str, class: &'static str, word: &'static str, reason: impl Into<String>) -> Self {
+        let subject = subject.to_owned();
+        Self { class, word, subject, path: None, since: None, reason: reason.into(), help: None }
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// A tenant in trouble.
+    pub(super) fn from_tenant(entry: &PublishedEntry, state: DisplayState, visit: &Visit<'_>) -> Self {
+        let (reason, help) = explain(entry);
+        Self {
+            class: state.word(),
+            word: state.word(),
+            subject: printable(entry.name()).into_owned(),
+            path: Some(link::tenant(entry.name())),
+            since: Some(visit.moment(entry.since())),
+            reason: reason.unwrap_or_else(|| "its page says more".to_owned()),
+            help,
+        }
+    }
+
+    fn from_certificate(status: &CertificateStatus, now: Timestamp) -> Self {
+        let end = status.not_after.map(|end| Ago(now.as_second() - end.as_second()));
+        let reason = status.trouble.clone().unwrap_or_else(|| match &end {
+            Some(end) => format!("it ends {end}; nothing renews it but you"),
+            None => "there is none yet".to_owned(),
+        });
+        let word = if end.is_some() { "certificate" } else { "no certificate" };
+        let concern = Self::new(&printable(&status.name), "refused", word, printable(&reason));
+        Self { path: Some("/certificates".to_owned()), ..concern }
+    }
+}
+
+/// Returns why a tenant is in trouble, and what to do.
+pub(super) fn explain(entry: &PublishedEntry) -> (Option<String>, Option<String>) {
+    let closed = if entry.is_closed() { "Callers get 503 until this is repaired: " } else { "" };
+    if let Some(error) = first_error(entry.findings()) {
+        let place = error.location.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
+        let reason = format!("{closed}{place}{}", error.message);
+        let help = error.help.as_deref().map(|help| printable(help).into_owned());
+        return (Some(printable(&reason).into_owned()), help);
+    }
+    let degradation = entry.tenant.as_deref().and_then(Tenant::degradation);
+    (degradation.map(|degradation| printable(&degradation.reason).into_owned()), None)
+}
+
+/// Returns what is wrong with the gateway itself, the gravest first.
+pub(super) fn find_gateway_concerns(
+    admin: &Admin,
+    certificates: &[CertificateStatus],
+    now: Timestamp,
+) -> Vec<Concern> {
+    let mut concerns = Vec::new();
+    let health = admin.metrics.health();
+    if admin.tasks.shutdown_signal().is_cancelled() {
+        concerns.push(Concern::new("The gateway", "loading", "draining", "it is about to end"));
+    }
+    for (task, health) in admin.tasks.panics().by_task() {
+        if health.is_down {
+            let reason = format!("the task \"{task}\" failed inside tenantd and is being restarted");
+            let concern = Concern::new("The gateway", "error", "task down", reason);
+            concerns.push(concern.help("please report the log lines around \"panicked\""));
+        }
+    }
+    if !health.is_store_writable {
+        let reason = match admin.store {
+            Some(_) => {
+                "the last write to the state folder failed: logins and changes may be lost at a restart"
+            }
+            None => "this gateway runs without a store: there are no logins, and nothing survives a restart",
+        };
+        let concern = Concern::new("The store", "error", "not writable", reason);
+        concerns.push(concern.help(format!("look at space and rights of {}", admin.startup.state.display())));
+    }
+    if !health.is_last_pass_complete && health.last_completed_at > 0.0 {
+        let reason = "the last look at the tenants folder failed, so changes of files are not taken";
+        let concern = Concern::new("The tenants folder", "error", "not read", reason);
+        concerns.push(concern.help(format!("look at rights of {}", admin.startup.tenants.display())));
+    }
+    let is_manual = admin.info.tls == TlsMode::Manual;
+    let is_late = |status: &&CertificateStatus| !status.is_healthy() || (is_manual && ends_soon(status, now));
+    let late = certificates.iter().filter(is_late).take(MAX_CERTIFICATES);
+    concerns.extend(late.map(|status| Concern::from_certificate(status, now)));
+    if health.lost_audit_lines > 0 {
+        let reason = format!("{} audit lines could not be written", health.lost_audit_lines);
+        concerns.push(Concern::new("The audit", "warning", "lines lost", reason));
+    }
+    concerns
+}
+
+/// Whether a certificate ends within two weeks.
+fn ends_soon(status: &CertificateStatus, now: Timestamp) -> bool {
+    status.not_after.is_some_and(|end| end.as_second() - now.as_second() < 14 * 86400)
+}

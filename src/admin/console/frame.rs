@@ -1,0 +1,88 @@
+//! What all pages have: the head, the links to the other pages, and the foot.
+
+use askama::Template;
+use jiff::Timestamp;
+
+use super::assets;
+use super::moment::Moment;
+use crate::admin::call::Call;
+use crate::admin::request::query_parameter;
+
+/// One request for a page.
+pub(super) struct Visit<'a> {
+    pub(super) now: Timestamp,
+    pub(super) query: Option<&'a str>,
+}
+
+impl<'a> Visit<'a> {
+    pub(super) fn new(call: &'a Call<'_>) -> Self {
+        Self { now: call.admin.clock.now(), query: call.head.uri.query() }
+    }
+
+    /// Returns a query parameter.
+    pub(super) fn parameter(&self, name: &str) -> Option<String> {
+        query_parameter(self.query, name)
+    }
+
+    pub(super) fn moment(&self, at: Timestamp) -> Moment {
+        Moment::new(at, self.now)
+    }
+}
+
+/// The pages that every page links to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Section {
+    Overview,
+    Certificates,
+}
+
+impl Section {
+    const ALL: [(Self, &str, &str); 2] =
+        [(Self::Overview, "/", "Overview"), (Self::Certificates, "/certificates", "Certificates")];
+}
+
+/// What surrounds the content of a page.
+pub(super) struct Frame {
+    pub(super) title: String,
+    section: Section,
+    pub(super) stamp: &'static str,
+    pub(super) version: &'static str,
+    pub(super) now: String,
+}
+
+/// A link to a page.
+pub(super) struct SectionLink {
+    pub(super) path: &'static str,
+    pub(super) word: &'static str,
+    pub(super) is_current: bool,
+}
+
+impl Frame {
+    pub(super) fn new(title: impl Into<String>, section: Section, visit: &Visit<'_>) -> Self {
+        Self {
+            title: title.into(),
+            section,
+            stamp: assets::stamp(),
+            version: env!("CARGO_PKG_VERSION"),
+            now: visit.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        }
+    }
+
+    /// Returns the links to the other pages.
+    pub(super) fn links(&self) -> impl Iterator<Item = SectionLink> {
+        let link = |(section, path, word)| SectionLink { path, word, is_current: section == self.section };
+        Section::ALL.into_iter().map(link)
+    }
+}
+
+#[derive(Template)]
+#[template(path = "admin/not_found.html")]
+struct NotFoundPage {
+    frame: Frame,
+}
+
+/// Renders the page for a tenant that there is not.
+pub(super) fn render_not_found(visit: &Visit<'_>) -> String {
+    let page = NotFoundPage { frame: Frame::new("Not found", Section::Overview, visit) };
+    page.render().expect("the page is written to a String")
+}

@@ -1,0 +1,100 @@
+//! The stored revisions of a tenant, and the difference between two of them.
+
+use askama::Template;
+
+use super::frame::{Frame, Section, Visit};
+use super::link;
+use super::moment::Moment;
+use crate::admin::Admin;
+use crate::bundle::DocumentDiff;
+use crate::telemetry::printable::printable;
+use crate::tenants::reconcile::Revision;
+
+/// A stored revision.
+pub(super) struct RevisionView {
+    pub(super) number: u64,
+    pub(super) digest: String,
+    pub(super) accepted: Moment,
+    pub(super) in_force: bool,
+    /// Where it is compared with the one before it, if that is stored.
+    pub(super) diff_path: Option<String>,
+}
+
+/// Returns the revisions as the page shows them, the newest first.
+pub(super) fn views(tenant: &str, revisions: Vec<Revision>, visit: &Visit<'_>) -> Vec<RevisionView> {
+    let earlier: Vec<_> =
+        revisions.iter().skip(1).map(|revision| Some(revision.number)).chain([None]).collect();
+    let view = |(revision, earlier): (Revision, Option<u64>)| RevisionView {
+        diff_path: earlier.map(|from| diff_path(tenant, from, revision.number)),
+        number: revision.number,
+        digest: revision.digest,
+        accepted: visit.moment(revision.accepted_at),
+        in_force: revision.in_force,
+    };
+    revisions.into_iter().zip(earlier).map(view).collect()
+}
+
+fn diff_path(tenant: &str, from: u64, to: u64) -> String {
+    let path = format!("{}/diff", link::tenant(tenant));
+    link::with_query(&path, &[("from", &from.to_string()), ("to", &to.to_string())])
+}
+
+#[derive(Template)]
+#[template(path = "admin/diff.html")]
+struct DiffPage {
+    frame: Frame,
+    name: String,
+    tenant_path: String,
+    from: u64,
+    to: u64,
+    documents: Vec<DocumentView>,
+    refusal: Option<String>,
+}
+
+/// The differences of one document. Secrets are blanked before they come here.
+struct DocumentView {
+    name: String,
+    lines: Vec<LineView>,
+}
+
+struct LineView {
+    is_added: bool,
+    number: usize,
+    text: String,
+}
+
+impl From<DocumentDiff> for DocumentView {
+    fn from(diff: DocumentDiff) -> Self {
+        let line = |line: crate::bundle::DiffLine| LineView {
+            is_added: line.sign == '+',
+            number: line.number,
+            text: printable(&line.text).into_owned(),
+        };
+        Self {
+            name: printable(&diff.document).into_owned(),
+            lines: diff.lines.into_iter().map(line).collect(),
+        }
+    }
+}
+
+/// Renders the difference between two revisions; `None` if there is no such tenant.
+pub(super) async fn render_diff(admin: &Admin, name: &str, visit: &Visit<'_>) -> Option<String> {
+    let shown = printable(admin.registry.load().find_entry(name)?.name()).into_owned();
+    let number = |parameter| visit.parameter(parameter).and_then(|text| text.parse().ok());
+    let (from, to) = (number("from"), number("to"));
+    let compared = admin.reconciler.diff(name, from, to).await;
+    let (from, to, documents, refusal) = match compared {
+        Ok(comparison) => (comparison.from, comparison.to, comparison.documents, None),
+        Err(refusal) => (from.unwrap_or(0), to.unwrap_or(0), Vec::new(), Some(refusal.to_string())),
+    };
+    let page = DiffPage {
+        frame: Frame::new(format!("{shown}: changes"), Section::Overview, visit),
+        tenant_path: link::tenant(name),
+        name: shown,
+        from,
+        to,
+        documents: documents.into_iter().map(DocumentView::from).collect(),
+        refusal,
+    };
+    Some(page.render().expect("the page is written to a String"))
+}

@@ -1,0 +1,213 @@
+//! The page of one tenant: what is wrong and where, how to reach it, who may call it, what it calls,
+//! and what its files were before.
+
+use std::time::Instant;
+
+use askama::Template;
+
+use super::concerns::explain;
+use super::display_state::DisplayState;
+use super::findings::{self, FindingView};
+use super::frame::{Frame, Section, Visit};
+use super::moment::{Moment, Span};
+use super::revisions::{self, RevisionView};
+use crate::admin::Admin;
+use crate::backend::CircuitState;
+use crate::identity;
+use crate::spec::AccessSpec;
+use crate::telemetry::printable::printable;
+use crate::tenants::PublishedEntry;
+use crate::tenants::status::TenantStatus;
+use crate::tenants::tenant::Tenant;
+
+#[derive(Template)]
+#[template(path = "admin/tenant.html")]
+struct TenantPage {
+    frame: Frame,
+    name: String,
+    title: Option<String>,
+    state: DisplayState,
+    is_closed: bool,
+    is_rolled_back: bool,
+    since: Moment,
+    reason: Option<String>,
+    help: Option<String>,
+    findings: Vec<FindingView>,
+    connector_url: Option<String>,
+    redirect_uri: Option<String>,
+    page_url: Option<String>,
+    access: Option<AccessView>,
+    backend: Option<BackendView>,
+    files: Vec<String>,
+    revisions: Vec<RevisionView>,
+    /// Why there are no revisions.
+    without_revisions: Option<String>,
+}
+
+/// Who may call.
+struct AccessView {
+    summary: String,
+    keys: Vec<KeyView>,
+    login: Option<LoginView>,
+    networks: Vec<String>,
+    clients: Vec<ClientView>,
+}
+
+/// An API key. Only its digest is known here, and not even that is shown.
+struct KeyView {
+    label: String,
+    expires: Option<Moment>,
+    is_expired: bool,
+}
+
+struct LoginView {
+    provider: &'static str,
+    app: String,
+}
+
+/// A client that an operator registered.
+struct ClientView {
+    name: String,
+    id: String,
+    kind: &'static str,
+    added: Moment,
+}
+
+/// What the tenant calls.
+struct BackendView {
+    origin: String,
+    circuit: String,
+    is_well: bool,
+    in_flight: usize,
+    last_problem: Option<(String, Moment)>,
+}
+
+/// Renders the page; `None` if there is no such tenant.
+pub(super) async fn render(admin: &Admin, name: &str, visit: &Visit<'_>) -> Option<String> {
+    let entry = admin.registry.load().find_entry(name)?.clone();
+    let (revisions, without_revisions) = match admin.reconciler.history(name).await {
+        Ok(revisions) => (revisions::views(entry.name(), revisions, visit), None),
+        Err(refusal) => (Vec::new(), Some(refusal.to_string())),
+    };
+    let access = match entry.tenant.as_deref() {
+        Some(tenant) => Some(AccessView::load(tenant, visit).await),
+        None => None,
+    };
+    let status = entry.status();
+    let page =
+        TenantPage { access, revisions, without_revisions, ..TenantPage::new(admin, &entry, status, visit) };
+    Some(page.render().expect("the page is written to a String"))
+}
+
+impl TenantPage {
+    /// Creates the page without what has to be loaded.
+    fn new(admin: &Admin, entry: &PublishedEntry, status: TenantStatus, visit: &Visit<'_>) -> Self {
+        let (state, tenant) = (DisplayState::from(entry), entry.tenant.as_deref());
+        let (reason, help) = if state.is_trouble() { explain(entry) } else { (None, None) };
+        let name = printable(entry.name()).into_owned();
+        Self {
+            frame: Frame::new(name.clone(), Section::Overview, visit),
+            title: status.title.filter(|title| *title != name).map(|title| printable(&title).into_owned()),
+            name,
+            state,
+            is_closed: status.closed,
+            is_rolled_back: status.rolled_back,
+            since: visit.moment(status.since),
+            reason,
+            help,
+            findings: findings::views(entry.findings()),
+            connector_url: status.connector_url,
+            redirect_uri: status.redirect_uri,
+            page_url: tenant.map(|tenant| tenant.spec.public_url.join_path("/")),
+            access: None,
+            backend: tenant.map(|tenant| BackendView::new(tenant, admin.clock.monotonic(), visit)),
+            files: status.files.iter().map(|file| printable(file).into_owned()).collect(),
+            revisions: Vec::new(),
+            without_revisions: None,
+        }
+    }
+}
+
+impl AccessView {
+    async fn load(tenant: &Tenant, visit: &Visit<'_>) -> Self {
+        let clients = match &tenant.login {
+            // A store that cannot be read is named on the overview.
+            Some(login) => login.clients().list().await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let client = |client: crate::oauth::client::preregistered::ClientListing| ClientView {
+            name: printable(&client.name).into_owned(),
+            id: client.client_id,
+            kind: if client.public { "without a secret" } else { "with a secret" },
+            added: visit.moment(client.entered_at),
+        };
+        Self {
+            clients: clients.into_iter().map(client).collect(),
+            ..Self::new(&tenant.spec.access, tenant.bearer.describe(), visit)
+        }
+    }
+
+    fn new(access: &AccessSpec, summary: String, visit: &Visit<'_>) -> Self {
+        let key = |key: &crate::spec::ApiKeySpec| KeyView {
+            label: printable(&key.label).into_owned(),
+            expires: key.expires.map(|expires| visit.moment(expires)),
+            is_expired: key.expires.is_some_and(|expires| expires <= visit.now),
+        };
+        let networks = access.allow_from.networks().into_iter().flatten();
+        Self {
+            summary,
+            keys: access.api_keys.iter().map(key).collect(),
+            login: access.login.as_ref().map(|login| LoginView {
+                provider: identity::find_brand(&login.provider).name,
+                app: login.provider.client_id().to_string(),
+            }),
+            networks: networks.map(ToString::to_string).collect(),
+            clients: Vec::new(),
+        }
+    }
+}
+
+impl BackendView {
+    fn new(tenant: &Tenant, now: Instant, visit: &Visit<'_>) -> Self {
+        let circuit = tenant.slot.backend.circuit_state(now);
+        let problem = tenant.mcp.degradation();
+        Self {
+            origin: find_origin(tenant.spec.backend.context.url.head()),
+            circuit: match circuit {
+                CircuitState::Closed { outages: 0 } => "closed: calls go through".to_owned(),
+                CircuitState::Closed { outages } => {
+                    format!("closed: calls go through; the last {outages} failed")
+                }
+                CircuitState::Open { pause } => {
+                    format!(
+                        "open: calls are refused at once; the next is tried in {}",
+                        Span(pause.as_secs() + 1)
+                    )
+                }
+                CircuitState::HalfOpen => "half open: the next call decides".to_owned(),
+            },
+            is_well: matches!(circuit, CircuitState::Closed { .. }) && problem.is_none(),
+            in_flight: tenant.mcp.in_flight_count(),
+            last_problem: problem
+                .map(|problem| (printable(&problem.reason).into_owned(), visit.moment(problem.since))),
+        }
+    }
+}
+
+/// Returns scheme, host and port of a URL. Its path and query may hold what is nobody's business.
+fn find_origin(url: &str) -> String {
+    let origin = url::Url::parse(url).map(|url| url.origin().ascii_serialization());
+    origin.unwrap_or_else(|_| "unknown".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_backends_url_only_the_origin_is_shown() {
+        let url = "https://user:word@api.example.com:8443/nlp-context?key=k-0001";
+        assert_eq!(find_origin(url), "https://api.example.com:8443");
+        assert_eq!(find_origin("/relative"), "unknown");
+    }
+}
