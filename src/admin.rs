@@ -18,6 +18,7 @@ mod clients;
 mod commands;
 mod console;
 mod dispatch;
+mod logins;
 mod permits;
 mod request;
 mod response;
@@ -51,6 +52,7 @@ use crate::base::inherited_sockets;
 use crate::base::linger;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
+use crate::oauth::logins::Logins;
 use crate::settings::{OpenTenants, Settings, TlsMode, ZipHosts};
 use crate::spec::{ListenerRange, TenantListeners};
 use crate::store::Store;
@@ -88,6 +90,8 @@ pub struct Admin {
     pub tasks: Tasks,
     /// The persistent store, if there is one.
     pub store: Option<Store>,
+    /// People's logins at the tenants; none without a store.
+    pub logins: Option<Logins>,
     /// Limits concurrent requests.
     pub permits: RequestPermits,
     /// Whether the gateway has only one tenant, and so is ready only while that is served.

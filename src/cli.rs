@@ -18,6 +18,7 @@ mod demo;
 mod entries;
 mod healthcheck;
 mod keys;
+mod logins;
 mod man;
 mod migrate;
 mod output;
@@ -63,6 +64,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Verb::Certs(args) => certs::run(&args),
         Verb::Keys(args) => keys::run(&args),
         Verb::Clients(args) => clients::run(&args),
+        Verb::Logins(args) => logins::run(&args),
         Verb::Apikey(args) => apikey::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Demo(args) => demo::run(&args),

@@ -36,6 +36,7 @@ use crate::identity::Providers;
 use crate::oauth::authorization_server::AuthServerDeps;
 use crate::oauth::client::ClientDocuments;
 use crate::oauth::context::AuthContext;
+use crate::oauth::logins::Logins;
 use crate::server::{BindError, Listeners, Server, ServerDeps};
 use crate::settings::{OpenTenants, Settings, TlsMode, ZipHosts};
 use crate::store::{self, KeySource, Store};
@@ -310,6 +311,7 @@ impl Gateway {
             clock: Arc::clone(&self.tenant_deps.clock),
             tasks: self.tasks.clone(),
             store: self.store.clone(),
+            logins: self.tenant_deps.login.as_ref().map(|login| Logins::new(Arc::clone(&login.context))),
             permits: admin::RequestPermits::default(),
             is_single_tenant: matches!(self.source, TenantsSource::Single(_)),
             startup: self.startup(),

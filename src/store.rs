@@ -33,8 +33,8 @@ use rusqlite::Connection;
 
 use self::auth::tables::AuthTables;
 pub use self::auth::{
-    AuthStore, CreateGrant, Grant, GrantId, Incarnation, IncarnationChange, IncarnationId, IncarnationRecord,
-    Revocation, RevokedSubject, RotateGrant, SigningKey, StoredRevocations,
+    AuthStore, BlockId, CreateGrant, Grant, GrantCursor, GrantId, Incarnation, IncarnationChange, IncarnationId,
+    IncarnationRecord, ListedGrant, Revocation, RevokedSubject, RotateGrant, SigningKey, StoredBlocks, StoredRevocations,
 };
 pub use self::backup::{IntegrityReport, check, restore};
 use self::database::{Database, filesystem, folder_lock};

@@ -5,6 +5,7 @@ use http::request::Parts;
 use hyper::body::Incoming;
 
 use super::Admin;
+use super::caller::AdminCaller;
 use super::request::{query_parameter, read_body};
 
 /// A request whose caller may send it.
@@ -15,6 +16,7 @@ pub(super) struct Call<'a> {
     /// The decoded segments in braces of the route's path.
     pub(super) segments: Vec<String>,
     pub(super) body: &'a mut Incoming,
+    pub(super) caller: &'a AdminCaller,
 }
 
 impl Call<'_> {

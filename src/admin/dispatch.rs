@@ -7,7 +7,7 @@ use super::Admin;
 use super::account::Ends;
 use super::call::Call;
 use super::caller::AdminCaller;
-use super::response::problem;
+use super::response::{OrderTenant, problem};
 use super::routes::{self, Found};
 use crate::base::authority;
 use crate::base::body::Body;
@@ -37,7 +37,9 @@ pub(super) async fn handle(admin: &Admin, request: Request<&mut Incoming>, ends:
         return problem(StatusCode::FORBIDDEN, detail);
     }
     let subject = segments.first().cloned().unwrap_or_default();
-    let response = (route.handler)(Call { admin, head: &head, segments, body }).await;
+    let call = Call { admin, head: &head, segments, body, caller: &caller };
+    let mut response = (route.handler)(call).await;
+    let subject = response.extensions_mut().remove().map_or(subject, |OrderTenant(tenant)| tenant);
     if let Some(order) = route.order {
         let outcome = response.status();
         match route.is_about_a_certificate() {

@@ -28,6 +28,11 @@ impl Refusal for Unavailable {
     }
 }
 
+/// The tenant that an order was about, where the path does not say it; empty for the whole gateway.
+/// A handler leaves it in its response for the audit.
+#[derive(Debug, Clone)]
+pub(super) struct OrderTenant(pub(super) String);
+
 /// Returns what a handler came to: its value, or its refusal as a problem document.
 pub(super) fn from_result(result: Result<impl Serialize, impl Refusal>) -> Response<Body> {
     match result {

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::call::Call;
 use super::caller::Role;
 use super::response::problem;
-use super::{api, backup, clients, commands, console, response, signing_keys, usage};
+use super::{api, backup, clients, commands, console, logins, response, signing_keys, usage};
 use crate::base::body::Body;
 
 /// Answers a request of one route.
@@ -99,6 +99,11 @@ pub(super) static ROUTES: &[Route] = &[
     }),
     Route::read("/api/tenants/{name}/keys", |call| Box::pin(signing_keys::list(call))),
     Route::read("/api/tenants/{name}/diff", |call| Box::pin(commands::diff(call))),
+    Route::read("/api/logins", |call| Box::pin(logins::list(call))),
+    Route::read("/api/blocks", |call| Box::pin(async move { logins::blocks(call.admin) })),
+    Route::change(Method::POST, "/api/logins/end", "end_logins", |call| Box::pin(logins::end(call))),
+    Route::change(Method::POST, "/api/blocks", "block", |call| Box::pin(logins::block(call))),
+    Route::change(Method::DELETE, "/api/blocks/{id}", "unblock", |call| Box::pin(logins::unblock(call))),
     Route::change(Method::POST, "/-/reload", "reload", |call| Box::pin(commands::reload(call))),
     Route::change(Method::POST, "/-/backup", "backup", |call| {
         Box::pin(async move { backup::back_up(call.admin.store.as_ref()).await })
@@ -154,7 +159,8 @@ fn refuse(method: &Method) -> Response<Body> {
     match *method {
         Method::GET => problem(
             StatusCode::NOT_FOUND,
-            "the paths are /healthz, /readyz, /metrics, /api/gateway, /api/tenants, /api/traffic, /api/certs and /",
+            "the paths are /healthz, /readyz, /metrics, /api/gateway, /api/tenants, /api/logins, \
+             /api/blocks, /api/traffic, /api/certs and /",
         ),
         _ => problem(
             StatusCode::METHOD_NOT_ALLOWED,

@@ -9,11 +9,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+mod logins;
 mod run;
 mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use logins::{BlockPlaceArgs, LoginFilterArgs, LoginsAction, LoginsArgs};
 pub use run::RunArgs;
 pub use settings::{GatewayArgs, ValidationArgs};
 
@@ -59,6 +61,9 @@ pub enum Verb {
     /// Add or remove applications that need a client id and secret at a tenant with login.
     #[command(after_help = CLIENTS_EXAMPLES)]
     Clients(ClientsArgs),
+    /// Show or end people's logins at tenants, or keep people out.
+    #[command(after_help = logins::EXAMPLES)]
+    Logins(LoginsArgs),
     /// Create API keys for callers of a tenant.
     #[command(after_help = APIKEY_EXAMPLES)]
     Apikey(ApikeyArgs),

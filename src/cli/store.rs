@@ -41,8 +41,8 @@ fn check(settings: &Settings) -> anyhow::Result<Exit> {
                 false => format!(" (tenantd serve upgrades it to {})", sound.known),
             };
             let text = format!(
-                "no errors: schema {}{older}, {} entries, {} revisions, {} grants, {} signing keys, {} clients; the master key decrypts all of them\n",
-                sound.schema, sound.entries, sound.revisions, sound.grants, sound.signing_keys, sound.clients
+                "no errors: schema {}{older}, {} entries, {} revisions, {} grants, {} signing keys, {} clients, {} blocks; the master key decrypts all of them\n",
+                sound.schema, sound.entries, sound.revisions, sound.grants, sound.signing_keys, sound.clients, sound.blocks
             );
             output::print(&text)?;
             Ok(Exit::Fine)

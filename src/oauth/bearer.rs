@@ -113,6 +113,8 @@ pub enum Denial {
     InsufficientScope,
     /// 403: the account may not call, and no other token could change that.
     NotAllowed,
+    /// 403: an operator keeps the person out.
+    Blocked,
     /// 503: the credential cannot be checked now. Never 401, over which clients discard valid
     /// tokens.
     Unavailable,
@@ -455,9 +457,11 @@ impl Denial {
         match self {
             Self::Missing | Self::Invalid => StatusCode::UNAUTHORIZED,
             Self::Malformed => StatusCode::BAD_REQUEST,
-            Self::InsufficientScope | Self::NotAllowed | Self::NotPrivate | Self::NetworkNotAllowed => {
-                StatusCode::FORBIDDEN
-            }
+            Self::InsufficientScope
+            | Self::NotAllowed
+            | Self::Blocked
+            | Self::NotPrivate
+            | Self::NetworkNotAllowed => StatusCode::FORBIDDEN,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -470,6 +474,7 @@ impl Denial {
             Self::Invalid => "invalid_token",
             Self::InsufficientScope => "insufficient_scope",
             Self::NotAllowed => "not_allowed",
+            Self::Blocked => "blocked",
             Self::Unavailable => "unavailable",
             Self::NotPrivate => "not_private",
             Self::NetworkNotAllowed => "network_not_allowed",
@@ -487,6 +492,7 @@ impl Denial {
             }
             Self::InsufficientScope
             | Self::NotAllowed
+            | Self::Blocked
             | Self::Unavailable
             | Self::NotPrivate
             | Self::NetworkNotAllowed => None,
@@ -510,6 +516,7 @@ impl Denial {
             Self::NotAllowed => {
                 "You are logged in, but your account may not use this server; ask its operator for access."
             }
+            Self::Blocked => "The operator of this server has blocked your account; ask them.",
             Self::Unavailable => "This server cannot check logins now; try again in a moment.",
             Self::NetworkNotAllowed => {
                 "This server does not answer callers from your network; ask its operator for access from it."

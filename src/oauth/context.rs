@@ -11,8 +11,10 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
+use super::blocks::Blocks;
 use super::error::Unavailable;
 use super::incarnations::IncarnationTable;
+use super::last_uses::LastUses;
 use super::replay::ReplayCache;
 use super::revocations::Revocations;
 use super::tokens::verified_cache::VerifiedTokenCache;
@@ -36,6 +38,8 @@ pub struct AuthContext {
     pub(super) incarnations: IncarnationTable,
     persist_lock: Mutex<()>,
     pub(super) revocations: Revocations,
+    pub(super) blocks: Blocks,
+    pub(super) last_uses: LastUses,
     /// Tenants whose removed clients can no longer be identified.
     unreadable_removals: Vec<Arc<str>>,
     pub(super) verified_tokens: VerifiedTokenCache,
@@ -46,7 +50,7 @@ pub struct AuthContext {
 }
 
 impl AuthContext {
-    /// Loads incarnations and revocations from the store, and starts the housekeeping task.
+    /// Loads incarnations, revocations and blocks from the store, and starts the housekeeping task.
     ///
     /// # Errors
     /// Fails if the store cannot be read.
@@ -60,12 +64,19 @@ impl AuthContext {
             incarnations,
             revocations: revoked,
             tenants_with_unreadable_removals: unreadable_removals,
+            blocks,
         } = store.load_state().await?;
         for tenant in &unreadable_removals {
             tracing::error!(%tenant, "removed clients can no longer be recognized, because somebody else \
                                       changed the store: requests of self-registered clients of this tenant \
                                       get 503; restore a backup");
         }
+        for block in &blocks.unreadable {
+            tracing::error!(%block, "a block in the store cannot be read, because somebody else changed it: it \
+                                     could mean anybody, so people who logged in get 503; lift it with `tenantd \
+                                     logins unblock`, or restore a backup");
+        }
+        let blocks = Blocks::from_stored(blocks);
         let revocations = Revocations::default();
         if revoked.unreadable > 0 {
             tracing::error!(
@@ -84,6 +95,8 @@ impl AuthContext {
             incarnations: IncarnationTable::from_records(incarnations),
             persist_lock: Mutex::default(),
             revocations,
+            blocks,
+            last_uses: LastUses::default(),
             unreadable_removals,
             verified_tokens: VerifiedTokenCache::default(),
             used_assertions: ReplayCache::default(),
@@ -149,7 +162,9 @@ impl AuthContext {
     async fn remove_expired(&self) {
         let now = self.now();
         self.revocations.remove_expired(now);
+        self.last_uses.remove_old(now);
         self.used_assertions.remove_expired(now);
+        self.remove_expired_blocks(now).await;
         self.refresh_locks.retain(|_, lock| Arc::strong_count(lock) > 1);
         // A failure is logged already, and retried in a minute.
         while let Ok(deleted) =
@@ -158,11 +173,32 @@ impl AuthContext {
         {}
     }
 
+    /// Writes the blocks that the store does not have yet; returns whether it has all of them.
+    pub(super) async fn persist_blocks(&self) -> bool {
+        for (id, block) in self.blocks.unpersisted() {
+            let details = serde_json::to_vec(&*block).expect("plain data");
+            if self.store.save_block(id, details).await.map_err(Unavailable::from_store).is_err() {
+                return false;
+            }
+            self.blocks.mark_persisted(id, &block);
+        }
+        true
+    }
+
+    async fn remove_expired_blocks(&self, now: Timestamp) {
+        for id in self.blocks.expired(now) {
+            if self.store.delete_block(id).await.map_err(Unavailable::from_store).is_ok() {
+                self.blocks.remove(id);
+            }
+        }
+    }
+
     /// Writes what the store could not take before. If the last write failed, something small is
     /// written first as a probe.
     async fn retry_unpersisted(&self) {
         let unpersisted = self.revocations.unpersisted(DELETE_BATCH as usize);
-        if unpersisted.is_empty() && !self.incarnations.has_unpersisted() && self.store.is_writable() {
+        let has_other = self.incarnations.has_unpersisted() || !self.blocks.unpersisted().is_empty();
+        if unpersisted.is_empty() && !has_other && self.store.is_writable() {
             return;
         }
         // The first failure is in the log already.
@@ -174,7 +210,7 @@ impl AuthContext {
         for (incarnation, revoked) in &unpersisted {
             self.revocations.mark_persisted(incarnation, revoked.subject);
         }
-        if self.persist_incarnations().await {
+        if self.persist_blocks().await && self.persist_incarnations().await {
             tracing::info!(
                 revocations = unpersisted.len(),
                 "the store can be written again; pending changes are stored now"

@@ -21,7 +21,7 @@ use super::context::AuthContext;
 use super::credential_fingerprint::CredentialFingerprints;
 use super::error::Unavailable;
 use super::issuer::Issuer;
-use super::revocations::GrantRevocationToken;
+use super::revocations::{Caller, GrantRevocationToken};
 use super::tokens::access_token::{self, ACCESS_TOKEN_LIFETIME, AccessToken, ResourceOwner};
 use crate::base::digest::Digest;
 use crate::base::random;
@@ -36,7 +36,7 @@ const CODE_LIFETIME: SignedDuration = SignedDuration::from_secs(60);
 const REUSE_GRACE_PERIOD: SignedDuration = SignedDuration::from_secs(60);
 const REFRESH_IDLE_LIFETIME: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// The maximum lifetime of a grant: that of Entra's own refresh tokens.
-const MAX_GRANT_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
+pub(super) const MAX_GRANT_LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// A completed login, for a client that may have a code now.
 #[derive(Debug)]
@@ -106,6 +106,10 @@ pub(super) enum GrantRejection {
     OtherProviderApp,
     /// The account may not call; no other token could change that.
     NotAllowed,
+    /// An operator keeps the person out.
+    Blocked,
+    /// Nobody knows whether an operator keeps the person out.
+    Unavailable,
     /// It belongs to a machine client, or to one of its secrets or keys, that no longer exists.
     MachineClientRemoved,
 }
@@ -119,6 +123,8 @@ pub(super) enum GrantError {
     Reused,
     /// The account may no longer log in, so the grant is revoked.
     Ended,
+    /// An operator keeps the person out.
+    Blocked,
     /// The provider or the store is unavailable. Nothing was used up.
     Unavailable,
 }
@@ -181,6 +187,7 @@ impl Grants {
             return Err(GrantError::Invalid);
         }
         let payload = GrantPayload::decode(&grant)?;
+        self.check_block(&payload.account).map_err(GrantRejection::into_grant_error)?;
         if let Err(refusal) = self.check_login(&payload.account, &self.find_provider_app(&payload)) {
             self.revoke(grant.id).await?;
             return Err(refusal.into_grant_error());
@@ -224,6 +231,7 @@ impl Grants {
         // The provider's answer decides about the account anew; only the app and directory are
         // compared here.
         let payload = GrantPayload::decode(&grant)?;
+        self.check_block(&payload.account).map_err(GrantRejection::into_grant_error)?;
         if self.check_login(&payload.account, &self.find_provider_app(&payload))
             == Err(GrantRejection::OtherProviderApp)
         {
@@ -280,11 +288,14 @@ impl Grants {
         self.issuer.is_valid_now(token)
     }
 
-    /// Verifies that a recognised token is valid under the tenant's current file. Called for every
-    /// call.
+    /// Verifies that a recognised token is valid under the tenant's current file, and that no
+    /// operator keeps its person out. Called for every call.
     pub(super) fn check_current_rules(&self, token: &AccessToken) -> Result<(), GrantRejection> {
         match &token.resource_owner {
-            Some(ResourceOwner { account, provider_app }) => self.check_login(account, provider_app),
+            Some(ResourceOwner { account, provider_app }) => {
+                self.check_block(account)?;
+                self.check_login(account, provider_app)
+            }
             None => self.find_machine_client(token).map(drop).ok_or(GrantRejection::MachineClientRemoved),
         }
     }
@@ -303,6 +314,16 @@ impl Grants {
             }
         };
         counts.then_some(machine)
+    }
+
+    /// Verifies that no operator keeps the account out of this tenant.
+    pub(super) fn check_block(&self, account: &Account) -> Result<(), GrantRejection> {
+        let block = self.context.blocks.find(self.issuer.tenant.as_str(), account, self.context.now());
+        match block {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(GrantRejection::Blocked),
+            Err(Unavailable) => Err(GrantRejection::Unavailable),
+        }
     }
 
     /// Decides, for all paths, whether an earlier login is still valid.
@@ -326,13 +347,25 @@ impl Grants {
         }
     }
 
-    /// Returns the token that ends calls made with a grant.
+    /// Returns the token that ends calls made with an access token.
     pub(super) fn revocation_token(
         &self,
-        grant: GrantId,
+        token: &AccessToken,
         parent: &CancellationToken,
     ) -> GrantRevocationToken {
-        self.context.revocations.token_for(grant, parent)
+        let caller = || Caller {
+            tenant: Arc::clone(self.issuer.tenant.as_arc()),
+            client: token.client_digest,
+            account: token.resource_owner.as_ref().map(|owner| Arc::clone(&owner.account)),
+        };
+        self.context.revocations.token_for(token.grant_id, caller, parent)
+    }
+
+    /// Records that a person's access token was used now.
+    pub(super) fn record_use(&self, token: &AccessToken) {
+        if token.resource_owner.is_some() {
+            self.context.last_uses.record(token.grant_id, self.context.now());
+        }
     }
 
     /// Returns the realm of challenges, and the URL of the resource metadata.
@@ -414,13 +447,13 @@ impl Grants {
         for id in &ended {
             self.context
                 .revocations
-                .insert(self.issuer.current_incarnation(), new_revocation(RevokedSubject::Grant(*id), now));
+                .insert(self.issuer.current_incarnation(), revocation_at(RevokedSubject::Grant(*id), now));
         }
         Ok(ended.len())
     }
 
     async fn persist_revocation(&self, subject: RevokedSubject) -> Result<(), Unavailable> {
-        let revoked = new_revocation(subject, self.context.now());
+        let revoked = revocation_at(subject, self.context.now());
         let incarnation = self.issuer.current_incarnation();
         // In memory first: if the store cannot be written now, the revocation is in force all the
         // same and written later.
@@ -467,7 +500,8 @@ impl Grants {
     }
 }
 
-fn new_revocation(subject: RevokedSubject, now: Timestamp) -> Revocation {
+/// Returns the revocation of the tokens that a subject was issued until now.
+pub(super) fn revocation_at(subject: RevokedSubject, now: Timestamp) -> Revocation {
     // `issued_until` includes the current second: tokens issued within it precede the revocation.
     Revocation { subject, issued_until: now, forget_at: now + ACCESS_TOKEN_LIFETIME + ACCESS_TOKEN_LIFETIME }
 }
@@ -477,6 +511,8 @@ impl GrantRejection {
     fn into_grant_error(self) -> GrantError {
         match self {
             Self::NotAllowed => GrantError::Ended,
+            Self::Blocked => GrantError::Blocked,
+            Self::Unavailable => GrantError::Unavailable,
             Self::OtherProviderApp | Self::MachineClientRemoved => GrantError::Invalid,
         }
     }
@@ -523,7 +559,11 @@ impl GrantToken {
 
 impl GrantPayload {
     fn decode(grant: &Grant) -> Result<Self, Unavailable> {
-        serde_json::from_slice(&grant.payload).map_err(|error| {
+        Self::parse(&grant.payload)
+    }
+
+    pub(super) fn parse(payload: &[u8]) -> Result<Self, Unavailable> {
+        serde_json::from_slice(payload).map_err(|error| {
             tracing::error!(%error, "a grant in the store cannot be read");
             Unavailable
         })

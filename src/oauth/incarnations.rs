@@ -111,6 +111,11 @@ impl IncarnationTable {
         }
     }
 
+    /// Returns a tenant's current incarnation, if it has one.
+    pub(super) fn find(&self, tenant: &str) -> Option<Incarnation> {
+        self.lock().by_tenant.get(tenant).map(|known| known.incarnation.clone())
+    }
+
     /// Makes `new` the current incarnation of a published tenant; without a login there is none.
     /// Ends the incarnation that another entry had under this name.
     pub(super) fn activate(&self, tenant: &TenantName, entry_id: &Arc<str>, new: Option<&TenantIncarnation>) {

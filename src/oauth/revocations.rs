@@ -9,6 +9,8 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::base::digest::Digest;
+use crate::identity::Account;
 use crate::store::{GrantId, Incarnation, Revocation, RevokedSubject};
 
 /// The revocations, and the calls in progress.
@@ -20,21 +22,54 @@ pub(super) struct Revocations {
     /// Every token issued until then is refused; seconds since 1970.
     all_revoked_until: AtomicI64,
     /// The calls in progress, by grant.
-    in_flight: DashMap<GrantId, GrantRevocationToken>,
+    in_flight: DashMap<GrantId, CallsInFlight>,
+}
+
+/// The calls in progress of one grant.
+#[derive(Debug)]
+struct CallsInFlight {
+    token: GrantRevocationToken,
+    caller: Caller,
+}
+
+/// Who makes the calls of a grant.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) tenant: Arc<str>,
+    pub(super) client: Digest,
+    /// None for a machine client.
+    pub(super) account: Option<Arc<Account>>,
 }
 
 /// Held during a call or stream; fires when that must end.
 pub(super) type GrantRevocationToken = Arc<CancellationToken>;
 
 impl Revocations {
-    /// Refuses tokens from now on, and ends the calls and streams of a revoked grant.
+    /// Refuses tokens from now on, and ends the calls and streams of the revoked grant or client.
     pub(super) fn insert(&self, incarnation: &Incarnation, revoked: Revocation) {
-        self.revoked.insert((Arc::clone(incarnation.tenant()), revoked.subject), revoked);
-        if let RevokedSubject::Grant(id) = revoked.subject
-            && let Some((_, token)) = self.in_flight.remove(&id)
-        {
-            token.cancel();
+        let tenant = incarnation.tenant();
+        self.revoked.insert((Arc::clone(tenant), revoked.subject), revoked);
+        match revoked.subject {
+            RevokedSubject::Grant(id) => {
+                if let Some((_, calls)) = self.in_flight.remove(&id) {
+                    calls.token.cancel();
+                }
+            }
+            RevokedSubject::Client(digest) => {
+                self.end_calls(|caller| caller.tenant == *tenant && caller.client == digest);
+            }
         }
+    }
+
+    /// Ends the calls and streams of these callers.
+    pub(super) fn end_calls(&self, is_meant: impl Fn(&Caller) -> bool) {
+        self.in_flight.retain(|_, calls| {
+            let is_over = is_meant(&calls.caller);
+            if is_over {
+                calls.token.cancel();
+            }
+            !is_over
+        });
     }
 
     /// Refuses every access token issued until then, as the revoked ones can no longer be
@@ -77,19 +112,25 @@ impl Revocations {
 
     /// Returns the token that ends calls of this grant; it fires with `parent`, too. Take it before
     /// checking whether the grant is revoked, so that any later revocation ends the call.
-    pub(super) fn token_for(&self, grant: GrantId, parent: &CancellationToken) -> GrantRevocationToken {
-        let mut token = self.in_flight.entry(grant).or_insert_with(|| Arc::new(parent.child_token()));
-        if token.is_cancelled() {
-            *token = Arc::new(parent.child_token());
+    pub(super) fn token_for(
+        &self,
+        grant: GrantId,
+        caller: impl FnOnce() -> Caller,
+        parent: &CancellationToken,
+    ) -> GrantRevocationToken {
+        let begin = || CallsInFlight { token: Arc::new(parent.child_token()), caller: caller() };
+        let mut calls = self.in_flight.entry(grant).or_insert_with(begin);
+        if calls.token.is_cancelled() {
+            calls.token = Arc::new(parent.child_token());
         }
-        Arc::clone(&token)
+        Arc::clone(&calls.token)
     }
 
     /// Forgets expired revocations, and grants without calls in progress.
     pub(super) fn remove_expired(&self, now: Timestamp) {
         // Unwritten revocations are kept: without them the store's grant would be valid again.
         self.revoked.retain(|key, revoked| revoked.forget_at > now || self.unpersisted.contains_key(key));
-        self.in_flight.retain(|_, token| Arc::strong_count(token) > 1);
+        self.in_flight.retain(|_, calls| Arc::strong_count(&calls.token) > 1);
     }
 }
 
@@ -105,13 +146,17 @@ mod tests {
         Revocation { subject, issued_until: NOW, forget_at: NOW + 1.hour() }
     }
 
+    fn machine(tenant: &Arc<str>) -> Caller {
+        Caller { tenant: Arc::clone(tenant), client: Digest::of(b"machine"), account: None }
+    }
+
     #[test]
     fn a_revocation_ends_calls_at_once_and_for_its_tenant_only() {
         let revocations = Revocations::default();
         let (acme, beta): (Arc<str>, Arc<str>) = ("acme".into(), "beta".into());
         let grant = GrantId::random();
         let parent = CancellationToken::new();
-        let token = revocations.token_for(grant, &parent);
+        let token = revocations.token_for(grant, || machine(&acme), &parent);
         revocations.insert(&Incarnation::new(&acme), revoked(RevokedSubject::Grant(grant)));
         assert!(token.is_cancelled() && !parent.is_cancelled());
         assert!(revocations.is_revoked(&acme, RevokedSubject::Grant(grant), NOW));
@@ -125,16 +170,28 @@ mod tests {
     }
 
     #[test]
+    fn revoking_a_client_ends_its_calls_at_its_tenant_only() {
+        let revocations = Revocations::default();
+        let (acme, beta): (Arc<str>, Arc<str>) = ("acme".into(), "beta".into());
+        let parent = CancellationToken::new();
+        let [ours, theirs] = [&acme, &beta]
+            .map(|tenant| revocations.token_for(GrantId::random(), || machine(tenant), &parent));
+        revocations.insert(&Incarnation::new(&acme), revoked(RevokedSubject::Client(machine(&acme).client)));
+        assert!(ours.is_cancelled() && !theirs.is_cancelled());
+    }
+
+    #[test]
     fn a_grant_without_calls_in_progress_is_forgotten() {
         let revocations = Revocations::default();
         let (parent, grant) = (CancellationToken::new(), GrantId::random());
-        let token = revocations.token_for(grant, &parent);
+        let caller = || machine(&"acme".into());
+        let token = revocations.token_for(grant, caller, &parent);
         revocations.remove_expired(NOW);
         assert_eq!(revocations.in_flight.len(), 1);
         parent.cancel();
         assert!(token.is_cancelled());
         assert!(
-            !revocations.token_for(grant, &CancellationToken::new()).is_cancelled(),
+            !revocations.token_for(grant, caller, &CancellationToken::new()).is_cancelled(),
             "a new parent counts anew"
         );
         drop(token);

@@ -18,6 +18,7 @@ use super::context::AuthContext;
 use super::endpoints;
 use super::grants::{Grants, NewGrant};
 use super::issuer::Issuer;
+use super::logins::Logins;
 use crate::base::body::Body;
 use crate::base::clock::{Clock, ManualClock, SystemClock};
 use crate::base::digest::Digest;
@@ -145,6 +146,10 @@ impl TestGateway {
         let code = callback.query_pairs().find(|(name, _)| name == "code").expect("a code").1.into_owned();
         let login = provider.redeem_code(&code, &Secret::new(VERIFIER), "n").await.expect("logged in");
         login.refresh_token.expect("a refresh token")
+    }
+
+    pub(super) fn logins(&self) -> Logins {
+        Logins::new(Arc::clone(&self.shared.context))
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -1,5 +1,5 @@
 //! The auth store: grants, revocations, signing keys, clients, and the incarnations of tenants that
-//! all of these belong to. Several gateways could share it, so its functions are named by intent,
+//! all of these belong to; and blocks, which belong to none. Several gateways could share it, so its functions are named by intent,
 //! take the incarnation first and return owned values, and its errors say nothing of the database
 //! behind it.
 //!
@@ -7,6 +7,7 @@
 //! otherwise. A code is redeemed once and a refresh token rotated once, however many ask at the
 //! same time.
 
+mod block;
 mod error;
 mod grant;
 mod incarnation;
@@ -18,9 +19,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+pub use self::block::{BlockId, StoredBlocks};
 pub use self::error::{Error, ErrorKind};
 pub use self::grant::{
-    CreateGrant, Grant, GrantId, Revocation, RevokedSubject, RotateGrant, StoredRevocations,
+    CreateGrant, Grant, GrantCursor, GrantId, ListedGrant, Revocation, RevokedSubject, RotateGrant, StoredRevocations,
 };
 pub use self::incarnation::{Incarnation, IncarnationChange, IncarnationId, IncarnationRecord};
 pub use self::signing_key::SigningKey;
@@ -44,6 +46,8 @@ pub struct StoredAuthState {
     /// The tenants that have a removed client whose row was tampered with, so that it is unknown
     /// which client was meant.
     pub tenants_with_unreadable_removals: Vec<Arc<str>>,
+    /// Whom operators keep out.
+    pub blocks: StoredBlocks,
 }
 
 impl AuthStore {
@@ -51,18 +55,20 @@ impl AuthStore {
         Self { tables: Arc::new(tables) }
     }
 
-    /// Loads what a gateway must know from the start. Seals incarnations anew that an older master
-    /// key sealed.
+    /// Loads what a gateway must know from the start. Seals incarnations and blocks anew that an
+    /// older master key sealed.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be read. What does not open is told in the state.
     pub async fn load_state(&self) -> Result<StoredAuthState, Error> {
         self.run(|tables| {
             tables.reseal_incarnations();
+            tables.reseal_blocks();
             Ok(StoredAuthState {
                 incarnations: tables.load_incarnations()?,
                 revocations: tables.load_revocations()?,
                 tenants_with_unreadable_removals: tables.tenants_with_unreadable_removals()?,
+                blocks: tables.load_blocks()?,
             })
         })
         .await
@@ -98,6 +104,21 @@ impl AuthStore {
     ) -> Result<Option<Grant>, Error> {
         let incarnation = incarnation.clone();
         self.run(move |tables| tables.load_grant(&incarnation, id, now)).await
+    }
+
+    /// Returns at most `at_most` redeemed grants that have not expired, of all tenants or of one,
+    /// that come after `after` in the order of [`GrantCursor`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if they cannot be read.
+    pub async fn list_grants(
+        &self,
+        tenant: Option<Arc<str>>,
+        after: Option<GrantCursor>,
+        now: Timestamp,
+        at_most: u32,
+    ) -> Result<Vec<ListedGrant>, Error> {
+        self.run(move |tables| tables.list_grants(tenant.as_deref(), after.as_ref(), now, at_most)).await
     }
 
     /// Redeems the authorization code of a grant. Returns `false` if it was redeemed before or has
@@ -142,17 +163,13 @@ impl AuthStore {
         self.run(move |tables| tables.revoke(&incarnation, revocation)).await
     }
 
-    /// Writes revocations that could not be written before, until one cannot be written now.
+    /// Revokes the access tokens of several subjects in one transaction, as [`AuthStore::revoke`]
+    /// does.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn revoke_all(&self, revocations: Vec<(Incarnation, Revocation)>) -> Result<(), Error> {
-        let write = move |tables: &AuthTables| {
-            revocations
-                .iter()
-                .try_for_each(|(incarnation, revocation)| tables.revoke(incarnation, *revocation))
-        };
-        self.run(write).await
+        self.run(move |tables| tables.revoke_all(&revocations)).await
     }
 
     /// Deletes expired grants and revocations, at most `at_most` rows of each, and returns how many
@@ -285,6 +302,22 @@ impl AuthStore {
     pub async fn is_client_removed(&self, incarnation: &Incarnation, id: &str) -> Result<bool, Error> {
         let (incarnation, id) = (incarnation.clone(), id.to_owned());
         self.run(move |tables| tables.is_client_removed(&incarnation, &id)).await
+    }
+
+    /// Stores a block, in place of the one with the same id.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn save_block(&self, id: BlockId, details: Vec<u8>) -> Result<(), Error> {
+        self.run(move |tables| tables.save_block(id, &details)).await
+    }
+
+    /// Deletes a block.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn delete_block(&self, id: BlockId) -> Result<(), Error> {
+        self.run(move |tables| tables.delete_block(id)).await
     }
 
     /// Returns whether the last write succeeded.

@@ -30,6 +30,8 @@ pub struct IntegrityReport {
     pub signing_keys: usize,
     /// OAuth clients of all tenants.
     pub clients: usize,
+    /// Blocks of people.
+    pub blocks: usize,
 }
 
 /// Checks the store of a state folder that no gateway uses: the whole file, and that every sealed
@@ -56,6 +58,9 @@ pub fn check(folder: &Path, key: &KeySource) -> Result<IntegrityReport, Error> {
         report.grants = auth.verify_grants()?;
         report.signing_keys = auth.verify_signing_keys()?;
         report.clients = auth.verify_clients()?;
+    }
+    if schema >= schema::BLOCKS_VERSION {
+        report.blocks = auth.verify_blocks()?;
     }
     Ok(report)
 }

@@ -17,8 +17,11 @@ pub(super) const INCARNATIONS_VERSION: i64 = 3;
 /// The version that added the table of claims.
 pub(super) const CLAIMS_VERSION: i64 = 4;
 
+/// The version that added the table of blocks.
+pub(super) const BLOCKS_VERSION: i64 = 5;
+
 /// The version that this program writes.
-pub(super) const CURRENT_VERSION: i64 = 4;
+pub(super) const CURRENT_VERSION: i64 = 5;
 
 /// Sets how the file is used. Exclusive locking needs no shared memory beside the file, and the
 /// folder belongs to one process anyway.

@@ -74,18 +74,19 @@ impl LoginCheck {
         if !token.claims.scope.split(' ').any(|scope| scope == MCP_SCOPE) {
             return Err(Denial::InsufficientScope);
         }
-        let principal = self.authorize_principal(&token)?;
-        // Taken before the last check, so that any later revocation ends the call.
-        let grant_revocation = self.grants.revocation_token(token.grant_id, revoked_with_login);
+        // Taken before what can be revoked is checked, so that any later revocation or block ends the
+        // call.
+        let grant_revocation = self.grants.revocation_token(&token, revoked_with_login);
         let revocation = CallRevocation {
             revoked: CancellationToken::clone(&grant_revocation),
             _grant_revocation: Some(grant_revocation),
         };
-        if self.grants.is_valid_now(&token) {
-            Ok(AdmittedCaller { principal, revocation })
-        } else {
-            Err(Denial::Invalid)
+        let principal = self.authorize_principal(&token)?;
+        if !self.grants.is_valid_now(&token) {
+            return Err(Denial::Invalid);
         }
+        self.grants.record_use(&token);
+        Ok(AdmittedCaller { principal, revocation })
     }
 
     /// Returns the principal of a token, if the tenant's current rules admit it.
@@ -93,6 +94,8 @@ impl LoginCheck {
         let client_id = Arc::clone(&token.claims.client_id);
         self.grants.check_current_rules(token).map_err(|refusal| match refusal {
             GrantRejection::NotAllowed => Denial::NotAllowed,
+            GrantRejection::Blocked => Denial::Blocked,
+            GrantRejection::Unavailable => Denial::Unavailable,
             GrantRejection::OtherProviderApp | GrantRejection::MachineClientRemoved => Denial::Invalid,
         })?;
         let Some(holder) = &token.resource_owner else {
@@ -117,9 +120,11 @@ impl LoginCheck {
             Denial::InsufficientScope => {
                 r#", error="insufficient_scope", error_description="the token was not issued for calling tools""#
             }
-            Denial::NotPrivate | Denial::NetworkNotAllowed | Denial::NotAllowed | Denial::Unavailable => {
-                return None;
-            }
+            Denial::NotPrivate
+            | Denial::NetworkNotAllowed
+            | Denial::NotAllowed
+            | Denial::Blocked
+            | Denial::Unavailable => return None,
         };
         let (realm, metadata) = self.grants.challenge_params(spelling);
         let text =

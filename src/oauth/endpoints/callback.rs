@@ -7,12 +7,12 @@ use http::{Request, Response, StatusCode};
 use super::error::Error;
 use crate::base::body::Body;
 use crate::base::secret::Secret;
-use crate::identity::{self, LoginErrorKind};
+use crate::identity::{self, Account, LoginErrorKind};
 use crate::oauth::authorization_request::AuthorizationRequest;
 use crate::oauth::authorization_server::{AuthServer, RequestMeta};
 use crate::oauth::client::RedirectUri;
 use crate::oauth::error::Unavailable;
-use crate::oauth::grants::NewGrant;
+use crate::oauth::grants::{GrantRejection, NewGrant};
 use crate::oauth::login::{self, PendingLogin};
 use crate::oauth::login_page::{self, ErrorPage, NoticePage, PageLink};
 use crate::oauth::parameters::Parameters;
@@ -22,7 +22,9 @@ use crate::telemetry::audit::Actor;
 /// Why a login ends without a code.
 enum LoginError {
     Identity(identity::Error),
-    /// The grant cannot be persisted.
+    /// An operator keeps the person out.
+    Blocked(Account),
+    /// The grant cannot be persisted, or nobody knows whether the person may log in.
     Unavailable,
 }
 
@@ -78,6 +80,11 @@ async fn finish(
     let verifier = Secret::new(login.verifier.clone());
     let known = server.provider.redeem_code(code, &verifier, &login.nonce).await?;
     let (asked, account) = (login.request.clone(), known.account.clone());
+    match server.grants.check_block(&account) {
+        Ok(()) => {}
+        Err(GrantRejection::Blocked) => return Err(LoginError::Blocked(account)),
+        Err(_) => return Err(LoginError::Unavailable),
+    }
     let grant = NewGrant {
         client_id: asked.client_id,
         client_name: asked.client_name,
@@ -126,11 +133,15 @@ fn failure_page(
             login::record(server, request, error.class(), Actor::default(), meta);
             (status_for(error.kind()), client_error_code(error), error.page().clone())
         }
+        LoginError::Blocked(account) => {
+            login::record(server, request, "blocked", account.audit_identity(), meta);
+            (StatusCode::FORBIDDEN, "access_denied", blocked_page_text())
+        }
         LoginError::Unavailable => {
             login::record(server, request, "unavailable", Actor::default(), meta);
             let page = identity::PageText {
                 title: "The login cannot be finished now".into(),
-                sentence: "This server cannot write to its store.".into(),
+                sentence: "This server cannot use its store.".into(),
                 advice: "Try again in a minute.".into(),
             };
             let code = "temporarily_unavailable";
@@ -147,6 +158,15 @@ fn failure_page(
         request_id: Some(meta.request_id),
     };
     notice.to_response(status)
+}
+
+/// Tells a person whom an operator keeps out. The reason stays with the operator.
+fn blocked_page_text() -> identity::PageText {
+    identity::PageText {
+        title: "Your account is blocked here".into(),
+        sentence: "The operator of this server has blocked your account.".into(),
+        advice: "Ask them about it; signing in again does not help.".into(),
+    }
 }
 
 fn status_for(kind: LoginErrorKind) -> StatusCode {

@@ -271,6 +271,7 @@ impl TokenError {
             Self::Client(error) => error.audit_label(),
             Self::Grant(GrantError::Reused) => "reused",
             Self::Grant(GrantError::Ended) => "ended",
+            Self::Grant(GrantError::Blocked) => "blocked",
             Self::Grant(GrantError::Unavailable) => "unavailable",
             Self::Grant(GrantError::Invalid) | Self::BindingMismatch(_) => "invalid_grant",
             Self::UnsupportedGrantType => "unsupported_grant_type",
@@ -298,6 +299,9 @@ impl From<TokenError> for Error {
             ),
             TokenError::Grant(GrantError::Ended) => {
                 ("invalid_grant", "the account may no longer log in here; log in again")
+            }
+            TokenError::Grant(GrantError::Blocked) => {
+                ("invalid_grant", "the operator of this server has blocked the account; ask them")
             }
             TokenError::BindingMismatch(what) => ("invalid_grant", what),
             TokenError::UnsupportedGrantType => {

@@ -2,6 +2,7 @@
 //! tokens. The payload is data of the caller.
 
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -80,6 +81,39 @@ impl fmt::Debug for Grant {
             .field("number", &self.last_sequence)
             .finish_non_exhaustive()
     }
+}
+
+/// A grant in a list, without what its tokens derive from.
+pub struct ListedGrant {
+    /// The tenant's incarnation that it belongs to.
+    pub incarnation: Incarnation,
+    /// The id of the grant.
+    pub id: GrantId,
+    /// The client that it was given to.
+    pub client_id: String,
+    /// When the last one-time token was issued.
+    pub issued_at: Timestamp,
+    /// When the grant ends, unless it is refreshed before.
+    pub expires_at: Timestamp,
+    /// When the grant ends, however often it is refreshed.
+    pub ends_at: Timestamp,
+    /// What the person granted, in the clear; `None` if the row was tampered with.
+    pub payload: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for ListedGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListedGrant").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// The place of a grant in the order in which grants are listed: by tenant, then by id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantCursor {
+    /// The name of the grant's tenant.
+    pub tenant: Arc<str>,
+    /// The id of the grant.
+    pub id: GrantId,
 }
 
 /// The step from one one-time token of a grant to the next.

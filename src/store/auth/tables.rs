@@ -1,6 +1,7 @@
 //! The tables of the auth store in the SQLite file. The functions of each table stand in the file
 //! of its name; all of them block.
 
+mod blocks;
 pub(in crate::store) mod clients;
 pub(in crate::store) mod grants;
 pub(in crate::store) mod incarnations;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use crate::store::database::Database;
 use crate::store::keyring::Keyring;
 
-/// Grants, revocations, signing keys, clients, and the incarnations that all of these belong to.
+/// Grants, revocations, blocks, signing keys, clients, and the incarnations that all of these belong to.
 pub(in crate::store) struct AuthTables {
     database: Arc<Database>,
     keyring: Arc<Keyring>,

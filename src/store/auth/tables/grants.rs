@@ -7,8 +7,10 @@
 //! concurrent requests succeeds with it. The seal of a row also covers its clear columns, so a row
 //! that was tampered with does not open.
 
+mod list;
+
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::AuthTables;
 use crate::base::hex;
@@ -174,21 +176,26 @@ impl AuthTables {
         incarnation: &Incarnation,
         revocation: Revocation,
     ) -> Result<(), Error> {
-        const INSERT: &str = "
-            INSERT INTO revoked (tenant, life, subject, issued_until, forget_at, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-            ON CONFLICT (tenant, subject) DO UPDATE SET life = ?2, issued_until = ?4, forget_at = ?5, seal = ?6";
-        let seal = seal_revocation(&self.keyring, incarnation, &revocation);
-        let incarnation = incarnation.clone();
+        self.revoke_all(&[(incarnation.clone(), revocation)])
+    }
+
+    /// Does the same for several subjects, in one transaction.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written.
+    pub(in crate::store) fn revoke_all(
+        &self,
+        revocations: &[(Incarnation, Revocation)],
+    ) -> Result<(), Error> {
+        let seal = |(incarnation, revocation): &(Incarnation, Revocation)| {
+            let seal = seal_revocation(&self.keyring, incarnation, revocation);
+            (incarnation.clone(), *revocation, seal)
+        };
+        let sealed: Vec<_> = revocations.iter().map(seal).collect();
         self.database.commit(move |connection| {
-            let (tenant, incarnation) = (incarnation.tenant(), incarnation.id_bytes());
-            if let RevokedSubject::Grant(id) = revocation.subject {
-                const DELETE: &str = "DELETE FROM grants WHERE tenant = ?1 AND life = ?2 AND id = ?3";
-                connection.prepare_cached(DELETE)?.execute(params![tenant, incarnation, id.0])?;
-            }
-            let (until, forget_at) = (revocation.issued_until.as_second(), revocation.forget_at.as_second());
-            let parameters =
-                params![tenant, incarnation, revocation.subject.as_bytes(), until, forget_at, seal];
-            connection.prepare_cached(INSERT)?.execute(parameters).map(drop)
+            sealed.iter().try_for_each(|(incarnation, revocation, seal)| {
+                insert_revocation(connection, incarnation, revocation, seal)
+            })
         })
     }
 
@@ -296,6 +303,26 @@ impl AuthTables {
             _ => Err(Error::CannotUnseal),
         }
     }
+}
+
+/// Writes a revocation, and deletes the grant that it is about.
+fn insert_revocation(
+    connection: &Connection,
+    incarnation: &Incarnation,
+    revocation: &Revocation,
+    seal: &[u8],
+) -> rusqlite::Result<()> {
+    const INSERT: &str = "
+        INSERT INTO revoked (tenant, life, subject, issued_until, forget_at, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+        ON CONFLICT (tenant, subject) DO UPDATE SET life = ?2, issued_until = ?4, forget_at = ?5, seal = ?6";
+    let (tenant, incarnation) = (incarnation.tenant(), incarnation.id_bytes());
+    if let RevokedSubject::Grant(id) = revocation.subject {
+        const DELETE: &str = "DELETE FROM grants WHERE tenant = ?1 AND life = ?2 AND id = ?3";
+        connection.prepare_cached(DELETE)?.execute(params![tenant, incarnation, id.0])?;
+    }
+    let (until, forget_at) = (revocation.issued_until.as_second(), revocation.forget_at.as_second());
+    let parameters = params![tenant, incarnation, revocation.subject.as_bytes(), until, forget_at, seal];
+    connection.prepare_cached(INSERT)?.execute(parameters).map(drop)
 }
 
 /// Assigns the grants and revocations of an earlier version to an incarnation.

@@ -1,0 +1,97 @@
+use std::time::Duration;
+
+use super::super::testkit::{TestGateway, ada};
+use super::*;
+
+const ORDER: Initiator<'_> = Initiator::Operator { order: "end_logins", uid: Some(1) };
+
+fn by(tenant: &str, person: &str, client: &str) -> LoginFilter {
+    let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    LoginFilter {
+        tenant: given(tenant).map(Into::into),
+        person: PersonName::parse(person),
+        client: given(client),
+        id: None,
+    }
+}
+
+#[tokio::test]
+async fn logins_are_listed_page_by_page_and_filtered() {
+    let bed = TestGateway::new().await;
+    let (acme, beta) = (bed.server("acme"), bed.server("beta"));
+    let client = acme.register_public();
+    let began = bed.now();
+    for server in [&acme, &acme, &beta] {
+        let client = if server.inner.tenant.as_str() == "acme" { client.clone() } else { beta.register_public() };
+        let code = server.issue_code(&client, None).await;
+        assert_eq!(server.redeem(&code, &client).await.status, 200);
+    }
+    acme.issue_code(&client, None).await;
+    let logins = bed.logins();
+    let count = async |filter: LoginFilter| logins.list(&filter, None, 10).await.expect("read").logins.len();
+    assert_eq!(count(by("", "", "")).await, 3, "a code that was not redeemed is no login");
+    assert_eq!(count(by("acme", "", "")).await, 2);
+    assert_eq!(count(by("", "", &client)).await, 2);
+    let oid = ada().subject;
+    for (person, expected) in [
+        ("ADA@contoso.com", 3),
+        (&*oid.to_uppercase(), 3),
+        (&*format!("{}/{oid}", ada().issuer), 3),
+        ("bob@contoso.com", 0),
+    ] {
+        assert_eq!(count(by("", person, "")).await, expected, "{person}");
+    }
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = logins.list(&by("", "", ""), after.as_deref(), 2).await.expect("read");
+        seen.extend(page.logins);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(seen.iter().map(|login| &*login.tenant).collect::<Vec<_>>(), ["acme", "acme", "beta"]);
+    let first = &seen[0];
+    assert_eq!(first.person, Some(Person::from(&ada())));
+    assert!(first.since.duration_since(began).as_secs() <= 1 && first.last_used == first.renewed_at);
+}
+
+#[tokio::test]
+async fn ended_logins_are_over_at_once_and_after_a_restart_and_others_are_not() {
+    let bed = TestGateway::new().await;
+    let (acme, beta) = (bed.server("acme"), bed.server("beta"));
+    let mut tokens = Vec::new();
+    for server in [&acme, &beta] {
+        let client = server.register_public();
+        let code = server.issue_code(&client, None).await;
+        let sold = server.redeem(&code, &client).await;
+        tokens.push((sold.text("access_token").to_owned(), sold.text("refresh_token").to_owned(), client));
+    }
+    let logins = bed.logins();
+    assert_eq!(logins.end(&by("acme", "ada@contoso.com", ""), ORDER).await, Ok(EndedLogins { ended: 1 }));
+    let (access, refresh, client) = &tokens[0];
+    assert!(!acme.is_access_token_valid(access).await);
+    assert_eq!(acme.refresh(refresh, client).await.error(), (400, "invalid_grant"));
+    assert!(beta.is_access_token_valid(&tokens[1].0).await);
+    assert_eq!(logins.end(&by("acme", "", ""), ORDER).await, Ok(EndedLogins { ended: 0 }));
+    drop((acme, beta, logins));
+    let bed = bed.restart().await;
+    assert!(!bed.server("acme").is_access_token_valid(access).await);
+    assert!(bed.server("beta").is_access_token_valid(&tokens[1].0).await);
+    assert_eq!(bed.logins().list(&by("", "", ""), None, 9).await.expect("read").logins.len(), 1);
+}
+
+#[tokio::test]
+async fn a_use_is_remembered() {
+    let bed = TestGateway::new().await;
+    let acme = bed.server("acme");
+    let client = acme.register_public();
+    let code = acme.issue_code(&client, None).await;
+    let sold = acme.redeem(&code, &client).await;
+    bed.clock.advance(Duration::from_secs(600));
+    let token = acme.grants.verify_access_token(sold.text("access_token").as_bytes()).await.expect("valid");
+    acme.grants.record_use(&token);
+    let page = bed.logins().list(&LoginFilter::default(), None, 9).await.expect("read");
+    assert_eq!(page.logins[0].last_used.duration_since(page.logins[0].renewed_at).as_secs(), 600);
+}

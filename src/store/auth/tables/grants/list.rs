@@ -1,0 +1,77 @@
+//! Lists of grants, page by page, so that a long list never keeps others from the store.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Params, Row, params};
+
+use super::{GrantRow, payload_context, to_timestamp};
+use crate::store::Error;
+use crate::store::auth::grant::{GrantCursor, GrantId, ListedGrant};
+use crate::store::auth::incarnation::{Incarnation, IncarnationId};
+use crate::store::auth::tables::AuthTables;
+
+const COLUMNS: &str =
+    "tenant, life, id, client_id, number, issued_at, expires_at, ends_at, family, details";
+
+impl AuthTables {
+    /// Returns at most `at_most` redeemed grants that have not expired, of all tenants or of one,
+    /// that come after `after`, by tenant and then by id.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if they cannot be read.
+    pub(in crate::store) fn list_grants(
+        &self,
+        tenant: Option<&str>,
+        after: Option<&GrantCursor>,
+        now: Timestamp,
+        at_most: u32,
+    ) -> Result<Vec<ListedGrant>, Error> {
+        let now = now.as_second();
+        let (after_tenant, after_id) =
+            after.map_or(("", &[][..]), |after| (&*after.tenant, after.id.0.as_slice()));
+        let read = || {
+            let connection = self.database.connection();
+            match tenant {
+                Some(tenant) => select(
+                    &connection,
+                    "tenant = ?1 AND id > ?2",
+                    params![tenant, after_id, now, at_most],
+                ),
+                None => select(
+                    &connection,
+                    "(tenant, id) > (?1, ?2)",
+                    params![after_tenant, after_id, now, at_most],
+                ),
+            }
+        };
+        let rows = read().map_err(self.database.error())?;
+        Ok(rows.into_iter().map(|(incarnation, id, row)| self.open_listed(incarnation, id, row)).collect())
+    }
+
+    fn open_listed(&self, incarnation: Incarnation, id: GrantId, row: GrantRow) -> ListedGrant {
+        let clear = row.clear_columns().to_columns(&incarnation);
+        let place = id.to_string();
+        let payload = self.keyring.open_row(&payload_context(&incarnation, &place), &clear, &row.payload);
+        let GrantRow { client_id, issued, expires, ends, .. } = row;
+        let [issued_at, expires_at, ends_at] = [issued, expires, ends].map(to_timestamp);
+        ListedGrant { incarnation, id, client_id, issued_at, expires_at, ends_at, payload }
+    }
+}
+
+fn select(
+    connection: &Connection,
+    place: &str,
+    parameters: impl Params,
+) -> rusqlite::Result<Vec<(Incarnation, GrantId, GrantRow)>> {
+    let select = format!(
+        "SELECT {COLUMNS} FROM grants WHERE {place} AND expires_at > ?3 AND number > 0
+         ORDER BY tenant, id LIMIT ?4"
+    );
+    let mut select = connection.prepare_cached(&select)?;
+    select.query_map(parameters, read_row)?.collect()
+}
+
+fn read_row(row: &Row<'_>) -> rusqlite::Result<(Incarnation, GrantId, GrantRow)> {
+    let tenant: String = row.get(0)?;
+    let incarnation = Incarnation { tenant: tenant.into(), id: IncarnationId(row.get(1)?) };
+    Ok((incarnation, GrantId(row.get(2)?), GrantRow::from_columns(row, 3)?))
+}
