@@ -1,6 +1,7 @@
 //! Floor 3: authentication of callers. The bearer check, and an authorization server for each
 //! tenant (OAuth 2.1, RFC 8414, RFC 9728) in front of Microsoft Entra ID.
 
+mod account_session;
 mod authorization_request;
 mod authorization_response;
 pub mod authorization_server;
@@ -13,6 +14,7 @@ mod cookie;
 mod credential_fingerprint;
 pub mod endpoints;
 pub mod error;
+mod form_origin;
 pub mod grants;
 mod incarnations;
 pub mod issuer;

@@ -137,6 +137,7 @@ impl EndOrder {
         Some(LoginFilter {
             tenant: tenant.map(Into::into),
             person: person.map(|person| PersonName::parse(&person).ok_or(())).transpose().ok()?,
+            account: None,
             client,
             id: id.map(|id| GrantId::parse(&id).ok_or(())).transpose().ok()?,
         })

@@ -113,6 +113,11 @@ impl AuthServer {
         Some(Degradation { reason: problem.describe(self.provider.brand()), since })
     }
 
+    /// Returns the URL of the page where people see and end what they have connected.
+    pub(super) fn account_url(&self) -> String {
+        self.url.account_url()
+    }
+
     /// Returns the grants, with which the bearer check verifies tokens.
     pub fn grants(&self) -> &Arc<Grants> {
         &self.grants

@@ -24,7 +24,7 @@ pub struct Block {
     pub tenant: Option<Arc<str>>,
     /// Who is meant.
     #[serde(flatten)]
-    pub subject: BlockedSubject,
+    pub subject: PersonRef,
     /// The reason, for operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -35,10 +35,10 @@ pub struct Block {
     pub until: Option<Timestamp>,
 }
 
-/// Who is kept out.
+/// Who is meant: an account, or whoever has a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum BlockedSubject {
+pub enum PersonRef {
     /// An account.
     Account {
         /// The account's id.
@@ -87,7 +87,7 @@ impl Block {
     }
 }
 
-impl BlockedSubject {
+impl PersonRef {
     /// Whether the account is meant.
     pub(super) fn matches(&self, account: &Account) -> bool {
         match self {
@@ -96,6 +96,20 @@ impl BlockedSubject {
             }
             Self::Name { user } => account_names(account).any(|name| *name == **user),
         }
+    }
+
+    /// Returns the text by which an operator would name the person.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Account { oid, tid: Some(tid), .. } => format!("{tid}/{oid}"),
+            Self::Account { oid, tid: None, .. } => oid.to_string(),
+            Self::Name { user } => user.to_string(),
+        }
+    }
+
+    /// Refers to the account with these ids.
+    pub(super) fn from_ids(tid: &Arc<str>, oid: &Arc<str>) -> Self {
+        Self::Account { oid: Arc::clone(oid), tid: Some(Arc::clone(tid)), user: None }
     }
 
     fn key(&self) -> &Arc<str> {
@@ -237,7 +251,7 @@ impl BlockIndex {
             self.by_subject.entry(Arc::clone(block.subject.key())).or_default().push(Arc::clone(block));
         }
         self.has_names =
-            self.by_id.values().any(|block| matches!(block.subject, BlockedSubject::Name { .. }));
+            self.by_id.values().any(|block| matches!(block.subject, PersonRef::Name { .. }));
     }
 }
 
@@ -250,17 +264,17 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-    fn block(tenant: Option<&str>, subject: BlockedSubject, until: Option<Timestamp>) -> Block {
+    fn block(tenant: Option<&str>, subject: PersonRef, until: Option<Timestamp>) -> Block {
         Block { tenant: tenant.map(Into::into), subject, reason: None, since: NOW, until }
     }
 
-    fn account(tid: Option<Arc<str>>) -> BlockedSubject {
-        BlockedSubject::Account { oid: ada().subject, tid, user: None }
+    fn account(tid: Option<Arc<str>>) -> PersonRef {
+        PersonRef::Account { oid: ada().subject, tid, user: None }
     }
 
     #[test]
     fn a_block_keeps_out_whom_it_means_where_it_means_and_as_long() {
-        let name = |user: &str| BlockedSubject::Name { user: user.into() };
+        let name = |user: &str| PersonRef::Name { user: user.into() };
         let mailed = Account { verified_email: Some("Ada@Example.com".into()), ..ada() };
         for (is_out, ada, subject, tenant, until) in [
             (true, ada(), account(None), None, None),

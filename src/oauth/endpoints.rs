@@ -4,6 +4,7 @@
 //! This file owns what all of them share: the methods that each takes, the deadline, the form of
 //! errors, and CORS.
 
+mod account;
 mod authorize;
 mod callback;
 mod consent;
@@ -69,6 +70,7 @@ async fn dispatch(
         OAuthEndpoint::Authorize => authorize::handle(server, request, meta).await,
         OAuthEndpoint::Consent => consent::handle(server, request, meta).await,
         OAuthEndpoint::Callback => callback::handle(server, request, meta).await,
+        OAuthEndpoint::Account => account::handle(server, request, meta).await,
         OAuthEndpoint::Register => register::handle(server, request, meta).await,
         OAuthEndpoint::Token => token::handle(server, request, meta).await,
         OAuthEndpoint::Revoke => revoke::handle(server, request, meta).await,
@@ -78,7 +80,7 @@ async fn dispatch(
 
 fn check_method(endpoint: OAuthEndpoint, method: &Method) -> Result<(), Error> {
     let (taken, allow): (&[&str], _) = match endpoint {
-        OAuthEndpoint::Authorize => (&["GET", "HEAD", "POST"], "GET, POST"),
+        OAuthEndpoint::Authorize | OAuthEndpoint::Account => (&["GET", "HEAD", "POST"], "GET, POST"),
         OAuthEndpoint::Callback => (&["GET"], "GET"),
         OAuthEndpoint::Register => (&["POST"], "POST, OPTIONS"),
         OAuthEndpoint::Consent | OAuthEndpoint::Token | OAuthEndpoint::Revoke | OAuthEndpoint::Introspect => {

@@ -10,12 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use super::authorization_request::AuthorizationRequest;
 use super::authorization_server::{AuthServer, RequestMeta};
+use super::error::Unavailable;
+use super::grants::GrantRejection;
 use super::login_page::{self, NoticePage, PageLink, redirect_page};
+use super::parameters::Parameters;
 use super::sealed::{self, LOGIN};
 use super::{cookie, pkce};
 use crate::base::body::Body;
 use crate::base::random;
-use crate::identity;
+use crate::base::secret::Secret;
+use crate::identity::{self, Account, ProviderLogin};
 use crate::telemetry::audit::{Actor, AuditEvent, AuditRecord};
 
 /// How long a person may take to log in at the provider.
@@ -27,18 +31,40 @@ const COOKIE_PREFIX: &str = "__Host-login.";
 /// A login in progress, sealed in the browser's cookie.
 #[derive(Serialize, Deserialize)]
 pub(super) struct PendingLogin {
-    #[serde(rename = "ask")]
-    pub(super) request: AuthorizationRequest,
+    /// The client's request; none if the person logs in to see what is connected.
+    #[serde(rename = "ask", default, skip_serializing_if = "Option::is_none")]
+    pub(super) request: Option<AuthorizationRequest>,
     state: String,
-    pub(super) nonce: String,
+    nonce: String,
     /// The verifier of our own PKCE with the provider.
-    pub(super) verifier: String,
+    verifier: String,
     #[serde(rename = "at")]
     begun_at: Timestamp,
 }
 
+/// Why a login ends without success.
+pub(super) enum LoginError {
+    Identity(identity::Error),
+    /// An operator keeps the person out.
+    Blocked(Account),
+    /// The grant cannot be persisted, or nobody knows whether the person may log in.
+    Unavailable,
+}
+
+impl From<identity::Error> for LoginError {
+    fn from(error: identity::Error) -> Self {
+        Self::Identity(error)
+    }
+}
+
+impl From<Unavailable> for LoginError {
+    fn from(Unavailable: Unavailable) -> Self {
+        Self::Unavailable
+    }
+}
+
 impl PendingLogin {
-    fn new(request: AuthorizationRequest, now: Timestamp) -> Self {
+    fn new(request: Option<AuthorizationRequest>, now: Timestamp) -> Self {
         let [state, nonce, verifier] = [(); 3].map(|()| random::token());
         Self { request, state, nonce, verifier, begun_at: now }
     }
@@ -69,9 +95,29 @@ impl PendingLogin {
             state: &self.state,
             nonce: &self.nonce,
             code_challenge: &pkce::compute_challenge(&self.verifier),
-            login_hint: self.request.login_hint.as_deref(),
+            login_hint: self.request.as_ref().and_then(|request| request.login_hint.as_deref()),
         });
         url.into()
+    }
+
+    /// Redeems the provider's code, unless an operator keeps the person out.
+    pub(super) async fn redeem(
+        &self,
+        server: &AuthServer,
+        parameters: &Parameters<'_>,
+    ) -> Result<ProviderLogin, LoginError> {
+        let one = |name| parameters.get(name).ok().flatten();
+        let Some(code) = one("code").filter(|_| one("error").is_none()) else {
+            let error = one("error").unwrap_or("invalid_request");
+            return Err(server.provider.redirect_error(error, one("error_description")).into());
+        };
+        let known =
+            server.provider.redeem_code(code, &Secret::new(self.verifier.clone()), &self.nonce).await?;
+        match server.grants.check_block(&known.account) {
+            Ok(()) => Ok(known),
+            Err(GrantRejection::Blocked) => Err(LoginError::Blocked(known.account)),
+            Err(_) => Err(LoginError::Unavailable),
+        }
     }
 
     /// Removes the login from the browser, once it has ended.
@@ -84,10 +130,11 @@ fn cookie_name(server: &AuthServer, state: &str) -> String {
     format!("{COOKIE_PREFIX}{}.{}", server.tenant, &state[..8])
 }
 
-/// Sends a person who consented to the identity provider.
+/// Sends a person to the identity provider: one who consented to a client's request, or, without a
+/// request, one who wants to see what is connected.
 pub(super) fn begin(
     server: &AuthServer,
-    request: AuthorizationRequest,
+    request: Option<AuthorizationRequest>,
     headers: &HeaderMap,
     meta: RequestMeta<'_>,
 ) -> Response<Body> {
@@ -108,25 +155,25 @@ pub(super) fn begin(
     );
     match set {
         Ok(()) => response,
-        Err(cookie::CookieTooLong) => cookie_too_long_page(server, &login.request, meta),
+        Err(cookie::CookieTooLong) => cookie_too_long_page(server, login.request.as_ref(), meta),
     }
 }
 
 fn cookie_too_long_page(
     server: &AuthServer,
-    request: &AuthorizationRequest,
+    request: Option<&AuthorizationRequest>,
     meta: RequestMeta<'_>,
 ) -> Response<Body> {
     let description = "the request is too long for a cookie";
     let code = "invalid_request";
     login_page::log_reference(server.tenant.as_str(), meta.request_id, Some(code), description);
-    let location = request.response(server.url.as_str()).error_url(code, description);
+    let location = request.map(|request| request.response(server.url.as_str()).error_url(code, description));
     let notice = NoticePage {
         title: "This login request is too long",
         sentence: "The application's request is too large for your browser to keep until you come back.",
         advice: "Its maker must make its state or its redirect URI shorter. This link reports the error to \
                  the application:",
-        link: Some(PageLink::back_to_application(&location)),
+        link: location.as_deref().map(PageLink::back_to_application),
         request_id: Some(meta.request_id),
     };
     notice.to_response(StatusCode::BAD_REQUEST)
@@ -135,7 +182,7 @@ fn cookie_too_long_page(
 /// Records in the audit how a login ended.
 pub(super) fn record(
     server: &AuthServer,
-    request: &AuthorizationRequest,
+    request: Option<&AuthorizationRequest>,
     outcome: &str,
     who: Actor<'_>,
     meta: RequestMeta<'_>,
@@ -143,7 +190,7 @@ pub(super) fn record(
     server.context.audit.record(&AuditRecord {
         who,
         client_addr: Some(meta.source),
-        client_id: Some(&request.client_id),
+        client_id: request.map(|request| &*request.client_id),
         request_id: Some(meta.request_id),
         ..AuditRecord::new(AuditEvent::Login, server.tenant.as_str(), outcome)
     });

@@ -36,8 +36,41 @@ pub(super) struct ConsentPage<'a> {
     /// The link scheme, if that is an application on the person's device.
     pub(super) scheme: Option<&'a str>,
     pub(super) action: &'a str,
+    /// Where the person can end this.
+    pub(super) account_url: &'a str,
     pub(super) request: &'a str,
     pub(super) nonce: &'a str,
+}
+
+/// A person's own page: what is connected to the account at this tenant.
+#[derive(Template)]
+#[template(path = "account.html")]
+pub(super) struct AccountPage<'a> {
+    pub(super) title: &'a str,
+    /// Whose login leads here.
+    pub(super) provider: &'a str,
+    pub(super) action: &'a str,
+    /// None before the person has logged in.
+    pub(super) account: Option<AccountView<'a>>,
+    pub(super) nonce: &'a str,
+}
+
+/// What a person who has logged in sees.
+pub(super) struct AccountView<'a> {
+    /// The person's name.
+    pub(super) person: &'a str,
+    pub(super) connections: Vec<Connection>,
+    /// Proves that a form comes from this page in this browser.
+    pub(super) token: &'a str,
+}
+
+/// An application that a person has connected.
+pub(super) struct Connection {
+    pub(super) id: String,
+    pub(super) client: String,
+    pub(super) since: String,
+    pub(super) last_used: String,
+    pub(super) expires: String,
 }
 
 /// A page with a message, and perhaps a link.
@@ -89,7 +122,18 @@ impl ConsentPage<'_> {
     }
 }
 
+impl AccountPage<'_> {
+    pub(super) fn to_response(&self) -> Response<Body> {
+        html_response(StatusCode::OK, self.nonce, self.render().expect("the page is written to a String"))
+    }
+}
+
 impl<'a> PageLink<'a> {
+    /// Creates the link to the person's own page.
+    pub(super) fn back_to_account(to: &'a str) -> Self {
+        Self { to, label: "Back", at_once: false }
+    }
+
     /// Creates the link by which the person takes an error to the client.
     pub(super) fn back_to_application(to: &'a str) -> Self {
         Self { to, label: "Back to the application", at_once: false }

@@ -15,6 +15,8 @@ pub(super) struct SealPurpose(&'static str);
 
 pub(super) const CLIENT_ID: SealPurpose = SealPurpose("client-id");
 pub(super) const CONSENT: SealPurpose = SealPurpose("consent");
+pub(super) const ACCOUNT: SealPurpose = SealPurpose("account");
+pub(super) const ACCOUNT_FORM: SealPurpose = SealPurpose("account-form");
 pub(super) const LOGIN: SealPurpose = SealPurpose("login");
 
 /// Seals bytes into a URL-safe text. `row` is an additional value that the text is bound to.

@@ -36,6 +36,8 @@ pub enum OAuthEndpoint {
     Consent,
     /// `/auth/ms-callback`, the redirect URI registered at Microsoft.
     Callback,
+    /// `/auth/account`, where a person sees and ends what is connected.
+    Account,
     Token,
     Register,
     Revoke,
@@ -102,6 +104,7 @@ impl OAuthEndpoint {
             "/authorize" => Some(Self::Authorize),
             "/consent" => Some(Self::Consent),
             "/auth/ms-callback" => Some(Self::Callback),
+            "/auth/account" => Some(Self::Account),
             "/token" => Some(Self::Token),
             "/register" => Some(Self::Register),
             "/revoke" => Some(Self::Revoke),

@@ -76,9 +76,10 @@ pub(super) fn check_rate_limit(
 ) -> Result<(), Duration> {
     let (rates, limits) = (&tenant.slot.login_rates, &server.limits);
     let (buckets, per_minute) = match endpoint {
-        OAuthEndpoint::Authorize | OAuthEndpoint::Consent | OAuthEndpoint::Callback => {
-            (&rates.logins, limits.logins_per_minute)
-        }
+        OAuthEndpoint::Authorize
+        | OAuthEndpoint::Consent
+        | OAuthEndpoint::Callback
+        | OAuthEndpoint::Account => (&rates.logins, limits.logins_per_minute),
         OAuthEndpoint::Token | OAuthEndpoint::Revoke | OAuthEndpoint::Introspect => {
             (&rates.tokens, limits.tokens_per_minute)
         }
@@ -110,7 +111,7 @@ where
 
 fn max_body_bytes(endpoint: OAuthEndpoint) -> usize {
     match endpoint {
-        OAuthEndpoint::Register | OAuthEndpoint::Authorize => 16 << 10,
+        OAuthEndpoint::Register | OAuthEndpoint::Authorize | OAuthEndpoint::Account => 16 << 10,
         OAuthEndpoint::Consent | OAuthEndpoint::Token | OAuthEndpoint::Revoke | OAuthEndpoint::Introspect => {
             32 << 10
         }

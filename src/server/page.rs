@@ -122,6 +122,8 @@ struct PageLogin {
     brand: &'static Brand,
     /// The redirect URI that the operator registers with the app at the provider.
     redirect_uri: String,
+    /// Where people see and end what they have connected.
+    account_url: String,
 }
 
 impl<'a> ConnectorPage<'a> {
@@ -137,6 +139,7 @@ impl<'a> ConnectorPage<'a> {
         let login = spec.access.login.as_ref().map(|login| PageLogin {
             brand: identity::find_brand(&login.provider),
             redirect_uri: public_url.callback_url(),
+            account_url: public_url.account_url(),
         });
         let url = public_url.connector_url();
         let local = spec.access.is_open() && !spec.access.public && open != OpenTenants::Public;

@@ -217,6 +217,11 @@ impl PublicUrl {
         self.join_path("/auth/ms-callback")
     }
 
+    /// Returns the URL of the page where people see and end what they have connected.
+    pub fn account_url(&self) -> String {
+        self.join_path("/auth/account")
+    }
+
     /// Returns a URL below it, e.g. `https://mcp.example.com/acme/token`. `path` begins with a
     /// slash.
     pub fn join_path(&self, path: &str) -> String {

@@ -6,11 +6,13 @@ use super::harness::login::{App, Browser, Tokens, parameter};
 use super::harness::secret::secret;
 use super::harness::{Era, FakeBackend, Gateway, Setup, Tenant};
 
+mod account;
 mod attacks;
 mod clients;
 mod discovery;
 mod isolation;
 mod operators;
+mod people;
 mod rust_sdk;
 
 /// Starts a gateway whose tenants log in at `entra`.

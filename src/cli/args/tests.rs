@@ -14,7 +14,7 @@ fn help(path: &[&str]) -> String {
 
 #[test]
 fn every_verb_explains_itself() {
-    let verbs: [&[&str]; 17] = [
+    let verbs: [&[&str]; 20] = [
         &[],
         &["serve"],
         &["run"],
@@ -29,6 +29,9 @@ fn every_verb_explains_itself() {
         &["healthcheck"],
         &["keys"],
         &["keys", "rotate"],
+        &["logins"],
+        &["logins", "end"],
+        &["logins", "block"],
         &["demo"],
         &["completions"],
         &["man"],

@@ -4,41 +4,20 @@
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 
+use super::account;
 use super::error::Error;
 use crate::base::body::Body;
 use crate::base::secret::Secret;
-use crate::identity::{self, Account, LoginErrorKind};
+use crate::identity::{self, LoginErrorKind};
 use crate::oauth::authorization_request::AuthorizationRequest;
 use crate::oauth::authorization_server::{AuthServer, RequestMeta};
 use crate::oauth::client::RedirectUri;
-use crate::oauth::error::Unavailable;
-use crate::oauth::grants::{GrantRejection, NewGrant};
-use crate::oauth::login::{self, PendingLogin};
+use crate::oauth::grants::NewGrant;
+use crate::oauth::login::{self, LoginError, PendingLogin};
 use crate::oauth::login_page::{self, ErrorPage, NoticePage, PageLink};
 use crate::oauth::parameters::Parameters;
 use crate::oauth::response;
 use crate::telemetry::audit::Actor;
-
-/// Why a login ends without a code.
-enum LoginError {
-    Identity(identity::Error),
-    /// An operator keeps the person out.
-    Blocked(Account),
-    /// The grant cannot be persisted, or nobody knows whether the person may log in.
-    Unavailable,
-}
-
-impl From<identity::Error> for LoginError {
-    fn from(error: identity::Error) -> Self {
-        Self::Identity(error)
-    }
-}
-
-impl From<Unavailable> for LoginError {
-    fn from(Unavailable: Unavailable) -> Self {
-        Self::Unavailable
-    }
-}
 
 /// Answers the provider's redirect to `{prefix}/auth/ms-callback`.
 pub(super) async fn handle(
@@ -47,10 +26,12 @@ pub(super) async fn handle(
     meta: RequestMeta<'_>,
 ) -> Result<Response<Body>, Error> {
     let (parameters, login) = find_login(server, &request, meta).ok_or_else(unknown_login_page)?;
-    let mut response = match finish(server, &login, &parameters, meta).await {
-        Ok(code) => return_to_client(&login.request, server.url.as_str(), &code),
-        Err(error) => failure_page(server, &login.request, &error, meta),
+    let finished = match &login.request {
+        Some(asked) => finish(server, &login, asked, &parameters, meta).await,
+        None => account::finish(server, &login, &parameters, meta).await,
     };
+    let mut response =
+        finished.unwrap_or_else(|error| failure_page(server, login.request.as_ref(), &error, meta));
     login.clear_cookie(server, request.headers(), response.headers_mut());
     Ok(response)
 }
@@ -65,38 +46,28 @@ fn find_login<'a>(
     Some((parameters, login))
 }
 
-/// Redeems the provider's code, and returns a code of ours for the client.
+/// Redeems the provider's code, and returns the person to the client with a code of ours.
 async fn finish(
     server: &AuthServer,
     login: &PendingLogin,
+    asked: &AuthorizationRequest,
     parameters: &Parameters<'_>,
     meta: RequestMeta<'_>,
-) -> Result<Secret, LoginError> {
-    let one = |name| parameters.get(name).ok().flatten();
-    let Some(code) = one("code").filter(|_| one("error").is_none()) else {
-        let error = one("error").unwrap_or("invalid_request");
-        return Err(server.provider.redirect_error(error, one("error_description")).into());
-    };
-    let verifier = Secret::new(login.verifier.clone());
-    let known = server.provider.redeem_code(code, &verifier, &login.nonce).await?;
-    let (asked, account) = (login.request.clone(), known.account.clone());
-    match server.grants.check_block(&account) {
-        Ok(()) => {}
-        Err(GrantRejection::Blocked) => return Err(LoginError::Blocked(account)),
-        Err(_) => return Err(LoginError::Unavailable),
-    }
+) -> Result<Response<Body>, LoginError> {
+    let known = login.redeem(server, parameters).await?;
+    let (request, account) = (asked.clone(), known.account.clone());
     let grant = NewGrant {
-        client_id: asked.client_id,
-        client_name: asked.client_name,
-        redirect_uri: asked.redirect_uri_given.then_some(asked.redirect_uri),
-        code_challenge: asked.code_challenge,
-        scope: asked.scope,
+        client_id: request.client_id,
+        client_name: request.client_name,
+        redirect_uri: request.redirect_uri_given.then_some(request.redirect_uri),
+        code_challenge: request.code_challenge,
+        scope: request.scope,
         account: known.account,
         provider_refresh_token: known.refresh_token,
     };
     let code = server.grants.create(grant).await?;
-    login::record(server, &login.request, "ok", account.audit_identity(), meta);
-    Ok(code)
+    login::record(server, Some(asked), "ok", account.audit_identity(), meta);
+    Ok(return_to_client(asked, server.url.as_str(), &code))
 }
 
 /// Returns the person to the client with the code. A link that opens a program is left for the
@@ -120,10 +91,11 @@ fn return_to_client(request: &AuthorizationRequest, issuer: &str, code: &Secret)
     notice.to_response(StatusCode::OK)
 }
 
-/// Returns a page with the reason and a link to the client, which carries the OAuth error.
+/// Returns a page with the reason and a link to the client, which carries the OAuth error, or to the
+/// person's own page.
 fn failure_page(
     server: &AuthServer,
-    request: &AuthorizationRequest,
+    request: Option<&AuthorizationRequest>,
     error: &LoginError,
     meta: RequestMeta<'_>,
 ) -> Response<Body> {
@@ -149,12 +121,18 @@ fn failure_page(
             (StatusCode::SERVICE_UNAVAILABLE, code, page)
         }
     };
-    let location = request.response(server.url.as_str()).error_url(code, &page.sentence);
+    let location =
+        request.map(|request| request.response(server.url.as_str()).error_url(code, &page.sentence));
+    let account_url = server.account_url();
+    let link = match &location {
+        Some(location) => PageLink::back_to_application(location),
+        None => PageLink::back_to_account(&account_url),
+    };
     let notice = NoticePage {
         title: &page.title,
         sentence: &page.sentence,
         advice: &page.advice,
-        link: Some(PageLink::back_to_application(&location)),
+        link: Some(link),
         request_id: Some(meta.request_id),
     };
     notice.to_response(status)

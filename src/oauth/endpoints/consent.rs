@@ -6,7 +6,7 @@
 //! at once.
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ use crate::oauth::client::{ClientOrigin, OAuthClient, RedirectUri, display_text}
 use crate::oauth::login_page::{self, ConsentPage, ErrorPage, NoticePage, PageLink, redirect_page};
 use crate::oauth::parameters::Parameters;
 use crate::oauth::sealed::{self, CONSENT};
-use crate::oauth::{cookie, login};
+use crate::oauth::{cookie, form_origin, login};
 use crate::telemetry::audit::Actor;
 
 /// How long a person may take to decide.
@@ -56,9 +56,9 @@ pub(super) async fn handle(
 ) -> Result<Response<Body>, Error> {
     let (asked, decision) = read_form(server, &request, meta.now).ok_or_else(expired_page)?;
     match decision {
-        ConsentDecision::Allow => Ok(login::begin(server, asked, request.headers(), meta)),
+        ConsentDecision::Allow => Ok(login::begin(server, Some(asked), request.headers(), meta)),
         ConsentDecision::Deny => {
-            login::record(server, &asked, "declined", Actor::default(), meta);
+            login::record(server, Some(&asked), "declined", Actor::default(), meta);
             let response = asked.response(server.url.as_str());
             Ok(declined_page(&asked, &response.error_url("access_denied", "the person chose Cancel")))
         }
@@ -109,6 +109,7 @@ fn render(
         loopback: redirect_uri.is_some_and(RedirectUri::is_loopback),
         scheme: redirect_uri.and_then(RedirectUri::private_use_scheme),
         action: &server.url.join_path("/consent"),
+        account_url: &server.account_url(),
         request: sealed,
         nonce: &login_page::new_nonce(),
     };
@@ -122,7 +123,7 @@ fn read_form(
     now: Timestamp,
 ) -> Option<(AuthorizationRequest, ConsentDecision)> {
     let headers = request.headers();
-    if !is_same_origin(server, headers) {
+    if !form_origin::is_same_origin(&server.url, headers) {
         return None;
     }
     let parameters = Parameters::from_form(headers, request.body()).ok()?;
@@ -136,18 +137,6 @@ fn read_form(
         "allow" if is_same && is_fresh => Some((form.request, ConsentDecision::Allow)),
         "deny" if is_same && is_fresh => Some((form.request, ConsentDecision::Deny)),
         _ => None,
-    }
-}
-
-/// Whether the form was submitted from our page. Browsers send the origin of the page, which is
-/// `null` with `no-referrer`. Old browsers send nothing; for them the cookie is the check.
-fn is_same_origin(server: &AuthServer, headers: &HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let site = text("sec-fetch-site");
-    match (site, text(header::ORIGIN.as_str())) {
-        (Some(site), _) if site != "same-origin" => false,
-        (_, None) => true,
-        (_, Some(origin)) => origin == server.url.origin() || origin == "null",
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{EndError, Initiator, LoginFilter, Logins, MAX_LOGINS, PersonName};
-use crate::oauth::blocks::{Block, BlockedSubject};
+use crate::oauth::blocks::{Block, PersonRef};
 use crate::oauth::error::Unavailable;
 use crate::store::BlockId;
 
@@ -131,7 +131,7 @@ impl Logins {
             is_here && caller.account.as_ref().is_some_and(|account| subject.matches(account))
         });
         let is_stored = self.context.persist_blocks().await;
-        let filter = LoginFilter { tenant, person: Some(subject.person()), ..LoginFilter::default() };
+        let filter = LoginFilter { tenant, account: Some(subject), ..LoginFilter::default() };
         let ended = self.end(&filter, by).await;
         match (is_stored, ended) {
             (true, Ok(ended)) => {
@@ -183,12 +183,12 @@ impl Logins {
     async fn resolve(
         &self,
         person: &PersonName,
-    ) -> Result<(BlockedSubject, Option<&'static str>), BlockError> {
+    ) -> Result<(PersonRef, Option<&'static str>), BlockError> {
         let filter = LoginFilter { person: Some(person.clone()), ..LoginFilter::default() };
-        let mut known: Vec<BlockedSubject> = Vec::new();
+        let mut known: Vec<PersonRef> = Vec::new();
         for opened in self.find(&filter, None, MAX_LOGINS).await? {
             let Some(account) = opened.account() else { continue };
-            let subject = BlockedSubject::Account {
+            let subject = PersonRef::Account {
                 oid: Arc::clone(&account.subject),
                 tid: Some(Arc::clone(&account.issuer)),
                 user: account.username.clone(),
@@ -198,7 +198,7 @@ impl Logins {
             }
         }
         if known.len() > 1 {
-            let ids: Vec<_> = known.iter().map(|subject| subject.person().as_given().to_owned()).collect();
+            let ids: Vec<_> = known.iter().map(|subject| subject.describe()).collect();
             return Err(BlockError::Ambiguous(ids.join(", ")));
         }
         Ok(known.pop().map_or_else(|| subject_without_login(person), |subject| (subject, None)))
@@ -206,11 +206,11 @@ impl Logins {
 }
 
 /// Returns whom a name means that nobody has logged in with.
-fn subject_without_login(person: &PersonName) -> (BlockedSubject, Option<&'static str>) {
+fn subject_without_login(person: &PersonName) -> (PersonRef, Option<&'static str>) {
     if person.as_given().contains('@') {
         let notice = "nobody has logged in with this name here, so whoever has the name is kept out; names can \
                       change hands, so give the account's object id if you know it";
-        return (BlockedSubject::Name { user: person.in_small_letters().into() }, Some(notice));
+        return (PersonRef::Name { user: person.in_small_letters().into() }, Some(notice));
     }
     // Object ids are UUIDs, which are written in small letters; other ids are taken as they are.
     let is_uuid = |text: &str| {
@@ -223,19 +223,7 @@ fn subject_without_login(person: &PersonName) -> (BlockedSubject, Option<&'stati
     let spelled = |id: &str| if is_uuid(id) { id.to_lowercase().into() } else { Arc::from(id) };
     let (tid, oid) = (tid.map(spelled), spelled(oid));
     let notice = "no account with this id has a login here now; it is kept out if it comes";
-    (BlockedSubject::Account { oid, tid, user: None }, Some(notice))
-}
-
-impl BlockedSubject {
-    /// Returns how an operator would name the person.
-    fn person(&self) -> PersonName {
-        let text = match self {
-            Self::Account { oid, tid: Some(tid), .. } => format!("{tid}/{oid}"),
-            Self::Account { oid, tid: None, .. } => oid.to_string(),
-            Self::Name { user } => user.to_string(),
-        };
-        PersonName::parse(&text).expect("an id or a name is not empty")
-    }
+    (PersonRef::Account { oid, tid, user: None }, Some(notice))
 }
 
 impl ListedBlock {

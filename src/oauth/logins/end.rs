@@ -80,7 +80,9 @@ impl Logins {
     }
 
     async fn revoke_machine_tokens(&self, filter: &LoginFilter) -> bool {
-        let LoginFilter { tenant: Some(tenant), client: Some(client), person: None, id: None } = filter else {
+        let LoginFilter { tenant: Some(tenant), client: Some(client), person: None, account: None, id: None } =
+            filter
+        else {
             return true;
         };
         let Some(incarnation) = self.context.incarnations.find(tenant) else { return true };

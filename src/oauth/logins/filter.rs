@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::OpenedGrant;
 use crate::identity::Account;
+use crate::oauth::blocks::PersonRef;
 use crate::store::GrantId;
 
 /// Which logins are meant. Fields that are `None` restrict nothing.
@@ -13,6 +14,8 @@ pub struct LoginFilter {
     pub tenant: Option<Arc<str>>,
     /// Who logged in.
     pub person: Option<PersonName>,
+    /// Who logged in, exactly.
+    pub account: Option<PersonRef>,
     /// The client's id, or its name in any case.
     pub client: Option<String>,
     /// The id of the only login.
@@ -29,11 +32,13 @@ pub struct PersonName {
 
 impl LoginFilter {
     pub(super) fn matches(&self, opened: &OpenedGrant) -> bool {
-        let Self { tenant, person, client, id } = self;
+        let Self { tenant, person, account, client, id } = self;
         let grant = &opened.grant;
         let is_tenant = |tenant: &Arc<str>| tenant == grant.incarnation.tenant();
         let is_person =
             |person: &PersonName| opened.account().is_some_and(|account| person.matches(account));
+        let is_account =
+            |subject: &PersonRef| opened.account().is_some_and(|account| subject.matches(account));
         let is_client = |client: &String| {
             let name = opened.client_name();
             *client == grant.client_id
@@ -41,6 +46,7 @@ impl LoginFilter {
         };
         tenant.as_ref().is_none_or(is_tenant)
             && person.as_ref().is_none_or(is_person)
+            && account.as_ref().is_none_or(is_account)
             && client.as_ref().is_none_or(is_client)
             && id.is_none_or(|id| id == grant.id)
     }

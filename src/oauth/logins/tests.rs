@@ -11,7 +11,7 @@ fn by(tenant: &str, person: &str, client: &str) -> LoginFilter {
         tenant: given(tenant).map(Into::into),
         person: PersonName::parse(person),
         client: given(client),
-        id: None,
+        ..LoginFilter::default()
     }
 }
 

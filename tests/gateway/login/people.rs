@@ -1,0 +1,216 @@
+//! What operators do about people: list who is logged in, end logins, keep people out.
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use url::Url;
+
+use super::super::harness::gateway::BINARY;
+use super::super::harness::login::{App, Browser, CALLBACK, Tokens, way};
+use super::super::harness::{Client, PATIENCE, Reply};
+use super::*;
+
+/// Ada is who logs in unless another account is set.
+const ADA: &str = "ada@contoso.com";
+const BOB: &str = "bob@contoso.com";
+
+/// Runs `tenantd logins` against the gateway.
+fn logins(gateway: &Gateway, arguments: &[&str]) -> Output {
+    command(gateway, arguments).output().expect("it runs")
+}
+
+fn command(gateway: &Gateway, arguments: &[&str]) -> Command {
+    let admin = gateway.admin_address().to_string();
+    let mut command = Command::new(BINARY);
+    command.arg("logins").args(arguments).args(["--admin", &admin]).env_clear();
+    command
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+fn bob() -> Value {
+    json!({ "oid": "0b0b0b0b-0000-4000-8000-0b0b0b0b0b0b", "preferred_username": BOB, "name": "Bob" })
+}
+
+/// Tenants `a` and `b` on a port that stays the same over restarts, since issuers contain it.
+async fn stage() -> (FakeEntra, FakeBackend, Gateway) {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let mut setup = Setup::listening(free.expect("free").port()).flag("--entra-authority", &entra.authority());
+    for name in ["a", "b"] {
+        setup =
+            setup.file(&format!("{name}.yaml"), Tenant::new(name, &backend).with(&entra.lines()).yaml());
+    }
+    (entra, backend, setup.start().await)
+}
+
+async fn call(gateway: &Gateway, prefix: &str, tokens: &Tokens) -> u16 {
+    gateway.client().bearer(&tokens.access).search(Era::Modern, prefix, "q").await.status
+}
+
+async fn refresh(app: &App<'_>, tokens: &Tokens) -> (u16, String) {
+    let id = app.client_id.clone();
+    let form =
+        [("grant_type", "refresh_token"), ("refresh_token", tokens.refresh.as_str()), ("client_id", &id)];
+    let answer = app.post("/token", &form).await;
+    (answer.status, answer.json()["error"].as_str().unwrap_or_default().to_owned())
+}
+
+async fn open_stream(client: &Client, prefix: &str) -> reqwest::Response {
+    let params = json!({ "notifications": { "toolsListChanged": true } });
+    let stream = client.ask(Era::Modern, &format!("{prefix}/mcp"), "subscriptions/listen", params);
+    let stream = stream.send().await.expect("an answer");
+    assert_eq!(stream.status(), 200);
+    stream
+}
+
+fn audit(gateway: &Gateway) -> Vec<Value> {
+    let lines = std::fs::read_to_string(gateway.path().join("state/audit.jsonl")).expect("an audit");
+    lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[tokio::test]
+async fn operators_list_who_is_logged_in_and_end_what_they_name() {
+    let (entra, _backend, gateway) = stage().await;
+    let (a, b) = (App::registered(&gateway, "/a").await, App::registered(&gateway, "/b").await);
+    let ada = [a.tokens(&entra).await, b.tokens(&entra).await];
+    entra.account(bob());
+    let bobs = a.tokens(&entra).await;
+
+    let listed = text(&logins(&gateway, &["list"]));
+    assert_eq!(listed.matches(ADA).count(), 2, "{listed}");
+    assert!(listed.contains(BOB) && listed.contains("A test"), "{listed}");
+    let json = |arguments: &[&str]| -> Vec<Value> {
+        let arguments = [&["list", "--format", "json"], arguments].concat();
+        serde_json::from_str(&text(&logins(&gateway, &arguments))).expect("JSON")
+    };
+    assert_eq!(json(&["--tenant", "a"]).len(), 2);
+    assert_eq!(json(&["--person", "ADA@contoso.com", "--tenant", "b"]).len(), 1);
+    assert_eq!(json(&["--client", "a TEST"]).len(), 3);
+    assert_eq!(json(&["--client", "another"]).len(), 0);
+
+    let of_bob = json(&["--person", BOB]).remove(0);
+    let id = of_bob["id"].as_str().expect("an id");
+    assert_eq!(text(&logins(&gateway, &["end", id])), "1 logins ended\n");
+    assert_eq!(call(&gateway, "/a", &bobs).await, 401);
+    assert_eq!(refresh(&a, &bobs).await, (400, "invalid_grant".to_owned()));
+    assert_eq!(call(&gateway, "/a", &ada[0]).await, 200);
+    let line = super::super::harness::until("the end is in the audit", async || {
+        let lines = audit(&gateway);
+        lines.into_iter().find(|line| line["event"] == "revocation" && line["grant"] == id)
+    });
+    let line = line.await;
+    assert_eq!((&line["user"], &line["order"], &line["tenant"]), (&json!(BOB), &json!("end_logins"), &json!("a")));
+    assert!(line["uid"].is_u64(), "{line}");
+
+    assert_eq!(text(&logins(&gateway, &["end", "--tenant", "a"])), "1 logins ended\n");
+    assert_eq!((call(&gateway, "/a", &ada[0]).await, call(&gateway, "/b", &ada[1]).await), (401, 200));
+    let unsaid = logins(&gateway, &["end"]);
+    assert_eq!(unsaid.status.code(), Some(2), "{unsaid:?}");
+    assert_eq!(text(&logins(&gateway, &["end", "--all", "--yes"])), "1 logins ended\n");
+    assert_eq!(text(&logins(&gateway, &["list"])), "Nobody is logged in.\n");
+    assert_eq!(call(&gateway, "/b", &ada[1]).await, 401);
+}
+
+#[tokio::test]
+async fn a_blocked_person_is_out_of_calls_streams_renewals_and_logins_until_unblocked() {
+    let (entra, backend, gateway) = stage().await;
+    let (a, b) = (App::registered(&gateway, "/a").await, App::registered(&gateway, "/b").await);
+    let (ada, elsewhere) = (a.tokens(&entra).await, b.tokens(&entra).await);
+    entra.account(bob());
+    let bobs = a.tokens(&entra).await;
+    entra.account(json!({}));
+
+    backend.answer("/nlp-search", Reply::Held(Box::new(Reply::Rows)));
+    let [of_ada, of_bob] = [&ada, &bobs].map(|tokens| gateway.client().bearer(&tokens.access));
+    let stream = open_stream(&of_ada, "/a").await;
+    let other_stream = open_stream(&of_bob, "/a").await;
+    let is_over = async {
+        let refused = of_ada.search(Era::Modern, "/a", "q").await;
+        assert_eq!(refused.status, 401, "{refused:?}");
+        // The stream or its connection ends; either way nothing more arrives.
+        let _rest = stream.bytes().await;
+        // The backend answers only now, so its answer did not end the call.
+        backend.release();
+    };
+    let goes_on = async { assert_eq!(of_bob.search(Era::Modern, "/a", "q").await.status, 200) };
+    let order = async {
+        backend.until(|counts| counts.in_flight == 2).await;
+        let mut block = command(&gateway, &["block", ADA, "--tenant", "a", "--reason", "left"]);
+        let said = tokio::task::spawn_blocking(move || block.output()).await.expect("no panic");
+        let said = text(&said.expect("it runs"));
+        assert!(said.starts_with("ada@contoso.com is kept out of tenant a; 1 logins ended\n"), "{said}");
+        std::time::Instant::now()
+    };
+    let all = async { tokio::join!(is_over, goes_on, order) };
+    let ((), (), ordered) = tokio::time::timeout(PATIENCE, all).await.expect("the call and the stream ended");
+    println!("all was over {:?} after the order was answered", ordered.elapsed());
+    backend.answer("/nlp-search", Reply::Rows);
+
+    assert_ne!(call(&gateway, "/a", &ada).await, 200);
+    assert_eq!(refresh(&a, &ada).await, (400, "invalid_grant".to_owned()));
+    let mut browser = Browser::new(&gateway);
+    let refused = browser.get(&a.log_in_at_microsoft(&mut browser, &entra).await).await;
+    assert_eq!(refused.status, 403, "{refused:?}");
+    assert!(refused.text.contains("blocked your account") && !refused.text.contains("left"), "{refused:?}");
+    assert!(way(&refused.text).contains("error=access_denied"), "{refused:?}");
+    // Nobody else is touched, and neither is she elsewhere.
+    assert_eq!((call(&gateway, "/a", &bobs).await, call(&gateway, "/b", &elsewhere).await), (200, 200));
+    drop(other_stream);
+
+    let (client_id, redirect_uri) = (a.client_id.clone(), CALLBACK.to_owned());
+    drop((a, b));
+    let gateway = gateway.kill_and_restart().await;
+    let a = App { gateway: &gateway, prefix: "/a", client_id, redirect_uri };
+    let mut browser = Browser::new(&gateway);
+    let callback = a.log_in_at_microsoft(&mut browser, &entra).await;
+    assert_eq!(browser.get(&callback).await.status, 403, "a restart forgets no block");
+    let listed = text(&logins(&gateway, &["blocks"]));
+    assert!(listed.contains(ADA) && listed.contains("left"), "{listed}");
+    assert_eq!(text(&logins(&gateway, &["unblock", ADA])), "ada@contoso.com may log in again\n");
+    assert_eq!(text(&logins(&gateway, &["blocks"])), "Nobody is blocked.\n");
+    let again = a.tokens(&entra).await;
+    assert_eq!(call(&gateway, "/a", &again).await, 200);
+    assert!(!logins(&gateway, &["unblock", ADA]).status.success());
+}
+
+#[tokio::test]
+async fn a_name_that_nobody_has_logged_in_with_can_be_kept_out_and_a_block_outlasts_the_tenant() {
+    let (entra, backend, gateway) = stage().await;
+    let said = text(&logins(&gateway, &["block", "Ada@Contoso.com", "--all-tenants"]));
+    assert!(said.contains("names can change hands"), "{said}");
+    for prefix in ["/a", "/b"] {
+        let app = App::registered(&gateway, prefix).await;
+        let mut browser = Browser::new(&gateway);
+        let callback = app.log_in_at_microsoft(&mut browser, &entra).await;
+        assert_eq!(browser.get(&callback).await.status, 403, "{prefix}");
+    }
+    text(&logins(&gateway, &["unblock", ADA]));
+    text(&logins(&gateway, &["block", super::super::harness::entra::ACCOUNT, "--tenant", "a"]));
+    gateway.remove("a.yaml");
+    gateway.reload().await;
+    gateway.until_gone("a").await;
+    gateway.put("a.yaml", Tenant::new("a", &backend).with(&entra.lines()).yaml());
+    gateway.reload().await;
+    gateway.until_state("a", "serving").await;
+    let app = App::registered(&gateway, "/a").await;
+    let mut browser = Browser::new(&gateway);
+    let callback = app.log_in_at_microsoft(&mut browser, &entra).await;
+    let refused = browser.get(&callback).await;
+    assert_eq!(refused.status, 403, "{refused:?}");
+    assert!(Url::parse(&way(&refused.text)).is_ok());
+    // What an order lacks is said.
+    for (bad, expected) in [
+        (&["block", ADA][..], "--tenant"),
+        (&["block", " ", "--all-tenants"], "person"),
+        (&["block", ADA, "--tenant", "nowhere"], "tenant"),
+        (&["block", ADA, "--all-tenants", "--until", "2020-01-01"], "in the past"),
+    ] {
+        let refused = logins(&gateway, bad);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(expected), "{bad:?}: {said}");
+    }
+}
