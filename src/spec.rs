@@ -31,7 +31,7 @@ pub use degradation::Degradation;
 pub use limits::LimitsSpec;
 pub use listener::{ListenAddress, ListenerRange, TenantListeners};
 pub use login::{
-    AccessRules, Audience, DirectorySpec, DocumentPolicy, EntraSpec, LoginSpec, MachineClientSpec,
+    AccessRules, Audience, DirectorySpec, DocumentPolicy, EntraSpec, LoginSpec, MAX_ACCESS_TOKEN_LIFETIME, MachineClientSpec,
     ProviderSpec, RegistrationSpec,
 };
 pub use name::TenantName;

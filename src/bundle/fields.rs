@@ -154,6 +154,7 @@ pub(super) const TENANT: &[Field] = &[
     guard("allow_from", FieldShape::TextList).shown(),
     guard("machine_clients", FieldShape::List(&FieldShape::Map(MACHINE_CLIENT))),
     guard("registration", FieldShape::Map(REGISTRATION)).shown_as_section(),
+    guard("access_token_minutes", FieldShape::Integer { min: 5, max: 60 }).shown(),
 ];
 
 const BACKEND: &[Field] = &[

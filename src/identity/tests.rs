@@ -55,6 +55,7 @@ fn with_entra(entra: EntraSpec) -> LoginSpec {
         tools: Default::default(),
         machine_clients: Vec::new(),
         registration: Default::default(),
+        access_token_lifetime: crate::spec::MAX_ACCESS_TOKEN_LIFETIME,
     }
 }
 

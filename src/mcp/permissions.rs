@@ -197,6 +197,7 @@ mod tests {
             tools: rules.iter().map(|(tool, roles)| (Arc::from(&**tool), rules_of(roles))).collect(),
             machine_clients: Vec::new(),
             registration: RegistrationSpec::default(),
+            access_token_lifetime: crate::spec::MAX_ACCESS_TOKEN_LIFETIME,
         }))
     }
 

@@ -84,7 +84,8 @@ impl AuthServer {
         let AuthServerSpec { tenant, title, url, login } = spec;
         let provider = Provider::new(&deps.providers, &login, &url);
         let incarnation = deps.context.incarnations.current_or_new(&tenant, entry_id, &login);
-        let issuer = Issuer::new(tenant.clone(), incarnation.clone(), url.clone(), &deps.context);
+        let (lifetime, context) = (login.access_token_lifetime, &deps.context);
+        let issuer = Issuer::new(tenant.clone(), incarnation.clone(), url.clone(), lifetime, context);
         let clients = ClientRegistry {
             incarnation,
             login: Arc::clone(&login),

@@ -22,7 +22,7 @@ use super::credential_fingerprint::CredentialFingerprints;
 use super::error::Unavailable;
 use super::issuer::Issuer;
 use super::revocations::{Caller, GrantRevocationToken};
-use super::tokens::access_token::{self, ACCESS_TOKEN_LIFETIME, AccessToken, ResourceOwner};
+use super::tokens::access_token::{self, AccessToken, ResourceOwner};
 use crate::base::digest::Digest;
 use crate::base::random;
 use crate::base::secret::Secret;
@@ -503,7 +503,7 @@ impl Grants {
 /// Returns the revocation of the tokens that a subject was issued until now.
 pub(super) fn revocation_at(subject: RevokedSubject, now: Timestamp) -> Revocation {
     // `issued_until` includes the current second: tokens issued within it precede the revocation.
-    Revocation { subject, issued_until: now, forget_at: now + ACCESS_TOKEN_LIFETIME + ACCESS_TOKEN_LIFETIME }
+    Revocation { subject, issued_until: now, forget_at: now + access_token::MAX_LIFETIME + access_token::MAX_LIFETIME }
 }
 
 impl GrantRejection {

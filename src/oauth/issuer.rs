@@ -2,15 +2,16 @@
 //! never from a request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::context::AuthContext;
 use super::error::Unavailable;
 use super::incarnations::TenantIncarnation;
 use super::tokens::access_token::{
-    self, ACCESS_TOKEN_LIFETIME, AccessToken, AccessTokenClaims, IssuedToken, MAX_CLOCK_SKEW, TokenSubject,
+    self, AccessToken, AccessTokenClaims, IssuedToken, MAX_CLOCK_SKEW, TokenSubject,
 };
 use super::tokens::signing_keys::{KeyRotation, PublishedKey, SigningKeyCache, SigningKeySet};
 use crate::base::random;
@@ -27,6 +28,8 @@ pub struct Issuer {
     pub(super) url: PublicUrl,
     /// The audience of all its tokens.
     pub(super) resource: Arc<str>,
+    /// How long its tokens are valid.
+    pub(super) access_token_lifetime: SignedDuration,
     pub(super) context: Arc<AuthContext>,
     pub(super) keys: SigningKeyCache,
 }
@@ -42,6 +45,7 @@ impl Issuer {
         tenant: TenantName,
         incarnation: TenantIncarnation,
         url: PublicUrl,
+        access_token_lifetime: Duration,
         context: &Arc<AuthContext>,
     ) -> Arc<Self> {
         let resource = url.resource_url(ResourceSpelling::Connector).into();
@@ -50,6 +54,8 @@ impl Issuer {
             incarnation,
             url,
             resource,
+            access_token_lifetime: SignedDuration::try_from(access_token_lifetime)
+                .unwrap_or(access_token::MAX_LIFETIME),
             context: Arc::clone(context),
             keys: SigningKeyCache::default(),
         })
@@ -122,7 +128,7 @@ impl Issuer {
             sub: client_id.into(),
             client_id: client_id.into(),
             scope: scope.into(),
-            exp: now + ACCESS_TOKEN_LIFETIME.as_secs(),
+            exp: now + self.access_token_lifetime.as_secs(),
             iat: now,
             nbf: now,
             jti: random::hex::<16>().into(),
@@ -147,8 +153,10 @@ impl Issuer {
         let now = self.context.now();
         let claims = &token.claims;
         let is_ours = *claims.iss == *self.url.as_str() && *claims.aud == *self.resource;
+        // A file that wants shorter lifetimes wants that of the tokens that are out, too.
+        let expires_at = token.expires_at.min(token.issued_at + self.access_token_lifetime);
         is_ours
-            && now < token.expires_at
+            && now < expires_at
             && token.issued_at <= now + MAX_CLOCK_SKEW
             && !self.is_revoked(token)
     }

@@ -176,6 +176,7 @@ pub(super) fn login_spec(rules: AccessRules) -> LoginSpec {
             roles: vec!["Agent".into()],
         }],
         registration: RegistrationSpec::default(),
+        access_token_lifetime: crate::spec::MAX_ACCESS_TOKEN_LIFETIME,
     }
 }
 

@@ -372,6 +372,7 @@ pub(super) mod tests {
             tools: Default::default(),
             machine_clients: Vec::new(),
             registration: RegistrationSpec::default(),
+            access_token_lifetime: crate::spec::MAX_ACCESS_TOKEN_LIFETIME,
         };
         let access = AccessSpec { login: Some(Arc::new(login)), ..AccessSpec::default() };
         TenantSpec { access, ..spec(vec![]) }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::digest::Digest;
 use crate::base::secret::Secret;
@@ -19,7 +20,13 @@ pub struct LoginSpec {
     pub machine_clients: Vec<MachineClientSpec>,
     /// How unknown clients may register.
     pub registration: RegistrationSpec,
+    /// The lifetime of access tokens, and so the longest time between two renewals.
+    pub access_token_lifetime: Duration,
 }
+
+/// The lifetime of access tokens unless a tenant's file wants it shorter. With minutes instead,
+/// ChatGPT refreshes before every call.
+pub const MAX_ACCESS_TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
 impl LoginSpec {
     /// Returns the machine client with this id.

@@ -4,6 +4,8 @@
 use std::fs;
 use std::process::{Command, Output};
 
+use serde_json::json;
+
 use super::harness::entra::FakeEntra;
 use super::harness::gateway::BINARY;
 use super::harness::login::{App, Browser, CALLBACK, Tokens};
@@ -276,6 +278,53 @@ async fn the_first_login_that_a_full_disk_refuses_says_so_and_a_revocation_outli
         App { gateway: &gateway, prefix: "/a", client_id: id.clone(), redirect_uri: CALLBACK.to_owned() };
     let form = [("grant_type", "refresh_token"), ("refresh_token", &*leaver.refresh), ("client_id", &id)];
     assert_eq!(app.post("/token", &form).await.status, 400);
+}
+
+#[tokio::test]
+async fn a_block_that_a_full_disk_refuses_is_in_force_and_kept_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount("size=2m") else { return };
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let setup = Setup::listening(free.expect("free").port()).state(&disk.path());
+    let setup = setup.flag("--entra-authority", &entra.authority());
+    let tenant = Tenant::new("a", &backend).with(&entra.lines());
+    let gateway = setup.file("a.yaml", tenant.yaml()).start().await;
+    let tokens = App::registered(&gateway, "/a").await.tokens(&entra).await;
+    let fill = disk.0.path().join("fill");
+    assert!(fs::write(&fill, vec![0; 4 << 20]).is_err(), "the disk is full");
+    // The write-ahead log still has space, so the first blocks may be kept.
+    let order = async |gateway: &Gateway, person: &str| {
+        let reason = "x".repeat(500);
+        let order = json!({ "person": person, "all_tenants": true, "reason": reason }).to_string();
+        let url = format!("http://{}/api/blocks", gateway.admin_address());
+        reqwest::Client::new().post(url).body(order).send().await.expect("an answer")
+    };
+    let mut is_full = false;
+    for number in 0..400 {
+        is_full = order(&gateway, &format!("nobody-{number}@contoso.com")).await.status() == 503;
+        if is_full {
+            break;
+        }
+    }
+    assert!(is_full, "the disk has room");
+    let answer = order(&gateway, "ada@contoso.com").await;
+    let (status, said) = (answer.status(), answer.text().await.expect("a text"));
+    assert!(status == 503 && said.contains("the person is blocked, but the store cannot be written"), "{said}");
+    let call = async |gateway: &Gateway| {
+        gateway.client().bearer(&tokens.access).search(Era::Modern, "/a", "q").await.status
+    };
+    assert_ne!(call(&gateway).await, 200);
+    fs::remove_file(&fill).expect("removed");
+    super::harness::until("the store is written again", async || {
+        let metrics = gateway.admin("/metrics").await.1;
+        metrics.contains("\ntenantd_store_writable 1").then_some(())
+    })
+    .await;
+    // The next order finds all earlier ones written.
+    assert_eq!(order(&gateway, "another@contoso.com").await.status(), 200);
+    let gateway = gateway.kill_and_restart().await;
+    assert_ne!(call(&gateway).await, 200);
+    assert!(gateway.admin("/api/blocks").await.1.contains("ada@contoso.com"));
 }
 
 #[tokio::test]

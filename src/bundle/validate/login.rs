@@ -2,18 +2,19 @@
 //! closed. The fields of the provider are in `entra`, the only one there is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::machine_clients::{self, ReservedId};
 use super::validation::Validation;
 use super::{access_rules, entra, registration};
 use crate::base::diagnostic::Diagnostic;
 use crate::base::secret::Secret;
-use crate::spec::{LoginSpec, ProviderSpec};
+use crate::spec::{LoginSpec, MAX_ACCESS_TOKEN_LIFETIME, ProviderSpec};
 
 /// The fields of the provider's app, all required.
 pub(super) const PROVIDER_FIELDS: [&str; 3] = entra::FIELDS;
 /// Fields that have a meaning only with a login.
-const LOGIN_ONLY_FIELDS: [&str; 3] = ["access", "machine_clients", "registration"];
+const LOGIN_ONLY_FIELDS: [&str; 4] = ["access", "machine_clients", "registration", "access_token_minutes"];
 
 /// Returns the secrets of the provider's app, the current one first.
 pub(super) fn secrets(validation: &mut Validation<'_, '_>) -> Vec<Secret> {
@@ -39,8 +40,17 @@ pub(super) fn validate(
     let reserved = ReservedId { id: entra::find_client_id(validation), why: entra::ID_IS_TAKEN };
     let machine_clients = machine_clients::validate(validation, &reserved);
     let registration = registration::validate(validation);
+    let access_token_lifetime = read_access_token_lifetime(validation);
     let provider = ProviderSpec::Entra(Arc::new(provider?));
-    Some(LoginSpec { provider, rules, tools, machine_clients, registration })
+    Some(LoginSpec { provider, rules, tools, machine_clients, registration, access_token_lifetime })
+}
+
+/// Returns the lifetime of access tokens. A number out of bounds is a finding already.
+fn read_access_token_lifetime(validation: &Validation<'_, '_>) -> Duration {
+    let minutes = validation.layers.find_text(&["access_token_minutes"]);
+    let minutes: Option<u64> = minutes.and_then(|text| text.parse().ok());
+    let lifetime = minutes.map(|minutes| Duration::from_secs(minutes.saturating_mul(60)));
+    lifetime.map_or(MAX_ACCESS_TOKEN_LIFETIME, |lifetime| lifetime.min(MAX_ACCESS_TOKEN_LIFETIME))
 }
 
 fn is_given(validation: &Validation<'_, '_>, name: &str) -> bool {

@@ -158,6 +158,7 @@ fn login<const N: usize>(tools: [(&str, AccessRules); N]) -> AuthMode {
         tools,
         machine_clients: Vec::<MachineClientSpec>::new(),
         registration: RegistrationSpec::default(),
+        access_token_lifetime: crate::spec::MAX_ACCESS_TOKEN_LIFETIME,
     }))
 }
 

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
 use super::error::Error;
 use crate::base::body::Body;
@@ -32,7 +31,7 @@ const MAX_CONNECTIONS: usize = 200;
 /// What a form of the page asks for.
 enum Action {
     SignIn,
-    SignOut(AccountSession),
+    SignOut,
     /// Ends one login, or all of them.
     End(AccountSession, Option<GrantId>),
 }
@@ -51,7 +50,7 @@ pub(super) async fn handle(
     }
     match read_form(server, &request, meta.now).ok_or_else(expired_page)? {
         Action::SignIn => Ok(login::begin(server, None, request.headers(), meta)),
-        Action::SignOut(_) => {
+        Action::SignOut => {
             let mut response = response::redirect(&server.account_url());
             AccountSession::clear_cookie(request.headers(), response.headers_mut());
             Ok(response)
@@ -118,7 +117,7 @@ fn name_from_id(client_id: &str) -> String {
 }
 
 fn format_time(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::UTC).strftime("%-d %B %Y, %H:%M UTC").to_string()
+    time.strftime("%-d %B %Y, %H:%M UTC").to_string()
 }
 
 fn logins(server: &AuthServer) -> Logins {
@@ -163,7 +162,7 @@ fn read_form(server: &AuthServer, request: &Request<Bytes>, now: Timestamp) -> O
         return None;
     }
     match action {
-        "sign_out" => Some(Action::SignOut(session)),
+        "sign_out" => Some(Action::SignOut),
         "end_all" => Some(Action::End(session, None)),
         "end" => Some(Action::End(session, Some(GrantId::parse(one("id")?)?))),
         _ => None,

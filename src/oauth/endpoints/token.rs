@@ -16,8 +16,9 @@ use crate::oauth::client::ClientOrigin;
 use crate::oauth::client_auth::{AuthenticatedClient, ClientAuthError, ClientForm};
 use crate::oauth::error::Unavailable;
 use crate::oauth::grants::{GrantError, GrantPayload, RotatedGrant};
+use crate::oauth::issuer::Issuer;
 use crate::oauth::parameters::{ParameterError, Parameters};
-use crate::oauth::tokens::access_token::{ACCESS_TOKEN_LIFETIME, TokenSubject};
+use crate::oauth::tokens::access_token::TokenSubject;
 use crate::oauth::{credential_fingerprint, pkce, response, scope};
 use crate::store::GrantId;
 use crate::telemetry::audit::{AuditEvent, AuditRecord};
@@ -150,7 +151,7 @@ impl TokenRequest<'_> {
         let subject = TokenSubject::Machine { roles: &machine.roles, fingerprint: &fingerprint };
         let issued = issuer.issue(&client.id, &scope, &subject).await?;
         audit.jti = Some(issued.jti);
-        Ok(token_response(&issued.text, None, &scope))
+        Ok(token_response(issuer, &issued.text, None, &scope))
     }
 
     async fn issue_tokens(
@@ -162,7 +163,7 @@ impl TokenRequest<'_> {
         let subject = TokenSubject::Person { account: &grant.payload.account, grant: grant.id };
         let issued = self.server.issuer.issue(&self.caller.client.id, scope, &subject).await?;
         audit.jti = Some(issued.jti);
-        Ok(token_response(&issued.text, Some(&grant.refresh_token), scope))
+        Ok(token_response(&self.server.issuer, &issued.text, Some(&grant.refresh_token), scope))
     }
 
     fn require_user_client(&self) -> Result<&str, TokenError> {
@@ -200,11 +201,16 @@ fn verify_binding(
 }
 
 /// Returns the successful response (RFC 6749 section 5.1).
-fn token_response(access_token: &Secret, refresh_token: Option<&Secret>, scope: &str) -> Response<Body> {
+fn token_response(
+    issuer: &Issuer,
+    access_token: &Secret,
+    refresh_token: Option<&Secret>,
+    scope: &str,
+) -> Response<Body> {
     let mut document = json!({
         "access_token": access_token.expose(),
         "token_type": "Bearer",
-        "expires_in": ACCESS_TOKEN_LIFETIME.as_secs(),
+        "expires_in": issuer.access_token_lifetime.as_secs(),
         "scope": scope,
     });
     if let Some(token) = refresh_token {

@@ -1,4 +1,4 @@
-//! Access tokens: JWTs of RFC 9068 (`at+jwt`, ES256), valid for an hour, for one tenant.
+//! Access tokens: JWTs of RFC 9068 (`at+jwt`, ES256), valid for an hour at most, for one tenant.
 //!
 //! Three properties bind a token to its tenant, each of them sufficient: the key, the issuer and
 //! the audience. A verified token is cached by its digest; what can change while it lives (keys,
@@ -15,10 +15,12 @@ use crate::base::digest::Digest;
 use crate::base::secret::Secret;
 use crate::identity::{Account, ProviderApp};
 use crate::oauth::error::Unavailable;
+use crate::spec::MAX_ACCESS_TOKEN_LIFETIME;
 use crate::store::GrantId;
 
-/// The lifetime of a token. With minutes instead, ChatGPT refreshes before every call.
-pub(in crate::oauth) const ACCESS_TOKEN_LIFETIME: SignedDuration = SignedDuration::from_hours(1);
+/// The longest lifetime of a token; a tenant's file may want a shorter one.
+pub(in crate::oauth) const MAX_LIFETIME: SignedDuration =
+    SignedDuration::from_secs(MAX_ACCESS_TOKEN_LIFETIME.as_secs().cast_signed());
 /// The `typ` of the header (RFC 9068 section 2.1).
 const JWT_TYPE: &str = "at+jwt";
 const ALGORITHM: &str = "ES256";

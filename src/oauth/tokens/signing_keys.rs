@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use super::access_token::ACCESS_TOKEN_LIFETIME;
+use super::access_token;
 use crate::base::digest::Digest;
 use crate::oauth::error::Unavailable;
 use crate::store::auth::AuthStore;
@@ -199,7 +199,7 @@ fn signing_index(beginnings: impl Iterator<Item = Timestamp>, now: Timestamp) ->
 
 /// Returns how many of the oldest keys are obsolete: their last token has expired.
 fn count_retired(beginnings: impl Iterator<Item = Timestamp>, now: Timestamp) -> usize {
-    let gone = |from: &Timestamp| *from + ACCESS_TOKEN_LIFETIME + SKEW <= now;
+    let gone = |from: &Timestamp| *from + access_token::MAX_LIFETIME + SKEW <= now;
     beginnings.skip(1).take_while(gone).count()
 }
 

@@ -153,7 +153,8 @@ async fn a_blocked_person_is_out_of_calls_streams_renewals_and_logins_until_unbl
     assert_ne!(call(&gateway, "/a", &ada).await, 200);
     assert_eq!(refresh(&a, &ada).await, (400, "invalid_grant".to_owned()));
     let mut browser = Browser::new(&gateway);
-    let refused = browser.get(&a.log_in_at_microsoft(&mut browser, &entra).await).await;
+    let callback = a.log_in_at_microsoft(&mut browser, &entra).await;
+    let refused = browser.get(&callback).await;
     assert_eq!(refused.status, 403, "{refused:?}");
     assert!(refused.text.contains("blocked your account") && !refused.text.contains("left"), "{refused:?}");
     assert!(way(&refused.text).contains("error=access_denied"), "{refused:?}");
