@@ -246,12 +246,20 @@ mod tests {
         };
         let listed =
             json!([login("beta", json!("ada@x"), json!("Claude")), login("acme", Value::Null, Value::Null)]);
-        insta::assert_snapshot!(login_table(&listed), @"");
+        insta::assert_snapshot!(login_table(&listed), @r"
+        TENANT  PERSON  CLIENT                                    SINCE              LAST USED          UNTIL              LOGIN
+        acme    o-1     ccccccccccccccccccccccccccccccccccccccc…  2026-11-26 10:00Z  2026-11-26 11:30Z  2026-12-26 11:00Z  0a
+        beta    ada@x   Claude                                    2026-11-26 10:00Z  2026-11-26 11:30Z  2026-12-26 11:00Z  0a
+        ");
         let listed = json!([
             { "id": "0b", "tenant": null, "oid": "o", "user": "ada@x", "since": "2026-11-26T10:00:00Z", "reason": "left" },
             { "id": "0c" },
         ]);
-        insta::assert_snapshot!(block_table(&listed), @"");
+        insta::assert_snapshot!(block_table(&listed), @r"
+        PERSON                              KEPT OUT OF  SINCE              UNTIL  REASON  BLOCK
+        ada@x                               all tenants  2026-11-26 10:00Z  -      left    0b
+        cannot be read: everybody gets 503  all tenants  -                  -      -       0c
+        ");
     }
 
     #[test]

@@ -166,6 +166,7 @@ fn all_that_decides_who_may_call_is_in_the_fingerprint() {
         "access: {tools: {get_context: {roles: [A]}}}\n",
         "registration: {dynamic: false}\n",
         "registration: {documents: off}\n",
+        "access_token_minutes: 15\n",
         &machine,
         &other,
         &machine.replace("id: a", "id: b"),
@@ -255,4 +256,16 @@ fn a_misspelt_guard_is_an_error_and_another_unknown_name_is_not() {
     }
     let findings = TenantFixture::alone("colour: red\n").findings();
     assert!(!findings.contains("error[unknown-key]"), "{findings}");
+}
+
+#[test]
+fn access_tokens_live_from_five_minutes_to_an_hour() {
+    let minutes = |lines: &str| login(&with(lines)).access_token_lifetime.as_secs() / 60;
+    assert_eq!((minutes(""), minutes("access_token_minutes: 5\n")), (60, 5));
+    assert_eq!((minutes("access_token_minutes: '15'\n"), minutes("access_token_minutes: 60\n")), (15, 60));
+    for bad in ["4", "61", "0", "-5", "15.5", "soon"] {
+        let findings = with(&format!("access_token_minutes: {bad}\n")).findings();
+        assert!(findings.contains("access_token_minutes") && findings.contains("acme.yaml:"), "{bad}: {findings}");
+    }
+    assert_eq!(TenantFixture::with("access_token_minutes: 15\n").codes(), ["access-without-login"]);
 }

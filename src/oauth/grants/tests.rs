@@ -1,8 +1,9 @@
 use std::time::Duration;
 
-use super::super::testkit::TestGateway;
+use super::super::testkit::{TestGateway, login_spec};
 use super::GrantPayload;
 use crate::identity::tests::fake::{Endpoint, Fault};
+use crate::spec::{AccessRules, LoginSpec, TenantName};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -88,6 +89,32 @@ async fn a_token_older_than_the_predecessor_revokes_the_grant_at_once() {
     let stolen = server.refresh(first.text("refresh_token"), &client).await;
     assert_eq!(stolen.error(), (400, "invalid_grant"));
     assert_eq!(server.refresh(third.text("refresh_token"), &client).await.error(), (400, "invalid_grant"));
+}
+
+#[tokio::test]
+async fn a_tenants_file_says_how_long_access_tokens_live_also_those_that_are_out() {
+    let bed = TestGateway::new().await;
+    let name = TenantName::parse("acme").expect("a name");
+    let login = |minutes: u64| LoginSpec {
+        access_token_lifetime: Duration::from_secs(minutes * 60),
+        ..login_spec(AccessRules::default())
+    };
+    let server = bed.server_for_entry("acme", &name, login(60));
+    let client = server.register_public();
+    let sold = server.redeem(&server.issue_code(&client, None).await, &client).await;
+    assert_eq!(sold.body["expires_in"], 3600);
+    let long = sold.text("access_token");
+    let server = bed.server_for_entry("acme", &name, login(5));
+    let sold = server.redeem(&server.issue_code(&client, None).await, &client).await;
+    assert_eq!(sold.body["expires_in"], 300);
+    bed.clock.advance(5 * MINUTE - Duration::from_secs(1));
+    for token in [long, sold.text("access_token")] {
+        assert!(server.is_access_token_valid(token).await);
+    }
+    bed.clock.advance(Duration::from_secs(1));
+    for token in [long, sold.text("access_token")] {
+        assert!(!server.is_access_token_valid(token).await);
+    }
 }
 
 #[tokio::test]
