@@ -31,8 +31,8 @@ pub use degradation::Degradation;
 pub use limits::LimitsSpec;
 pub use listener::{ListenAddress, ListenerRange, TenantListeners};
 pub use login::{
-    AccessRules, Audience, DirectorySpec, DocumentPolicy, EntraSpec, LoginSpec, MAX_ACCESS_TOKEN_LIFETIME, MachineClientSpec,
-    ProviderSpec, RegistrationSpec,
+    AccessRules, Audience, DirectorySpec, DocumentPolicy, EntraSpec, LoginSpec, MAX_ACCESS_TOKEN_LIFETIME,
+    MachineClientSpec, ProviderSpec, RegistrationSpec,
 };
 pub use name::TenantName;
 pub use template::{BodyTemplate, InvalidMarkValue, TemplateError, TemplateValues, UrlTemplate};

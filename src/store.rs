@@ -33,8 +33,9 @@ use rusqlite::Connection;
 
 use self::auth::tables::AuthTables;
 pub use self::auth::{
-    AuthStore, BlockId, CreateGrant, Grant, GrantCursor, GrantId, Incarnation, IncarnationChange, IncarnationId,
-    IncarnationRecord, ListedGrant, Revocation, RevokedSubject, RotateGrant, SigningKey, StoredBlocks, StoredRevocations,
+    AuthStore, BlockId, CreateGrant, Grant, GrantCursor, GrantId, Incarnation, IncarnationChange,
+    IncarnationId, IncarnationRecord, ListedGrant, Revocation, RevokedSubject, RotateGrant, SigningKey,
+    StoredBlocks, StoredRevocations,
 };
 pub use self::backup::{IntegrityReport, check, restore};
 use self::database::{Database, filesystem, folder_lock};

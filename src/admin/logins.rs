@@ -8,9 +8,7 @@ use super::call::Call;
 use super::caller::AdminCaller;
 use super::response::{self, OrderTenant, Refusal, problem};
 use crate::base::body::Body;
-use crate::oauth::logins::{
-    BlockError, EndError, Initiator, LoginFilter, MAX_LOGINS, NewBlock, PersonName,
-};
+use crate::oauth::logins::{BlockError, EndError, Initiator, LoginFilter, MAX_LOGINS, NewBlock, PersonName};
 use crate::store::GrantId;
 
 /// The largest order.
@@ -30,9 +28,7 @@ impl Refusal for BlockError {
             Self::Unknown => StatusCode::NOT_FOUND,
             Self::Unavailable | Self::NotStored | Self::StillBlocked => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooMany | Self::Ambiguous(_) => StatusCode::CONFLICT,
-            Self::Place | Self::Nobody | Self::Past(_) | Self::LongReason => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Self::Place | Self::Nobody | Self::Past(_) | Self::LongReason => StatusCode::UNPROCESSABLE_ENTITY,
         }
     }
 }
@@ -95,9 +91,7 @@ pub(super) async fn block(mut call: Call<'_>) -> Response<Body> {
                       JSON; until is a time such as 2027-01-31T12:00:00Z";
         return problem(StatusCode::BAD_REQUEST, detail);
     };
-    let table = call.admin.registry.load();
-    let is_unknown = |name: &String| table.find_entry(name).is_none_or(|entry| entry.tenant.is_none());
-    if let Some(tenant) = order.tenant.clone().filter(is_unknown) {
+    if let Some(tenant) = order.tenant.clone().filter(|name| !has_tenant(call.admin, name)) {
         return about(Some(tenant), response::no_tenant());
     }
     let blocked = logins.block(&order, initiator("block", call.caller).await).await;
@@ -111,6 +105,10 @@ pub(super) async fn unblock(call: Call<'_>) -> Response<Body> {
     let tenant = lifted.as_ref().ok().and_then(Option::as_ref).and_then(|block| block.tenant.as_deref());
     let tenant = tenant.map(str::to_owned);
     about(tenant, response::from_result(lifted.map(|block| serde_json::json!({ "lifted": block }))))
+}
+
+fn has_tenant(admin: &Admin, name: &str) -> bool {
+    admin.registry.load().find_entry(name).is_some_and(|entry| entry.tenant.is_some())
 }
 
 async fn initiator(order: &'static str, caller: &AdminCaller) -> Initiator<'static> {

@@ -106,7 +106,9 @@ fn end(order: &Value, filter: &LoginFilterArgs, yes: bool, admin: &AdminArgs) ->
 /// Asks the person at the terminal.
 fn confirm(question: &str) -> anyhow::Result<bool> {
     let mut out = io::stderr().lock();
-    write!(out, "{question} [y/N] ").and_then(|()| out.flush()).context("the terminal cannot be written to")?;
+    write!(out, "{question} [y/N] ")
+        .and_then(|()| out.flush())
+        .context("the terminal cannot be written to")?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).context("the terminal cannot be read")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

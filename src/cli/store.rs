@@ -42,7 +42,13 @@ fn check(settings: &Settings) -> anyhow::Result<Exit> {
             };
             let text = format!(
                 "no errors: schema {}{older}, {} entries, {} revisions, {} grants, {} signing keys, {} clients, {} blocks; the master key decrypts all of them\n",
-                sound.schema, sound.entries, sound.revisions, sound.grants, sound.signing_keys, sound.clients, sound.blocks
+                sound.schema,
+                sound.entries,
+                sound.revisions,
+                sound.grants,
+                sound.signing_keys,
+                sound.clients,
+                sound.blocks
             );
             output::print(&text)?;
             Ok(Exit::Fine)

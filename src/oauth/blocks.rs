@@ -190,8 +190,7 @@ impl Blocks {
     pub(super) fn insert(&self, block: Block) -> BlockId {
         let mut changes = lock_unpoisoned(&self.changes);
         let mut index = BlockIndex::clone(&self.current.load());
-        let is_same =
-            |known: &Block| known.tenant == block.tenant && known.subject.is_same(&block.subject);
+        let is_same = |known: &Block| known.tenant == block.tenant && known.subject.is_same(&block.subject);
         let known = index.by_id.iter().find(|(_, known)| is_same(known)).map(|(id, _)| *id);
         let id = known.unwrap_or_else(BlockId::random);
         index.by_id.insert(id, Arc::new(block));
@@ -250,8 +249,7 @@ impl BlockIndex {
         for block in self.by_id.values() {
             self.by_subject.entry(Arc::clone(block.subject.key())).or_default().push(Arc::clone(block));
         }
-        self.has_names =
-            self.by_id.values().any(|block| matches!(block.subject, PersonRef::Name { .. }));
+        self.has_names = self.by_id.values().any(|block| matches!(block.subject, PersonRef::Name { .. }));
     }
 }
 
@@ -281,7 +279,7 @@ mod tests {
             (true, ada(), account(Some(ada().issuer)), Some("acme"), None),
             (true, ada(), account(None), None, Some(NOW + 1.second())),
             (true, ada(), name("ada@contoso.com"), None, None),
-            (true, mailed.clone(), name("ada@example.com"), None, None),
+            (true, mailed, name("ada@example.com"), None, None),
             (false, ada(), account(Some("another".into())), None, None),
             (false, ada(), account(None), Some("beta"), None),
             (false, ada(), account(None), None, Some(NOW)),
@@ -318,7 +316,8 @@ mod tests {
     #[test]
     fn while_a_block_cannot_be_read_nobody_is_let_in() {
         let id = BlockId::random();
-        let blocks = Blocks::from_stored(StoredBlocks { known: vec![(id, b"{}".to_vec())], unreadable: vec![] });
+        let blocks =
+            Blocks::from_stored(StoredBlocks { known: vec![(id, b"{}".to_vec())], unreadable: vec![] });
         assert_eq!(blocks.find("acme", &ada(), NOW), Err(Unavailable));
         assert!(blocks.contains(id) && blocks.remove(id));
         assert_eq!(blocks.find("acme", &ada(), NOW), Ok(None));

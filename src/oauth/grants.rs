@@ -503,7 +503,11 @@ impl Grants {
 /// Returns the revocation of the tokens that a subject was issued until now.
 pub(super) fn revocation_at(subject: RevokedSubject, now: Timestamp) -> Revocation {
     // `issued_until` includes the current second: tokens issued within it precede the revocation.
-    Revocation { subject, issued_until: now, forget_at: now + access_token::MAX_LIFETIME + access_token::MAX_LIFETIME }
+    Revocation {
+        subject,
+        issued_until: now,
+        forget_at: now + access_token::MAX_LIFETIME + access_token::MAX_LIFETIME,
+    }
 }
 
 impl GrantRejection {

@@ -155,10 +155,7 @@ impl Issuer {
         let is_ours = *claims.iss == *self.url.as_str() && *claims.aud == *self.resource;
         // A file that wants shorter lifetimes wants that of the tokens that are out, too.
         let expires_at = token.expires_at.min(token.issued_at + self.access_token_lifetime);
-        is_ours
-            && now < expires_at
-            && token.issued_at <= now + MAX_CLOCK_SKEW
-            && !self.is_revoked(token)
+        is_ours && now < expires_at && token.issued_at <= now + MAX_CLOCK_SKEW && !self.is_revoked(token)
     }
 
     fn is_revoked(&self, token: &AccessToken) -> bool {

@@ -22,7 +22,8 @@ use jiff::Timestamp;
 pub use self::block::{BlockId, StoredBlocks};
 pub use self::error::{Error, ErrorKind};
 pub use self::grant::{
-    CreateGrant, Grant, GrantCursor, GrantId, ListedGrant, Revocation, RevokedSubject, RotateGrant, StoredRevocations,
+    CreateGrant, Grant, GrantCursor, GrantId, ListedGrant, Revocation, RevokedSubject, RotateGrant,
+    StoredRevocations,
 };
 pub use self::incarnation::{Incarnation, IncarnationChange, IncarnationId, IncarnationRecord};
 pub use self::signing_key::SigningKey;

@@ -309,7 +309,10 @@ async fn a_block_that_a_full_disk_refuses_is_in_force_and_kept_when_there_is_roo
     assert!(is_full, "the disk has room");
     let answer = order(&gateway, "ada@contoso.com").await;
     let (status, said) = (answer.status(), answer.text().await.expect("a text"));
-    assert!(status == 503 && said.contains("the person is blocked, but the store cannot be written"), "{said}");
+    assert!(
+        status == 503 && said.contains("the person is blocked, but the store cannot be written"),
+        "{said}"
+    );
     let call = async |gateway: &Gateway| {
         gateway.client().bearer(&tokens.access).search(Era::Modern, "/a", "q").await.status
     };

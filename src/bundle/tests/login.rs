@@ -265,7 +265,10 @@ fn access_tokens_live_from_five_minutes_to_an_hour() {
     assert_eq!((minutes("access_token_minutes: '15'\n"), minutes("access_token_minutes: 60\n")), (15, 60));
     for bad in ["4", "61", "0", "-5", "15.5", "soon"] {
         let findings = with(&format!("access_token_minutes: {bad}\n")).findings();
-        assert!(findings.contains("access_token_minutes") && findings.contains("acme.yaml:"), "{bad}: {findings}");
+        assert!(
+            findings.contains("access_token_minutes") && findings.contains("acme.yaml:"),
+            "{bad}: {findings}"
+        );
     }
     assert_eq!(TenantFixture::with("access_token_minutes: 15\n").codes(), ["access-without-login"]);
 }

@@ -80,7 +80,8 @@ impl Encoder {
     }
 
     fn login(&mut self, login: &LoginSpec) {
-        let LoginSpec { provider, rules, tools, machine_clients, registration, access_token_lifetime } = login;
+        let LoginSpec { provider, rules, tools, machine_clients, registration, access_token_lifetime } =
+            login;
         self.text(&access_token_lifetime.as_secs().to_string());
         match provider {
             ProviderSpec::Entra(entra) => {

@@ -5,6 +5,7 @@
 //! A form changes something only if it comes from our page (its origin), from the browser that
 //! logged in (the cookie) and from a page of this visit (its token).
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -85,7 +86,7 @@ async fn show(server: &AuthServer, session: &AccountSession) -> Result<Response<
     check_block(server, session)?;
     let found = logins(server).list(&own_logins(server, session), None, MAX_CONNECTIONS).await?;
     let mut found = found.logins;
-    found.sort_by(|one, other| other.last_used.cmp(&one.last_used));
+    found.sort_by_key(|login| Reverse(login.last_used));
     let connections = found.iter().map(describe).collect();
     let view =
         AccountView { person: session.display_name(), connections, token: &session.form_token(server) };

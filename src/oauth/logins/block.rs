@@ -180,10 +180,7 @@ impl Logins {
 
     /// Finds the account that is meant among those that have logged in. A name that nobody has
     /// logged in with is taken as it is.
-    async fn resolve(
-        &self,
-        person: &PersonName,
-    ) -> Result<(PersonRef, Option<&'static str>), BlockError> {
+    async fn resolve(&self, person: &PersonName) -> Result<(PersonRef, Option<&'static str>), BlockError> {
         let filter = LoginFilter { person: Some(person.clone()), ..LoginFilter::default() };
         let mut known: Vec<PersonRef> = Vec::new();
         for opened in self.find(&filter, None, MAX_LOGINS).await? {
@@ -213,9 +210,8 @@ fn subject_without_login(person: &PersonName) -> (PersonRef, Option<&'static str
         return (PersonRef::Name { user: person.in_small_letters().into() }, Some(notice));
     }
     // Object ids are UUIDs, which are written in small letters; other ids are taken as they are.
-    let is_uuid = |text: &str| {
-        text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
-    };
+    let is_uuid =
+        |text: &str| text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     let (tid, oid) = match person.as_given().rsplit_once('/') {
         Some((tid, oid)) => (Some(tid), oid),
         None => (None, person.as_given()),

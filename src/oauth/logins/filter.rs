@@ -35,8 +35,7 @@ impl LoginFilter {
         let Self { tenant, person, account, client, id } = self;
         let grant = &opened.grant;
         let is_tenant = |tenant: &Arc<str>| tenant == grant.incarnation.tenant();
-        let is_person =
-            |person: &PersonName| opened.account().is_some_and(|account| person.matches(account));
+        let is_person = |person: &PersonName| opened.account().is_some_and(|account| person.matches(account));
         let is_account =
             |subject: &PersonRef| opened.account().is_some_and(|account| subject.matches(account));
         let is_client = |client: &String| {

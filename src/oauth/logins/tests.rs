@@ -22,7 +22,8 @@ async fn logins_are_listed_page_by_page_and_filtered() {
     let client = acme.register_public();
     let began = bed.now();
     for server in [&acme, &acme, &beta] {
-        let client = if server.inner.tenant.as_str() == "acme" { client.clone() } else { beta.register_public() };
+        let client =
+            if server.inner.tenant.as_str() == "acme" { client.clone() } else { beta.register_public() };
         let code = server.issue_code(&client, None).await;
         assert_eq!(server.redeem(&code, &client).await.status, 200);
     }

@@ -30,7 +30,9 @@ async fn a_person_sees_and_ends_what_is_connected_here_and_nothing_else() {
     let (a, b) = (App::registered(&gateway, "/a").await, App::registered(&gateway, "/b").await);
     let ours = [a.tokens(&entra).await, a.tokens(&entra).await, a.tokens(&entra).await];
     let elsewhere = b.tokens(&entra).await;
-    entra.account(json!({ "oid": "0b0b0b0b-0000-4000-8000-0b0b0b0b0b0b", "preferred_username": "bob@contoso.com" }));
+    entra.account(
+        json!({ "oid": "0b0b0b0b-0000-4000-8000-0b0b0b0b0b0b", "preferred_username": "bob@contoso.com" }),
+    );
     let bobs = a.tokens(&entra).await;
     entra.account(json!({}));
 
@@ -61,7 +63,8 @@ async fn a_person_sees_and_ends_what_is_connected_here_and_nothing_else() {
     assert_eq!(status(&gateway, &bobs.access, "/a").await, 200, "another person's");
     assert_eq!(status(&gateway, &elsewhere.access, "/b").await, 200, "at another tenant");
     let audit = std::fs::read_to_string(gateway.path().join("state/audit.jsonl")).expect("an audit");
-    let ended = audit.lines().filter(|line| line.contains("\"revocation\"") && line.contains("ada@contoso.com"));
+    let ended =
+        audit.lines().filter(|line| line.contains("\"revocation\"") && line.contains("ada@contoso.com"));
     assert_eq!(ended.count(), 3, "{audit}");
 
     let out = browser.post(PAGE, &[("token", &field(&page, "token")), ("action", "sign_out")]).await;
@@ -85,7 +88,9 @@ async fn nobody_else_gets_into_the_page_or_ends_anything() {
     let session = victim.cookies.get("__Host-account").expect("a session").clone();
 
     // Another person, with a session and a token of their own, names the victim's login.
-    entra.account(json!({ "oid": "0b0b0b0b-0000-4000-8000-0b0b0b0b0b0b", "preferred_username": "bob@contoso.com" }));
+    entra.account(
+        json!({ "oid": "0b0b0b0b-0000-4000-8000-0b0b0b0b0b0b", "preferred_username": "bob@contoso.com" }),
+    );
     app.tokens(&entra).await;
     let mut bob = Browser::new(&gateway);
     let own = field(&sign_in(&mut bob, &entra).await, "token");
@@ -103,7 +108,11 @@ async fn nobody_else_gets_into_the_page_or_ends_anything() {
     assert_eq!(victim.post(PAGE, &[("token", &token), ("action", "everything")]).await.status, 400);
     // A page of another site submits the form in the victim's browser.
     let cookie = format!("__Host-account={session}");
-    for (name, value) in [("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"), ("origin", "https://evil.example")] {
+    for (name, value) in [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+        ("origin", "https://evil.example"),
+    ] {
         let request = gateway.client().request(reqwest::Method::POST, PAGE).header("cookie", &cookie);
         let form = [("token", &*token), ("id", &*id), ("action", "end")];
         let answer = request.header(name, value).form_of(&form).send().await.expect("an answer");
@@ -112,7 +121,8 @@ async fn nobody_else_gets_into_the_page_or_ends_anything() {
     // The session of one tenant is none at another, and neither is a changed one.
     let seen = async |path: &str, session: &str| {
         let request = gateway.client().request(reqwest::Method::GET, path);
-        let answer = request.header("cookie", format!("__Host-account={session}")).send().await.expect("sent");
+        let answer =
+            request.header("cookie", format!("__Host-account={session}")).send().await.expect("sent");
         answer.text().await.expect("a page").contains("ada@contoso.com")
     };
     assert!(seen(PAGE, &session).await);

@@ -39,10 +39,10 @@ fn bob() -> Value {
 async fn stage() -> (FakeEntra, FakeBackend, Gateway) {
     let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let mut setup = Setup::listening(free.expect("free").port()).flag("--entra-authority", &entra.authority());
+    let mut setup =
+        Setup::listening(free.expect("free").port()).flag("--entra-authority", &entra.authority());
     for name in ["a", "b"] {
-        setup =
-            setup.file(&format!("{name}.yaml"), Tenant::new(name, &backend).with(&entra.lines()).yaml());
+        setup = setup.file(&format!("{name}.yaml"), Tenant::new(name, &backend).with(&entra.lines()).yaml());
     }
     (entra, backend, setup.start().await)
 }
@@ -103,7 +103,10 @@ async fn operators_list_who_is_logged_in_and_end_what_they_name() {
         lines.into_iter().find(|line| line["event"] == "revocation" && line["grant"] == id)
     });
     let line = line.await;
-    assert_eq!((&line["user"], &line["order"], &line["tenant"]), (&json!(BOB), &json!("end_logins"), &json!("a")));
+    assert_eq!(
+        (&line["user"], &line["order"], &line["tenant"]),
+        (&json!(BOB), &json!("end_logins"), &json!("a"))
+    );
     assert!(line["uid"].is_u64(), "{line}");
 
     assert_eq!(text(&logins(&gateway, &["end", "--tenant", "a"])), "1 logins ended\n");
@@ -143,11 +146,9 @@ async fn a_blocked_person_is_out_of_calls_streams_renewals_and_logins_until_unbl
         let said = tokio::task::spawn_blocking(move || block.output()).await.expect("no panic");
         let said = text(&said.expect("it runs"));
         assert!(said.starts_with("ada@contoso.com is kept out of tenant a; 1 logins ended\n"), "{said}");
-        std::time::Instant::now()
     };
     let all = async { tokio::join!(is_over, goes_on, order) };
-    let ((), (), ordered) = tokio::time::timeout(PATIENCE, all).await.expect("the call and the stream ended");
-    println!("all was over {:?} after the order was answered", ordered.elapsed());
+    tokio::time::timeout(PATIENCE, all).await.expect("the call and the stream ended");
     backend.answer("/nlp-search", Reply::Rows);
 
     assert_ne!(call(&gateway, "/a", &ada).await, 200);

@@ -9,8 +9,7 @@ use crate::store::auth::grant::{GrantCursor, GrantId, ListedGrant};
 use crate::store::auth::incarnation::{Incarnation, IncarnationId};
 use crate::store::auth::tables::AuthTables;
 
-const COLUMNS: &str =
-    "tenant, life, id, client_id, number, issued_at, expires_at, ends_at, family, details";
+const COLUMNS: &str = "tenant, life, id, client_id, number, issued_at, expires_at, ends_at, family, details";
 
 impl AuthTables {
     /// Returns at most `at_most` redeemed grants that have not expired, of all tenants or of one,
@@ -31,11 +30,9 @@ impl AuthTables {
         let read = || {
             let connection = self.database.connection();
             match tenant {
-                Some(tenant) => select(
-                    &connection,
-                    "tenant = ?1 AND id > ?2",
-                    params![tenant, after_id, now, at_most],
-                ),
+                Some(tenant) => {
+                    select(&connection, "tenant = ?1 AND id > ?2", params![tenant, after_id, now, at_most])
+                }
                 None => select(
                     &connection,
                     "(tenant, id) > (?1, ?2)",
