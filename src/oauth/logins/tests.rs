@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::super::testkit::{TestGateway, ada};
 use super::*;
+use crate::oauth::blocks::PersonRef;
 
 const ORDER: Initiator<'_> = Initiator::Operator { order: "end_logins", uid: Some(1) };
 
@@ -95,4 +96,64 @@ async fn a_use_is_remembered() {
     acme.grants.record_use(&token);
     let page = bed.logins().list(&LoginFilter::default(), None, 9).await.expect("read");
     assert_eq!(page.logins[0].last_used.duration_since(page.logins[0].renewed_at).as_secs(), 600);
+}
+
+fn everywhere(person: &str) -> NewBlock {
+    NewBlock { person: person.into(), tenant: None, all_tenants: true, reason: None, until: None }
+}
+
+#[tokio::test]
+async fn a_block_is_of_the_account_that_logged_in_under_the_name() {
+    let bed = TestGateway::new().await;
+    let acme = bed.server("acme");
+    let client = acme.register_public();
+    let code = acme.issue_code(&client, Some(bed.provider_refresh_token().await)).await;
+    let sold = acme.redeem(&code, &client).await;
+    let logins = bed.logins();
+    let blocked = logins.block(&everywhere("ADA@contoso.com"), ORDER).await.expect("blocked");
+    assert_eq!((blocked.logins_ended, blocked.notice), (1, None));
+    let PersonRef::Account { oid, tid, .. } = blocked.block.block.expect("readable").subject else {
+        panic!("a name was blocked")
+    };
+    assert_eq!((oid, tid), (ada().subject, Some(ada().issuer)));
+    assert_eq!(acme.refresh(sold.text("refresh_token"), &client).await.error(), (400, "invalid_grant"));
+    let code = acme.issue_code(&client, None).await;
+    assert_eq!(acme.redeem(&code, &client).await.error(), (400, "invalid_grant"), "a code in flight");
+    assert_eq!(logins.unblock("x").await, Err(BlockError::Unknown));
+    logins.unblock(&blocked.block.id).await.expect("lifted");
+    let code = acme.issue_code(&client, None).await;
+    assert_eq!(acme.redeem(&code, &client).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_block_that_somebody_changed_lets_nobody_in_until_it_is_lifted() {
+    let bed = TestGateway::new().await;
+    bed.logins().block(&everywhere("bob@contoso.com"), ORDER).await.expect("blocked");
+    let bed = bed.restart_after("UPDATE blocks SET details = x'00'").await;
+    let acme = bed.server("acme");
+    let client = acme.register_public();
+    let code = acme.issue_code(&client, None).await;
+    assert_eq!(acme.redeem(&code, &client).await.status, 503);
+    let listed = bed.logins().blocks();
+    assert!(listed.len() == 1 && listed[0].block.is_none(), "{listed:?}");
+    bed.logins().unblock(&listed[0].id).await.expect("lifted");
+    let code = acme.issue_code(&client, None).await;
+    assert_eq!(acme.redeem(&code, &client).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_block_ends_by_itself() {
+    let bed = TestGateway::new().await;
+    let until = Some(bed.now() + jiff::SignedDuration::from_mins(10));
+    let order = NewBlock { until, ..everywhere("ada@contoso.com") };
+    bed.logins().block(&order, ORDER).await.expect("blocked");
+    let acme = bed.server("acme");
+    let client = acme.register_public();
+    let code = acme.issue_code(&client, None).await;
+    assert_eq!(acme.redeem(&code, &client).await.error(), (400, "invalid_grant"));
+    bed.clock.advance(Duration::from_secs(600));
+    let code = acme.issue_code(&client, None).await;
+    assert_eq!(acme.redeem(&code, &client).await.status, 200);
+    let past = NewBlock { until, ..everywhere("ada@contoso.com") };
+    assert!(matches!(bed.logins().block(&past, ORDER).await, Err(BlockError::Past(_))));
 }

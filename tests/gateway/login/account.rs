@@ -143,3 +143,25 @@ async fn nobody_else_gets_into_the_page_or_ends_anything() {
     assert_eq!(attacker.get(&callback).await.status, 400, "twice");
     assert_eq!(status(&gateway, &tokens.access, "/a").await, 200, "after all that");
 }
+
+#[tokio::test]
+async fn a_blocked_person_does_not_get_into_the_page_and_is_out_of_an_open_one() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let gateway = gateway(&entra, &backend, &["a"]).await;
+    let mut browser = Browser::new(&gateway);
+    sign_in(&mut browser, &entra).await;
+    let order = json!({ "person": "ada@contoso.com", "all_tenants": true }).to_string();
+    let url = format!("http://{}/api/blocks", gateway.admin_address());
+    let set = reqwest::Client::new().post(url).body(order).send().await.expect("an answer");
+    assert_eq!(set.status(), 200);
+    let out = browser.get(PAGE).await;
+    assert!(out.status == 403 && out.text.contains("blocked your account"), "{out:?}");
+    let mut again = Browser::new(&gateway);
+    let on = again.post(PAGE, &[("action", "sign_in")]).await;
+    let refused = again.get(&entra.visit(&way(&on.text)).await).await;
+    assert_eq!(refused.status, 403, "{refused:?}");
+    assert!(
+        way(&refused.text).ends_with(PAGE) && !again.cookies.contains_key("__Host-account"),
+        "{refused:?}"
+    );
+}

@@ -153,3 +153,32 @@ async fn who_is_refused_reads_why() {
         }
     }
 }
+
+#[tokio::test]
+async fn people_see_and_end_what_they_have_connected_on_phones_and_desks() {
+    let stage = Stage::start(&["acme"], "").await;
+    for window in WINDOWS {
+        let app = App::registered(&stage.gateway, "/acme").await;
+        let (redirect_uri, listener) = waiting_client().await;
+        let app = App { redirect_uri, ..app };
+        let mut browser = Browser::open(window).await;
+        browser.go(&format!("{}{}", stage.gateway.base(), app.authorize_path(&[]))).await;
+        browser.click("button[value=allow]").await;
+        let back = welcome(&listener).await;
+        browser.arrive(&app.redirect_uri).await;
+        let code = back.split("code=").nth(1).and_then(|rest| rest.split(['&', ' ']).next()).expect("a code");
+        assert_eq!(app.redeem(code).await.status, 200);
+
+        browser.go(&format!("{}/acme/auth/account", stage.gateway.base())).await;
+        browser.look(&format!("account-out-{}", window.name)).await;
+        browser.click("button[value=sign_in]").await;
+        browser.until("document.body.innerText.includes('You are signed in as')").await;
+        let text = browser.look(&format!("account-{}", window.name)).await;
+        assert!(text.contains("A test") && text.contains("ada@contoso.com"), "{text}");
+        browser.click("button[value=end]").await;
+        browser.until("document.body.innerText.includes('No application is connected')").await;
+        browser.click("button[value=sign_out]").await;
+        browser.until("document.querySelector('button[value=sign_in]') !== null").await;
+        browser.look(&format!("account-ended-{}", window.name)).await;
+    }
+}
