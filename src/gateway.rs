@@ -114,6 +114,8 @@ pub struct TenantInputs {
 
 /// How long connections wait for the tenants to be read before they are told to try again.
 const START_PATIENCE: Duration = Duration::from_secs(5);
+/// The time for writing the usage of the last calls.
+const USAGE_FLUSH_TIMEOUT: Duration = Duration::from_secs(4);
 /// The time for flushing the audit records of the last calls.
 const AUDIT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -184,7 +186,10 @@ impl Gateway {
             bundle::LoadContext { given, ..load_context(&settings, public_base, own_addresses, env) };
         let contexts = store.as_ref().map(Store::contexts);
         let context_refresher = ContextRefresher::start(&tasks, Arc::clone(&clock), contexts);
-        let mut tenant_deps = build_tenant_deps(&settings, &context, context_refresher, clock, metrics)?;
+        let local_store = store.as_ref().map(|store| store.local().clone());
+        let usage = Usage::start(Arc::clone(&clock), local_store).await?;
+        let mut tenant_deps =
+            build_tenant_deps(&settings, &context, context_refresher, clock, metrics, usage)?;
         tenant_deps.login = build_login(&settings, store.as_ref(), &tenant_deps, &tasks).await?;
         let publisher = TablePublisher::default();
         Ok(Self {
@@ -228,7 +233,8 @@ impl Gateway {
         certificate_names::follow_tenants(&self.settings, &self.registry, &self.certificates, &self.tasks);
         self.serve_admin(reconciler.clone());
         let server = Server::new(&self.settings, self.server_deps());
-        let audit = self.tenant_deps.audit.clone();
+        let (audit, usage) = (self.tenant_deps.audit.clone(), Arc::clone(&self.tenant_deps.usage));
+        usage.start_writing(&self.tasks);
         let is_single = matches!(self.source, TenantsSource::Single(_));
         let Self { settings, addresses, tasks, listeners, http_listeners, registry, .. } = self;
         server.serve_http_redirect(http_listeners, addresses.public_port());
@@ -262,6 +268,7 @@ impl Gateway {
         }
         let ending = async {
             let drained = drain(&tasks, &registry, &mut signals, &settings).await;
+            let _written = tokio::time::timeout(USAGE_FLUSH_TIMEOUT, usage.flush()).await;
             // Flushing the last audit records takes moments.
             let flushing = tokio::task::spawn_blocking(move || audit.flush(AUDIT_FLUSH_TIMEOUT));
             // If all blocking threads hang, the flush never starts.
@@ -531,6 +538,7 @@ fn build_tenant_deps(
     context_refresher: ContextRefresher,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    usage: Arc<Usage>,
 ) -> Result<TenantDeps, Error> {
     let pool = Pool::new(AddressRules::from_context(load_context), Arc::clone(&clock), Arc::clone(&metrics));
     let answers = Budget::from_mib(settings.limits.backend_memory_mib);
@@ -541,7 +549,7 @@ fn build_tenant_deps(
         pool,
         context_refresher,
         audit: start_audit(settings, &clock, &metrics)?,
-        usage: Usage::new(Arc::clone(&clock)),
+        usage,
         metrics,
         clock,
         open_tenants: settings.open_tenants,

@@ -28,7 +28,7 @@ pub use backend_only::{AllowedBackend, BackendOnly, HostMatch};
 pub use claim::{HeldClaim, TenantClaim};
 pub use data_fingerprint::{DataFingerprint, DataFingerprints};
 pub use degradation::Degradation;
-pub use limits::LimitsSpec;
+pub use limits::{CallLimits, LimitsSpec, UsageLimits};
 pub use listener::{ListenAddress, ListenerRange, TenantListeners};
 pub use login::{
     AccessRules, Audience, DirectorySpec, DocumentPolicy, EntraSpec, LoginSpec, MAX_ACCESS_TOKEN_LIFETIME,

@@ -42,8 +42,9 @@ use self::database::{Database, filesystem, folder_lock};
 pub use self::keyring::{Error as KeyError, KeySource, Keyring, SealContext};
 use self::local::entry_seal;
 pub use self::local::{
-    AcceptedRevision, ContextStore, EntryChange, EntryClaims, LocalStore, LocalTables, REVISIONS_KEPT,
-    RevisionInfo, StoredEntry,
+    AcceptedRevision, ContextStore, EntryChange, EntryClaims, LocalStore, LocalTables, OTHERS,
+    REVISIONS_KEPT, RevisionInfo, StoredEntry, StoredQuota, UsageBatch, UsageBy, UsageCounts, UsagePer,
+    UsageQuery, UsageRow, UsageSum,
 };
 use crate::base::random;
 

@@ -14,7 +14,11 @@ pub(super) fn traffic(admin: &Admin) -> Response<Body> {
 /// Answers `/api/tenants/NAME/traffic`.
 pub(super) fn tenant_traffic(admin: &Admin, tenant: &str) -> Response<Body> {
     match admin.registry.load().find_entry(tenant) {
-        Some(entry) => response::json(StatusCode::OK, &admin.usage.tenant_traffic(entry.name())),
+        Some(entry) => {
+            let live = entry.tenant.as_ref().map(|tenant| tenant.usage.traffic());
+            let report = live.unwrap_or_else(|| admin.usage.tenant_traffic(entry.name()));
+            response::json(StatusCode::OK, &report)
+        }
         None => no_tenant(),
     }
 }

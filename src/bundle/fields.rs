@@ -16,7 +16,7 @@ pub(super) enum FieldShape {
         min: u64,
         max: u64,
     },
-    /// Bytes, as a number or with `KiB`, `MiB`.
+    /// Bytes, as a number or with `KiB`, `MiB`, `GiB`.
     Size {
         min: u64,
         max: u64,
@@ -196,10 +196,33 @@ const CONTEXT_TOOL: &[Field] = &[
 const LIMITS: &[Field] = &[
     ours("concurrent_calls", FieldShape::Integer { min: 1, max: 4_096 }).shown(),
     ours("requests_per_minute", FieldShape::Integer { min: 1, max: 1_000_000 }).shown(),
+    ours("calls_per_minute", FieldShape::Integer { min: 1, max: 1_000_000 }).shown(),
+    ours("calls_per_day", FieldShape::Integer { min: 1, max: MANY }).shown(),
+    ours("calls_per_month", FieldShape::Integer { min: 1, max: MANY }).shown(),
+    ours("bytes_per_day", FieldShape::Size { min: 1 << 10, max: MANY }).shown(),
+    ours("bytes_per_month", FieldShape::Size { min: 1 << 10, max: MANY }).shown(),
+    ours("per_caller", FieldShape::Map(CALL_LIMITS)).shown_as_section(),
+    ours("tools", FieldShape::Map(TOOL_LIMITS)),
     ours("max_request", FieldShape::Size { min: 1 << 10, max: 16 << 20 }).shown(),
     ours("max_response", FieldShape::Size { min: 1 << 10, max: 256 << 20 }).shown(),
     ours("max_result", FieldShape::Size { min: 1 << 10, max: 16 << 20 }).shown(),
 ];
+
+/// The most that a day or a month can be limited to; more is no limit.
+const MANY: u64 = 1 << 50;
+
+/// The limits of each caller, and those of a tool.
+const CALL_LIMITS: &[Field] = &[
+    ours("concurrent_calls", FieldShape::Integer { min: 1, max: 4_096 }).shown(),
+    ours("calls_per_minute", FieldShape::Integer { min: 1, max: 1_000_000 }).shown(),
+    ours("calls_per_day", FieldShape::Integer { min: 1, max: MANY }).shown(),
+    ours("calls_per_month", FieldShape::Integer { min: 1, max: MANY }).shown(),
+    ours("bytes_per_day", FieldShape::Size { min: 1 << 10, max: MANY }).shown(),
+    ours("bytes_per_month", FieldShape::Size { min: 1 << 10, max: MANY }).shown(),
+];
+
+const TOOL_LIMITS: &[Field] =
+    &[ours("search", FieldShape::Map(CALL_LIMITS)), ours("get_context", FieldShape::Map(CALL_LIMITS))];
 
 const CACHE: &[Field] =
     &[ours("context_ttl", span(1_000, 604_800)).shown(), ours("list_ttl", span(0, 604_800)).shown()];
@@ -314,13 +337,14 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     }
 }
 
-/// Parses `65536`, `64KiB`, `1 MiB`.
+/// Parses `65536`, `64KiB`, `1 MiB`, `2GiB`.
 pub(super) fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = split_number_and_unit(text)?;
     match unit.to_ascii_lowercase().as_str() {
         "" | "b" => Some(number),
         "k" | "kb" | "kib" => number.checked_mul(1 << 10),
         "m" | "mb" | "mib" => number.checked_mul(1 << 20),
+        "g" | "gb" | "gib" => number.checked_mul(1 << 30),
         _ => None,
     }
 }

@@ -20,6 +20,7 @@ mod registration;
 mod text_limits;
 mod tools;
 mod url;
+mod usage_limits;
 mod validation;
 
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use super::lookalike::Lookalike;
 use super::source_text::DocumentOrigin;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
-use crate::spec::{AccessSpec, CacheSpec, LimitsSpec, TenantName, TenantSpec};
+use crate::spec::{AccessSpec, CacheSpec, LimitsSpec, TenantName, TenantSpec, ToolSpec};
 
 const DEADLINE: Duration = Duration::from_secs(300);
 
@@ -79,7 +80,7 @@ fn validate_spec(
     let (tenant_mounts, backend, name) = (tenant_mounts?, backend?, name?.clone());
     let title = read_title(layers, dataset);
     let tools = tools::validate(validation, &title, &backend);
-    let limits = validate_limits(validation);
+    let limits = validate_limits(validation, &tools);
     let presentation = presentation::validate(validation);
     text_limits::check_texts(validation);
     text_limits::check_tool_list(validation, &tools, limits.max_result_bytes);
@@ -137,7 +138,7 @@ fn read_duration(layers: &Layers, path: &[&str]) -> Option<Duration> {
     layers.find_text(path).and_then(fields::parse_duration)
 }
 
-fn validate_limits(validation: &mut Validation<'_, '_>) -> LimitsSpec {
+fn validate_limits(validation: &mut Validation<'_, '_>, tools: &[ToolSpec]) -> LimitsSpec {
     let (layers, default) = (validation.layers, LimitsSpec::default());
     let size = |name| {
         layers
@@ -153,6 +154,7 @@ fn validate_limits(validation: &mut Validation<'_, '_>) -> LimitsSpec {
         max_request_bytes: size("max_request").unwrap_or(default.max_request_bytes),
         max_response_bytes: size("max_response").unwrap_or(default.max_response_bytes),
         max_result_bytes: size("max_result").unwrap_or(default.max_result_bytes),
+        usage: usage_limits::validate(validation, tools),
     };
     warn_of_unservable_requests(validation, limits.max_request_bytes);
     limits

@@ -4,6 +4,7 @@ use rmcp::ErrorData;
 
 use crate::backend;
 use crate::telemetry::metrics::CallOutcome;
+use crate::usage::LimitReached;
 
 /// Why a call has no answer. `Display` is the text for the model.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,8 @@ pub(super) enum CallFailure {
              again."
     )]
     Arguments(String),
+    #[error("{0}")]
+    Limit(#[from] LimitReached),
     #[error("{}. {}", capitalize(.0), .0.advice())]
     Backend(#[from] backend::Error),
     #[error("The call was cancelled.")]
@@ -33,6 +36,8 @@ impl CallFailure {
     pub(super) fn outcome(&self) -> CallOutcome {
         match self {
             Self::NotAllowed => CallOutcome::NotAllowed,
+            Self::Limit(limit) if limit.kind.is_quota() => CallOutcome::QuotaExhausted,
+            Self::Limit(_) => CallOutcome::RateLimited,
             Self::Arguments(_) => CallOutcome::BadArguments,
             Self::Backend(
                 backend::Error::Busy | backend::Error::GatewayBusy | backend::Error::BudgetExhausted(_),

@@ -28,6 +28,7 @@ use crate::base::sync::lock_unpoisoned;
 use crate::settings::OpenTenants;
 use crate::spec::{AccessRules, AccessSpec, AllowFrom, LoginSpec, ResourceSpelling};
 use crate::telemetry::audit::Actor;
+use crate::usage::{CallerKey, UsageCaller};
 
 /// The limit on a credential, in bytes; the gateway's own keys have less than a hundred.
 const MAX_CREDENTIAL_BYTES: usize = 4096;
@@ -63,6 +64,29 @@ impl Principal {
             Self::User(user) => Some(&user.client_id),
             Self::Machine(machine) => Some(&machine.client_id),
         }
+    }
+
+    /// Returns what counts as this caller for limits, if it calls from `address`.
+    pub fn usage_key(&self, address: IpAddr) -> CallerKey {
+        match self {
+            Self::Key { label } => CallerKey::Label(Arc::clone(label)),
+            Self::User(user) => CallerKey::User(Arc::clone(&user.subject)),
+            Self::Machine(machine) => CallerKey::Machine(Arc::clone(&machine.client_id)),
+            Self::Anonymous => CallerKey::from_address(address),
+        }
+    }
+
+    /// Returns who calls from `address`, for limits and the ledger.
+    pub fn usage_caller(&self, address: IpAddr) -> UsageCaller {
+        let (name, client) = match self {
+            Self::Anonymous => (None, None),
+            Self::Key { label } => (Some(label), None),
+            Self::User(user) => {
+                (user.account.username.as_ref().or(Some(&user.account.subject)), Some(&user.client_id))
+            }
+            Self::Machine(machine) => (Some(&machine.label), Some(&machine.client_id)),
+        };
+        UsageCaller { key: self.usage_key(address), name: name.cloned(), client: client.cloned() }
     }
 
     /// Whether the caller meets these rules. They are about logins: anonymous callers and key

@@ -21,7 +21,6 @@ use crate::settings::REQUEST_FACTOR;
 use crate::spec::ResourceSpelling;
 use crate::telemetry::audit::{AuditEvent, AuditRecord};
 use crate::tenants::tenant::Tenant;
-use crate::usage::rate_limit::CallerKey;
 
 /// Answers a request to the MCP endpoint, with CORS headers if the origin is allowed.
 pub(super) async fn handle<B>(
@@ -120,12 +119,7 @@ fn check_rate_limit(
     principal: &Principal,
 ) -> Result<(), CallRejection> {
     let Some(per_minute) = tenant.spec.limits.requests_per_minute else { return Ok(()) };
-    let caller = match principal {
-        Principal::Key { label } => CallerKey::Label(label.clone()),
-        Principal::User(user) => CallerKey::User(user.subject.clone()),
-        Principal::Machine(machine) => CallerKey::User(machine.client_id.clone()),
-        Principal::Anonymous => CallerKey::from_address(context.caller.ip()),
-    };
+    let caller = principal.usage_key(context.caller.ip());
     let acquired = tenant.slot.rate_limit.acquire(caller, per_minute, context.started);
     acquired.map_err(|wait| CallRejection::RateLimited { wait })
 }

@@ -17,7 +17,7 @@ use crate::oauth::authorization_server::RequestMeta;
 use crate::oauth::{self, endpoints};
 use crate::routing::{DiscoveryDocument, OAuthEndpoint};
 use crate::tenants::tenant::Tenant;
-use crate::usage::rate_limit::CallerKey;
+use crate::usage::CallerKey;
 
 /// Answers a request for a metadata document of a tenant's login.
 pub(super) async fn handle_discovery<B>(

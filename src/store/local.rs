@@ -7,6 +7,7 @@ pub(super) mod entry_seal;
 mod revisions;
 mod stored_entry;
 pub(super) mod tables;
+mod usage;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +17,9 @@ pub use self::entry_claims::EntryClaims;
 pub use self::revisions::{AcceptedRevision, EntryChange, REVISIONS_KEPT, RevisionInfo};
 pub use self::stored_entry::StoredEntry;
 pub use self::tables::LocalTables;
+pub use self::usage::{
+    OTHERS, StoredQuota, UsageBatch, UsageBy, UsageCounts, UsagePer, UsageQuery, UsageRow, UsageSum,
+};
 use super::Error;
 use crate::base::digest::Digest;
 
@@ -88,6 +92,38 @@ impl LocalStore {
     pub async fn load_documents(&self, entry: &str, number: u64) -> Result<Option<Vec<u8>>, Error> {
         let entry = entry.to_owned();
         self.run(move |tables| tables.load_documents(&entry, number)).await
+    }
+
+    /// Adds to the usage ledger and replaces counts of quotas, in one transaction.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written; then nothing has changed.
+    pub async fn write_usage(&self, batch: Arc<UsageBatch>) -> Result<(), Error> {
+        self.run(move |tables| tables.write_usage(batch)).await
+    }
+
+    /// Returns the counts of all quotas of this month, in months since the year 0.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if they cannot be read.
+    pub async fn load_quotas(&self, month: i64) -> Result<Vec<StoredQuota>, Error> {
+        self.run(move |tables| tables.load_quotas(month)).await
+    }
+
+    /// Returns the sums that a report asks for.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if they cannot be read.
+    pub async fn query_usage(&self, query: UsageQuery) -> Result<Vec<UsageSum>, Error> {
+        self.run(move |tables| tables.query_usage(&query)).await
+    }
+
+    /// Deletes usage that is older than it is kept, at this second and in this month.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if it cannot be written; then nothing has changed.
+    pub async fn prune_usage(&self, now: i64, month: i64) -> Result<(), Error> {
+        self.run(move |tables| tables.prune_usage(now, month)).await
     }
 
     async fn run<T: Send + 'static>(

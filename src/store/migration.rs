@@ -18,6 +18,7 @@ const MIGRATIONS: [&str; schema::CURRENT_VERSION as usize] = [
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
+    include_str!("schema/6.sql"),
 ];
 
 /// Checks the file and upgrades it to this program's version.

@@ -21,7 +21,7 @@ pub(super) const CLAIMS_VERSION: i64 = 4;
 pub(super) const BLOCKS_VERSION: i64 = 5;
 
 /// The version that this program writes.
-pub(super) const CURRENT_VERSION: i64 = 5;
+pub(super) const CURRENT_VERSION: i64 = 6;
 
 /// Sets how the file is used. Exclusive locking needs no shared memory beside the file, and the
 /// folder belongs to one process anyway.

@@ -33,6 +33,10 @@ pub enum CallOutcome {
     BadArguments,
     /// The caller may not use the tool.
     NotAllowed,
+    /// A limit of calls at once or a minute was reached.
+    RateLimited,
+    /// A limit of a day or a month was reached.
+    QuotaExhausted,
     /// The backend failed.
     BackendError,
     /// The tenant's bulkhead was full.
@@ -42,10 +46,12 @@ pub enum CallOutcome {
     Internal,
 }
 
-const OUTCOMES: [CallOutcome; 7] = [
+const OUTCOMES: [CallOutcome; 9] = [
     CallOutcome::Ok,
     CallOutcome::BadArguments,
     CallOutcome::NotAllowed,
+    CallOutcome::RateLimited,
+    CallOutcome::QuotaExhausted,
     CallOutcome::BackendError,
     CallOutcome::Busy,
     CallOutcome::Cancelled,
@@ -59,6 +65,8 @@ impl CallOutcome {
             Self::Ok => "ok",
             Self::BadArguments => "bad_arguments",
             Self::NotAllowed => "not_allowed",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExhausted => "quota_exhausted",
             Self::BackendError => "backend_error",
             Self::Busy => "busy",
             Self::Cancelled => "cancelled",

@@ -86,7 +86,7 @@ impl TenantDeps {
             spec.cache.context_ttl,
             Arc::clone(&slot.backend),
         ));
-        let usage = self.usage.meter(&spec.name);
+        let usage = self.usage.meter(&spec.name, spec.limits.usage.clone());
         let mcp = McpServer::new(self.server_config(&spec, backend, usage.clone()))?;
         let login = self.login.as_ref().zip(AuthServerSpec::from_tenant(&spec));
         let login = login.map(|(deps, login)| AuthServer::new(deps, entry_id, login));

@@ -111,6 +111,7 @@ impl PublishedEntry {
             rolled_back: details.rolled_back,
             paused: details.paused,
             trouble: degradation.map(|degradation| degradation.reason),
+            quotas: tenant.map(|tenant| tenant.usage.quotas()).unwrap_or_default(),
             closed: details.closed,
             findings: serde_json::to_value(&details.findings).expect("findings are plain data"),
             files: details.files.iter().map(|file| details.relative_path(file)).collect(),

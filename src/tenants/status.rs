@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::usage::QuotaStatus;
+
 /// The state of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -80,6 +82,9 @@ pub struct TenantStatus {
     /// Why the tenant is degraded: because of its backend, or else of its login.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trouble: Option<String>,
+    /// How much of the tenant's and its tools' quotas is used.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub quotas: Vec<QuotaStatus>,
     /// Whether the tenant answers 503 until repaired, because the refused change may concern who
     /// may call.
     #[serde(default)]

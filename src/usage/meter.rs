@@ -4,35 +4,50 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Usage;
-use super::tenant_usage::TenantUsage;
+use super::allowance::Moment;
+use super::caller::UsageCaller;
+use super::limit::{LimitReached, QuotaStatus};
+use super::period::Period;
+use super::quotas::Admission;
+use super::tenant_usage::{CallToRecord, TenantUsage};
 use super::traffic::{CallEnd, TrafficReport};
+use crate::spec::UsageLimits;
 
-/// Counts the calls of one tenant. Cheap to clone.
+/// Counts the calls of one tenant, under the limits of one revision. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct UsageMeter {
     usage: Arc<Usage>,
     tenant: Arc<TenantUsage>,
+    limits: Arc<UsageLimits>,
 }
 
 impl UsageMeter {
-    pub(super) fn new(usage: Arc<Usage>, tenant: Arc<TenantUsage>) -> Self {
-        Self { usage, tenant }
+    pub(super) fn new(usage: Arc<Usage>, tenant: Arc<TenantUsage>, limits: UsageLimits) -> Self {
+        Self { usage, tenant, limits: Arc::new(limits) }
     }
 
-    /// Begins a call whose request came in at `started`.
-    pub fn begin(&self, started: Instant) -> MeteredCall {
+    /// Begins a call of a tool whose request came in at `started`.
+    pub fn begin(&self, started: Instant, caller: UsageCaller, tool: Arc<str>) -> MeteredCall {
         self.tenant.begin_call();
-        MeteredCall { meter: self.clone(), started, is_finished: false }
+        MeteredCall { meter: self.clone(), started, caller, tool, admission: None, is_finished: false }
     }
 
-    /// Counts a request that was turned down before it reached the tenant's server.
+    /// Counts a request that was turned down before it reached a tool.
     pub fn record_refusal(&self) {
-        self.usage.record(&self.tenant, CallEnd::Refused, Duration::ZERO, 0);
+        let call = self.usage.ended_call(CallEnd::Refused, Duration::ZERO, 0);
+        let ended = CallToRecord { call, limits: &self.limits, admission: None, ledger_entry: None };
+        self.usage.record(&self.tenant, &ended);
     }
 
-    /// Returns the tenant's traffic of the last 24 hours.
+    /// Returns the tenant's traffic of the last 24 hours, and how much of its quotas is used.
     pub fn traffic(&self) -> TrafficReport {
-        self.tenant.traffic(self.usage.clock.now())
+        TrafficReport { quotas: self.quotas(), ..self.usage.tenant_traffic(self.tenant.name()) }
+    }
+
+    /// Returns how much of the tenant's and its tools' quotas is used.
+    pub fn quotas(&self) -> Vec<QuotaStatus> {
+        let period = Period::from_time(self.usage.clock.now());
+        self.tenant.quota_statuses(&self.limits, period)
     }
 }
 
@@ -42,10 +57,30 @@ impl UsageMeter {
 pub struct MeteredCall {
     meter: UsageMeter,
     started: Instant,
+    caller: UsageCaller,
+    tool: Arc<str>,
+    admission: Option<Admission>,
     is_finished: bool,
 }
 
 impl MeteredCall {
+    /// Takes the call from all quotas that it concerns, or from none.
+    ///
+    /// # Errors
+    /// Returns the first limit that is reached: the tenant's, the tool's, or the caller's.
+    pub fn admit(&mut self) -> Result<(), LimitReached> {
+        let UsageMeter { usage, tenant, limits } = &self.meter;
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let now = usage.clock.now();
+        let at = Moment { now, monotonic: usage.clock.monotonic(), period: Period::from_time(now) };
+        let (admission, crossings) = tenant.admit(limits, &self.tool, &self.caller, &at)?;
+        self.admission = Some(admission);
+        usage.warn(tenant, crossings, at.period);
+        Ok(())
+    }
+
     /// Ends the call, whose result has so many bytes.
     pub fn finish(mut self, end: CallEnd, bytes: u64) {
         self.record(end, bytes);
@@ -53,9 +88,18 @@ impl MeteredCall {
 
     fn record(&mut self, end: CallEnd, bytes: u64) {
         self.is_finished = true;
-        let usage = &self.meter.usage;
+        let UsageMeter { usage, tenant, limits } = &self.meter;
         let elapsed = usage.clock.monotonic().saturating_duration_since(self.started);
-        usage.record(&self.meter.tenant, end, elapsed, bytes);
+        let is_in_ledger = usage.has_ledger() && end != CallEnd::Refused;
+        usage.record(
+            tenant,
+            &CallToRecord {
+                call: usage.ended_call(end, elapsed, bytes),
+                limits,
+                admission: self.admission.as_ref(),
+                ledger_entry: is_in_ledger.then_some((&self.caller, &self.tool)),
+            },
+        );
     }
 }
 
@@ -71,30 +115,96 @@ impl Drop for MeteredCall {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::{Clock, ManualClock};
-    use crate::spec::TenantName;
+    use crate::base::clock::ManualClock;
+    use crate::spec::{CallLimits, TenantName};
+    use crate::store::{KeySource, Store, UsageBy, UsageQuery};
+    use crate::usage::caller::CallerKey;
 
-    fn name(text: &str) -> TenantName {
-        TenantName::parse(text).expect("a name")
+    fn clock() -> Arc<ManualClock> {
+        Arc::new(ManualClock::at("2026-11-26T10:00:00Z".parse().expect("a time")))
+    }
+
+    fn meter(usage: &Arc<Usage>, name: &str, limits: UsageLimits) -> UsageMeter {
+        usage.meter(&TenantName::parse(name).expect("a name"), limits)
+    }
+
+    fn begin(meter: &UsageMeter, person: &str) -> MeteredCall {
+        let caller =
+            UsageCaller { key: CallerKey::User(person.into()), name: Some(person.into()), client: None };
+        meter.begin(meter.usage.clock.monotonic(), caller, "search".into())
+    }
+
+    fn a_day(calls: u64) -> UsageLimits {
+        let tenant = CallLimits { calls_per_day: Some(calls), ..CallLimits::default() };
+        UsageLimits { tenant, ..UsageLimits::default() }
+    }
+
+    fn call(meter: &UsageMeter) -> Result<(), LimitReached> {
+        let mut call = begin(meter, "ann");
+        call.admit()?;
+        call.finish(CallEnd::Answered, 10);
+        Ok(())
     }
 
     #[test]
     fn calls_are_counted_for_their_tenant_and_for_the_gateway() {
-        let clock = Arc::new(ManualClock::at("2026-11-26T10:00:00Z".parse().expect("a time")));
+        let clock = clock();
         let usage = Usage::new(clock.clone());
-        let (acme, beta) = (usage.meter(&name("acme")), usage.meter(&name("beta")));
-        let call = acme.begin(clock.monotonic());
+        let acme = meter(&usage, "acme", UsageLimits::default());
+        let beta = meter(&usage, "beta", UsageLimits::default());
+        let call = begin(&acme, "ann");
         clock.advance(Duration::from_millis(30));
         assert_eq!((acme.traffic().in_flight, usage.traffic().in_flight), (1, 1));
         call.finish(CallEnd::Failed, 7);
         beta.record_refusal();
-        drop(acme.begin(clock.monotonic()));
+        drop(begin(&acme, "ann"));
         let last = |report: TrafficReport| report.hours.last().cloned().expect("24 hours");
         let (of_acme, of_all) = (last(acme.traffic()), last(usage.traffic()));
         assert_eq!((of_acme.calls, of_acme.errors, of_acme.refused, of_acme.bytes), (2, 1, 0, 7));
         assert_eq!((of_all.calls, of_all.errors, of_all.refused), (2, 1, 1));
         assert_eq!((of_acme.p50_ms, of_acme.p95_ms), (Some(1), Some(30)));
         assert_eq!(usage.traffic().in_flight, 0);
-        assert_eq!(last(usage.meter(&name("acme")).traffic()).calls, 2, "a reload goes on counting");
+        let again = meter(&usage, "acme", UsageLimits::default());
+        assert_eq!(last(again.traffic()).calls, 2, "a reload goes on counting");
+    }
+
+    #[test]
+    fn two_tenants_have_quotas_of_their_own_and_a_warning_comes_at_four_fifths() {
+        let usage = Usage::new(clock());
+        let mut warnings = usage.subscribe_warnings();
+        let (acme, beta) = (meter(&usage, "acme", a_day(5)), meter(&usage, "beta", a_day(5)));
+        for _ in 0..5 {
+            assert_eq!(call(&acme), Ok(()));
+        }
+        assert!(call(&acme).is_err());
+        assert_eq!(call(&beta), Ok(()));
+        let warning = warnings.try_recv().expect("a warning");
+        assert_eq!((&*warning.tenant, warning.used, warning.of), ("acme", 4, 5));
+        assert!(warnings.try_recv().is_err(), "one is enough");
+        let raised = meter(&usage, "acme", a_day(6));
+        assert_eq!(raised.quotas()[0].used, 5, "a reload goes on counting");
+        assert_eq!(call(&raised), Ok(()), "under the new limit");
+        assert!(call(&raised).is_err());
+    }
+
+    #[tokio::test]
+    async fn quotas_and_the_ledger_outlive_the_process() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = clock();
+        for round in 1..=2 {
+            let store = Store::open(folder.path(), &KeySource::State).expect("opened");
+            let usage = Usage::start(clock.clone(), Some(store.local().clone())).await.expect("read");
+            let acme = meter(&usage, "acme", a_day(3));
+            for _ in 0..2 {
+                let refused = call(&acme).is_err();
+                assert_eq!(refused, round == 2 && acme.quotas()[0].used == 3, "the third call is the last");
+            }
+            assert!(usage.flush().await);
+            let query =
+                UsageQuery { to: i64::MAX, limit: 10, by: Some(UsageBy::Person), ..UsageQuery::default() };
+            let sums = usage.report(query).await.expect("read");
+            let calls: Vec<_> = sums.iter().map(|sum| (sum.name.as_deref(), sum.counts.calls)).collect();
+            assert_eq!(calls, [(Some("ann"), if round == 1 { 2 } else { 3 })]);
+        }
     }
 }

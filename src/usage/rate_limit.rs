@@ -5,38 +5,18 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::base::net::client_network;
+use super::caller::CallerKey;
 use crate::base::sync::lock;
 
 /// The period of an allowance, and the time in which an empty bucket refills.
-const WINDOW: Duration = Duration::from_secs(60);
+pub(super) const WINDOW: Duration = Duration::from_secs(60);
 /// The number of callers per minute that have a bucket of their own.
 const MAX_TRACKED_CALLERS: usize = 10_000;
 /// The number of buckets for all further callers.
 const SHARED_BUCKETS: usize = 4_096;
-
-/// What counts as one caller.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum CallerKey {
-    /// The holder of a static key, from any address.
-    Label(Arc<str>),
-    /// A person who logged in, by the subject of their tokens, from any address and with any
-    /// client.
-    User(Arc<str>),
-    /// An IPv4 address, or the /64 network of an IPv6 address, which is what one customer has.
-    Network(IpAddr),
-}
-
-impl CallerKey {
-    /// Returns the key of the caller at an address.
-    pub fn from_address(address: IpAddr) -> Self {
-        Self::Network(client_network(address))
-    }
-}
 
 /// The buckets of one tenant.
 ///
@@ -75,9 +55,8 @@ impl RateBuckets {
 }
 
 /// Applies the GCRA: after a minute without requests, a bucket holds a full minute's allowance.
-fn acquire_one(full_at: &mut Instant, per_minute: u32, now: Instant) -> Result<(), Duration> {
-    let each = WINDOW / per_minute.max(1);
-    let next = (*full_at).max(now) + each;
+pub(super) fn acquire_one(full_at: &mut Instant, per_minute: u32, now: Instant) -> Result<(), Duration> {
+    let next = next_full(*full_at, per_minute, now);
     match (next - now).checked_sub(WINDOW) {
         None | Some(Duration::ZERO) => {
             *full_at = next;
@@ -85,6 +64,11 @@ fn acquire_one(full_at: &mut Instant, per_minute: u32, now: Instant) -> Result<(
         }
         Some(wait) => Err(wait),
     }
+}
+
+/// Returns when a bucket is full again after one more request.
+pub(super) fn next_full(full_at: Instant, per_minute: u32, now: Instant) -> Instant {
+    full_at.max(now) + WINDOW / per_minute.max(1)
 }
 
 impl BucketGenerations {

@@ -1,22 +1,64 @@
 //! The counters of one tenant, which outlive its revisions.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
-use super::traffic::{CallEnd, Traffic, TrafficReport};
+use super::allowance::Moment;
+use super::caller::UsageCaller;
+use super::ledger::{Backlog, EndedCall, TenantLedger};
+use super::limit::{LimitReached, QuotaStatus};
+use super::period::Period;
+use super::quotas::{Admission, Crossings, Quotas};
+use super::traffic::{HourTraffic, Traffic};
 use crate::base::sync::lock;
+use crate::spec::UsageLimits;
+use crate::store::StoredQuota;
 
-/// The counters of one tenant. They take no memory worth counting until its first call.
-#[derive(Debug, Default)]
+/// The counters of one tenant. They take little memory until its first call.
+#[derive(Debug)]
 pub(super) struct TenantUsage {
-    traffic: Mutex<Traffic>,
+    name: Arc<str>,
     calls_in_flight: AtomicUsize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    traffic: Traffic,
+    /// Created with the first call that has limits.
+    quotas: Option<Box<Quotas>>,
+    ledger: TenantLedger,
+    /// Whether the next write collects from here.
+    is_dirty: bool,
+}
+
+/// A call that ends, for the counters.
+pub(super) struct CallToRecord<'a> {
+    pub(super) call: EndedCall,
+    pub(super) limits: &'a UsageLimits,
+    pub(super) admission: Option<&'a Admission>,
+    /// Who called which tool; `None` if the ledger does not have the call.
+    pub(super) ledger_entry: Option<(&'a UsageCaller, &'a Arc<str>)>,
+}
+
+/// What follows from a call that was recorded.
+pub(super) struct Recorded {
+    pub(super) crossings: Crossings,
+    /// Whether the tenant has to be written from now on.
+    pub(super) became_dirty: bool,
 }
 
 impl TenantUsage {
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self { name, calls_in_flight: AtomicUsize::new(0), state: Mutex::default() }
+    }
+
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     pub(super) fn begin_call(&self) {
         self.calls_in_flight.fetch_add(1, Ordering::Relaxed);
     }
@@ -29,11 +71,64 @@ impl TenantUsage {
         self.calls_in_flight.load(Ordering::Relaxed)
     }
 
-    pub(super) fn record(&self, now: Timestamp, end: CallEnd, elapsed: Duration, bytes: u64) {
-        lock(&self.traffic).record(now, end, elapsed, bytes);
+    /// Takes one call from all allowances that it concerns, or from none.
+    pub(super) fn admit(
+        &self,
+        limits: &UsageLimits,
+        tool: &Arc<str>,
+        caller: &UsageCaller,
+        at: &Moment,
+    ) -> Result<(Admission, Crossings), LimitReached> {
+        lock(&self.state).quotas.get_or_insert_default().admit(limits, tool, caller, at)
     }
 
-    pub(super) fn traffic(&self, now: Timestamp) -> TrafficReport {
-        TrafficReport { in_flight: self.calls_in_flight(), hours: lock(&self.traffic).last_hours(now) }
+    /// Counts a call that ended.
+    pub(super) fn record(&self, ended: &CallToRecord<'_>) -> Recorded {
+        let call = &ended.call;
+        let mut state = lock(&self.state);
+        state.traffic.record(call.now, call.end, call.elapsed, call.bytes);
+        if let Some((caller, tool)) = ended.ledger_entry {
+            state.ledger.record(caller, tool, call);
+        }
+        let crossings = match (ended.admission, &mut state.quotas) {
+            (Some(admission), Some(quotas)) => {
+                quotas.end(ended.limits, admission, call.bytes, Period::from_time(call.now))
+            }
+            _ => Crossings::new(),
+        };
+        let is_news = ended.ledger_entry.is_some() || ended.admission.is_some();
+        let became_dirty = is_news && !std::mem::replace(&mut state.is_dirty, true);
+        Recorded { crossings, became_dirty }
+    }
+
+    /// Moves what is not stored yet to what waits for the next write.
+    pub(super) fn collect(&self, backlog: &mut Backlog) {
+        let mut state = lock(&self.state);
+        state.is_dirty = false;
+        let quotas = state.quotas.as_mut().map(|quotas| quotas.take_unsaved(&self.name));
+        backlog.collect(&self.name, &mut state.ledger, quotas.unwrap_or_default());
+    }
+
+    /// Puts the counts of an earlier process in force.
+    pub(super) fn restore(&self, stored: &StoredQuota) {
+        lock(&self.state).quotas.get_or_insert_default().restore(stored);
+    }
+
+    pub(super) fn last_hours(&self, now: Timestamp) -> Vec<HourTraffic> {
+        lock(&self.state).traffic.last_hours(now)
+    }
+
+    /// Returns how much of the tenant's and its tools' quotas is used.
+    pub(super) fn quota_statuses(&self, limits: &UsageLimits, period: Period) -> Vec<QuotaStatus> {
+        if limits.is_empty() {
+            return Vec::new();
+        }
+        lock(&self.state).quotas.get_or_insert_default().statuses(limits, period)
+    }
+
+    /// Whether there is something that a tenant of this name would miss.
+    pub(super) fn is_worth_keeping(&self, now: Timestamp) -> bool {
+        let state = lock(&self.state);
+        state.is_dirty || state.quotas.is_some() || !state.traffic.is_over(now)
     }
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::latency::Latencies;
+use super::limit::QuotaStatus;
 use crate::telemetry::metrics::CallOutcome;
 
 /// How many hours are kept, the current one included.
@@ -30,7 +31,7 @@ impl From<CallOutcome> for CallEnd {
     fn from(outcome: CallOutcome) -> Self {
         match outcome {
             CallOutcome::Ok | CallOutcome::Cancelled => Self::Answered,
-            CallOutcome::NotAllowed => Self::Refused,
+            CallOutcome::NotAllowed | CallOutcome::RateLimited | CallOutcome::QuotaExhausted => Self::Refused,
             CallOutcome::BadArguments
             | CallOutcome::BackendError
             | CallOutcome::Busy
@@ -66,6 +67,9 @@ pub struct TrafficReport {
     pub in_flight: usize,
     /// 24 hours, oldest first; the last one is the current hour.
     pub hours: Vec<HourTraffic>,
+    /// How much of a tenant's and its tools' quotas is used; empty for the gateway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quotas: Vec<QuotaStatus>,
 }
 
 /// The hours with traffic, oldest first.
@@ -104,6 +108,11 @@ impl Traffic {
         let current = hour_number(now);
         let numbers = (current - HOURS as i64 + 1)..=current;
         numbers.map(|number| self.hour_traffic(number)).collect()
+    }
+
+    /// Whether there was no call in the last 24 hours.
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        self.hours.back().is_none_or(|newest| newest.number <= hour_number(now) - HOURS as i64)
     }
 
     fn hour_traffic(&self, number: i64) -> HourTraffic {

@@ -4,13 +4,15 @@
 //! A failure that the model should read is a tool result with `isError`; a protocol error only
 //! means that the request is not a valid call (2026-07-28, "Tools", error handling).
 
+use std::sync::Arc;
+
 use rmcp::model::{CallToolRequestParams, CallToolResult, ContentBlock};
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer};
 
 use super::payload_slot::PayloadSlot;
 use super::progress::ProgressNotifier;
-use super::request_info::{ReadTarget, RequestInfo, caller};
+use super::request_info::{ReadTarget, RequestInfo, caller, finish_metering};
 use crate::base::panic::catch_panic;
 use crate::mcp::failure::CallFailure;
 use crate::mcp::payload::Payload;
@@ -35,17 +37,23 @@ pub(super) async fn call_tool(
     let caller = caller(&context);
     let info = RequestInfo::from_context(&context, state);
     let arguments = request.arguments.unwrap_or_default();
-    let granted = state.view(caller).tool(&request.name);
-    if let Err(AccessError::Unknown) = granted {
-        return Err(unknown_tool(state, &request.name, caller));
-    }
-    let metered = info.begin_metering(state);
-    let (name, outcome) = match granted {
-        Err(AccessError::Unknown) => unreachable!("it has returned"),
-        Err(AccessError::NotAllowed(name)) => (name, Err(CallFailure::NotAllowed)),
-        Ok(tool) => (tool.name(), call(state, tool, arguments, &info, &context).await),
+    let (name, outcome) = match state.view(caller).tool(&request.name) {
+        Err(AccessError::Unknown) => return Err(unknown_tool(state, &request.name, caller)),
+        Err(AccessError::NotAllowed(name)) => {
+            state.config.usage.record_refusal();
+            (name, Err(CallFailure::NotAllowed))
+        }
+        Ok(tool) => {
+            let mut metered = info.begin_metering(state, caller, Arc::clone(tool.name()));
+            let outcome = match admit(tool, arguments, &mut metered) {
+                Ok(arguments) => call(state, tool, arguments, &info, &context).await,
+                Err(failure) => Err(failure),
+            };
+            finish_metering(metered, &outcome);
+            (&**tool.name(), outcome)
+        }
     };
-    finish(state, name, caller, &info, metered, &outcome);
+    finish(state, name, caller, &info, &outcome);
     match outcome {
         Ok(Output { message, payload }) => {
             PayloadSlot::from_context(&context).set(payload);
@@ -67,7 +75,18 @@ fn error_result(sentence: String) -> CallToolResult {
     CallToolResult::error(vec![ContentBlock::text(sentence)])
 }
 
-/// Validates the arguments and answers the call; a panic becomes an error of the protocol.
+/// Validates the arguments and asks the limits. A call with wrong arguments uses none of them up.
+fn admit(
+    tool: GrantedTool<'_>,
+    arguments: TemplateValues,
+    metered: &mut MeteredCall,
+) -> Result<TemplateValues, CallFailure> {
+    let arguments = tool.prepare_arguments(arguments)?;
+    metered.admit()?;
+    Ok(arguments)
+}
+
+/// Answers the call; a panic becomes an error of the protocol.
 async fn call(
     state: &ServerState,
     tool: GrantedTool<'_>,
@@ -75,12 +94,11 @@ async fn call(
     info: &RequestInfo,
     context: &RequestContext<RoleServer>,
 ) -> Result<ToolOutput, CallFailure> {
-    let arguments = tool.prepare_arguments(arguments)?;
     let request = ToolRequest { context: &info.call, message: context };
     match catch_panic(wait_for_answer(state, tool, arguments, request, info.takes_events)).await {
         Ok(answer) => answer,
         Err(_panicked) => {
-            let (tenant, tool, request_id) = (state.tenant(), tool.name(), &info.call.request_id);
+            let (tenant, tool, request_id) = (state.tenant(), &**tool.name(), &info.call.request_id);
             let elapsed_ms = info.elapsed(state).as_millis();
             tracing::error!(tenant, tool, request_id, elapsed_ms, "a panic ended a tool call");
             Err(info.panic_failure())
@@ -128,7 +146,6 @@ fn finish(
     tool: &str,
     caller: &Principal,
     info: &RequestInfo,
-    metered: MeteredCall,
     outcome: &Result<ToolOutput, CallFailure>,
 ) {
     let failure = outcome.as_ref().err();
@@ -136,7 +153,6 @@ fn finish(
     let payload = outcome.as_ref().ok().and_then(|output| output.payload.as_ref());
     let readable = payload.map(Payload::readable_bytes);
     let outcome = failure.map_or(CallOutcome::Ok, CallFailure::outcome);
-    metered.finish(outcome.into(), payload.map_or(0, Payload::total_bytes) as u64);
     info.record_audit(state, ReadTarget::Tool(tool), caller, outcome, readable);
 }
 

@@ -1,6 +1,7 @@
 //! What one request passes on to the source: its caller, its deadline and its trace.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::request::Parts;
@@ -12,7 +13,9 @@ use crate::backend::{CallContext, TraceContext};
 use crate::base::net::client_network;
 use crate::mcp::Caller;
 use crate::mcp::failure::CallFailure;
+use crate::mcp::payload::Payload;
 use crate::mcp::server_state::ServerState;
+use crate::mcp::source::Output;
 use crate::oauth::bearer::Principal;
 use crate::telemetry::audit::{AuditEvent, AuditRecord};
 use crate::telemetry::metrics::CallOutcome;
@@ -68,8 +71,15 @@ impl RequestInfo {
     }
 
     /// Begins to count the request as a call of its tenant.
-    pub(super) fn begin_metering(&self, state: &ServerState) -> MeteredCall {
-        state.config.usage.begin(self.started)
+    pub(super) fn begin_metering(
+        &self,
+        state: &ServerState,
+        caller: &Principal,
+        tool: Arc<str>,
+    ) -> MeteredCall {
+        // Only tests have requests without an address.
+        let address = self.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        state.config.usage.begin(self.started, caller.usage_caller(address), tool)
     }
 
     /// Appends the request id, under which the log has more.
@@ -120,6 +130,13 @@ impl RequestInfo {
     }
 }
 
+/// Ends counting a request that has been answered, or has failed.
+pub(super) fn finish_metering<T>(metered: MeteredCall, outcome: &Result<Output<T>, CallFailure>) {
+    let end = outcome.as_ref().err().map_or(CallOutcome::Ok, CallFailure::outcome).into();
+    let payload = outcome.as_ref().ok().and_then(|output| output.payload.as_ref());
+    metered.finish(end, payload.map_or(0, Payload::total_bytes) as u64);
+}
+
 /// Returns the caller's name for the backend's user header.
 fn user_header_value(principal: &Principal) -> Option<String> {
     let identity = principal.audit_identity();
@@ -136,8 +153,6 @@ fn is_one_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::identity::{Account, GroupMembership};
     use crate::oauth::bearer::UserPrincipal;

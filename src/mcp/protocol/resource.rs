@@ -6,13 +6,16 @@ use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer};
 
 use super::payload_slot::PayloadSlot;
-use super::request_info::{ReadTarget, RequestInfo, caller};
+use super::request_info::{ReadTarget, RequestInfo, caller, finish_metering};
 use crate::base::panic::catch_panic;
 use crate::mcp::failure::CallFailure;
 use crate::mcp::payload::Payload;
 use crate::mcp::server_state::{AccessError, GrantedResource, ServerState};
 use crate::mcp::source::Output;
 use crate::telemetry::metrics::CallOutcome;
+
+/// What reads count as in limits and the ledger, beside the tools.
+const RESOURCES_READ: &str = "resources/read";
 
 const NOT_ALLOWED: &str = "Your account may not read this. Ask the operator of this server for access; \
                            reading again does not help.";
@@ -29,27 +32,40 @@ pub(super) async fn read(
 ) -> Result<ResourceContents, ErrorData> {
     let caller = caller(context);
     let info = RequestInfo::from_context(context, state);
-    let granted = state.view(caller).resource(uri);
-    if let Err(AccessError::Unknown) = granted {
-        return Err(unknown_resource(uri));
-    }
-    let metered = info.begin_metering(state);
-    let output = match granted {
-        Err(AccessError::Unknown) => unreachable!("it has returned"),
-        Err(AccessError::NotAllowed(_)) => Err(CallFailure::NotAllowed),
+    let output = match state.view(caller).resource(uri) {
+        Err(AccessError::Unknown) => return Err(unknown_resource(uri)),
+        Err(AccessError::NotAllowed(_)) => {
+            state.config.usage.record_refusal();
+            Err(CallFailure::NotAllowed)
+        }
         Ok(resource) => {
-            let read = catch_panic(wait_for_contents(state, resource, &info, context)).await;
-            read.unwrap_or_else(|_panicked| Err(info.panic_failure()))
+            let mut metered = info.begin_metering(state, caller, RESOURCES_READ.into());
+            let output = match metered.admit() {
+                Ok(()) => contents(state, resource, &info, context).await,
+                Err(limit) => Err(limit.into()),
+            };
+            finish_metering(metered, &output);
+            output
         }
     };
     let outcome = output.as_ref().err().map_or(CallOutcome::Ok, CallFailure::outcome);
     let payload = output.as_ref().ok().and_then(|output| output.payload.as_ref());
     let readable = payload.map(Payload::readable_bytes);
-    metered.finish(outcome.into(), payload.map_or(0, Payload::total_bytes) as u64);
     info.record_audit(state, ReadTarget::Resource(uri), caller, outcome, readable);
     let Output { message, payload } = output.map_err(|failure| to_error(failure, &info))?;
     PayloadSlot::from_context(context).set(payload);
     Ok(message)
+}
+
+/// Reads the resource; a panic becomes an error of the protocol.
+async fn contents(
+    state: &ServerState,
+    resource: GrantedResource<'_>,
+    info: &RequestInfo,
+    context: &RequestContext<RoleServer>,
+) -> Result<Output<ResourceContents>, CallFailure> {
+    let read = catch_panic(wait_for_contents(state, resource, info, context)).await;
+    read.unwrap_or_else(|_panicked| Err(info.panic_failure()))
 }
 
 async fn wait_for_contents(
@@ -73,6 +89,9 @@ fn unknown_resource(uri: &str) -> ErrorData {
 fn to_error(failure: CallFailure, info: &RequestInfo) -> ErrorData {
     match failure {
         CallFailure::NotAllowed => ErrorData::invalid_request(info.with_request_id(NOT_ALLOWED), None),
+        CallFailure::Limit(limit) => {
+            ErrorData::invalid_request(info.with_request_id(&limit.to_string()), None)
+        }
         CallFailure::Protocol(error) => error,
         _ => ErrorData::internal_error(info.with_request_id(&failure.to_string()), None),
     }

@@ -4,6 +4,8 @@
 //! allowed it; their fields are private, and so is the source behind [`ServerState`]. A handler
 //! that forgets the check has nothing to give out.
 
+use std::sync::Arc;
+
 use rmcp::model::{CallToolResult, Resource, ResourceContents, ResourceTemplate};
 use serde_json::Value;
 
@@ -107,7 +109,7 @@ impl<'a> CallerView<'a> {
 }
 
 impl<'a> GrantedTool<'a> {
-    pub(in crate::mcp) fn name(self) -> &'a str {
+    pub(in crate::mcp) fn name(self) -> &'a Arc<str> {
         self.tool.name
     }
 

@@ -19,6 +19,7 @@ use crate::mcp::{AuthMode, Caller, McpServer, McpServerConfig};
 use crate::oauth::bearer::Principal;
 use crate::spec::{
     BackendSpec, BodyTemplate, CallSpec, Family, LimitsSpec, TenantName, ToolKind, ToolSpec, UrlTemplate,
+    UsageLimits,
 };
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
@@ -72,7 +73,8 @@ impl McpTestkit {
             allowed_origins: Arc::new(["https://app.example.com".to_owned()]),
             metrics: self.metrics.clone(),
             audit: Audit::disabled(),
-            usage: Usage::new(SystemClock::shared()).meter(&TenantName::parse("acme").expect("a name")),
+            usage: Usage::new(SystemClock::shared())
+                .meter(&TenantName::parse("acme").expect("a name"), UsageLimits::default()),
             clock: SystemClock::shared(),
         }
     }

@@ -34,7 +34,7 @@ fn live(spec: TenantSpec) -> Tenant {
     let state = Arc::clone(&slot.backend);
     let backend =
         backend::BackendClient::new(pool, &spec.backend, &spec.limits, spec.cache.context_ttl, state);
-    let usage = Usage::new(SystemClock::shared()).meter(&spec.name);
+    let usage = Usage::new(SystemClock::shared()).meter(&spec.name, spec.limits.usage.clone());
     let surface = McpServerConfig {
         tenant: spec.name.clone(),
         dataset: Arc::clone(&spec.dataset),

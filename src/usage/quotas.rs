@@ -1,0 +1,306 @@
+//! The allowances of one tenant: its own, those of its tools, and those of its callers.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::allowance::{Allowance, Crossing, Moment, QuotaCounts, Reached, resets_at};
+use super::caller::{CallerKey, UsageCaller};
+use super::limit::{LimitReached, LimitScope, QuotaStatus};
+use super::period::Period;
+use crate::spec::{CallLimits, UsageLimits};
+use crate::store::StoredQuota;
+
+/// How many callers with a credential have an allowance of their own at one tenant.
+const MAX_IDENTIFIED: usize = 20_000;
+/// How many networks of anonymous callers have. They are counted apart, so that a flood of
+/// addresses takes no place of a person's.
+const MAX_NETWORKS: usize = 10_000;
+/// How many allowances all further callers of a kind share.
+const SHARED: u64 = 256;
+/// How often allowances that nobody needs are looked for while all places are taken.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The allowances of one tenant.
+#[derive(Debug, Default)]
+pub(super) struct Quotas {
+    tenant: Allowance,
+    tools: HashMap<Arc<str>, Allowance>,
+    identified: Callers,
+    networks: Callers,
+}
+
+/// The allowances of callers of one kind.
+#[derive(Debug, Default)]
+struct Callers {
+    allowances: HashMap<CallerKey, Allowance>,
+    last_pruned: Option<Instant>,
+    hasher: RandomState,
+}
+
+/// A call that was admitted, and whose allowances it was taken from.
+#[derive(Debug)]
+pub(super) struct Admission {
+    tool: Arc<str>,
+    caller: UsageCaller,
+    /// The key of the allowance, which may be a shared one.
+    key: CallerKey,
+}
+
+/// Quotas whose use has just passed four fifths.
+pub(super) type Crossings = Vec<(LimitScope, Crossing)>;
+
+impl Quotas {
+    /// Takes one call from all allowances that it concerns, or from none.
+    pub(super) fn admit(
+        &mut self,
+        limits: &UsageLimits,
+        tool: &Arc<str>,
+        caller: &UsageCaller,
+        at: &Moment,
+    ) -> Result<(Admission, Crossings), LimitReached> {
+        let key = self.callers(&caller.key).place(&caller.key, at);
+        let admission = Admission { tool: Arc::clone(tool), caller: caller.clone(), key };
+        let mut reached = None;
+        self.for_each(limits, &admission, |scope, allowance, limits| {
+            if reached.is_none() {
+                reached = allowance.check(limits, at).err().map(|it| to_refusal(scope(), it, at));
+            }
+        });
+        if let Some(reached) = reached {
+            return Err(reached);
+        }
+        let mut crossings = Crossings::new();
+        self.for_each(limits, &admission, |scope, allowance, limits| {
+            crossings.extend(allowance.take(limits, at).map(|crossing| (scope(), crossing)));
+        });
+        Ok((admission, crossings))
+    }
+
+    /// Ends a call that was admitted under the same limits.
+    pub(super) fn end(
+        &mut self,
+        limits: &UsageLimits,
+        admission: &Admission,
+        bytes: u64,
+        period: Period,
+    ) -> Crossings {
+        let mut crossings = Crossings::new();
+        self.for_each(limits, admission, |scope, allowance, limits| {
+            crossings.extend(allowance.end(limits, bytes, period).map(|crossing| (scope(), crossing)));
+        });
+        crossings
+    }
+
+    /// Returns how much of the tenant's and its tools' quotas is used.
+    pub(super) fn statuses(&mut self, limits: &UsageLimits, period: Period) -> Vec<QuotaStatus> {
+        let status = |scope: &LimitScope, it: Crossing| QuotaStatus {
+            scope: scope.to_string(),
+            limit: it.kind,
+            used: it.used,
+            of: it.of,
+            resets_at: resets_at(it.kind, period),
+        };
+        let own = self.tenant.quotas(&limits.tenant, period).into_iter();
+        let mut statuses: Vec<_> = own.map(|it| status(&LimitScope::Tenant, it)).collect();
+        for (tool, limits) in &limits.tools {
+            let scope = LimitScope::Tool(Arc::clone(tool));
+            let allowance = self.tools.entry(Arc::clone(tool)).or_default();
+            statuses.extend(allowance.quotas(limits, period).into_iter().map(|it| status(&scope, it)));
+        }
+        statuses
+    }
+
+    /// Returns the counts that differ from those in the store, and takes them for stored.
+    pub(super) fn take_unsaved(&mut self, tenant: &Arc<str>) -> Vec<StoredQuota> {
+        let own = std::iter::once(("tenant".to_owned(), &mut self.tenant));
+        let tools = self.tools.iter_mut().map(|(name, it)| (format!("tool:{name}"), it));
+        let callers = self.identified.allowances.iter_mut().chain(&mut self.networks.allowances);
+        let callers = callers.map(|(key, it)| (format!("caller:{key}"), it));
+        let unsaved = own.chain(tools).chain(callers).filter(|(_, it)| it.is_unsaved);
+        unsaved
+            .map(|(scope, allowance)| {
+                allowance.is_unsaved = false;
+                to_stored(tenant, scope, &allowance.counts)
+            })
+            .collect()
+    }
+
+    /// Puts the counts of an earlier process in force. What it does not understand counts nothing.
+    pub(super) fn restore(&mut self, stored: &StoredQuota) {
+        let allowance = Allowance::restored(from_stored(stored));
+        match stored.scope.split_once(':') {
+            None => self.tenant = allowance,
+            Some(("tool", name)) => _ = self.tools.insert(name.into(), allowance),
+            Some((_, key)) => {
+                if let Some(key) = CallerKey::parse(key) {
+                    self.callers(&key).allowances.insert(key, allowance);
+                }
+            }
+        }
+    }
+
+    fn callers(&mut self, key: &CallerKey) -> &mut Callers {
+        if key.is_identified() { &mut self.identified } else { &mut self.networks }
+    }
+
+    /// Visits the allowances that a call concerns and that have a limit.
+    fn for_each(
+        &mut self,
+        limits: &UsageLimits,
+        admission: &Admission,
+        mut visit: impl FnMut(&dyn Fn() -> LimitScope, &mut Allowance, &CallLimits),
+    ) {
+        if !limits.tenant.is_empty() {
+            visit(&|| LimitScope::Tenant, &mut self.tenant, &limits.tenant);
+        }
+        if let Some(tool_limits) = limits.tool(&admission.tool) {
+            let allowance = self.tools.entry(Arc::clone(&admission.tool)).or_default();
+            visit(&|| LimitScope::Tool(Arc::clone(&admission.tool)), allowance, tool_limits);
+        }
+        if !limits.per_caller.is_empty() {
+            let allowances = &mut self.callers(&admission.caller.key).allowances;
+            let allowance = allowances.entry(admission.key.clone()).or_default();
+            visit(&|| LimitScope::Caller(admission.caller.display_name()), allowance, &limits.per_caller);
+        }
+    }
+}
+
+impl Callers {
+    /// Returns the key of the allowance that a caller has, or shares once all places are taken.
+    fn place(&mut self, key: &CallerKey, at: &Moment) -> CallerKey {
+        let bound = if key.is_identified() { MAX_IDENTIFIED } else { MAX_NETWORKS };
+        if self.allowances.len() < bound || self.allowances.contains_key(key) {
+            return key.clone();
+        }
+        let is_due = |last: Instant| at.monotonic.saturating_duration_since(last) >= PRUNE_INTERVAL;
+        if self.last_pruned.is_none_or(is_due) {
+            self.last_pruned = Some(at.monotonic);
+            self.allowances.retain(|_, allowance| !allowance.is_idle(at));
+            if self.allowances.len() < bound {
+                return key.clone();
+            }
+        }
+        let number = self.hasher.hash_one(key) % SHARED;
+        CallerKey::Shared(u16::try_from(number).expect("below 256"))
+    }
+}
+
+fn to_refusal(scope: LimitScope, (kind, of, wait): Reached, at: &Moment) -> LimitReached {
+    let resets_at = kind.is_quota().then(|| resets_at(kind, at.period));
+    LimitReached { scope, kind, of, wait, resets_at }
+}
+
+fn to_stored(tenant: &Arc<str>, scope: String, counts: &QuotaCounts) -> StoredQuota {
+    StoredQuota {
+        tenant: tenant.to_string(),
+        scope,
+        day: counts.day,
+        month: counts.month,
+        calls_per_day: counts.calls_per_day,
+        calls_per_month: counts.calls_per_month,
+        bytes_per_day: counts.bytes_per_day,
+        bytes_per_month: counts.bytes_per_month,
+    }
+}
+
+fn from_stored(stored: &StoredQuota) -> QuotaCounts {
+    QuotaCounts {
+        day: stored.day,
+        month: stored.month,
+        calls_per_day: stored.calls_per_day,
+        calls_per_month: stored.calls_per_month,
+        bytes_per_day: stored.bytes_per_day,
+        bytes_per_month: stored.bytes_per_month,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::base::clock::{Clock, ManualClock};
+    use crate::usage::limit::LimitKind;
+
+    fn at() -> Moment {
+        let clock = ManualClock::at("2026-11-26T10:00:00Z".parse().expect("a time"));
+        Moment { now: clock.now(), monotonic: clock.monotonic(), period: Period::from_time(clock.now()) }
+    }
+
+    fn caller(key: CallerKey) -> UsageCaller {
+        UsageCaller { key, name: None, client: None }
+    }
+
+    fn person(name: &str) -> UsageCaller {
+        caller(CallerKey::User(name.into()))
+    }
+
+    fn network(number: u32) -> UsageCaller {
+        caller(CallerKey::from_address(IpAddr::V4(Ipv4Addr::from(number))))
+    }
+
+    fn a_day(calls: u64) -> CallLimits {
+        CallLimits { calls_per_day: Some(calls), ..CallLimits::default() }
+    }
+
+    fn admit(
+        quotas: &mut Quotas,
+        limits: &UsageLimits,
+        tool: &str,
+        caller: &UsageCaller,
+    ) -> Option<LimitScope> {
+        quotas.admit(limits, &tool.into(), caller, &at()).err().map(|reached| reached.scope)
+    }
+
+    #[test]
+    fn people_and_tools_have_allowances_of_their_own() {
+        let mut quotas = Quotas::default();
+        let tools = vec![("search".into(), a_day(3))];
+        let limits = UsageLimits { tenant: a_day(6), per_caller: a_day(2), tools };
+        let search = |quotas: &mut _, who| admit(quotas, &limits, "search", &person(who));
+        assert_eq!((search(&mut quotas, "ann"), search(&mut quotas, "ann")), (None, None));
+        assert!(matches!(search(&mut quotas, "ann"), Some(LimitScope::Caller(_))));
+        assert_eq!(search(&mut quotas, "ben"), None);
+        assert_eq!(search(&mut quotas, "ben"), Some(LimitScope::Tool("search".into())));
+        let other = |quotas: &mut _, who| admit(quotas, &limits, "get_context", &person(who));
+        assert_eq!(other(&mut quotas, "ben"), None, "another tool, and what was refused took nothing");
+        assert!(matches!(other(&mut quotas, "ben"), Some(LimitScope::Caller(_))));
+        assert_eq!((other(&mut quotas, "cat"), other(&mut quotas, "dan")), (None, None), "five and six");
+        assert_eq!(other(&mut quotas, "eve"), Some(LimitScope::Tenant));
+    }
+
+    #[test]
+    fn a_flood_of_networks_takes_no_place_of_a_person() {
+        let mut quotas = Quotas::default();
+        let limits = UsageLimits { per_caller: a_day(1), ..UsageLimits::default() };
+        assert_eq!(admit(&mut quotas, &limits, "search", &person("ann")), None);
+        let bound = u32::try_from(MAX_NETWORKS).expect("small");
+        let refused = (0..bound + 2_000)
+            .filter(|&number| admit(&mut quotas, &limits, "search", &network(number)).is_some())
+            .count();
+        assert!((1_700..2_000).contains(&refused), "those beyond the bound share few places: {refused}");
+        assert!(quotas.networks.allowances.len() <= MAX_NETWORKS + SHARED as usize);
+        assert!(admit(&mut quotas, &limits, "search", &person("ann")).is_some(), "her day is still used up");
+        assert_eq!(admit(&mut quotas, &limits, "search", &person("ben")), None);
+    }
+
+    #[test]
+    fn counts_are_the_same_after_a_restart() {
+        let mut quotas = Quotas::default();
+        let tools = vec![("search".into(), a_day(5))];
+        let limits = UsageLimits { tenant: a_day(9), per_caller: a_day(1), tools };
+        assert_eq!(admit(&mut quotas, &limits, "search", &person("ann")), None);
+        let stored = quotas.take_unsaved(&"acme".into());
+        assert_eq!(stored.len(), 3);
+        assert_eq!(quotas.take_unsaved(&"acme".into()), [], "they are stored");
+        let mut again = Quotas::default();
+        stored.iter().for_each(|quota| again.restore(quota));
+        assert!(matches!(admit(&mut again, &limits, "search", &person("ann")), Some(LimitScope::Caller(_))));
+        let used = again.statuses(&limits, at().period);
+        let used: Vec<_> = used.iter().map(|it| (&*it.scope, it.limit, it.used, it.of)).collect();
+        let day = LimitKind::CallsPerDay;
+        assert_eq!(used, [("tenant", day, 1, 9), ("tool search", day, 1, 5)]);
+    }
+}

@@ -1,0 +1,87 @@
+//! Writes usage to the store every few seconds, and reads reports from there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Usage;
+use super::period::Period;
+use crate::base::sync::lock;
+use crate::base::task::Tasks;
+use crate::store::{self, UsageQuery, UsageSum};
+
+/// How often usage is written: a killed process forgets at most the calls of so long, and of the
+/// write that it was in.
+pub const WRITE_INTERVAL: Duration = Duration::from_secs(5);
+/// How often old rows are deleted: once for so many writes.
+const PRUNE_EVERY: u32 = 720;
+
+impl Usage {
+    /// Starts the task that writes usage. What is counted after it has ended is for
+    /// [`flush`](Self::flush).
+    pub fn start_writing(self: &Arc<Self>, tasks: &Tasks) {
+        if self.store.is_none() {
+            return;
+        }
+        let (usage, stop) = (Arc::clone(self), tasks.shutdown_signal().clone());
+        let work = move || {
+            let (usage, stop) = (Arc::clone(&usage), stop.clone());
+            async move { _ = stop.run_until_cancelled(usage.keep_writing()).await }
+        };
+        tasks.spawn("usage", tasks.supervise("usage", work));
+    }
+
+    async fn keep_writing(&self) {
+        for round in 0_u32.. {
+            if round.is_multiple_of(PRUNE_EVERY) {
+                self.prune().await;
+            }
+            tokio::time::sleep(WRITE_INTERVAL).await;
+            self.flush().await;
+        }
+    }
+
+    /// Writes what is not stored yet. Returns whether everything is stored; what is not waits for
+    /// the next time.
+    pub async fn flush(&self) -> bool {
+        let Some(store) = &self.store else { return false };
+        let batch = {
+            let mut backlog = lock(&self.backlog);
+            let dirty = std::mem::take(&mut *lock(&self.dirty));
+            dirty.iter().for_each(|tenant| tenant.collect(&mut backlog));
+            backlog.take()
+        };
+        if batch.is_empty() {
+            return true;
+        }
+        // If nobody waits any more, the write is finished all the same.
+        let batch = Arc::new(batch);
+        let written = store.write_usage(Arc::clone(&batch)).await;
+        if let Err(error) = &written {
+            tracing::debug!(%error, "usage cannot be written; it waits for the next time");
+            lock(&self.backlog).put_back(Arc::unwrap_or_clone(batch));
+        }
+        written.is_ok()
+    }
+
+    /// Returns what was used, up to now.
+    ///
+    /// # Errors
+    /// The store cannot be read. Without a store the report is empty.
+    pub async fn report(&self, query: UsageQuery) -> Result<Vec<UsageSum>, store::Error> {
+        self.flush().await;
+        match &self.store {
+            Some(store) => store.query_usage(query).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Deletes what is older than it is kept, and forgets tenants that are gone.
+    async fn prune(&self) {
+        let now = self.clock.now();
+        lock(&self.tenants).retain(|_, tenant| Arc::strong_count(tenant) > 1 || tenant.is_worth_keeping(now));
+        let Some(store) = &self.store else { return };
+        if let Err(error) = store.prune_usage(now.as_second(), Period::from_time(now).month).await {
+            tracing::debug!(%error, "old usage cannot be deleted");
+        }
+    }
+}
