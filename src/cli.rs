@@ -27,6 +27,7 @@ mod run;
 mod serve;
 mod store;
 mod tenants;
+mod usage;
 
 pub use output::print_fatal;
 
@@ -65,6 +66,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Verb::Keys(args) => keys::run(&args),
         Verb::Clients(args) => clients::run(&args),
         Verb::Logins(args) => logins::run(&args),
+        Verb::Usage(args) => usage::run(&args),
         Verb::Apikey(args) => apikey::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Demo(args) => demo::run(&args),

@@ -28,6 +28,7 @@ mod stability;
 pub mod status;
 mod status_file;
 pub mod tenant;
+mod usage_file;
 mod watch;
 
 pub use build::TenantDeps;

@@ -13,6 +13,7 @@
 //! cargo bench --bench tools_call -- --tenants 10000               # rotates over all tenants
 //! cargo bench --bench tools_call -- --https                       # also with TLS to the API
 //! cargo bench --bench tools_call -- --login                       # also with a login
+//! cargo bench --bench tools_call -- --metered                     # also without audit, and with all limits
 //! cargo bench --bench tools_call -- --beside ../parent/tenantd    # also another build of the gateway
 //! cargo bench --bench tools_call --profile dist                   # as shipped (fat LTO)
 //! ```
@@ -56,6 +57,20 @@ const GATEWAY: &str = env!("CARGO_BIN_EXE_tenantd");
 /// The `X-API-Key` that the search API expects.
 const API_KEY: &str = "k3-9f2c61d07b5e4a88";
 
+/// Every limit of calls and bytes there is, so high that no call is refused.
+const ALL_LIMITS: &str = "\
+limits:
+  requests_per_minute: 1000000
+  calls_per_minute: 1000000
+  calls_per_day: 1000000000
+  calls_per_month: 1000000000
+  bytes_per_day: 1000GiB
+  bytes_per_month: 1000GiB
+  per_caller: {concurrent_calls: 4096, calls_per_minute: 1000000, calls_per_day: 1000000000, bytes_per_day: 1000GiB}
+  tools:
+    search: {concurrent_calls: 4096, calls_per_minute: 1000000, calls_per_day: 1000000000, bytes_per_day: 1000GiB}
+";
+
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -82,6 +97,9 @@ struct Arguments {
     /// Also measures a gateway whose tenant requires a login; its callers send an access token.
     #[arg(long)]
     login: bool,
+    /// Also measures a gateway without an audit, and one with every limit of calls and bytes.
+    #[arg(long)]
+    metered: bool,
     /// Also measures two gateways whose search API speaks TLS, over HTTP/1.1 and over HTTP/2.
     #[arg(long)]
     https: bool,
@@ -161,6 +179,16 @@ fn measure(arguments: &Arguments) -> Result<()> {
             targets.push(Target { name: name.to_owned(), server, token: None });
         }
     }
+    if arguments.metered {
+        let at = format!("http://{}", backend.address);
+        let gateway = |place, lines, variables| {
+            start_gateway_with(GATEWAY.as_ref(), &folder.path().join(place), &at, 1, lines, variables)
+        };
+        let unaudited = gateway("unaudited", "", &["TENANTD_AUDIT=off"])?;
+        targets.push(Target { name: "tenantd, no audit".to_owned(), server: unaudited, token: None });
+        let limited = gateway("limited", ALL_LIMITS, &[])?;
+        targets.push(Target { name: "tenantd, all limits".to_owned(), server: limited, token: None });
+    }
     if arguments.login {
         targets.push(start_login(folder.path(), backend.address, &root).context("the gateway with a login")?);
     }
@@ -230,9 +258,20 @@ fn start_login(folder: &Path, backend: SocketAddr, root: &CertificateDer<'static
     Ok(Target { name: "tenantd, login".to_owned(), server, token: Some(token) })
 }
 
-/// Starts the real binary with real tenants, all its checks, and no flag that a deployment would
-/// not have.
 fn start_gateway(binary: &Path, folder: &Path, backend: &str, count: usize, lines: &str) -> Result<Server> {
+    start_gateway_with(binary, folder, backend, count, lines, &[])
+}
+
+/// Starts the real binary with real tenants, all its checks, and no flag that a deployment would
+/// not have. `variables` are of its environment.
+fn start_gateway_with(
+    binary: &Path,
+    folder: &Path,
+    backend: &str,
+    count: usize,
+    lines: &str,
+    variables: &[&str],
+) -> Result<Server> {
     let tenants = folder.join("tenants.d");
     let certs = folder.with_file_name("certs").display().to_string();
     fs::create_dir_all(&tenants)?;
@@ -252,11 +291,12 @@ fn start_gateway(binary: &Path, folder: &Path, backend: &str, count: usize, line
     let binary = binary.to_str().context("the gateway's path is UTF-8")?;
     #[rustfmt::skip]
     let arguments = [
-        &trusted, binary, "serve",
+        binary, "serve",
         "--tenants", &in_folder("tenants.d"), "--state", &in_folder("state"), "--certs", &certs,
         "--listen", "127.0.0.1:0", "--admin", "off", "--host", "localhost", "--tls", "manual",
         "--backend-allow", "127.0.0.0/8", "--ready-file", &in_folder("ready.json"),
     ];
+    let arguments: Vec<&str> = variables.iter().copied().chain([&*trusted]).chain(arguments).collect();
     Server::gateway("env", &arguments, &ready, &folder.join("gateway.log"))
 }
 

@@ -94,6 +94,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route::read("/api/tenants/{name}/clients", |call| Box::pin(clients::list(call))),
     Route::read("/api/tenants/{name}/history", |call| Box::pin(commands::history(call))),
     Route::read("/api/traffic", |call| Box::pin(async move { usage::traffic(call.admin) })),
+    Route::read("/api/usage", |call| Box::pin(usage::report(call))),
     Route::read("/api/tenants/{name}/traffic", |call| {
         Box::pin(async move { usage::tenant_traffic(call.admin, call.segment(0)) })
     }),
@@ -160,7 +161,7 @@ fn refuse(method: &Method) -> Response<Body> {
         Method::GET => problem(
             StatusCode::NOT_FOUND,
             "the paths are /healthz, /readyz, /metrics, /api/gateway, /api/tenants, /api/logins, \
-             /api/blocks, /api/traffic, /api/certs and /",
+             /api/blocks, /api/traffic, /api/usage, /api/certs and /",
         ),
         _ => problem(
             StatusCode::METHOD_NOT_ALLOWED,

@@ -2,7 +2,7 @@
 //! almost an entry's (`lookalike`).
 //!
 //! Ignored silently: dot files, `*~`, `#*#`, `*.tmp`, `*.part`, `*.filepart`, `*.crdownload`,
-//! `*.swp`, `*.status.json`, `README*`, `LICENSE*`, `*.md`, `*.txt` (not `*.yaml.txt`),
+//! `*.swp`, `*.status.json`, `*.usage.json`, `README*`, `LICENSE*`, `*.md`, `*.txt` (not `*.yaml.txt`),
 //! `lost+found`. [`find_stray_files`] reports all other files that belong to no tenant.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -267,8 +267,19 @@ fn has_own_file(folder: &Path, stem: &str) -> bool {
 
 fn is_ignored(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
-    let mut ends =
-        ["~", ".tmp", ".part", ".filepart", ".crdownload", ".swp", ".status.json", ".md", ".txt"].iter();
+    let mut ends = [
+        "~",
+        ".tmp",
+        ".part",
+        ".filepart",
+        ".crdownload",
+        ".swp",
+        ".status.json",
+        ".usage.json",
+        ".md",
+        ".txt",
+    ]
+    .iter();
     name.starts_with('.')
         || (name.starts_with('#') && name.ends_with('#'))
         || (ends.any(|extension| lower.ends_with(extension)) && !lookalike::is_misnamed(name))
@@ -600,7 +611,15 @@ mod tests {
         assert_eq!(stem("acme/..data").as_deref(), Some("acme"));
         assert_eq!(stem("acme").as_deref(), Some("acme"));
         assert_eq!(stem("acme.yaml.txt").as_deref(), Some("acme.yaml.txt"));
-        for ignored in ["acme.status.json", ".acme.zip", "acme.zip~", "acme.zip.part", "README.md", ""] {
+        for ignored in [
+            "acme.status.json",
+            "acme.usage.json",
+            ".acme.zip",
+            "acme.zip~",
+            "acme.zip.part",
+            "README.md",
+            "",
+        ] {
             assert_eq!(stem(ignored), None, "{ignored}");
         }
     }

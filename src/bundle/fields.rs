@@ -143,6 +143,7 @@ pub(super) const TENANT: &[Field] = &[
     ours("config", FieldShape::Text).shown(),
     ours("tools", FieldShape::Map(TOOLS)),
     ours("limits", FieldShape::Map(LIMITS)).shown_as_section(),
+    ours("usage_file", FieldShape::Bool).shown(),
     ours("cache", FieldShape::Map(CACHE)).shown_as_section(),
     ours("deadline", span(1_000, 3_600)).shown(),
     ours("answers", FieldShape::Text).shown(),

@@ -98,6 +98,7 @@ fn validate_spec(
         backend: backend.spec,
         access,
         limits,
+        usage_file: layers.find_bool(&["usage_file"]).unwrap_or(false),
         cache: read_cache(layers),
         call_timeout: read_duration(layers, &["deadline"]).unwrap_or(DEADLINE),
         slow_answers: presentation.slow_answers,

@@ -14,10 +14,12 @@ mod run;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 pub use logins::{BlockPlaceArgs, LoginFilterArgs, LoginsAction, LoginsArgs};
 pub use run::RunArgs;
 pub use settings::{GatewayArgs, ValidationArgs};
+pub use usage::{UsageArgs, UsageBy, UsageFormat, UsagePer};
 
 /// Serves many tenants' MCP servers from one machine and one public IP.
 #[derive(Debug, Parser)]
@@ -64,6 +66,9 @@ pub enum Verb {
     /// Show or end people's logins at tenants, or keep people out.
     #[command(after_help = logins::EXAMPLES)]
     Logins(LoginsArgs),
+    /// Print what was used: calls, errors, seconds and bytes.
+    #[command(after_help = usage::EXAMPLES)]
+    Usage(UsageArgs),
     /// Create API keys for callers of a tenant.
     #[command(after_help = APIKEY_EXAMPLES)]
     Apikey(ApikeyArgs),

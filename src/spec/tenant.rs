@@ -40,6 +40,8 @@ pub struct TenantSpec {
     pub access: AccessSpec,
     /// What the tenant may use of the machine.
     pub limits: LimitsSpec,
+    /// Whether what is used of it is written beside its files.
+    pub usage_file: bool,
     /// How long responses may be cached.
     pub cache: CacheSpec,
     /// The longest time that a call may take.

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
@@ -102,21 +102,27 @@ impl StatusFileWriter {
 fn run_jobs(folder: &Path, jobs: &[StatusFileJob]) -> io::Result<()> {
     let outcomes = jobs.iter().map(|(entry_id, status)| match status {
         Some(status) => write_status_file(folder, entry_id, status),
-        None => remove_if_present(&status_file_path(folder, entry_id)),
+        None => remove_if_present(&folder.join(status_file_name(entry_id))),
     });
     outcomes.fold(Ok(()), io::Result::and)
 }
 
 fn write_status_file(folder: &Path, entry_id: &str, status: &TenantStatus) -> io::Result<()> {
-    let file = status_file_path(folder, entry_id);
+    let name = status_file_name(entry_id);
+    let file = folder.join(&name);
     let mut text = serde_json::to_string_pretty(status)?;
     text.push('\n');
     let longest = text.len() + TIMESTAMP_SLACK;
     if disk::read_no_follow(&file, longest as u64).is_ok_and(|written| is_unchanged(&written, status)) {
         return Ok(());
     }
-    let draft = folder.join(format!(".{entry_id}.status.json.tmp"));
-    let written = create_fresh(&draft, &text).and_then(|()| fs::rename(&draft, file));
+    replace(folder, &name, &text)
+}
+
+/// Replaces a file in the tenants folder by way of a draft whose name triggers no scan.
+pub(super) fn replace(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    let draft = folder.join(format!(".{name}.tmp"));
+    let written = create_fresh(&draft, text).and_then(|()| fs::rename(&draft, folder.join(name)));
     // A partial file is useless, and takes space on a full disk.
     written.inspect_err(|_| drop(remove_if_present(&draft)))
 }
@@ -143,6 +149,6 @@ fn remove_if_present(file: &Path) -> io::Result<()> {
     }
 }
 
-fn status_file_path(folder: &Path, entry_id: &str) -> PathBuf {
-    folder.join(format!("{entry_id}.status.json"))
+fn status_file_name(entry_id: &str) -> String {
+    format!("{entry_id}.status.json")
 }

@@ -48,6 +48,7 @@ fn tenant(bench: &BackendTestkit) -> TenantSpec {
         slow_answers: Default::default(),
         sample_questions: Arc::default(),
         icon_url: None,
+        usage_file: false,
     }
 }
 

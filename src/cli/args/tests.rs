@@ -14,7 +14,7 @@ fn help(path: &[&str]) -> String {
 
 #[test]
 fn every_verb_explains_itself() {
-    let verbs: [&[&str]; 20] = [
+    let verbs: [&[&str]; 21] = [
         &[],
         &["serve"],
         &["run"],
@@ -24,6 +24,7 @@ fn every_verb_explains_itself() {
         &["tenants"],
         &["tenants", "list"],
         &["tenants", "show"],
+        &["usage"],
         &["apikey"],
         &["apikey", "new"],
         &["healthcheck"],

@@ -19,6 +19,7 @@ use crate::tenants::registry::{Registry, TablePublisher};
 use crate::tenants::revision_writer::RevisionWriter;
 use crate::tenants::stability::Observations;
 use crate::tenants::status_file::StatusFileWriter;
+use crate::tenants::usage_file::UsageFileWriter;
 use crate::tenants::watch::WatchQueue;
 
 /// The ids of the entries that changed in a pass.
@@ -53,6 +54,11 @@ impl Reconciler {
         let (revision_writer, mut claims) =
             (RevisionWriter::new(store, stored_entries), ClaimIndex::default());
         revision_writer.unseen_claims().for_each(|(entry_id, claim)| claims.insert_stored(entry_id, claim));
+        if !source.is_single() {
+            let (usage, clock) = (Arc::clone(&tenant_deps.usage), Arc::clone(&tenant_deps.clock));
+            UsageFileWriter { folder: Arc::clone(&folder), registry: registry.clone(), usage, clock }
+                .start(tasks);
+        }
         Self {
             drain: Drain::start(tasks, Arc::clone(&tenant_deps.clock), tenant_deps.drain_period),
             // Nothing is written beside a tree or zip that belongs to no tenants folder.
