@@ -160,6 +160,7 @@ fn calls_on<'a>(site: &Site, tenants: usize, era: Era, calls: usize, identity: &
     Load {
         address: site.server.address,
         tenants,
+        flooded: None,
         root: &identity.certificate,
         token: None,
         era,

@@ -62,6 +62,8 @@ pub(crate) struct Load<'a> {
     pub(crate) address: SocketAddr,
     /// Calls rotate over `/tenant-0/mcp` and so on.
     pub(crate) tenants: usize,
+    /// Calls this path instead, and takes every answer.
+    pub(crate) flooded: Option<&'a str>,
     /// The certificate to trust.
     pub(crate) root: &'a CertificateDer<'static>,
     /// The callers' access token.
@@ -136,6 +138,7 @@ struct Call {
     paths: Vec<http::Uri>,
     meta: &'static str,
     next: AtomicUsize,
+    takes_refusals: bool,
     calls: usize,
 }
 
@@ -156,7 +159,11 @@ impl Call {
         let (request, ()) = request.body(()).expect("its parts are written above").into_parts();
         Self {
             request,
-            paths: (0..load.tenants).map(path).collect(),
+            paths: match load.flooded {
+                Some(path) => vec![path.parse().expect("a path is a URI")],
+                None => (0..load.tenants).map(path).collect(),
+            },
+            takes_refusals: load.flooded.is_some(),
             meta: load.era.meta(),
             next: AtomicUsize::new(0),
             calls: load.calls,
@@ -181,7 +188,9 @@ impl Call {
             let status = response.status();
             let body = response.into_body().collect().await?.to_bytes();
             latencies.push(begun.elapsed());
-            check(id, status, &body)?;
+            if !self.takes_refusals {
+                check(id, status, &body)?;
+            }
         }
     }
 

@@ -13,6 +13,7 @@
 //! cargo bench --bench tools_call -- --tenants 10000               # rotates over all tenants
 //! cargo bench --bench tools_call -- --https                       # also with TLS to the API
 //! cargo bench --bench tools_call -- --login                       # also with a login
+//! cargo bench --bench tools_call -- --flood                       # one tenant while another is flooded
 //! cargo bench --bench tools_call -- --metered                     # also without audit, and with all limits
 //! cargo bench --bench tools_call -- --beside ../parent/tenantd    # also another build of the gateway
 //! cargo bench --bench tools_call --profile dist                   # as shipped (fat LTO)
@@ -23,6 +24,7 @@
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time and owns its runtimes")]
 
 mod backend;
+mod flood;
 mod load;
 mod login;
 mod process;
@@ -97,6 +99,9 @@ struct Arguments {
     /// Also measures a gateway whose tenant requires a login; its callers send an access token.
     #[arg(long)]
     login: bool,
+    /// Measures one tenant alone, and while another one is flooded up to its limits; nothing else.
+    #[arg(long)]
+    flood: bool,
     /// Also measures a gateway without an audit, and one with every limit of calls and bytes.
     #[arg(long)]
     metered: bool,
@@ -168,6 +173,9 @@ fn measure(arguments: &Arguments) -> Result<()> {
     let backend = Server::this_program(&["backend", "--delay-ms", &delay_ms])?;
     let identity = folder.path().join("certs/localhost.pem").display().to_string();
     let secure = Server::this_program(&["backend", "--delay-ms", &delay_ms, "--identity", &identity])?;
+    if arguments.flood {
+        return flood::measure(arguments, folder.path(), backend.address, &root);
+    }
     let mut targets = start_targets(arguments, folder.path(), backend.address)?;
     if arguments.https {
         let at = format!("https://localhost:{}", secure.address.port());
@@ -311,7 +319,7 @@ fn load_on<'a>(
     let patience = Duration::from_secs(arguments.seconds);
     let token = target.token.as_deref();
     let (address, tenants) = (target.server.address, if token.is_some() { 1 } else { arguments.tenants });
-    Load { address, tenants, root, token, era, connections, calls, patience }
+    Load { address, tenants, flooded: None, root, token, era, connections, calls, patience }
 }
 
 fn sample(target: &Target, load: &Load) -> Result<Sample> {

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::command_line::printed;
 use super::harness::gateway::BINARY;
@@ -96,7 +97,7 @@ async fn quotas_of_people_tools_and_tenants_are_independent() {
     );
     assert_eq!(read(&gateway, "/api/tenants/a/traffic").await["quotas"][0], *quota);
     assert_eq!(total(&read(&gateway, "/api/tenants/a/traffic").await, "refused"), 2);
-    assert_eq!(gateway.output().matches("80 % of a quota").count(), 1, "{}", gateway.output());
+    assert_eq!(gateway.output().matches("80 % of a quota are used").count(), 1, "{}", gateway.output());
 }
 
 #[tokio::test]
@@ -129,10 +130,9 @@ async fn calls_at_once_a_minute_and_bytes_are_limited() {
     let (ann, ben) = (person(&gateway, "ann"), person(&gateway, "ben"));
 
     backend.answer("/nlp-search", Reply::Held(Box::new(Reply::Rows)));
-    let held = tokio::spawn({
-        let ann = ann.clone();
-        async move { refusal(&ann, "/once").await }
-    });
+    let mut held = JoinSet::new();
+    let caller = ann.clone();
+    held.spawn(async move { refusal(&caller, "/once").await });
     backend.until(|counts| counts.in_flight == 1).await;
     let why = refusal(&ann, "/once").await.expect("one is under way");
     assert!(why.starts_with("1 call is under way for you"), "{why}");
@@ -140,7 +140,7 @@ async fn calls_at_once_a_minute_and_bytes_are_limited() {
     backend.answer("/nlp-search", Reply::Rows);
     assert_eq!(refusal(&ben, "/once").await, None);
     backend.release();
-    assert_eq!(held.await.expect("it ends"), None);
+    assert_eq!(held.join_next().await.expect("a call").expect("it ends"), None);
     assert_eq!(refusal(&ann, "/once").await, None, "the place is free again");
 
     assert_eq!(refusal(&ann, "/minute").await, None);

@@ -416,7 +416,7 @@ mod tests {
     }
 
     fn query(store: &Store, query: UsageQuery) -> Vec<(Option<i64>, Option<String>, u64)> {
-        let query = UsageQuery { to: i64::MAX, limit: 100, ..query };
+        let query = UsageQuery { to: 100_000 * DAY_SECONDS, limit: 100, ..query };
         let sums = store.local().tables().query_usage(&query).expect("read");
         sums.into_iter().map(|sum| (sum.starts, sum.who, sum.counts.calls)).collect()
     }
@@ -450,7 +450,7 @@ mod tests {
         write(&store, (0..persons).map(|number| row("a", NOON, &format!("p{number}"), 1)).collect());
         write(&store, vec![row("b", NOON, "ann", 1)]);
         let by = UsageQuery { by: Some(UsageBy::Person), ..UsageQuery::default() };
-        let sums = query(&store, UsageQuery { tenant: Some("a".into()), ..by.clone() });
+        let sums = query(&store, UsageQuery { tenant: Some("a".into()), ..by });
         assert_eq!(sums[0], (None, Some(OTHERS.into()), 10), "those without a row of their own");
         assert_eq!(query(&store, UsageQuery::default())[0].2, persons.unsigned_abs(), "all calls are there");
         let of_b = UsageQuery { tenant: Some("b".into()), ..by };
