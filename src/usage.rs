@@ -4,8 +4,8 @@
 //! survive reloads and the removal of files. A tenant's server gets a [`UsageMeter`]: it opens a
 //! [`MeteredCall`] for each call, which asks the limits and counts the call whichever way it ends.
 //!
-//! What is counted goes three ways: into the [`traffic`] of the last 24 hours, which is lost with
-//! the process; into the counts of quotas; and into the ledger. The last two are written to the
+//! What is counted goes three ways: into the [`traffic`] of the last 24 hours, of which the ledger
+//! remembers the sums after a restart; into the counts of quotas; and into the ledger. The last two are written to the
 //! store every few seconds ([`WRITE_INTERVAL`]) and when the gateway stops, so a killed process
 //! forgets at most the calls of that time. A store that cannot be written stops no call.
 //!
@@ -80,6 +80,7 @@ impl Usage {
         };
         let usage = Self::with_store(clock, store);
         stored.iter().for_each(|quota| usage.tenant(&quota.tenant.as_str().into()).restore(quota));
+        usage.restore_traffic().await?;
         Ok(Arc::new(usage))
     }
 

@@ -198,6 +198,8 @@ mod tests {
             assert_eq!(call(&acme), Ok(()));
             assert_eq!(call(&acme).is_err(), round == 2, "the third call is the last");
             assert!(usage.flush().await);
+            let hours = acme.traffic().hours;
+            assert_eq!(hours[23].calls, if round == 1 { 2 } else { 3 }, "the last hours are known again");
             let query =
                 UsageQuery { to: i64::MAX, limit: 10, by: Some(UsageBy::Person), ..UsageQuery::default() };
             let sums = usage.report(query).await.expect("read");

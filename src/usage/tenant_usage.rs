@@ -14,7 +14,7 @@ use super::quotas::{Admission, Crossings, Quotas};
 use super::traffic::{HourTraffic, Traffic};
 use crate::base::sync::lock;
 use crate::spec::UsageLimits;
-use crate::store::StoredQuota;
+use crate::store::{StoredQuota, UsageCounts};
 
 /// The counters of one tenant. They take little memory until its first call.
 #[derive(Debug)]
@@ -112,6 +112,11 @@ impl TenantUsage {
     /// Puts the counts of an earlier process in force.
     pub(super) fn restore(&self, stored: &StoredQuota) {
         lock(&self.state).quotas.get_or_insert_default().restore(stored);
+    }
+
+    /// Adds what an earlier process counted in an hour.
+    pub(super) fn restore_hour(&self, starts: Timestamp, counts: &UsageCounts) {
+        lock(&self.state).traffic.restore(starts, counts);
     }
 
     pub(super) fn last_hours(&self, now: Timestamp) -> Vec<HourTraffic> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::latency::Latencies;
 use super::limit::QuotaStatus;
+use crate::store::UsageCounts;
 use crate::telemetry::metrics::CallOutcome;
 
 /// How many hours are kept, the current one included.
@@ -51,7 +52,8 @@ pub struct HourTraffic {
     pub errors: u64,
     /// Calls that were turned down.
     pub refused: u64,
-    /// Half of the calls took at most so long; `None` without calls.
+    /// Half of the calls took at most so long; `None` without calls, or if an earlier process had all
+    /// of them.
     pub p50_ms: Option<u64>,
     /// 95 % of the calls took at most so long.
     pub p95_ms: Option<u64>,
@@ -101,6 +103,19 @@ impl Traffic {
         hour.errors += u64::from(end == CallEnd::Failed);
         hour.bytes = hour.bytes.saturating_add(bytes);
         hour.latencies.record(elapsed);
+    }
+
+    /// Adds what an earlier process counted in an hour. How long its calls took is not known.
+    pub(super) fn restore(&mut self, starts: Timestamp, counts: &UsageCounts) {
+        let number = hour_number(starts);
+        let place = self.hours.partition_point(|hour| hour.number < number);
+        if self.hours.get(place).is_none_or(|hour| hour.number != number) {
+            self.hours.insert(place, Hour::new(number));
+        }
+        let hour = &mut self.hours[place];
+        hour.calls += counts.calls;
+        hour.errors += counts.errors;
+        hour.bytes = hour.bytes.saturating_add(counts.bytes);
     }
 
     /// Returns the last 24 hours, oldest first; hours without traffic are among them.
@@ -186,6 +201,19 @@ mod tests {
         assert_eq!(traffic.last_hours(at("2026-11-26T09:59:59Z"))[0].calls, 1);
         traffic.record(at("2026-11-26T10:00:00Z"), CallEnd::Answered, TENTH, 1);
         assert_eq!(traffic.hours.len(), 2, "the first is gone");
+    }
+
+    #[test]
+    fn hours_of_an_earlier_process_are_among_them() {
+        let mut traffic = Traffic::default();
+        let counts = UsageCounts { calls: 5, errors: 1, milliseconds: 0, bytes: 7 };
+        for hour in ["2026-11-26T09:00:00Z", "2026-11-26T07:00:00Z", "2026-11-26T09:00:00Z"] {
+            traffic.restore(at(hour), &counts);
+        }
+        traffic.record(at("2026-11-26T09:10:00Z"), CallEnd::Answered, TENTH, 1);
+        let hours = traffic.last_hours(at("2026-11-26T09:20:00Z"));
+        assert_eq!([hours[21].calls, hours[22].calls, hours[23].calls], [5, 0, 11]);
+        assert_eq!((hours[21].p50_ms, hours[23].p50_ms), (None, Some(100)));
     }
 
     #[test]

@@ -3,15 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::Usage;
 use super::period::Period;
+use super::traffic::HOURS;
 use crate::base::sync::lock;
 use crate::base::task::Tasks;
-use crate::store::{self, UsageQuery, UsageSum};
+use crate::store::{self, UsagePer, UsageQuery, UsageSum};
 
 /// How often usage is written: a killed process forgets at most the calls of so long, and of the
 /// write that it was in.
 pub const WRITE_INTERVAL: Duration = Duration::from_secs(5);
+/// How many hours of tenants a start reads at most: those of ten thousand busy ones.
+const MAX_RESTORED_HOURS: usize = 240_000;
 /// How often old rows are deleted: once for so many writes.
 const PRUNE_EVERY: u32 = 720;
 
@@ -73,6 +78,25 @@ impl Usage {
             Some(store) => store.query_usage(query).await,
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Adds the last hours that the ledger has to the traffic.
+    pub(super) async fn restore_traffic(&self) -> Result<(), store::Error> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let hour = self.clock.now().as_second().div_euclid(3_600);
+        let query = UsageQuery {
+            from: (hour + 1 - HOURS as i64) * 3_600,
+            to: (hour + 1) * 3_600,
+            per: Some(UsagePer::Hour),
+            limit: MAX_RESTORED_HOURS,
+            ..UsageQuery::default()
+        };
+        for sum in store.query_usage(query).await? {
+            let starts = Timestamp::from_second(sum.starts.unwrap_or_default()).unwrap_or_default();
+            self.tenant(&sum.tenant.as_str().into()).restore_hour(starts, &sum.counts);
+            lock(&self.traffic).restore(starts, &sum.counts);
+        }
+        Ok(())
     }
 
     /// Deletes what is older than it is kept, and forgets tenants that are gone.
