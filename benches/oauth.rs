@@ -130,9 +130,15 @@ async fn server(folder: &std::path::Path, tasks: &Tasks) -> AuthServer {
     let spec = AuthServerSpec::from_tenant(&spec).expect("it asks for a login");
     let clock = SystemClock::shared();
     let store = Store::open(&folder.join("state"), &KeySource::State).expect("opened");
-    let ledger = AuthContext::start(store.auth().clone(), Arc::clone(&clock), Audit::disabled(), tasks)
-        .await
-        .expect("read");
+    let ledger = AuthContext::start(
+        store.auth().clone(),
+        Arc::clone(&clock),
+        Audit::disabled(),
+        Arc::default(),
+        tasks,
+    )
+    .await
+    .expect("read");
     let providers = Providers::new(
         "http://127.0.0.1:9".parse().expect("a URL"),
         Arc::clone(&clock),

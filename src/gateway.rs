@@ -10,6 +10,7 @@ mod open_files;
 mod progress;
 mod service_manager;
 mod signals;
+mod state_metrics;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,6 +24,7 @@ use tokio::net::TcpListener;
 pub use self::addresses::Addresses;
 pub use self::progress::{StartProgress, WarmUp};
 use self::signals::{SignalAction, Signals};
+use self::state_metrics::StateSources;
 use crate::admin::{self, Admin, GatewayInfo, Startup, TenantRules};
 use crate::backend::{AddressRules, ContextRefresher, Pool};
 use crate::base::budget::Budget;
@@ -231,6 +233,7 @@ impl Gateway {
         let mut signals = Signals::listen().map_err(Error::Signals)?;
         let reconciler = ReconcilerHandle::start(self.reconciler_config(), &self.tasks);
         certificate_names::follow_tenants(&self.settings, &self.registry, &self.certificates, &self.tasks);
+        self.state_sources().connect(&self.tenant_deps.metrics);
         self.serve_admin(reconciler.clone());
         let server = Server::new(&self.settings, self.server_deps());
         let (audit, usage) = (self.tenant_deps.audit.clone(), Arc::clone(&self.tenant_deps.usage));
@@ -290,6 +293,15 @@ impl Gateway {
             publisher: self.publisher.clone(),
             store: self.store.as_ref().map(|store| store.local().clone()),
             stored_entries: std::mem::take(&mut self.stored_entries),
+        }
+    }
+
+    fn state_sources(&self) -> StateSources {
+        StateSources {
+            registry: self.registry.clone(),
+            certificates: Arc::clone(&self.certificates),
+            tasks: self.tasks.clone(),
+            clock: Arc::clone(&self.tenant_deps.clock),
         }
     }
 
@@ -578,8 +590,14 @@ async fn build_login(
 ) -> Result<Option<AuthServerDeps>, Error> {
     let Some(store) = store else { return Ok(None) };
     let TenantDeps { clock, metrics, audit, .. } = tenant_deps;
-    let auth_context =
-        AuthContext::start(store.auth().clone(), Arc::clone(clock), audit.clone(), tasks).await?;
+    let auth_context = AuthContext::start(
+        store.auth().clone(),
+        Arc::clone(clock),
+        audit.clone(),
+        Arc::clone(metrics),
+        tasks,
+    )
+    .await?;
     let providers = Providers::new(settings.entra_authority.clone(), Arc::clone(clock), Arc::clone(metrics));
     Ok(Some(AuthServerDeps {
         keyring: Arc::clone(store.keyring()),

@@ -12,11 +12,6 @@ const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
 pub(super) fn metrics(admin: &Admin) -> Response<Body> {
-    let table = admin.registry.load();
-    admin.metrics.set_tenants(&table.count_current_states(), table.generation);
-    for (task, health) in admin.tasks.panics().by_task() {
-        admin.metrics.set_task_panics(task, health.panics);
-    }
     response::with_content(StatusCode::OK, OPEN_METRICS, admin.metrics.encode())
 }
 

@@ -140,7 +140,6 @@ impl AcmeManager {
         let managed_names: BTreeSet<String> = issuable_names.cloned().collect();
         for removed in self.certificates.keys().filter(|name| !managed_names.contains(*name)) {
             tracing::info!(name = removed, "a certificate is no longer needed and is no longer renewed");
-            self.deps.metrics.remove_certificate(removed);
         }
         self.certificates.retain(|name, _| managed_names.contains(name));
         for name in managed_names {
@@ -360,7 +359,7 @@ impl AcmeManager {
         }
     }
 
-    /// Returns the status of every certificate, and updates the metrics.
+    /// Returns the status of every certificate.
     pub(super) fn statuses(&self) -> Vec<CertificateStatus> {
         let context = status::StatusContext {
             cas: &self.deps.settings.cas,
@@ -368,13 +367,7 @@ impl AcmeManager {
             now: self.now(),
         };
         let managed = self.wanted_names.iter().filter_map(|name| Some((name, self.certificates.get(name)?)));
-        let statuses: Vec<CertificateStatus> =
-            managed.map(|(name, managed)| status::certificate_status(name, managed, &context)).collect();
-        for status in &statuses {
-            let until = status.not_after.map_or(0, Timestamp::as_second);
-            self.deps.metrics.set_certificate(&status.name, until, status.failures);
-        }
-        statuses
+        managed.map(|(name, managed)| status::certificate_status(name, managed, &context)).collect()
     }
 
     fn now(&self) -> Timestamp {

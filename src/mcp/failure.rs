@@ -47,6 +47,14 @@ impl CallFailure {
             Self::Protocol(_) => CallOutcome::Internal,
         }
     }
+
+    /// Returns the kind of error for metrics: the class of the backend's fault, or else the outcome.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Backend(error) => error.class(),
+            other => other.outcome().label(),
+        }
+    }
 }
 
 fn capitalize(error: &backend::Error) -> String {

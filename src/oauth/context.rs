@@ -24,6 +24,7 @@ use crate::spec::TenantName;
 use crate::store::GrantId;
 use crate::store::auth::{self, AuthStore, StoredAuthState};
 use crate::telemetry::audit::Audit;
+use crate::telemetry::metrics::Metrics;
 
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(60);
 /// How often writes that failed are retried.
@@ -45,6 +46,7 @@ pub struct AuthContext {
     pub(super) verified_tokens: VerifiedTokenCache,
     pub(super) used_assertions: ReplayCache,
     pub(super) audit: Audit,
+    pub(super) metrics: Arc<Metrics>,
     /// Grants whose refresh token is being rotated.
     refresh_locks: DashMap<GrantId, Arc<Mutex<()>>>,
 }
@@ -58,6 +60,7 @@ impl AuthContext {
         store: AuthStore,
         clock: Arc<dyn Clock>,
         audit: Audit,
+        metrics: Arc<Metrics>,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, auth::Error> {
         let StoredAuthState {
@@ -101,6 +104,7 @@ impl AuthContext {
             verified_tokens: VerifiedTokenCache::default(),
             used_assertions: ReplayCache::default(),
             audit,
+            metrics,
             refresh_locks: DashMap::new(),
         });
         let (shared, shutdown) = (Arc::clone(&context), tasks.shutdown_signal().clone());

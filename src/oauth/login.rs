@@ -179,14 +179,15 @@ fn cookie_too_long_page(
     notice.to_response(StatusCode::BAD_REQUEST)
 }
 
-/// Records in the audit how a login ended.
+/// Counts a login, and records in the audit how it ended.
 pub(super) fn record(
     server: &AuthServer,
     request: Option<&AuthorizationRequest>,
-    outcome: &str,
+    outcome: &'static str,
     who: Actor<'_>,
     meta: RequestMeta<'_>,
 ) {
+    server.context.metrics.record_login(server.tenant.as_str(), outcome);
     server.context.audit.record(&AuditRecord {
         who,
         client_addr: Some(meta.source),

@@ -74,7 +74,9 @@ impl TestGateway {
         let tasks = Tasks::new();
         let ours: Arc<dyn Clock> = clock.clone();
         let context =
-            AuthContext::start(store.auth().clone(), ours, Audit::disabled(), &tasks).await.expect("read");
+            AuthContext::start(store.auth().clone(), ours, Audit::disabled(), Arc::default(), &tasks)
+                .await
+                .expect("read");
         let authority = entra.authority().parse().expect("a URL");
         let providers = Providers::new(authority, SystemClock::shared(), Arc::new(Metrics::new()));
         let documents = ClientDocuments::new(SystemClock::shared(), &tasks);

@@ -42,6 +42,16 @@ impl BodyError {
             Self::BudgetExhausted(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
+
+    /// Returns the word for metrics.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "body_too_large",
+            Self::TooSlow => "body_too_slow",
+            Self::Broken => "body_broken",
+            Self::BudgetExhausted(_) => "memory",
+        }
+    }
 }
 
 /// What is accepted of a request's body.

@@ -165,10 +165,12 @@ fn refuse_network(
     denial: Denial,
     format: ErrorFormat,
 ) -> Response<Body> {
+    let name = tenant.spec.name.as_str();
+    server.metrics.record_refusal(name, denial.audit_label());
     server.audit.record(&AuditRecord {
         client_addr: Some(context.caller.ip()),
         request_id: Some(&context.request_id),
-        ..AuditRecord::new(AuditEvent::Refusal, tenant.spec.name.as_str(), denial.audit_label())
+        ..AuditRecord::new(AuditEvent::Refusal, name, denial.audit_label())
     });
     response::denial(tenant, denial, format, ResourceSpelling::Connector)
 }
@@ -199,9 +201,11 @@ where
     let unavailable = |rejection, endpoint| Err(Unroutable { rejection, endpoint: Some(endpoint) });
     match found {
         Some((tenant, endpoint)) if tenant.slot.is_closed() => {
+            server.metrics.record_refusal(tenant.spec.name.as_str(), "closed");
             unavailable(RequestRejection::TenantClosed, endpoint)
         }
         Some((tenant, endpoint)) if tenant.is_login_unavailable() => {
+            server.metrics.record_refusal(tenant.spec.name.as_str(), "no_store");
             unavailable(RequestRejection::StoreUnavailable, endpoint)
         }
         Some((tenant, endpoint)) => Ok((Arc::clone(tenant), endpoint)),

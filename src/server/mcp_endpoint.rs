@@ -144,8 +144,8 @@ where
     body::read_metered(request, limits, &server.budgets.requests, attribution, context.started).await
 }
 
-/// Counts a refusal and records it in the audit log. Requests without a credential are not recorded, since every
-/// client starts with one.
+/// Counts a refusal, and records it in the audit log. Requests without a credential are not
+/// recorded, since every client starts with one.
 fn record_rejection(
     server: &Server,
     context: &RequestContext<'_>,
@@ -155,17 +155,18 @@ fn record_rejection(
     if !matches!(rejection, CallRejection::Denied(Denial::Missing) | CallRejection::Body(_)) {
         tenant.usage.record_refusal();
     }
-    let outcome = match rejection {
-        CallRejection::Denied(Denial::Missing)
-        | CallRejection::Body(_)
-        | CallRejection::BudgetExhausted(_) => return,
-        CallRejection::Denied(denial) => denial.audit_label(),
-        CallRejection::RateLimited { .. } => "rate_limited",
-    };
+    let (tenant, reason) = (tenant.spec.name.as_str(), rejection.reason());
+    server.metrics.record_refusal(tenant, reason);
+    if let CallRejection::Denied(Denial::Missing)
+    | CallRejection::Body(_)
+    | CallRejection::BudgetExhausted(_) = rejection
+    {
+        return;
+    }
     server.audit.record(&AuditRecord {
         client_addr: Some(context.caller.ip()),
         request_id: Some(&context.request_id),
-        ..AuditRecord::new(AuditEvent::Refusal, tenant.spec.name.as_str(), outcome)
+        ..AuditRecord::new(AuditEvent::Refusal, tenant, reason)
     });
 }
 
@@ -207,6 +208,16 @@ impl From<Exhausted> for CallRejection {
 }
 
 impl CallRejection {
+    /// Returns the word for metrics and the audit.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Denied(denial) => denial.audit_label(),
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Body(error) => error.reason(),
+            Self::BudgetExhausted(_) => "memory",
+        }
+    }
+
     fn into_response(self, tenant: &Tenant, form: RejectionForm) -> Response<Body> {
         match self {
             Self::Denied(denial) => response::denial(tenant, denial, form.format, form.spelling),

@@ -48,6 +48,7 @@ where
         return RequestRejection::NoLogin.into_response(ErrorFormat::ProblemJson, request.version());
     };
     if let Err(wait) = check_rate_limit(server, context, tenant, endpoint) {
+        server.metrics.record_refusal(tenant.spec.name.as_str(), "login_rate_limited");
         return oauth::response::too_many_requests(wait);
     }
     match read_body(server, context, tenant, endpoint, request).await {

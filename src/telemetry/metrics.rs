@@ -7,9 +7,13 @@
 
 mod budgets;
 mod health;
+mod outcome;
+mod process;
+mod state;
+mod tenants;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -22,58 +26,13 @@ use prometheus_client::registry::{Registry, Unit};
 
 use self::budgets::BudgetMetrics;
 pub use self::health::GatewayHealth;
+pub use self::outcome::CallOutcome;
+use self::process::ProcessCollector;
+use self::state::StateCollector;
+pub use self::state::{CertificateGauges, GatewayState, SecretExpiry, StateReader};
+use self::tenants::{TenantCollector, TenantCounters, TenantFamily};
 use super::log;
 use crate::base::budget::Budget;
-
-/// The outcome of a tool call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CallOutcome {
-    Ok,
-    /// The schema refused the arguments.
-    BadArguments,
-    /// The caller may not use the tool.
-    NotAllowed,
-    /// A limit of calls at once or a minute was reached.
-    RateLimited,
-    /// A limit of a day or a month was reached.
-    QuotaExhausted,
-    /// The backend failed.
-    BackendError,
-    /// The tenant's bulkhead was full.
-    Busy,
-    Cancelled,
-    /// The gateway failed.
-    Internal,
-}
-
-const OUTCOMES: [CallOutcome; 9] = [
-    CallOutcome::Ok,
-    CallOutcome::BadArguments,
-    CallOutcome::NotAllowed,
-    CallOutcome::RateLimited,
-    CallOutcome::QuotaExhausted,
-    CallOutcome::BackendError,
-    CallOutcome::Busy,
-    CallOutcome::Cancelled,
-    CallOutcome::Internal,
-];
-
-impl CallOutcome {
-    /// Returns the value of the label, in metrics and the audit.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::BadArguments => "bad_arguments",
-            Self::NotAllowed => "not_allowed",
-            Self::RateLimited => "rate_limited",
-            Self::QuotaExhausted => "quota_exhausted",
-            Self::BackendError => "backend_error",
-            Self::Busy => "busy",
-            Self::Cancelled => "cancelled",
-            Self::Internal => "internal",
-        }
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
@@ -92,29 +51,8 @@ struct RouteLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TaskLabels {
-    task: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TenantOutcomeLabels {
-    tenant: String,
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabels {
-    state: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CertificateLabels {
-    name: String,
 }
 
 type HistogramConstructor = fn() -> Histogram;
@@ -129,7 +67,6 @@ pub struct Metrics {
     unknown_callers: Family<ReasonLabels, Counter>,
     answers: Family<ResponseLabels, Counter>,
     answer_seconds: Family<RouteLabels, Histogram, HistogramConstructor>,
-    tool_calls: Family<TenantOutcomeLabels, Counter>,
     tool_seconds: Family<OutcomeLabels, Histogram, HistogramConstructor>,
     backend_seconds: Family<OutcomeLabels, Histogram, HistogramConstructor>,
     identity_seconds: Family<OutcomeLabels, Histogram, HistogramConstructor>,
@@ -140,16 +77,13 @@ pub struct Metrics {
     last_completed_at: Gauge<f64, AtomicU64>,
     unsettled: Gauge,
     notified: Gauge,
-    tenants: Family<StateLabels, Gauge>,
-    generation: Gauge,
     store_writable: Gauge,
     audit_lost: Counter,
-    task_panics: Family<TaskLabels, Counter>,
     audit_counted: Counter,
-    certificate_ends: Family<CertificateLabels, Gauge>,
-    certificate_failures: Family<CertificateLabels, Gauge>,
     certificate_orders: Family<OutcomeLabels, Counter>,
     budgets: BudgetMetrics,
+    tenant_counters: Arc<TenantCounters>,
+    state: Arc<StateCollector>,
 }
 
 impl Metrics {
@@ -162,8 +96,7 @@ impl Metrics {
             unknown_callers: Family::default(),
             answers: Family::default(),
             answer_seconds: Family::new_with_constructor(seconds),
-            tool_calls: Family::default(),
-            tool_seconds: Family::new_with_constructor(seconds),
+            tool_seconds: Family::new_with_constructor(operation_seconds),
             backend_seconds: Family::new_with_constructor(seconds),
             identity_seconds: Family::new_with_constructor(seconds),
             passes: Family::default(),
@@ -173,16 +106,13 @@ impl Metrics {
             last_completed_at: Gauge::default(),
             unsettled: Gauge::default(),
             notified: Gauge::default(),
-            tenants: Family::default(),
-            generation: Gauge::default(),
             store_writable: Gauge::default(),
             audit_lost: Counter::default(),
-            task_panics: Family::default(),
             audit_counted: Counter::default(),
-            certificate_ends: Family::default(),
-            certificate_failures: Family::default(),
             certificate_orders: Family::default(),
             budgets: BudgetMetrics::default(),
+            tenant_counters: Arc::default(),
+            state: Arc::default(),
         };
         metrics.register();
         metrics
@@ -206,7 +136,6 @@ impl Metrics {
             Unit::Seconds,
             self.answer_seconds.clone(),
         );
-        registry.register("tenantd_tool_calls", "Tool calls by tenant and outcome", self.tool_calls.clone());
         registry.register_with_unit(
             "mcp_server_operation_duration",
             "Tool calls, backend included",
@@ -228,20 +157,13 @@ impl Metrics {
         self.register_life();
         self.register_certificates();
         self.budgets.register(&mut self.registry);
+        self.registry.register_collector(Box::new(TenantCollector(Arc::clone(&self.tenant_counters))));
+        self.registry.register_collector(Box::new(Arc::clone(&self.state)));
+        self.registry.register_collector(Box::new(ProcessCollector));
     }
 
     fn register_certificates(&mut self) {
         let registry = &mut self.registry;
-        registry.register(
-            "tenantd_certificate_not_after_timestamp_seconds",
-            "When an automatic certificate ends, in seconds since 1970; 0 if there is none yet",
-            self.certificate_ends.clone(),
-        );
-        registry.register(
-            "tenantd_certificate_failures",
-            "Failed attempts in a row to obtain or renew a certificate",
-            self.certificate_failures.clone(),
-        );
         registry.register(
             "tenantd_certificate_orders",
             "Attempts to obtain a certificate by outcome",
@@ -284,30 +206,22 @@ impl Metrics {
              seconds",
             self.notified.clone(),
         );
-        registry.register("tenantd_tenants", "Tenants by state", self.tenants.clone());
         let writable = "1 while the store can be written";
         registry.register("tenantd_store_writable", writable, self.store_writable.clone());
         let lost = "Audit lines that could not be written";
         registry.register("tenantd_audit_lost", lost, self.audit_lost.clone());
         let lost = "Log lines that standard error did not take";
         registry.register("tenantd_log_lines_lost", lost, super::log::lost_counter());
-        let panics = "Panics inside tenantd by task; please report each of them";
-        registry.register("tenantd_task_panics", panics, self.task_panics.clone());
         let counted = "Audit lines beyond their tenant's share, which one line with their number replaces";
         registry.register("tenantd_audit_counted", counted, self.audit_counted.clone());
         let left_out = "Log lines that were suppressed, because there were many of their kind about one \
                         tenant";
         registry.register("tenantd_log_lines_left_out", left_out, log::omitted_counter());
-        registry.register(
-            "tenantd_generation",
-            "Routing tables published since the start",
-            self.generation.clone(),
-        );
     }
 
-    /// Sets how often a task has panicked since the start.
-    pub fn set_task_panics(&self, task: &'static str, panics: u64) {
-        self.task_panics.get_or_create(&TaskLabels { task }).inner().store(panics, Ordering::Relaxed);
+    /// Sets how the state of the gateway's parts is read with every collection. Once only.
+    pub fn set_state_reader(&self, reader: StateReader) {
+        self.state.set_reader(reader);
     }
 
     /// Returns the exposition text (OpenMetrics).
@@ -353,11 +267,45 @@ impl Metrics {
         self.answer_seconds.get_or_create(&RouteLabels { route }).observe(elapsed.as_secs_f64());
     }
 
-    /// Records a finished tool call.
-    pub fn record_tool_call(&self, tenant: &str, outcome: CallOutcome, elapsed: Duration) {
+    /// Counts events of this tenant from now on; those of others are not counted.
+    pub fn add_tenant(&self, tenant: &str) {
+        self.tenant_counters.add(tenant);
+    }
+
+    /// Drops the series of a removed tenant.
+    pub fn remove_tenant(&self, tenant: &str) {
+        self.tenant_counters.remove(tenant);
+    }
+
+    /// Records a finished tool call, and the kind of its error if it failed.
+    pub fn record_tool_call(
+        &self,
+        tenant: &str,
+        outcome: CallOutcome,
+        error: Option<&'static str>,
+        elapsed: Duration,
+    ) {
         let outcome = outcome.label();
-        self.tool_calls.get_or_create(&TenantOutcomeLabels { tenant: tenant.to_owned(), outcome }).inc();
+        self.tenant_counters.count(tenant, TenantFamily::Calls, [outcome, ""]);
+        if let Some(kind) = error {
+            self.tenant_counters.count(tenant, TenantFamily::CallErrors, [kind, ""]);
+        }
         self.tool_seconds.get_or_create(&OutcomeLabels { outcome }).observe(elapsed.as_secs_f64());
+    }
+
+    /// Counts a request that was refused before it reached the tenant's tools.
+    pub fn record_refusal(&self, tenant: &str, reason: &'static str) {
+        self.tenant_counters.count(tenant, TenantFamily::Refusals, [reason, ""]);
+    }
+
+    /// Counts a login that ended; `outcome` is `ok` or the error's class.
+    pub fn record_login(&self, tenant: &str, outcome: &'static str) {
+        self.tenant_counters.count(tenant, TenantFamily::Logins, [outcome, ""]);
+    }
+
+    /// Counts a token request; `outcome` is `ok` or why no token was issued.
+    pub fn record_token(&self, tenant: &str, grant_type: &'static str, outcome: &'static str) {
+        self.tenant_counters.count(tenant, TenantFamily::Tokens, [grant_type, outcome]);
     }
 
     /// Records a finished backend call; `outcome` is `ok` or the error's class.
@@ -405,40 +353,9 @@ impl Metrics {
         self.notified.set(notified.into());
     }
 
-    /// Sets how many tenants are in each state, and the current generation.
-    pub fn set_tenants(&self, by_state: &[(&'static str, i64)], generation: u64) {
-        for &(state, count) in by_state {
-            self.tenants.get_or_create(&StateLabels { state }).set(count);
-        }
-        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-    }
-
-    /// Sets when an automatic certificate expires (seconds since 1970), and how many attempts in a
-    /// row have failed.
-    pub fn set_certificate(&self, name: &str, not_after: i64, failures: u32) {
-        let name = CertificateLabels { name: name.to_owned() };
-        self.certificate_failures.get_or_create(&name).set(failures.into());
-        self.certificate_ends.get_or_create(&name).set(not_after);
-    }
-
     /// Counts an attempt to obtain a certificate; `outcome` is `ok` or the fault's class.
     pub fn record_certificate_order(&self, outcome: &'static str) {
         self.certificate_orders.get_or_create(&OutcomeLabels { outcome }).inc();
-    }
-
-    /// Drops the series of a certificate that is no longer wanted.
-    pub fn remove_certificate(&self, name: &str) {
-        let name = CertificateLabels { name: name.to_owned() };
-        self.certificate_ends.remove(&name);
-        self.certificate_failures.remove(&name);
-    }
-
-    /// Drops the series of a removed tenant.
-    pub fn remove_tenant(&self, tenant: &str) {
-        for outcome in OUTCOMES {
-            self.tool_calls
-                .remove(&TenantOutcomeLabels { tenant: tenant.to_owned(), outcome: outcome.label() });
-        }
     }
 }
 
@@ -446,6 +363,12 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Creates a histogram with the buckets of OpenTelemetry's MCP conventions
+/// (`mcp.server.operation.duration`).
+fn operation_seconds() -> Histogram {
+    Histogram::new([0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0])
 }
 
 /// Creates a histogram with buckets from the time of a cached page to that of the longest call.
@@ -456,17 +379,6 @@ fn seconds() -> Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_removed_tenant_leaves_no_series() {
-        let metrics = Metrics::new();
-        metrics.record_tool_call("acme", CallOutcome::Ok, Duration::from_millis(3));
-        metrics.record_tool_call("beta", CallOutcome::Busy, Duration::from_millis(3));
-        assert!(metrics.encode().contains(r#"tenantd_tool_calls_total{tenant="acme",outcome="ok"} 1"#));
-        metrics.remove_tenant("acme");
-        assert!(!metrics.encode().contains("acme"));
-        assert!(metrics.encode().contains("beta"));
-    }
 
     #[test]
     fn the_text_ends_as_open_metrics_wants() {

@@ -1,5 +1,5 @@
 //! What follows the publication of a new routing table: the log, open streams, and the retirement
-//! of old revisions. Also the metrics of tenants by state.
+//! of old revisions.
 
 use std::sync::Arc;
 
@@ -7,10 +7,8 @@ use jiff::Timestamp;
 
 use super::drain::Drain;
 use super::published_entry::PublishedEntry;
-use super::registry::RoutingTable;
 use super::status::{TenantState, TenantStatus};
 use crate::base::diagnostic::{Diagnostic, Severity};
-use crate::telemetry::metrics::Metrics;
 
 /// Logs an entry of the tenants folder (a tenant's files) that changed, with its findings.
 /// `generation` counts the tables published.
@@ -43,12 +41,6 @@ pub(super) fn log_change<'a>(
             Severity::Warning | Severity::Error => tracing::warn!(tenant, code = finding.code, "{finding}"),
         }
     }
-}
-
-/// Updates the metrics of tenants by state.
-pub(super) fn record_states(table: &RoutingTable, metrics: &Metrics) {
-    let by_state = TenantState::ALL.map(|state| (state.as_str(), table.counts[state as usize] as i64));
-    metrics.set_tenants(&by_state, table.generation);
 }
 
 /// Retires a revision that was replaced or removed: notifies its streams and lets its calls finish.

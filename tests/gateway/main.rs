@@ -45,6 +45,7 @@
 //!   - `rust_sdk`: the MCP SDK for Rust logs in
 //! - [`migrate`]: an old installation becomes tenants that answer where they answered before
 //!   - `fixtures`: installations as the vendor's guide has them (harness)
+//! - [`monitoring`]: each tenant's counters, breakers and secrets in `/metrics`
 //! - [`neighbours`]: 1, 7, 9; trouble at one tenant (hang, failure, flood, junk) harms no other
 //!   - `answers`: 1, 7; large answers and contexts of backends
 //!   - `claims`: 10 (claims); names, prefixes and hosts stay with their holder
@@ -89,6 +90,7 @@ mod limits;
 mod log;
 mod login;
 mod migrate;
+mod monitoring;
 mod neighbours;
 mod overlays;
 mod paths;

@@ -159,7 +159,7 @@ fn finish(
 fn record(state: &ServerState, tool: &str, info: &RequestInfo, failure: Option<&CallFailure>) {
     let (tenant, request_id, elapsed) = (state.tenant(), &info.call.request_id, info.elapsed(state));
     let outcome = failure.map_or(CallOutcome::Ok, CallFailure::outcome);
-    state.config.metrics.record_tool_call(tenant, outcome, elapsed);
+    state.config.metrics.record_tool_call(tenant, outcome, failure.map(CallFailure::kind), elapsed);
     let elapsed_ms = elapsed.as_millis();
     match failure {
         None => tracing::debug!(tenant, tool, request_id, elapsed_ms, "tool call answered"),

@@ -235,6 +235,8 @@ impl TokenAudit {
 
     fn record(&self, server: &AuthServer, meta: RequestMeta<'_>, error: Option<&TokenError>) {
         let outcome = error.map_or("ok", TokenError::audit_label);
+        let grant_type = self.grant_type.unwrap_or("unknown");
+        server.context.metrics.record_token(server.tenant.as_str(), grant_type, outcome);
         server.context.audit.record(&AuditRecord {
             who: self.grant.as_ref().map(|(_, account)| account.audit_identity()).unwrap_or_default(),
             client_addr: Some(meta.source),

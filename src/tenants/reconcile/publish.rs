@@ -16,7 +16,7 @@ impl Reconciler {
         self.generation += 1;
         let old = self.registry.load_full();
         let table = self.next_table(&old, changed);
-        announce::record_states(&table, &self.tenant_deps.metrics);
+        self.count_events(changed);
         self.publisher.publish(table);
         let gone = self.announce(changed, &old);
         drop(old);
@@ -40,6 +40,12 @@ impl Reconciler {
         // Lives that the store does not accept are written again later; until then nothing that
         // depends on them is persisted either.
         let _written = login.context.persist_incarnations().await;
+    }
+
+    /// Has the metrics count the events of these entries' tenants.
+    fn count_events(&self, changed: &ChangedEntries) {
+        let tenants = changed.iter().filter_map(|entry_id| self.entries.get(entry_id)?.tenant());
+        tenants.for_each(|tenant| self.tenant_deps.metrics.add_tenant(tenant.spec.name.as_str()));
     }
 
     /// Deletes everything stored for logins to an entry. Returns whether that succeeded.

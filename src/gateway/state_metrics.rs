@@ -1,0 +1,81 @@
+//! What metrics read from the gateway's parts when they are collected.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::backend::CircuitState;
+use crate::base::clock::Clock;
+use crate::base::task::Tasks;
+use crate::certs::Certificates;
+use crate::telemetry::metrics::{CertificateGauges, GatewayState, Metrics, SecretExpiry};
+use crate::tenants::registry::{Registry, RoutingTable};
+use crate::tenants::tenant::Tenant;
+
+/// The parts that are read.
+pub(super) struct StateSources {
+    pub(super) registry: Registry,
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) tasks: Tasks,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl StateSources {
+    /// Has the metrics read these parts with every collection.
+    pub(super) fn connect(self, metrics: &Metrics) {
+        metrics.set_state_reader(Box::new(move || self.read()));
+    }
+
+    /// Visits every tenant, so it is meant for monitoring and not for requests.
+    fn read(&self) -> GatewayState {
+        let table = self.registry.load();
+        let certificates = self.certificates.statuses().into_iter().map(|status| CertificateGauges {
+            not_after: status.not_after.map_or(0, Timestamp::as_second),
+            failures: status.failures,
+            name: status.name,
+        });
+        GatewayState {
+            tenants: table.count_current_states().to_vec(),
+            generation: table.generation,
+            breakers: self.breakers(&table),
+            certificates: certificates.collect(),
+            secrets: tenants(&table).flat_map(|tenant| secrets(tenant)).collect(),
+            panics: self
+                .tasks
+                .panics()
+                .by_task()
+                .into_iter()
+                .map(|(task, health)| (task, health.panics))
+                .collect(),
+        }
+    }
+
+    fn breakers(&self, table: &RoutingTable) -> Vec<(Box<str>, &'static str)> {
+        let now = self.clock.monotonic();
+        let paused = |tenant: &Arc<Tenant>| {
+            let state = match tenant.slot.backend.circuit_state(now) {
+                CircuitState::Closed { .. } => return None,
+                CircuitState::Open { .. } => "open",
+                CircuitState::HalfOpen => "half_open",
+            };
+            Some((tenant.spec.name.as_str().into(), state))
+        };
+        tenants(table).filter_map(paused).collect()
+    }
+}
+
+fn tenants(table: &RoutingTable) -> impl Iterator<Item = &Arc<Tenant>> {
+    table.entries.values().filter_map(|entry| entry.tenant.as_ref())
+}
+
+/// Returns the secrets of a tenant that expire.
+fn secrets(tenant: &Tenant) -> impl Iterator<Item = SecretExpiry> + '_ {
+    tenant.spec.access.api_keys.iter().filter_map(|key| {
+        Some(SecretExpiry {
+            tenant: tenant.spec.name.as_str().into(),
+            kind: "api_key",
+            label: key.label.as_str().into(),
+            expires: key.expires?.as_second(),
+        })
+    })
+}

@@ -1,0 +1,231 @@
+//! Metrics that are read from the gateway's parts when they are collected: the states of tenants,
+//! breakers, the expiry of certificates and secrets.
+//!
+//! Nobody has to keep them up to date, so they are as true as what they are read from, and go with
+//! it.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+
+/// What metrics read from the gateway's parts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GatewayState {
+    /// How many tenants are in each state.
+    pub tenants: Vec<(&'static str, i64)>,
+    /// How many routing tables were published.
+    pub generation: u64,
+    /// Each tenant whose breaker is not closed, and the breaker's state.
+    pub breakers: Vec<(Box<str>, &'static str)>,
+    /// The certificates.
+    pub certificates: Vec<CertificateGauges>,
+    /// The secrets that expire.
+    pub secrets: Vec<SecretExpiry>,
+    /// How often each task has panicked.
+    pub panics: Vec<(&'static str, u64)>,
+}
+
+/// What metrics say of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateGauges {
+    /// Its name, or its names.
+    pub name: String,
+    /// When it expires, in seconds since 1970; 0 if there is none yet.
+    pub not_after: i64,
+    /// Failed attempts in a row to obtain or renew it.
+    pub failures: u32,
+}
+
+/// A secret of a tenant that expires.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretExpiry {
+    /// The tenant.
+    pub tenant: Box<str>,
+    /// What kind of secret it is.
+    pub kind: &'static str,
+    /// The operator's name for it.
+    pub label: Box<str>,
+    /// When it expires, in seconds since 1970.
+    pub expires: i64,
+}
+
+/// Reads the state; called with every collection.
+pub type StateReader = Box<dyn Fn() -> GatewayState + Send + Sync>;
+
+/// Encodes what the reader returns.
+#[derive(Default)]
+pub(super) struct StateCollector(OnceLock<StateReader>);
+
+impl StateCollector {
+    pub(super) fn set_reader(&self, reader: StateReader) {
+        assert!(self.0.set(reader).is_ok(), "a gateway has one state");
+    }
+}
+
+impl fmt::Debug for StateCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StateCollector").field(&self.0.get().is_some()).finish()
+    }
+}
+
+/// A family of gauges, without its samples.
+type Family = (&'static str, &'static str);
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+impl Collector for StateCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let Some(read) = self.0.get() else { return Ok(()) };
+        let state = read();
+        encode_tenants(&mut encoder, &state)?;
+        encode_certificates(&mut encoder, &state.certificates)?;
+        let secrets = state.secrets.iter().map(|secret| {
+            let labels =
+                vec![("tenant", &*secret.tenant), ("secret", secret.kind), ("label", &*secret.label)];
+            (labels, secret.expires)
+        });
+        let family = (
+            "tenantd_secret_expires_timestamp_seconds",
+            "When a tenant's secret expires, in seconds since 1970",
+        );
+        encode_gauges(&mut encoder, family, secrets.collect())?;
+        encode_panics(&mut encoder, &state.panics)
+    }
+}
+
+fn encode_tenants(encoder: &mut DescriptorEncoder<'_>, state: &GatewayState) -> Result<(), fmt::Error> {
+    let tenants = state.tenants.iter().map(|(state, count)| (vec![("state", *state)], *count));
+    encode_gauges(encoder, ("tenantd_tenants", "Tenants by state"), tenants.collect())?;
+    let family = ("tenantd_generation", "Routing tables published since the start");
+    let generation = i64::try_from(state.generation).unwrap_or(i64::MAX);
+    encode_gauges(encoder, family, vec![(Labels::new(), generation)])?;
+    let breakers =
+        state.breakers.iter().map(|(tenant, state)| (vec![("tenant", &**tenant), ("state", *state)], 1));
+    let family = (
+        "tenantd_backend_breaker",
+        "1 for each tenant whose backend failed so often that calls to it are paused, and what it waits for",
+    );
+    encode_gauges(encoder, family, breakers.collect())
+}
+
+fn encode_certificates(
+    encoder: &mut DescriptorEncoder<'_>,
+    certificates: &[CertificateGauges],
+) -> Result<(), fmt::Error> {
+    // Two certificates of the same names (RSA and ECDSA) are one series: the first to expire.
+    let mut first_to_expire: Vec<&CertificateGauges> = certificates.iter().collect();
+    first_to_expire.sort_by(|a, b| (&a.name, a.not_after).cmp(&(&b.name, b.not_after)));
+    first_to_expire.dedup_by(|later, first| later.name == first.name);
+    let name = |it: &CertificateGauges| it.name.clone();
+    let named = |value: fn(&CertificateGauges) -> i64| {
+        first_to_expire.iter().map(|it| (name(it), value(it))).collect::<Vec<_>>()
+    };
+    let families: [(Family, fn(&CertificateGauges) -> i64); 2] = [
+        (
+            (
+                "tenantd_certificate_not_after_timestamp_seconds",
+                "When a certificate ends, in seconds since 1970; 0 if there is none yet",
+            ),
+            |it| it.not_after,
+        ),
+        (
+            ("tenantd_certificate_failures", "Failed attempts in a row to obtain or renew a certificate"),
+            |it| it.failures.into(),
+        ),
+    ];
+    for (family, value) in families {
+        let samples = named(value);
+        let samples = samples.iter().map(|(name, value)| (vec![("name", &**name)], *value));
+        encode_gauges(encoder, family, samples.collect())?;
+    }
+    Ok(())
+}
+
+fn encode_panics(encoder: &mut DescriptorEncoder<'_>, panics: &[(&str, u64)]) -> Result<(), fmt::Error> {
+    if panics.is_empty() {
+        return Ok(());
+    }
+    let help = "Panics inside tenantd by task; please report each of them";
+    let mut metric = encoder.encode_descriptor("tenantd_task_panics", help, None, MetricType::Counter)?;
+    for (task, count) in panics {
+        metric
+            .encode_family(&[("task", *task)].as_slice())?
+            .encode_counter::<NoLabelSet, u64, u64>(count, None)?;
+    }
+    Ok(())
+}
+
+/// Encodes a family of gauges, if it has any.
+pub(super) fn encode_gauges<V: EncodeGaugeValue>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): Family,
+    samples: Vec<(Labels<'_>, V)>,
+) -> Result<(), fmt::Error> {
+    if samples.is_empty() {
+        return Ok(());
+    }
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in samples {
+        match labels.is_empty() {
+            true => metric.encode_gauge(&value)?,
+            false => metric.encode_family(&labels.as_slice())?.encode_gauge(&value)?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::*;
+    use super::*;
+
+    fn certificate(name: &str, not_after: i64, failures: u32) -> CertificateGauges {
+        CertificateGauges { name: name.to_owned(), not_after, failures }
+    }
+
+    #[test]
+    fn what_was_read_is_shown_and_nothing_else_stays() {
+        let metrics = Metrics::new();
+        let state = Arc::new(std::sync::Mutex::new(GatewayState {
+            tenants: vec![("serving", 2), ("degraded", 1)],
+            generation: 7,
+            breakers: vec![("acme".into(), "open")],
+            certificates: vec![
+                certificate("a.example", 2000, 0),
+                certificate("b.example", 0, 3),
+                certificate("a.example", 1000, 1),
+            ],
+            secrets: vec![SecretExpiry {
+                tenant: "acme".into(),
+                kind: "api_key",
+                label: "the \"old\" one\n".into(),
+                expires: 1_800_000_000,
+            }],
+            panics: vec![("reconcile", 1)],
+        }));
+        let shared = Arc::clone(&state);
+        metrics.set_state_reader(Box::new(move || shared.lock().expect("no panic").clone()));
+        let text = metrics.encode();
+        for line in [
+            r#"tenantd_tenants{state="degraded"} 1"#,
+            "tenantd_generation 7",
+            r#"tenantd_backend_breaker{tenant="acme",state="open"} 1"#,
+            r#"tenantd_certificate_not_after_timestamp_seconds{name="a.example"} 1000"#,
+            r#"tenantd_certificate_not_after_timestamp_seconds{name="b.example"} 0"#,
+            r#"tenantd_certificate_failures{name="b.example"} 3"#,
+            r#"tenantd_secret_expires_timestamp_seconds{tenant="acme",secret="api_key",label="the \"old\" one\n"} 1800000000"#,
+            r#"tenantd_task_panics_total{task="reconcile"} 1"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        assert!(
+            !text.contains(r#"{name="a.example"} 2000"#),
+            "a series twice would make the whole scrape fail\n{text}"
+        );
+        *state.lock().expect("no panic") = GatewayState::default();
+        let text = metrics.encode();
+        assert!(!text.contains("acme") && !text.contains("example"), "{text}");
+    }
+}
