@@ -118,29 +118,18 @@ fn encode_certificates(
     let mut first_to_expire: Vec<&CertificateGauges> = certificates.iter().collect();
     first_to_expire.sort_by(|a, b| (&a.name, a.not_after).cmp(&(&b.name, b.not_after)));
     first_to_expire.dedup_by(|later, first| later.name == first.name);
-    let name = |it: &CertificateGauges| it.name.clone();
-    let named = |value: fn(&CertificateGauges) -> i64| {
-        first_to_expire.iter().map(|it| (name(it), value(it))).collect::<Vec<_>>()
+    let mut encode = |family, value: fn(&CertificateGauges) -> i64| {
+        let samples = first_to_expire.iter().map(|it| (vec![("name", &*it.name)], value(it)));
+        encode_gauges(encoder, family, samples.collect())
     };
-    let families: [(Family, fn(&CertificateGauges) -> i64); 2] = [
-        (
-            (
-                "tenantd_certificate_not_after_timestamp_seconds",
-                "When a certificate ends, in seconds since 1970; 0 if there is none yet",
-            ),
-            |it| it.not_after,
-        ),
-        (
-            ("tenantd_certificate_failures", "Failed attempts in a row to obtain or renew a certificate"),
-            |it| it.failures.into(),
-        ),
-    ];
-    for (family, value) in families {
-        let samples = named(value);
-        let samples = samples.iter().map(|(name, value)| (vec![("name", &**name)], *value));
-        encode_gauges(encoder, family, samples.collect())?;
-    }
-    Ok(())
+    let family = (
+        "tenantd_certificate_not_after_timestamp_seconds",
+        "When a certificate ends, in seconds since 1970; 0 if there is none yet",
+    );
+    encode(family, |it| it.not_after)?;
+    let family =
+        ("tenantd_certificate_failures", "Failed attempts in a row to obtain or renew a certificate");
+    encode(family, |it| it.failures.into())
 }
 
 fn encode_panics(encoder: &mut DescriptorEncoder<'_>, panics: &[(&str, u64)]) -> Result<(), fmt::Error> {
