@@ -65,6 +65,7 @@ fn call(meter: &UsageMeter) {
 
 fn telemetry(criterion: &mut Criterion) {
     let metrics = Arc::new(Metrics::new());
+    metrics.add_tenant("acme");
     let folder = tempfile::tempdir().expect("a folder");
     let config =
         AuditFileConfig { path: folder.path().join("audit.jsonl"), max_bytes: 64 << 20, max_files: 2 };
@@ -72,7 +73,7 @@ fn telemetry(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("tell of a call");
     group.bench_function("metrics", |bencher| {
         bencher.iter(|| {
-            metrics.record_tool_call(black_box("acme"), CallOutcome::Ok, Duration::from_millis(20));
+            metrics.record_tool_call(black_box("acme"), CallOutcome::Ok, None, Duration::from_millis(20));
             metrics.record_response("mcp", 200, Duration::from_millis(20));
             metrics.record_backend_call("ok", Duration::from_millis(20));
         });
