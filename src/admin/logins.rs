@@ -101,7 +101,7 @@ pub(super) async fn block(mut call: Call<'_>) -> Response<Body> {
 /// Lifts a block.
 pub(super) async fn unblock(call: Call<'_>) -> Response<Body> {
     let Some(logins) = &call.admin.logins else { return without_store() };
-    let lifted = logins.unblock(call.segment(0)).await;
+    let lifted = logins.unblock(call.segment(0), initiator("unblock", call.caller).await).await;
     let tenant = lifted.as_ref().ok().and_then(Option::as_ref).and_then(|block| block.tenant.as_deref());
     let tenant = tenant.map(str::to_owned);
     about(tenant, response::from_result(lifted.map(|block| serde_json::json!({ "lifted": block }))))

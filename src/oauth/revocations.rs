@@ -139,6 +139,7 @@ mod tests {
     use jiff::ToSpan;
 
     use super::*;
+    use crate::oauth::testkit::ada;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -178,6 +179,21 @@ mod tests {
             .map(|tenant| revocations.token_for(GrantId::random(), || machine(tenant), &parent));
         revocations.insert(&Incarnation::new(&acme), revoked(RevokedSubject::Client(machine(&acme).client)));
         assert!(ours.is_cancelled() && !theirs.is_cancelled());
+    }
+
+    #[test]
+    fn calls_of_whoever_is_meant_end_and_begin_anew() {
+        let revocations = Revocations::default();
+        let (acme, parent) = (Arc::from("acme"), CancellationToken::new());
+        let ada = || Caller { account: Some(Arc::new(ada())), ..machine(&acme) };
+        let grant = GrantId::random();
+        let (hers, its) = (
+            revocations.token_for(grant, ada, &parent),
+            revocations.token_for(GrantId::random(), || machine(&acme), &parent),
+        );
+        revocations.end_calls(|caller| caller.account.is_some());
+        assert!(hers.is_cancelled() && !its.is_cancelled());
+        assert!(!revocations.token_for(grant, ada, &parent).is_cancelled());
     }
 
     #[test]

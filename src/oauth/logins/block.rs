@@ -9,6 +9,7 @@ use super::{EndError, Initiator, LoginFilter, Logins, MAX_LOGINS, PersonName};
 use crate::oauth::blocks::{Block, PersonRef};
 use crate::oauth::error::Unavailable;
 use crate::store::BlockId;
+use crate::telemetry::audit::{Actor, AuditEvent, AuditRecord};
 
 /// The most blocks that are kept; every one of them is in memory.
 const MAX_BLOCKS: usize = 10_000;
@@ -131,6 +132,7 @@ impl Logins {
             is_here && caller.account.as_ref().is_some_and(|account| subject.matches(account))
         });
         let is_stored = self.context.persist_blocks().await;
+        self.record_block(&block, "blocked", by);
         let filter = LoginFilter { tenant, account: Some(subject), ..LoginFilter::default() };
         let ended = self.end(&filter, by).await;
         match (is_stored, ended) {
@@ -149,14 +151,31 @@ impl Logins {
     ///
     /// # Errors
     /// There is no such block, or the store cannot be written; then it stays.
-    pub async fn unblock(&self, id: &str) -> Result<Option<Block>, BlockError> {
+    pub async fn unblock(&self, id: &str, by: Initiator<'_>) -> Result<Option<Block>, BlockError> {
         let blocks = &self.context.blocks;
         let id = BlockId::parse(id).filter(|id| blocks.contains(*id)).ok_or(BlockError::Unknown)?;
         let (known, _) = blocks.all();
         let deleted = self.context.store.delete_block(id).await.map_err(Unavailable::from_store);
         deleted.map_err(|Unavailable| BlockError::StillBlocked)?;
         blocks.remove(id);
-        Ok(known.into_iter().find(|(known, _)| *known == id).map(|(_, block)| Block::clone(&block)))
+        let lifted = known.into_iter().find(|(known, _)| *known == id).map(|(_, block)| block);
+        if let Some(block) = &lifted {
+            self.record_block(block, "unblocked", by);
+        }
+        Ok(lifted.map(|block| Block::clone(&block)))
+    }
+
+    /// Records who is kept out, or no longer, and by whose order.
+    fn record_block(&self, block: &Block, outcome: &str, by: Initiator<'_>) {
+        let who = match &block.subject {
+            PersonRef::Account { oid, tid, user } => {
+                Actor { oid: Some(oid), tid: tid.as_deref(), user: user.as_deref(), label: None }
+            }
+            PersonRef::Name { user } => Actor { user: Some(user), ..Actor::default() },
+        };
+        let tenant = block.tenant.as_deref().unwrap_or_default();
+        let entry = AuditRecord { who, ..AuditRecord::new(AuditEvent::Revocation, tenant, outcome) };
+        self.context.audit.record(&by.sign(entry));
     }
 
     /// Checks what the order says besides the person. Returns the tenant, or none for all.

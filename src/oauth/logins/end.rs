@@ -47,6 +47,21 @@ pub enum EndError {
     },
 }
 
+impl<'a> Initiator<'a> {
+    /// Adds the initiator to an entry of the audit.
+    pub(super) fn sign<'b>(self, entry: AuditRecord<'b>) -> AuditRecord<'b>
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::Operator { order, uid } => AuditRecord { order: Some(order), uid, ..entry },
+            Self::Person { source, request_id } => {
+                AuditRecord { client_addr: Some(source), request_id: Some(request_id), ..entry }
+            }
+        }
+    }
+}
+
 impl From<Unavailable> for EndError {
     fn from(Unavailable: Unavailable) -> Self {
         Self::Unavailable
@@ -115,11 +130,6 @@ impl Logins {
             grant: Some(grant.id.to_string()),
             ..AuditRecord::new(AuditEvent::Revocation, grant.incarnation.tenant(), "ok")
         };
-        self.context.audit.record(&match by {
-            Initiator::Operator { order, uid } => AuditRecord { order: Some(order), uid, ..entry },
-            Initiator::Person { source, request_id } => {
-                AuditRecord { client_addr: Some(source), request_id: Some(request_id), ..entry }
-            }
-        });
+        self.context.audit.record(&by.sign(entry));
     }
 }

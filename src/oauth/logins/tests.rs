@@ -119,8 +119,8 @@ async fn a_block_is_of_the_account_that_logged_in_under_the_name() {
     assert_eq!(acme.refresh(sold.text("refresh_token"), &client).await.error(), (400, "invalid_grant"));
     let code = acme.issue_code(&client, None).await;
     assert_eq!(acme.redeem(&code, &client).await.error(), (400, "invalid_grant"), "a code in flight");
-    assert_eq!(logins.unblock("x").await, Err(BlockError::Unknown));
-    logins.unblock(&blocked.block.id).await.expect("lifted");
+    assert_eq!(logins.unblock("x", ORDER).await, Err(BlockError::Unknown));
+    logins.unblock(&blocked.block.id, ORDER).await.expect("lifted");
     let code = acme.issue_code(&client, None).await;
     assert_eq!(acme.redeem(&code, &client).await.status, 200);
 }
@@ -136,7 +136,7 @@ async fn a_block_that_somebody_changed_lets_nobody_in_until_it_is_lifted() {
     assert_eq!(acme.redeem(&code, &client).await.status, 503);
     let listed = bed.logins().blocks();
     assert!(listed.len() == 1 && listed[0].block.is_none(), "{listed:?}");
-    bed.logins().unblock(&listed[0].id).await.expect("lifted");
+    bed.logins().unblock(&listed[0].id, ORDER).await.expect("lifted");
     let code = acme.issue_code(&client, None).await;
     assert_eq!(acme.redeem(&code, &client).await.status, 200);
 }

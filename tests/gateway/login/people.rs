@@ -174,6 +174,24 @@ async fn a_blocked_person_is_out_of_calls_streams_renewals_and_logins_until_unbl
     assert!(listed.contains(ADA) && listed.contains("laptop stolen"), "{listed}");
     assert_eq!(text(&logins(&gateway, &["unblock", ADA])), "ada@contoso.com may log in again\n");
     assert_eq!(text(&logins(&gateway, &["blocks"])), "Nobody is blocked.\n");
+    super::super::harness::until("both orders are in the audit, with whom they were about", async || {
+        let lines = audit(&gateway);
+        let has = |event: &str, outcome: &str, order: &str| {
+            let is = |line: &&Value| {
+                (&line["event"], &line["outcome"], &line["order"], &line["tenant"])
+                    == (&json!(event), &json!(outcome), &json!(order), &json!("a"))
+            };
+            let found: Vec<_> = lines.iter().filter(is).collect();
+            let is_about = event == "order" || found.iter().all(|line| line["user"] == ADA);
+            found.len() == 1 && is_about && found[0]["uid"].is_u64()
+        };
+        let all = has("order", "ok", "block")
+            && has("revocation", "blocked", "block")
+            && has("revocation", "unblocked", "unblock")
+            && has("order", "ok", "unblock");
+        all.then_some(())
+    })
+    .await;
     let again = a.tokens(&entra).await;
     assert_eq!(call(&gateway, "/a", &again).await, 200);
     assert!(!logins(&gateway, &["unblock", ADA]).status.success());

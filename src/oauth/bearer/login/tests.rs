@@ -1,6 +1,7 @@
 use http::StatusCode;
 
 use super::*;
+use crate::oauth::blocks::{Block, PersonRef};
 use crate::oauth::testkit::{
     MACHINE, MACHINE_SECRET, TestAuthServer, TestGateway, ada, form_request, with_basic_auth,
 };
@@ -36,6 +37,28 @@ async fn a_user_has_the_account_and_client_of_the_login() {
     let Ok(Principal::User(again)) = authorize(&server, &other).await else { panic!("not let in") };
     assert_eq!(again.subject, user.subject, "one caller, whichever login");
     assert_ne!(again.grant, user.grant);
+}
+
+#[tokio::test]
+async fn a_block_is_met_by_each_call_whatever_became_of_the_login() {
+    let bed = TestGateway::new().await;
+    let (acme, beta) = (bed.server("acme"), bed.server("beta"));
+    let (token, elsewhere) = (issue_access_token(&acme).await, issue_access_token(&beta).await);
+    assert!(authorize(&acme, &token).await.is_ok());
+    // As after a restart of which the login was not ended.
+    let id = acme.inner.context.blocks.insert(Block {
+        tenant: Some("acme".into()),
+        subject: PersonRef::Name { user: "ada@contoso.com".into() },
+        reason: None,
+        since: bed.now(),
+        until: None,
+    });
+    assert_eq!(authorize(&acme, &token).await, Err(Denial::Blocked));
+    assert_eq!(Denial::Blocked.status(), StatusCode::FORBIDDEN);
+    assert_eq!(login_check(&acme).challenge(Denial::Blocked, ResourceSpelling::Connector), None);
+    assert!(authorize(&beta, &elsewhere).await.is_ok());
+    acme.inner.context.blocks.remove(id);
+    assert!(authorize(&acme, &token).await.is_ok());
 }
 
 #[tokio::test]
