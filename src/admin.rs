@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::Request;
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -53,7 +54,7 @@ use crate::base::linger;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
 use crate::oauth::logins::Logins;
-use crate::settings::{OpenTenants, Settings, TlsMode, ZipHosts};
+use crate::settings::{OpenTenants, Settings, SettingsInForce, TlsMode, ZipHosts};
 use crate::spec::{ListenerRange, TenantListeners};
 use crate::store::Store;
 use crate::telemetry::audit::Audit;
@@ -96,7 +97,9 @@ pub struct Admin {
     pub permits: RequestPermits,
     /// Whether the gateway has only one tenant, and so is ready only while that is served.
     pub is_single_tenant: bool,
-    /// What `/api/gateway` returns.
+    /// The settings in force, and those that wait for a restart.
+    pub settings: Arc<ArcSwap<SettingsInForce>>,
+    /// What `/api/gateway` returns, with the hosts of the start.
     pub info: GatewayInfo,
     /// What was decided when the gateway started.
     pub startup: Startup,
@@ -197,6 +200,12 @@ impl TenantRules {
 }
 
 impl Admin {
+    /// Returns what the gateway says of itself.
+    fn describe_gateway(&self) -> GatewayInfo {
+        let hosts = self.settings.load().settings.hosts.iter().map(ToString::to_string).collect();
+        GatewayInfo { hosts, ..self.info.clone() }
+    }
+
     /// Serves until the process ends, since probes need answers while the gateway drains.
     pub fn serve(self, listener: TcpListener) {
         let admin = Arc::new(self);

@@ -2,13 +2,14 @@
 //!
 //! Building binds and creates everything without network traffic. Running starts the servers,
 //! announces their addresses, and waits for signals: SIGTERM or SIGINT drains (a second one ends at
-//! once), SIGHUP rescans the tenants folder.
+//! once), SIGHUP reads settings and tenants again.
 
 mod addresses;
 mod certificate_names;
 mod open_files;
 mod progress;
 mod service_manager;
+mod settings_reload;
 mod signals;
 mod state_metrics;
 
@@ -19,10 +20,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 pub use self::addresses::Addresses;
 pub use self::progress::{StartProgress, WarmUp};
+use self::settings_reload::SettingsReloader;
 use self::signals::{SignalAction, Signals};
 use self::state_metrics::StateSources;
 use crate::admin::{self, Admin, GatewayInfo, Startup, TenantRules};
@@ -40,7 +44,9 @@ use crate::oauth::client::ClientDocuments;
 use crate::oauth::context::AuthContext;
 use crate::oauth::logins::Logins;
 use crate::server::{BindError, Listeners, Server, ServerDeps};
-use crate::settings::{OpenTenants, Settings, TlsMode, ZipHosts};
+use crate::settings::{
+    OpenTenants, SettingSources, Settings, SettingsInForce, TlsMode, WrittenSettings, ZipHosts,
+};
 use crate::store::{self, KeySource, Store};
 use crate::telemetry::audit::{Audit, AuditFileConfig};
 use crate::telemetry::metrics::Metrics;
@@ -135,6 +141,7 @@ pub struct Gateway {
     tenant_deps: TenantDeps,
     publisher: TablePublisher,
     registry: Registry,
+    setting_sources: Option<(SettingSources, WrittenSettings)>,
     store: Option<Store>,
     stored_entries: Vec<store::StoredEntry>,
 }
@@ -207,6 +214,7 @@ impl Gateway {
             tenant_deps,
             registry: publisher.registry().clone(),
             publisher,
+            setting_sources: None,
             store,
             stored_entries,
         })
@@ -216,6 +224,11 @@ impl Gateway {
     pub fn progress(&self) -> StartProgress {
         let fetches = self.tenant_deps.context_refresher.attempts();
         StartProgress { registry: self.registry.clone(), fetches }
+    }
+
+    /// Has the settings read again at SIGHUP: what their sources said, and the sources.
+    pub fn read_settings_again(&mut self, sources: SettingSources, written: WrittenSettings) {
+        self.setting_sources = Some((sources, written));
     }
 
     /// Returns the bound addresses.
@@ -232,16 +245,28 @@ impl Gateway {
     pub async fn run(mut self, on_ready: impl AsyncFnOnce(&Addresses)) -> Result<Drained, Error> {
         let mut signals = Signals::listen().map_err(Error::Signals)?;
         let reconciler = ReconcilerHandle::start(self.reconciler_config(), &self.tasks);
-        certificate_names::follow_tenants(&self.settings, &self.registry, &self.certificates, &self.tasks);
+        let (own_hosts, hosts) = watch::channel(Arc::new(certificate_names::own(&self.settings)));
+        certificate_names::follow_tenants(hosts, &self.registry, &self.certificates, &self.tasks);
+        let (sources, written) = self.setting_sources.take().unzip();
+        let in_force = SettingsInForce::new(self.settings.clone(), written.unwrap_or_default());
+        let in_force = Arc::new(ArcSwap::from_pointee(in_force));
         self.state_sources().connect(&self.tenant_deps.metrics);
-        self.serve_admin(reconciler.clone());
+        self.serve_admin(reconciler.clone(), Arc::clone(&in_force));
         let server = Server::new(&self.settings, self.server_deps());
+        let reloader = SettingsReloader {
+            sources,
+            in_force: Arc::clone(&in_force),
+            server: Arc::clone(&server),
+            reconciler: reconciler.clone(),
+            context: self.load_context.clone(),
+            own_hosts,
+        };
         let (audit, usage) = (self.tenant_deps.audit.clone(), Arc::clone(&self.tenant_deps.usage));
         usage.start_writing(&self.tasks);
         let is_single = matches!(self.source, TenantsSource::Single(_));
         let Self { settings, addresses, tasks, listeners, http_listeners, registry, .. } = self;
         server.serve_http_redirect(http_listeners, addresses.public_port());
-        let mut shutdown = ShutdownSignal { signals: &mut signals, reconciler: &reconciler };
+        let mut shutdown = ShutdownSignal { signals: &mut signals, reloader: &reloader, tasks: &tasks };
         let starting = async {
             // Connections wait for the tenants in the kernel, but not for ever.
             let _late = tokio::time::timeout(START_PATIENCE, wait_for_first_pass(&registry)).await;
@@ -258,7 +283,7 @@ impl Gateway {
             }
             addresses.announce(settings.ready_file.as_deref())?;
             service_manager::ready();
-            service_manager::follow_tenants(&registry, &tasks);
+            service_manager::follow_tenants(&registry, &in_force, &tasks);
             service_manager::feed_watchdog(&tasks);
             let announcing = async {
                 on_ready(&addresses).await;
@@ -269,8 +294,9 @@ impl Gateway {
                 () = announcing => {}
             }
         }
+        let drain_seconds = in_force.load().settings.limits.drain_seconds;
         let ending = async {
-            let drained = drain(&tasks, &registry, &mut signals, &settings).await;
+            let drained = drain(&tasks, &registry, &mut signals, drain_seconds).await;
             let _written = tokio::time::timeout(USAGE_FLUSH_TIMEOUT, usage.flush()).await;
             // Flushing the last audit records takes moments.
             let flushing = tokio::task::spawn_blocking(move || audit.flush(AUDIT_FLUSH_TIMEOUT));
@@ -280,7 +306,7 @@ impl Gateway {
         };
         tokio::select! {
             drained = ending => Ok(drained),
-            never = service_manager::tell_of_drain(settings.limits.drain_seconds) => match never {},
+            never = service_manager::tell_of_drain(drain_seconds) => match never {},
         }
     }
 
@@ -318,9 +344,10 @@ impl Gateway {
         }
     }
 
-    fn serve_admin(&mut self, reconciler: ReconcilerHandle) {
+    fn serve_admin(&mut self, reconciler: ReconcilerHandle, in_force: Arc<ArcSwap<SettingsInForce>>) {
         let Some(listener) = self.admin.take() else { return };
         let admin = Admin {
+            settings: in_force,
             registry: self.registry.clone(),
             reconciler,
             certificates: Arc::clone(&self.certificates),
@@ -386,23 +413,33 @@ fn find_single_tenant(registry: &Registry) -> Result<(), Error> {
 /// The signals that end serving.
 struct ShutdownSignal<'a> {
     signals: &'a mut Signals,
-    reconciler: &'a ReconcilerHandle,
+    reloader: &'a SettingsReloader,
+    tasks: &'a Tasks,
 }
 
 impl ShutdownSignal<'_> {
-    /// Waits for a signal to finish; rescans the tenants folder on each SIGHUP before that.
+    /// Waits for a signal to finish; reads the settings and the tenants folder again on each SIGHUP
+    /// before that.
     async fn wait(&mut self) {
         while self.signals.next().await == SignalAction::Reload {
-            tracing::info!("SIGHUP: looking for changes of the tenants' files");
-            self.reconciler.request_scan();
+            tracing::info!("SIGHUP: looking for changes of the settings and the tenants' files");
+            service_manager::reloading();
+            self.reloader.reload().await;
+            let (reconciler, stop) = (self.reloader.reconciler.clone(), self.tasks.shutdown_signal().clone());
+            // Not waited for: a signal to finish may come meanwhile.
+            self.tasks.spawn("reload", async move {
+                if stop.run_until_cancelled(reconciler.reload()).await.is_some() {
+                    service_manager::ready();
+                }
+            });
         }
     }
 }
 
 /// Drains: refuses new connections, ends streams after a third of the drain period, and lets calls
 /// finish. Whatever remains at its end, or at a second signal, is cut off.
-async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, settings: &Settings) -> Drained {
-    let patience = Duration::from_secs(settings.limits.drain_seconds);
+async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, seconds: u64) -> Drained {
+    let patience = Duration::from_secs(seconds);
     tracing::info!(
         patience_s = patience.as_secs(),
         "draining: no new connections; calls in progress can finish"

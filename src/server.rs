@@ -29,6 +29,7 @@ mod health;
 mod html;
 mod http_redirect;
 mod listener;
+mod live_settings;
 mod mcp_endpoint;
 mod oauth_endpoint;
 mod page;
@@ -54,15 +55,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::budgets::MemoryBudgets;
 use self::connection_limits::ConnectionLimiter;
+use self::live_settings::LiveSettings;
 use self::tenant_listeners::OpenListeners;
-use self::trusted_proxies::TrustedProxies;
 use crate::base::clock::Clock;
 use crate::base::log_limiter::LogLimiter;
 use crate::base::sockets::SocketPool;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
-use crate::routing::GatewayHosts;
-use crate::settings::{Limits, OpenTenants, Settings};
+use crate::settings::{OpenTenants, Settings};
 use crate::spec::TenantListeners;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
@@ -100,13 +100,9 @@ pub struct Server {
     certificates: Option<Arc<Certificates>>,
     /// Asks the connections that were accepted so far to end.
     closing: ArcSwap<CancellationToken>,
-    limits: Limits,
     connection_limiter: ConnectionLimiter,
     budgets: MemoryBudgets,
-    hosts: GatewayHosts,
-    /// No name is configured, and all are answered: the page shows the one that was asked for.
-    has_no_known_name: bool,
-    trusted_proxies: TrustedProxies,
+    live: ArcSwap<LiveSettings>,
     allowed_origins: Vec<String>,
     open_tenants: OpenTenants,
     /// `Strict-Transport-Security`, sent on every response except under a placeholder certificate.
@@ -124,12 +120,12 @@ pub struct Server {
 impl Server {
     /// Builds the edge. It serves nothing before [`Server::serve`].
     pub fn new(settings: &Settings, deps: ServerDeps) -> Arc<Self> {
-        let limits = settings.limits.clone();
+        let limits = &settings.limits;
         let certificates = deps.certificates.as_ref();
         Arc::new(Self {
             registry: deps.registry,
-            connection_limiter: ConnectionLimiter::new(&limits, Arc::clone(&deps.metrics)),
-            budgets: MemoryBudgets::new(&limits, &deps.metrics),
+            connection_limiter: ConnectionLimiter::new(limits, Arc::clone(&deps.metrics)),
+            budgets: MemoryBudgets::new(limits, &deps.metrics),
             metrics: deps.metrics,
             clock: deps.clock,
             closing: ArcSwap::from_pointee(deps.tasks.shutdown_signal().child_token()),
@@ -138,10 +134,7 @@ impl Server {
             tls: certificates.map(|certificates| tls::server_config(certificates.resolver())),
             acme_challenge_tls: certificates.and_then(|certificates| certificates.challenge_config()),
             certificates: deps.certificates,
-            limits,
-            hosts: settings.gateway_hosts(),
-            has_no_known_name: settings.has_no_known_name(),
-            trusted_proxies: TrustedProxies::new(settings),
+            live: ArcSwap::from_pointee(LiveSettings::new(settings)),
             allowed_origins: settings.allowed_origins.clone(),
             open_tenants: settings.open_tenants,
             hsts: settings.hsts.map(response::strict_transport_security),
@@ -151,6 +144,23 @@ impl Server {
             allowed_tenant_listeners: settings.tenant_listeners.clone(),
             tenant_listeners: OpenListeners::default(),
         })
+    }
+
+    /// Takes over the settings that may change while the gateway runs. Connections that are open end
+    /// if other proxies are trusted now: who may speak for others was decided when they began.
+    pub fn apply_settings(&self, settings: &Settings) {
+        let live = LiveSettings::new(settings);
+        self.connection_limiter.set_per_network(live.limits.connections_per_ip);
+        let previous = self.live.swap(Arc::new(live));
+        if !previous.trusted_proxies.is_same_as(settings) {
+            self.close_connections();
+        }
+    }
+
+    /// Asks all connections to end once their requests are answered. Those that come later are
+    /// served as ever.
+    pub fn close_connections(&self) {
+        self.closing.swap(Arc::new(self.tasks.shutdown_signal().child_token())).cancel();
     }
 
     /// Starts accepting on every socket, until the soft signal of the edge's tasks. Connections

@@ -15,6 +15,7 @@ mod key;
 mod limits;
 mod parse;
 mod reader;
+mod reload;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,7 @@ pub use acme::{AcmeSettings, Ca, ExternalAccount};
 pub use environment::{Environment, config_path};
 pub use key::SettingKey;
 pub use limits::{Limits, REQUEST_FACTOR};
+pub use reload::{SettingSources, SettingsInForce, WrittenSettings};
 pub use source::Flags;
 
 /// The source of TLS certificates.
@@ -123,6 +125,8 @@ pub struct Settings {
     pub watch: WatchMode,
     /// The log format.
     pub log: LogFormat,
+    /// What is logged; `None` for the default.
+    pub log_filter: Option<String>,
     /// Which clients may call open tenants.
     pub open_tenants: OpenTenants,
     /// Networks that count as private besides those that are.
@@ -183,6 +187,10 @@ pub struct LoadedSettings {
     pub is_state_given: bool,
     /// Whether any source sets the admin listener.
     pub is_admin_given: bool,
+    /// What the sources say.
+    pub written: WrittenSettings,
+    /// The sources, to read them again.
+    pub sources: SettingSources,
 }
 
 /// The error of invalid settings; its report lists all findings at once.
@@ -211,6 +219,7 @@ impl Default for Settings {
             acme: AcmeSettings::default(),
             watch: WatchMode::default(),
             log: LogFormat::default(),
+            log_filter: None,
             open_tenants: OpenTenants::default(),
             private_networks: Vec::new(),
             trusted_proxies: Vec::new(),
@@ -251,6 +260,7 @@ impl Settings {
         let is_host_given = reader.is_given(SettingKey::HOST) || reader.is_given(SettingKey::PUBLIC_BASE);
         let is_state_given = reader.is_given(SettingKey::STATE);
         let is_admin_given = reader.is_given(SettingKey::ADMIN);
+        let given = reader.written().chain(limits.written()).collect();
         let mut report = reader.into_report();
         settings.limits = limits.validate(&mut report);
         consistency::check(&mut settings, &mut report);
@@ -263,6 +273,12 @@ impl Settings {
                 is_host_given,
                 is_state_given,
                 is_admin_given,
+                written: given,
+                sources: SettingSources {
+                    flags: flags.clone(),
+                    environment: environment.clone(),
+                    file: file.map(Path::to_path_buf),
+                },
             }),
         }
     }

@@ -18,6 +18,7 @@ pub(super) fn metrics(admin: &Admin) -> Response<Body> {
 /// Reports readiness: the first scan of the tenants folder is done, all supervised tasks run, and
 /// the gateway is not draining. It never depends on a single tenant.
 pub(super) fn readiness(admin: &Admin) -> Response<Body> {
+    let settings = admin.settings.load();
     let table = admin.registry.load();
     let is_draining = admin.tasks.shutdown_signal().is_cancelled();
     let panics = admin.tasks.panics().by_task();
@@ -32,6 +33,8 @@ pub(super) fn readiness(admin: &Admin) -> Response<Body> {
         "generation": table.generation,
         "entries": table.entries.size(),
         "certificates": summarize_certificates(admin),
+        // What waits does not keep the gateway from serving.
+        "settings": { "waiting": settings.waiting, "refusal": settings.refusal },
     });
     response::json(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &detail)
 }

@@ -82,7 +82,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route::read("/tenants/{name}/diff", |call| Box::pin(console::show_diff(call))),
     Route::read("/events", |call| Box::pin(async move { console::open_events(call.admin) })),
     Route::read("/api/gateway", |call| {
-        Box::pin(async move { response::json(StatusCode::OK, &call.admin.info) })
+        Box::pin(async move { response::json(StatusCode::OK, &call.admin.describe_gateway()) })
     }),
     Route::read("/api/certs", |call| {
         Box::pin(async move { response::json(StatusCode::OK, &call.admin.certificates.statuses()) })

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub trait Evictable: Send + Sync {
 #[derive(Debug)]
 pub struct EvictingLimiter<O> {
     permits: Arc<Semaphore>,
-    per_network: usize,
+    per_network: AtomicUsize,
     table: Mutex<PermitTable<O>>,
 }
 
@@ -74,7 +75,12 @@ impl<O: Evictable> EvictingLimiter<O> {
             without_credential: VecDeque::new(),
             with_credential: VecDeque::new(),
         };
-        Arc::new(Self { permits, per_network, table: Mutex::new(table) })
+        Arc::new(Self { permits, per_network: per_network.into(), table: Mutex::new(table) })
+    }
+
+    /// Changes how many permits one client network may hold. Those it holds stay.
+    pub fn set_per_network(&self, per_network: usize) {
+        self.per_network.store(per_network, Ordering::Relaxed);
     }
 
     /// Whether all permits are taken.
@@ -108,7 +114,7 @@ impl<O: Evictable> EvictingLimiter<O> {
     ) -> Option<EvictablePermit<O>> {
         let network = client_network(address);
         let state = Arc::new(PermitState { network, connection, evicted: CancellationToken::new() });
-        lock(&self.table).insert(&state, self.per_network)?;
+        lock(&self.table).insert(&state, self.per_network.load(Ordering::Relaxed))?;
         Some(EvictablePermit { state, limiter: Arc::clone(self), _permit: permit })
     }
 

@@ -562,8 +562,8 @@ const SERVE_EXAMPLES: &str = "\
 Each flag can also be set as a variable (--backend-allow: TENANTD_BACKEND_ALLOW, lists with
 commas) or in tenantd.yaml (backend_allow:). A flag overrides the variable, and the variable
 overrides the file. Only variables and the file know open_tenants, secret_root,
-confine_tenants, extra_host, allowed_origin, hsts, audit and audit_files; only the file knows
-limits. TENANTD_LOG_FILTER sets how much is logged (debug).
+confine_tenants, extra_host, allowed_origin, hsts, log_filter, audit and audit_files; only the
+file knows limits. log_filter sets how much is logged (debug).
 
 Examples:
   tenantd serve --host mcp.example.com --accept-tos      with certificates from Let's Encrypt

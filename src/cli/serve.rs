@@ -10,7 +10,7 @@ use super::{Exit, configuration};
 use crate::base::clock::SystemClock;
 use crate::base::diagnostic::Report;
 use crate::gateway::{Addresses, Drained, Gateway, TenantInputs};
-use crate::settings::{LoadedSettings, Settings};
+use crate::settings::{LoadedSettings, SettingSources, Settings, WrittenSettings};
 use crate::telemetry::log;
 use crate::tenants::TenantsSource;
 
@@ -20,7 +20,7 @@ const LAST_MOMENT: Duration = Duration::from_secs(2);
 /// Follows the start of a gateway.
 pub(super) trait Announcer {
     /// The listeners are bound; nothing is served yet.
-    fn on_bound(&mut self, _gateway: &Gateway) {}
+    fn on_bound(&mut self, _gateway: &mut Gateway) {}
 
     /// Connections are accepted and the tenants are loaded.
     async fn on_ready(self, addresses: &Addresses);
@@ -30,10 +30,15 @@ pub(super) trait Announcer {
 struct Silent {
     /// The configuration file that was read.
     file: Option<PathBuf>,
+    /// Where the settings come from.
+    again: Option<(SettingSources, WrittenSettings)>,
 }
 
 impl Announcer for Silent {
-    fn on_bound(&mut self, _gateway: &Gateway) {
+    fn on_bound(&mut self, gateway: &mut Gateway) {
+        if let Some((sources, written)) = self.again.take() {
+            gateway.read_settings_again(sources, written);
+        }
         if let Some(file) = &self.file {
             tracing::info!(file = %file.display(), "the settings were read");
         }
@@ -44,7 +49,8 @@ impl Announcer for Silent {
 
 /// Serves the settings' folder until a signal stops the gateway. Errors are logged.
 pub(super) fn run(loaded: LoadedSettings) -> anyhow::Result<Exit> {
-    run_announced(loaded.settings, &loaded.warnings, Silent { file: loaded.file })
+    let again = Some((loaded.sources, loaded.written));
+    run_announced(loaded.settings, &loaded.warnings, Silent { file: loaded.file, again })
 }
 
 /// The same, and tells somebody how far it is.
@@ -54,6 +60,9 @@ pub(super) fn run_announced(
     announcer: impl Announcer,
 ) -> anyhow::Result<Exit> {
     log::init(settings.log, SystemClock::shared()).context("the log cannot be started")?;
+    if settings.log_filter.is_some() {
+        log::set_filter(settings.log_filter.as_deref());
+    }
     warnings.iter().for_each(|warning| tracing::warn!(code = warning.code, "{warning}"));
     let source = TenantsSource::Folder(settings.tenants.clone());
     let tenants = TenantInputs { source, env: configuration::tenant_variables(), given: None };
@@ -81,8 +90,8 @@ pub(super) fn serve(
     let runtime =
         runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")?;
     let served = runtime.block_on(async {
-        let gateway = Gateway::build(settings, tenants, key).await?;
-        announcer.on_bound(&gateway);
+        let mut gateway = Gateway::build(settings, tenants, key).await?;
+        announcer.on_bound(&mut gateway);
         match gateway.run(async |addresses: &Addresses| announcer.on_ready(addresses).await).await? {
             Drained::Completely => tracing::info!("all calls in progress finished"),
             Drained::Cut => tracing::warn!("some connections were closed at the end of the drain period"),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::net;
@@ -31,20 +32,19 @@ pub(super) fn own(settings: &Settings) -> Vec<HostName> {
 
 /// Keeps the wanted certificates in step with the settings and the published tenants.
 pub(super) fn follow_tenants(
-    settings: &Settings,
+    own: watch::Receiver<Arc<Vec<HostName>>>,
     registry: &Registry,
     certificates: &Arc<Certificates>,
     tasks: &Tasks,
 ) {
     let (registry, certificates) = (registry.clone(), Arc::clone(certificates));
-    let (own, stop) = (Arc::new(own(settings)), tasks.shutdown_signal().clone());
-    let following =
-        move || want_hosts(Arc::clone(&own), registry.clone(), certificates.clone(), stop.clone());
+    let stop = tasks.shutdown_signal().clone();
+    let following = move || want_hosts(own.clone(), registry.clone(), certificates.clone(), stop.clone());
     tasks.spawn("wanted hosts", tasks.supervise("wanted hosts", following));
 }
 
 async fn want_hosts(
-    own: Arc<Vec<HostName>>,
+    mut own: watch::Receiver<Arc<Vec<HostName>>>,
     registry: Registry,
     certificates: Arc<Certificates>,
     stop: CancellationToken,
@@ -54,7 +54,9 @@ async fn want_hosts(
         tokio::select! {
             () = stop.cancelled() => return,
             changed = generation.changed() => if changed.is_err() { return },
+            changed = own.changed() => if changed.is_err() { return },
         }
+        let own = Arc::clone(&own.borrow_and_update());
         let table = registry.load();
         let tenants: BTreeSet<_> = table.tenant_hosts().filter(|host| !own.contains(host)).cloned().collect();
         certificates.set_wanted_hosts(own.iter().cloned().chain(tenants).collect());

@@ -3,23 +3,36 @@
 
 use std::convert::Infallible;
 use std::env;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use sd_notify::NotifyState;
 
 use crate::base::task::Tasks;
+use crate::settings::SettingsInForce;
 use crate::tenants::registry::{Registry, RoutingTable};
 use crate::tenants::status::TenantState;
 
-/// How often the drain asks for time, and how often the tenants' states are looked at beside
-/// publications: a backend that fails publishes nothing.
+/// How often the drain asks for time.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// How often the status is looked at beside publications: a backend that fails publishes nothing.
+const STATUS_INTERVAL: Duration = Duration::from_secs(2);
 /// The shortest time between two messages about the tenants.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The gateway serves.
 pub(super) fn ready() {
     notify(&[NotifyState::Ready]);
+}
+
+/// The gateway reads its settings and tenants again; [`ready`] says that this has ended.
+pub(super) fn reloading() {
+    // Asked for by `Type=notify-reload`; older service managers ignore it.
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(_) => notify(&[NotifyState::Reloading]),
+    }
 }
 
 /// The gateway drains. Asks for time until that has ended, each time until the next time: a drain
@@ -35,24 +48,26 @@ pub(super) async fn tell_of_drain(seconds: u64) -> Infallible {
 }
 
 /// Keeps the service manager's status line in step with the tenants until the drain.
-pub(super) fn follow_tenants(registry: &Registry, tasks: &Tasks) {
+pub(super) fn follow_tenants(registry: &Registry, settings: &Arc<ArcSwap<SettingsInForce>>, tasks: &Tasks) {
     if !is_present() {
         return;
     }
-    let (registry, stop) = (registry.clone(), tasks.shutdown_signal().clone());
+    let (registry, settings, stop) =
+        (registry.clone(), Arc::clone(settings), tasks.shutdown_signal().clone());
     let following = async move {
         let mut generation = registry.subscribe_generation();
         let mut last = String::new();
         loop {
             generation.mark_unchanged();
-            let status = describe_tenants(&registry.load());
+            let mut status = describe_tenants(&registry.load());
+            status += &describe_settings(&settings.load());
             if status != last {
                 notify(&[NotifyState::Status(&status)]);
                 last = status;
             }
             tokio::time::sleep(PAUSE).await;
             // An error would mean that the registry is gone, but this task has it.
-            let _either = tokio::time::timeout(INTERVAL, generation.changed()).await;
+            let _either = tokio::time::timeout(STATUS_INTERVAL, generation.changed()).await;
         }
     };
     tasks.spawn_detached("service manager's status", async move {
@@ -94,6 +109,16 @@ fn is_present() -> bool {
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = if is_present() { sd_notify::notify(state) } else { Ok(()) } {
         tracing::warn!(%error, ?state, "the service manager could not be told");
+    }
+}
+
+/// `; settings have errors`, `; listen, tls wait for a restart`.
+fn describe_settings(settings: &SettingsInForce) -> String {
+    match (&settings.refusal, settings.waiting.as_slice()) {
+        (Some(_), _) => "; changed settings have errors and are not in force".to_owned(),
+        (None, []) => String::new(),
+        (None, [one]) => format!("; {one} waits for a restart"),
+        (None, several) => format!("; {} wait for a restart", several.join(", ")),
     }
 }
 

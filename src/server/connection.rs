@@ -54,7 +54,10 @@ pub(super) async fn serve(
 ) {
     set_nodelay(&stream);
     let has_header = listener.proxy_protocol;
-    let Some(info) = ConnInfo::from_stream(&stream, addr, listener, &server.trusted_proxies) else { return };
+    let Some(info) = ConnInfo::from_stream(&stream, addr, listener, &server.live.load().trusted_proxies)
+    else {
+        return;
+    };
     let started = server.clock.monotonic();
     let info = match has_header {
         false => info,
@@ -67,7 +70,7 @@ pub(super) async fn serve(
     let Some(config) = server.tls.clone() else {
         return Connection::new(server, info, activity).serve_protocol(Protocol::Http1, stream).await;
     };
-    let deadline = Duration::from_secs(server.limits.handshake_seconds);
+    let deadline = Duration::from_secs(server.live.load().limits.handshake_seconds);
     // What the header took is not given again.
     let deadline = deadline.saturating_sub(server.clock.monotonic().saturating_duration_since(started));
     let nameless = server.certificates.as_ref().map(|all| all.resolver_for_address(info.local_ip));
@@ -94,7 +97,7 @@ pub(super) async fn serve(
 /// Reads the PROXY protocol header, under the deadline of the handshake. Without one that counts,
 /// the connection ends (`None`).
 async fn read_proxy_header(server: &Server, stream: &mut TcpStream, info: ConnInfo) -> Option<ConnInfo> {
-    let deadline = Duration::from_secs(server.limits.handshake_seconds);
+    let deadline = Duration::from_secs(server.live.load().limits.handshake_seconds);
     let reading = async {
         match info.is_trusted_proxy {
             true => proxy_protocol::read_client(stream).await,
@@ -106,7 +109,7 @@ async fn read_proxy_header(server: &Server, stream: &mut TcpStream, info: ConnIn
         Err(late) => Err(std::io::Error::from(late).into()),
     };
     match read {
-        Ok(Some(client)) => Some(info.relayed_for(client, &server.trusted_proxies)),
+        Ok(Some(client)) => Some(info.relayed_for(client, &server.live.load().trusted_proxies)),
         // The proxy asks for itself: a health check.
         Ok(None) => Some(info),
         Err(error) => {
@@ -172,9 +175,10 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let limits = &self.server.limits;
-        let write_timeout = Duration::from_secs(limits.idle_seconds);
-        let head_timeout = Duration::from_secs(limits.header_seconds);
+        let live = self.server.live.load_full();
+        let write_timeout = Duration::from_secs(live.limits.idle_seconds);
+        let head_timeout = Duration::from_secs(live.limits.header_seconds);
+        drop(live);
         let activity = Arc::clone(&self.activity);
         match protocol {
             Protocol::Http1 => {
@@ -301,7 +305,7 @@ impl Connection {
     async fn wait_for_quiet_shutdown(&self) {
         let quiet = async {
             self.wait_until_closing().await;
-            let drain = Duration::from_secs(self.server.limits.drain_seconds);
+            let drain = Duration::from_secs(self.server.live.load().limits.drain_seconds);
             self.activity.wait_until_idle(LAST_REQUEST_WITHIN.min(drain / 3), || false).await;
         };
         tokio::select! {
@@ -333,7 +337,7 @@ impl Connection {
     }
 
     async fn wait_until_idle(&self) {
-        let idle_after = Duration::from_secs(self.server.limits.idle_seconds);
+        let idle_after = Duration::from_secs(self.server.live.load().limits.idle_seconds);
         let is_scarce = || self.server.budgets.responses.is_under_pressure_from(self.info.addr.ip());
         self.activity.wait_until_idle(idle_after, is_scarce).await;
     }

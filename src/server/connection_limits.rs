@@ -25,6 +25,11 @@ impl ConnectionLimiter {
         Self { limiter: EvictingLimiter::new(limits.connections, limits.connections_per_ip), metrics }
     }
 
+    /// Changes how many connections one client network may have. Those that are open stay.
+    pub(super) fn set_per_network(&self, per_network: usize) {
+        self.limiter.set_per_network(per_network);
+    }
+
     /// Waits until one more connection may be accepted; further connections queue in the kernel.
     pub(super) async fn acquire(&self) -> AcceptPermit {
         if self.limiter.is_full() {

@@ -86,10 +86,14 @@ where
 /// sends them.
 fn find_caller(server: &Server, conn: &ConnInfo, headers: &HeaderMap, now: Instant) -> CallerAddress {
     let peer = conn.addr.ip();
-    match conn.is_trusted_proxy {
-        true => server.trusted_proxies.find_caller(peer, headers, &server.metrics, now),
-        false => CallerAddress::Known(peer),
+    if conn.is_trusted_proxy {
+        let live = server.live.load();
+        // It may have been trusted when the connection began.
+        if live.trusted_proxies.contains(peer) {
+            return live.trusted_proxies.find_caller(peer, headers, &server.metrics, now);
+        }
     }
+    CallerAddress::Known(peer)
 }
 
 /// Answers a probe. No tenant is looked for, and no budget is asked: an overloaded gateway serves.
@@ -225,7 +229,7 @@ pub(super) fn check_host<T>(
     conn: &ConnInfo,
 ) -> Result<(), RequestRejection> {
     let is_tenants = routes.is_tenant_host(host);
-    if !is_tenants && !server.hosts.is_gateway_on(host, conn.local_ip) {
+    if !is_tenants && !server.live.load().hosts.is_gateway_on(host, conn.local_ip) {
         return Err(RequestRejection::UnknownHost);
     }
     match conn.sni.as_deref() {

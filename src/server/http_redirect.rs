@@ -32,7 +32,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Serves a connection until its one request is answered.
 pub(super) async fn serve(server: Arc<Server>, stream: TcpStream, addr: SocketAddr, https_port: u16) {
-    let Some(conn) = ConnInfo::from_stream(&stream, addr, Arc::default(), &server.trusted_proxies) else {
+    let Some(conn) =
+        ConnInfo::from_stream(&stream, addr, Arc::default(), &server.live.load().trusted_proxies)
+    else {
         return;
     };
     let is_unread = AtomicBool::new(false);

@@ -138,7 +138,7 @@ where
 {
     let limits = BodyLimits {
         max_bytes: tenant.spec.limits.max_request_bytes,
-        read_timeout: Duration::from_secs(server.limits.body_seconds),
+        read_timeout: Duration::from_secs(server.live.load().limits.body_seconds),
         factor: REQUEST_FACTOR,
     };
     body::read_metered(request, limits, &server.budgets.requests, attribution, context.started).await

@@ -75,7 +75,8 @@ pub(super) fn check_rate_limit(
     tenant: &Tenant,
     endpoint: OAuthEndpoint,
 ) -> Result<(), Duration> {
-    let (rates, limits) = (&tenant.slot.login_rates, &server.limits);
+    let (rates, live) = (&tenant.slot.login_rates, server.live.load());
+    let limits = &live.limits;
     let (buckets, per_minute) = match endpoint {
         OAuthEndpoint::Authorize
         | OAuthEndpoint::Consent
@@ -103,7 +104,7 @@ where
 {
     let limits = BodyLimits {
         max_bytes: max_body_bytes(endpoint),
-        read_timeout: Duration::from_secs(server.limits.body_seconds),
+        read_timeout: Duration::from_secs(server.live.load().limits.body_seconds),
         factor: 1,
     };
     let attribution = context.attribution(Some(tenant));

@@ -58,7 +58,7 @@ pub(super) fn handle<B>(
         return response::denial(tenant, denial, format, ResourceSpelling::Connector);
     }
     let render = |url: &PublicUrl| render(&tenant.spec, url, tenant.mcp.permissions(), server.open_tenants);
-    let requested = match server.has_no_known_name {
+    let requested = match server.live.load().has_no_known_name {
         true => precheck::find_authority(request).ok(),
         false => None,
     };

@@ -43,6 +43,7 @@ fn settings(limits: Limits) -> Settings {
         log: LogFormat::Text,
         open_tenants: OpenTenants::Private,
         private_networks: vec![],
+        log_filter: None,
         trusted_proxies: vec![],
         trusted_proxy_hops: None,
         zip_hosts: ZipHosts::Refuse,

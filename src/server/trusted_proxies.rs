@@ -55,6 +55,11 @@ impl TrustedProxies {
         Self { networks, hops: settings.trusted_proxy_hops, log_limiter: LogLimiter::new(LOG_INTERVAL) }
     }
 
+    /// Whether these settings trust the same proxies.
+    pub(super) fn is_same_as(&self, settings: &Settings) -> bool {
+        self.networks == settings.trusted_proxies && self.hops == settings.trusted_proxy_hops
+    }
+
     /// Whether this is the address of a trusted proxy.
     pub(super) fn contains(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))

@@ -10,8 +10,6 @@ use crate::base::diagnostic::{Diagnostic, Report};
 
 const PREFIX: &str = "TENANTD_";
 const CONFIG: &str = "TENANTD_CONFIG";
-/// Read by `telemetry::log`; not a setting.
-const LOG_FILTER: &str = "TENANTD_LOG_FILTER";
 /// The master key itself. It is not a setting, and this module must not keep it.
 const MASTER_KEY: &str = "TENANTD_MASTER_KEY";
 const DEFAULT_FILE: &str = "tenantd.yaml";
@@ -41,7 +39,7 @@ impl Environment {
     /// service named `tenantd`.
     pub(super) fn report_misspelt(&self) -> Report {
         let mut known: Vec<String> = SettingKey::ALL.iter().map(|key| key.variable()).collect();
-        known.extend([CONFIG, LOG_FILTER].map(str::to_owned));
+        known.push(CONFIG.to_owned());
         let mut report = Report::new();
         for name in self.0.keys().filter(|name| !known.contains(name)) {
             let after_prefix = known.iter().map(|known| &known[PREFIX.len()..]);

@@ -29,6 +29,8 @@ impl SettingKey {
     pub const WATCH: SettingKey = SettingKey("watch");
     /// The log format.
     pub const LOG: SettingKey = SettingKey("log");
+    /// What is logged.
+    pub const LOG_FILTER: SettingKey = SettingKey("log_filter");
     /// Whether open tenants are rejected.
     pub const REQUIRE_AUTH: SettingKey = SettingKey("require_auth");
     /// Which clients may call open tenants.
@@ -85,7 +87,7 @@ impl SettingKey {
     pub const ZIP_HOSTS: SettingKey = SettingKey("zip_hosts");
 
     /// Every setting that the file, flags and variables know.
-    pub const ALL: [SettingKey; 38] = [
+    pub const ALL: [SettingKey; 39] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
@@ -97,6 +99,7 @@ impl SettingKey {
         Self::TLS,
         Self::WATCH,
         Self::LOG,
+        Self::LOG_FILTER,
         Self::REQUIRE_AUTH,
         Self::OPEN_TENANTS,
         Self::PRIVATE_NETWORKS,

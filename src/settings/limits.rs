@@ -75,6 +75,13 @@ impl Limits {
         self.request_memory_mib.saturating_mul(1 << 20) / 5 * 2 / REQUEST_FACTOR as usize
     }
 
+    /// Returns the limits by their names in the file, defaults included.
+    pub(super) fn written(&self) -> impl Iterator<Item = (String, String)> + use<> {
+        let limits = serde_json::to_value(self).expect("limits are numbers");
+        let limits = limits.as_object().cloned().unwrap_or_default();
+        limits.into_iter().map(|(name, value)| (format!("limits.{name}"), value.to_string()))
+    }
+
     /// Reports limits of zero, under which nothing could be served.
     pub(super) fn validate(self, report: &mut Report) -> Self {
         let at_least_one = [

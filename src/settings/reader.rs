@@ -62,6 +62,9 @@ impl<'a> SettingsReader<'a> {
             acme,
             watch: self.read_one(SettingKey::WATCH, parse::watch).unwrap_or(default.watch),
             log: self.read_one(SettingKey::LOG, parse::log).unwrap_or(default.log),
+            log_filter: self
+                .read_list(SettingKey::LOG_FILTER, |text| Ok(text.to_owned()))
+                .map(|all| all.join(",")),
             open_tenants: self.read_open_tenants(),
             private_networks: self
                 .read_list(SettingKey::PRIVATE_NETWORKS, parse::private_network)
@@ -160,6 +163,12 @@ impl<'a> SettingsReader<'a> {
             return ExtraHosts::Any;
         }
         ExtraHosts::These(self.read_list(SettingKey::EXTRA_HOST, parse::host).unwrap_or_default())
+    }
+
+    /// Returns the settings that some source gives, by name, as written.
+    pub(super) fn written(&self) -> impl Iterator<Item = (String, String)> {
+        let written = |key: &SettingKey| Some((key.to_string(), self.lookup(*key)?.texts.join(", ")));
+        SettingKey::ALL.iter().filter_map(written)
     }
 
     /// Whether any source gives the setting.

@@ -32,6 +32,8 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// The writer of the process's log, once it is started.
 static QUEUE: OnceLock<LogQueue> = OnceLock::new();
+/// Replaces the filter of the process's log, once it is started.
+static SET_FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
@@ -69,24 +71,46 @@ pub fn init_with_copy(format: LogFormat, clock: Arc<dyn Clock>, copy: Option<Fil
     // Two concurrent calls start two threads; the first one's serves both.
     let queue = QUEUE.get_or_init(|| started);
     let lines = move || SanitizingWriter { out: queue.clone(), format, colour };
-    let (filter, not_understood) = filter();
+    let (filter, not_understood) = filter(None);
     let builder = fmt().with_env_filter(filter).with_writer(lines).log_internal_errors(false);
     // The second initialisation in a process is refused by design; the first one serves all.
     let _already_there = match format {
         LogFormat::Text => {
             let builder = builder.with_ansi(colour).with_target(false);
-            builder.map_event_format(|text| RateLimitedFormat::new(text, format, clock)).try_init()
+            let builder = builder.map_event_format(|text| RateLimitedFormat::new(text, format, clock));
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            // It fails only if the subscriber is gone.
+            _ = SET_FILTER.set(Box::new(move |filter| drop(handle.reload(filter))));
+            builder.try_init()
         }
         LogFormat::Json => {
             let builder = builder.json().flatten_event(true).with_current_span(false);
-            builder.map_event_format(|json| RateLimitedFormat::new(json, format, clock)).try_init()
+            let builder = builder.map_event_format(|json| RateLimitedFormat::new(json, format, clock));
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            _ = SET_FILTER.set(Box::new(move |filter| drop(handle.reload(filter))));
+            builder.try_init()
         }
     };
     std::panic::set_hook(Box::new(report_panic));
+    warn_about(not_understood);
+    Ok(())
+}
+
+/// Replaces the filter; `None` is the one that the process began with.
+pub fn set_filter(directives: Option<&str>) {
+    let (filter, not_understood) = filter(directives);
+    if let Some(set_filter) = SET_FILTER.get() {
+        set_filter(filter);
+    }
+    warn_about(not_understood);
+}
+
+fn warn_about(not_understood: Vec<String>) {
     for directive in not_understood {
         tracing::warn!(directive, "a part of the log filter is not valid and is ignored");
     }
-    Ok(())
 }
 
 /// Waits until the last lines are written, for a limited time.
@@ -112,10 +136,11 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// Returns the filter, and the parts of it that cannot be parsed. (The library would print those
+/// Returns the filter from what is given, else from variables, and the parts of it that cannot be parsed. (The library would print those
 /// itself.)
-fn filter() -> (EnvFilter, Vec<String>) {
-    let directives = ["TENANTD_LOG_FILTER", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
+fn filter(given: Option<&str>) -> (EnvFilter, Vec<String>) {
+    let variables = ["TENANTD_LOG_FILTER", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
+    let directives = given.map(str::to_owned).or(variables);
     let directives = directives.filter(|directives| !directives.trim().is_empty());
     // The libraries' lines about peers are noise at `info`.
     let directives = directives.unwrap_or_else(|| "info,rmcp=warn,hyper=warn,rustls=error".to_owned());

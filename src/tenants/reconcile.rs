@@ -14,7 +14,7 @@ mod upload;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::commands::{Command, CommandError, CommandOutcome};
 pub use self::history::{Revision, RevisionComparison};
@@ -46,6 +46,7 @@ pub struct ReconcilerHandle {
     watch_queue: WatchQueue,
     reloads: mpsc::Sender<oneshot::Sender<u64>>,
     commands: mpsc::Sender<QueuedCommand>,
+    contexts: watch::Sender<Arc<bundle::LoadContext>>,
     shared: Arc<ReconcilerShared>,
 }
 
@@ -55,7 +56,7 @@ type QueuedCommand = (String, Command, oneshot::Sender<Result<CommandOutcome, Co
 /// The state that answers requests without the task.
 struct ReconcilerShared {
     source: TenantsSource,
-    context: Arc<bundle::LoadContext>,
+    context: watch::Receiver<Arc<bundle::LoadContext>>,
     registry: Registry,
     store: Option<LocalStore>,
 }
@@ -85,7 +86,9 @@ impl ReconcilerHandle {
         // A full queue holds many requests for a full scan: one scan serves them all.
         let (reloads, reload_requests) = mpsc::channel(16);
         let (commands, queued_commands) = mpsc::channel(16);
+        let (context_sender, contexts) = watch::channel(Arc::clone(&config.context));
         let inbox = Inbox {
+            contexts: contexts.clone(),
             queue: queue.clone(),
             reloads: reload_requests,
             commands: queued_commands,
@@ -94,7 +97,7 @@ impl ReconcilerHandle {
         };
         let shared = Arc::new(ReconcilerShared {
             source: config.source.clone(),
-            context: Arc::clone(&config.context),
+            context: contexts,
             registry: config.publisher.registry().clone(),
             store: config.store.clone(),
         });
@@ -107,7 +110,13 @@ impl ReconcilerHandle {
                 () = stop.cancelled() => {}
             }
         });
-        Self { watch_queue: queue, reloads, commands, shared }
+        Self { watch_queue: queue, reloads, commands, contexts: context_sender, shared }
+    }
+
+    /// Replaces the context of loading. Entries that are refused are read again by it; those in
+    /// force stay as they are until their files change.
+    pub fn change_context(&self, context: bundle::LoadContext) {
+        self.contexts.send_replace(Arc::new(context));
     }
 
     /// Requests a full scan.
@@ -138,6 +147,7 @@ impl ReconcilerHandle {
 
 /// What the task is asked to do.
 struct Inbox {
+    contexts: watch::Receiver<Arc<bundle::LoadContext>>,
     queue: WatchQueue,
     reloads: mpsc::Receiver<oneshot::Sender<u64>>,
     commands: mpsc::Receiver<QueuedCommand>,
@@ -175,6 +185,10 @@ impl Inbox {
             Some(reply) = self.reloads.recv() => {
                 reconciler.scan_all().await;
                 self.waiters.add(reply, reconciler.now());
+            }
+            Ok(()) = self.contexts.changed() => {
+                let context = Arc::clone(&self.contexts.borrow_and_update());
+                reconciler.change_context(context).await;
             }
             () = self.beats.next() => {}
         }

@@ -69,6 +69,7 @@
 //! - [`samples`]: 1, 7; every shape of a vendor export is served, hostile archives are rejected
 //! - [`serving`]: an export answers MCP clients of both protocol eras
 //! - [`shutdown`]: 9; drain, its deadline, a second signal, SIGKILL
+//! - [`sighup`]: settings that change without a restart, and those that wait for one
 //! - [`state`]: 3, 9, 10 (claims); the state folder: lock, damage, full disk, rollback, pause
 //! - [`streams`]: 7; slow answers, progress, cancellation, change notifications
 //! - [`tls`]: certificates that are self-signed or read from files
@@ -101,6 +102,7 @@ mod run;
 mod samples;
 mod serving;
 mod shutdown;
+mod sighup;
 mod state;
 mod streams;
 mod tls;

@@ -38,7 +38,7 @@ impl<'a> Announcement<'a> {
 }
 
 impl Announcer for Announcement<'_> {
-    fn on_bound(&mut self, gateway: &Gateway) {
+    fn on_bound(&mut self, gateway: &mut Gateway) {
         self.progress = Some(gateway.progress());
         let port = gateway.addresses().listen.first().map_or(0, SocketAddr::port);
         let login = if self.has_login { "with" } else { "without" };

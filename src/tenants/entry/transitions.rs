@@ -71,6 +71,17 @@ impl Entry {
         true
     }
 
+    /// Has the files read again in the next passes, unless they are in force as they are.
+    pub(in crate::tenants) fn forget_refused_files(&mut self) {
+        let in_force = self.phase.live().map(|live| live.tenant.revision);
+        if in_force.is_none_or(|revision| self.on_disk != Some(revision))
+            && !self.persisted.is_pinned(self.on_disk)
+        {
+            self.stamps = FileStamps::default();
+            self.on_disk = None;
+        }
+    }
+
     /// After a refused change the live revision stays: open if the change certainly does not affect
     /// who may call, otherwise closed. If a file of that revision was deleted, the operator meant
     /// to remove it, and the revision ends.

@@ -81,6 +81,13 @@ impl Reconciler {
         }
     }
 
+    /// Replaces the context of loading, and reads entries that are refused again.
+    pub(super) async fn change_context(&mut self, context: Arc<bundle::LoadContext>) {
+        self.context = context;
+        self.entries.values_mut().for_each(|entry| entry.forget_refused_files());
+        self.scan_all().await;
+    }
+
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }

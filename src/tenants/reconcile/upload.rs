@@ -50,7 +50,8 @@ impl ReconcilerHandle {
         if shared.source.is_single() {
             return Err(UploadError::SingleTenant);
         }
-        let store = move || store_file(shared.source.folder(), &name, bytes, replace, &shared.context);
+        let context = Arc::clone(&shared.context.borrow());
+        let store = move || store_file(shared.source.folder(), &name, bytes, replace, &context);
         let stored = tokio::task::spawn_blocking(store).await;
         let entry_id = stored.map_err(|error| UploadError::Io(std::io::Error::other(error)))??;
         self.reload().await;

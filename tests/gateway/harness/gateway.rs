@@ -109,6 +109,13 @@ impl Setup {
         self
     }
 
+    /// Leaves out a flag that is set by default, with its value.
+    pub(crate) fn without(mut self, flag: &str) -> Self {
+        let at = self.flags.iter().position(|given| given == flag).expect("every gateway has it");
+        self.flags.drain(at..at + 2);
+        self
+    }
+
     /// Sets an environment variable.
     pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
