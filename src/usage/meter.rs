@@ -29,7 +29,7 @@ impl UsageMeter {
     /// Begins a call of a tool whose request came in at `started`.
     pub fn begin(&self, started: Instant, caller: UsageCaller, tool: Arc<str>) -> MeteredCall {
         self.tenant.begin_call();
-        MeteredCall { meter: self.clone(), started, caller, tool, admission: None, is_finished: false }
+        MeteredCall { meter: self.clone(), started, caller, tool, admission: None, end: None, bytes: 0 }
     }
 
     /// Counts a request that was turned down before it reached a tool.
@@ -51,8 +51,8 @@ impl UsageMeter {
     }
 }
 
-/// A call that is under way. One that is dropped, since its client went away, counts as answered
-/// without bytes.
+/// A call that is under way; it is counted when it is dropped. One that nobody finished, since its
+/// client went away, counts as answered without bytes.
 #[derive(Debug)]
 pub struct MeteredCall {
     meter: UsageMeter,
@@ -60,7 +60,9 @@ pub struct MeteredCall {
     caller: UsageCaller,
     tool: Arc<str>,
     admission: Option<Admission>,
-    is_finished: bool,
+    /// How it ended, as soon as that is certain.
+    end: Option<CallEnd>,
+    bytes: u64,
 }
 
 impl MeteredCall {
@@ -75,7 +77,8 @@ impl MeteredCall {
         }
         let now = usage.clock.now();
         let at = Moment { now, monotonic: usage.clock.monotonic(), period: Period::from_time(now) };
-        let (admission, crossings) = tenant.admit(limits, &self.tool, &self.caller, &at)?;
+        let admitted = tenant.admit(limits, &self.tool, &self.caller, &at);
+        let (admission, crossings) = admitted.inspect_err(|_| self.end = Some(CallEnd::Refused))?;
         self.admission = Some(admission);
         usage.warn(tenant, crossings, at.period);
         Ok(())
@@ -83,11 +86,12 @@ impl MeteredCall {
 
     /// Ends the call, whose result has so many bytes.
     pub fn finish(mut self, end: CallEnd, bytes: u64) {
-        self.record(end, bytes);
+        self.end = Some(end);
+        self.bytes = bytes;
     }
 
-    fn record(&mut self, end: CallEnd, bytes: u64) {
-        self.is_finished = true;
+    fn record(&self) {
+        let (end, bytes) = (self.end.unwrap_or(CallEnd::Answered), self.bytes);
         let UsageMeter { usage, tenant, limits } = &self.meter;
         let elapsed = usage.clock.monotonic().saturating_duration_since(self.started);
         let is_in_ledger = usage.has_ledger() && end != CallEnd::Refused;
@@ -105,9 +109,7 @@ impl MeteredCall {
 
 impl Drop for MeteredCall {
     fn drop(&mut self) {
-        if !self.is_finished {
-            self.record(CallEnd::Answered, 0);
-        }
+        self.record();
         self.meter.tenant.end_call();
     }
 }

@@ -252,3 +252,21 @@ async fn the_ledger_tells_who_used_what() {
     });
     kept.await;
 }
+
+#[tokio::test]
+async fn a_usage_file_lies_beside_the_tenants_files_and_is_no_tenant() {
+    let backend = FakeBackend::start().await;
+    let yaml = Tenant::new("a", &backend).with("usage_file: true").yaml();
+    let mut gateway =
+        Setup::new().file("a.yaml", yaml).file("b.yaml", Tenant::new("b", &backend).yaml()).start().await;
+    assert_eq!(refusal(&gateway.client(), "/a").await, None);
+    gateway.signal("TERM");
+    gateway.until_ended().await;
+    let text = std::fs::read_to_string(gateway.tenant_file("a.usage.json")).expect("a file");
+    let file: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&file["tenant"], &file["months"][0]["calls"]), (&json!("a"), &json!(1)), "{file}");
+    assert_eq!(file["days"][0]["calls"], 1, "{file}");
+    assert!(!gateway.tenant_file("b.usage.json").exists(), "only who asks for one has one");
+    let gateway = gateway.killed().start_again().await;
+    assert_eq!(read(&gateway, "/api/tenants").await.as_array().map(Vec::len), Some(2));
+}
