@@ -8,7 +8,7 @@ use crate::backend::CircuitState;
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
-use crate::telemetry::metrics::{CertificateGauges, GatewayState, Metrics, SecretExpiry};
+use crate::telemetry::metrics::{CertificateGauges, GatewayState, Metrics, QuotaGauges, SecretExpiry};
 use crate::tenants::registry::{Registry, RoutingTable};
 use crate::tenants::tenant::Tenant;
 
@@ -40,6 +40,7 @@ impl StateSources {
             breakers: self.breakers(&table),
             certificates: certificates.collect(),
             secrets: tenants(&table).flat_map(|tenant| secrets(tenant)).collect(),
+            quotas: tenants(&table).flat_map(|tenant| quotas(tenant)).collect(),
             panics: self
                 .tasks
                 .panics()
@@ -66,6 +67,17 @@ impl StateSources {
 
 fn tenants(table: &RoutingTable) -> impl Iterator<Item = &Arc<Tenant>> {
     table.entries.values().filter_map(|entry| entry.tenant.as_ref())
+}
+
+/// Returns the quotas of a tenant and of its tools.
+fn quotas(tenant: &Tenant) -> impl Iterator<Item = QuotaGauges> + '_ {
+    tenant.usage.quotas().into_iter().map(|quota| QuotaGauges {
+        tenant: tenant.spec.name.as_str().into(),
+        scope: quota.scope.into(),
+        limit: quota.limit.as_str(),
+        used: quota.used,
+        of: quota.of,
+    })
 }
 
 /// Returns the secrets of a tenant that expire.

@@ -89,6 +89,8 @@ async fn quotas_of_people_tools_and_tenants_are_independent() {
     let metrics = gateway.admin("/metrics").await.1;
     let counted = "tenantd_tool_calls_total{tenant=\"a\",outcome=\"quota_exhausted\"} 2";
     assert!(metrics.contains(counted), "{metrics}");
+    let used = "tenantd_quota_used{tenant=\"a\",scope=\"tool search\",limit=\"calls_per_month\"} 3";
+    assert!(metrics.contains(used), "{metrics}");
     let status = gateway.status("a").await.expect("a status");
     let quota = &status["quotas"][0];
     assert_eq!(

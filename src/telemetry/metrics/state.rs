@@ -24,6 +24,8 @@ pub struct GatewayState {
     pub certificates: Vec<CertificateGauges>,
     /// The secrets that expire.
     pub secrets: Vec<SecretExpiry>,
+    /// The quotas of tenants and of their tools.
+    pub quotas: Vec<QuotaGauges>,
     /// How often each task has panicked.
     pub panics: Vec<(&'static str, u64)>,
 }
@@ -50,6 +52,21 @@ pub struct SecretExpiry {
     pub label: Box<str>,
     /// When it expires, in seconds since 1970.
     pub expires: i64,
+}
+
+/// What metrics say of a quota.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaGauges {
+    /// The tenant.
+    pub tenant: Box<str>,
+    /// Whose calls are limited: `tenant`, or `tool NAME`.
+    pub scope: Box<str>,
+    /// The limit, named as in the tenant's file.
+    pub limit: &'static str,
+    /// How much is used.
+    pub used: u64,
+    /// How much it allows.
+    pub of: u64,
 }
 
 /// Reads the state; called with every collection.
@@ -91,6 +108,7 @@ impl Collector for StateCollector {
             "When a tenant's secret expires, in seconds since 1970",
         );
         encode_gauges(&mut encoder, family, secrets.collect())?;
+        encode_quotas(&mut encoder, &state.quotas)?;
         encode_panics(&mut encoder, &state.panics)
     }
 }
@@ -130,6 +148,18 @@ fn encode_certificates(
     let family =
         ("tenantd_certificate_failures", "Failed attempts in a row to obtain or renew a certificate");
     encode(family, |it| it.failures.into())
+}
+
+fn encode_quotas(encoder: &mut DescriptorEncoder<'_>, quotas: &[QuotaGauges]) -> Result<(), fmt::Error> {
+    let mut encode = |family, value: fn(&QuotaGauges) -> u64| {
+        let samples = quotas.iter().map(|it| {
+            let labels = vec![("tenant", &*it.tenant), ("scope", &*it.scope), ("limit", it.limit)];
+            (labels, i64::try_from(value(it)).unwrap_or(i64::MAX))
+        });
+        encode_gauges(encoder, family, samples.collect())
+    };
+    encode(("tenantd_quota_used", "How much of a limit of a day or month is used"), |it| it.used)?;
+    encode(("tenantd_quota_limit", "How much a limit of a day or month allows"), |it| it.of)
 }
 
 fn encode_panics(encoder: &mut DescriptorEncoder<'_>, panics: &[(&str, u64)]) -> Result<(), fmt::Error> {
@@ -192,6 +222,13 @@ mod tests {
                 label: "the \"old\" one\n".into(),
                 expires: 1_800_000_000,
             }],
+            quotas: vec![QuotaGauges {
+                tenant: "acme".into(),
+                scope: "tool search".into(),
+                limit: "calls_per_day",
+                used: 4,
+                of: 5,
+            }],
             panics: vec![("reconcile", 1)],
         }));
         let shared = Arc::clone(&state);
@@ -205,6 +242,8 @@ mod tests {
             r#"tenantd_certificate_not_after_timestamp_seconds{name="b.example"} 0"#,
             r#"tenantd_certificate_failures{name="b.example"} 3"#,
             r#"tenantd_secret_expires_timestamp_seconds{tenant="acme",secret="api_key",label="the \"old\" one\n"} 1800000000"#,
+            r#"tenantd_quota_used{tenant="acme",scope="tool search",limit="calls_per_day"} 4"#,
+            r#"tenantd_quota_limit{tenant="acme",scope="tool search",limit="calls_per_day"} 5"#,
             r#"tenantd_task_panics_total{task="reconcile"} 1"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
