@@ -4,7 +4,7 @@
 #
 #   ./scripts/check-deploy.sh CACHE [PART] [DEPLOY]
 #
-# PART is plain, compose, kubernetes, helm or all; DEPLOY is another folder in place of deploy/.
+# PART is plain, compose, kubernetes, helm, monitoring or all; DEPLOY is another folder in place of deploy/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=$(cd "${1:?folder of the tools}" && pwd)/deploy
@@ -127,14 +127,35 @@ check_helm() {
   done
 }
 
+check_monitoring() {
+  local monitoring=$deploy/monitoring heading
+  check "the alert rules" promtool check rules "$monitoring/alerts.yaml"
+  check "prometheus.yaml" promtool check config "$monitoring/prometheus.yaml"
+  mkdir -p "$work/rules"
+  cp "$monitoring/alerts.yaml" tests/deploy/alerts_test.yaml "$work/rules/"
+  check "what makes the alerts fire" promtool test rules "$work/rules/alerts_test.yaml"
+  # Each alert leads to a heading of the page that says what to do.
+  for heading in $(sed -nE 's/^ +docs: "docs\/monitoring\.md#(.*)"$/\1/p' "$monitoring/alerts.yaml" | sort -u); do
+    sed -nE 's/^## //p' docs/monitoring.md | tr '[:upper:] ' '[:lower:]-' | tr -d ',.' | grep -qx -- "$heading" ||
+      fail "docs/monitoring.md has no heading $heading"
+  done
+  if python3 tests/deploy/dashboard.py "$monitoring/dashboard.json" > "$work/queries.yaml" 2> "$work/output"; then
+    check "the queries of the dashboard" promtool check rules "$work/queries.yaml"
+  else
+    cat "$work/output" >&2
+    fail "the dashboard"
+  fi
+}
+
 case $part in
   all)
     check_plain
     check_compose
     check_kubernetes
     check_helm
+    check_monitoring
     ;;
-  plain | compose | kubernetes | helm) "check_$part" ;;
+  plain | compose | kubernetes | helm | monitoring) "check_$part" ;;
   *) echo "no part $part" >&2; exit 2 ;;
 esac
 [ "$failures" -eq 0 ] || { echo "$failures checks of $deploy failed" >&2; exit 1; }

@@ -41,4 +41,7 @@ broken "a template that renders no object" helm helm/tenantd/templates/deploymen
 broken "replicas with a login" helm helm/tenantd/templates/_helpers.tpl 's/gt \(int .Values.replicas\) 1/gt (int .Values.replicas) 9/'
 broken "a Secret made by the chart" helm helm/tenantd/templates/state.yaml \
   '1s/^/apiVersion: v1\nkind: Secret\nmetadata: {name: made}\n---\n/'
+broken "an alert that never fires" monitoring monitoring/alerts.yaml 's/state="rejected"/state="refused"/'
+broken "a query that is none" monitoring monitoring/dashboard.json 's/sum by \(state\)/sum by state/'
+broken "advice on no page" monitoring monitoring/alerts.yaml 's/#a-task-panicked/#a-task-panics/'
 echo "every fault was found"

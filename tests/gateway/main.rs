@@ -60,6 +60,7 @@
 //! - [`peers`]: real MCP clients, the conformance suites, a browser and a TLS scanner
 //!   - `access`, `calls`, `changes`, `waiting`, `login`: what each client library does
 //!   - `authorization`, `conformance`, `inspector`: the suites and the inspector
+//!   - `prometheus`: the shipped rules fire, and every query of the dashboard is answered
 //!   - `proxies`: the SDKs log in behind NGINX, Traefik and the paths of an Application Gateway
 //!   - `mcp_remote`, `browser`, `scanner`: `mcp-remote`, Chromium and `testssl`
 //!   - `cache`, `entra`, `library`, `script`, `stage`: how peers are found and driven (harness)

@@ -16,6 +16,7 @@ mod inspector;
 mod library;
 mod login;
 mod mcp_remote;
+mod prometheus;
 mod proxies;
 mod refusals;
 mod scanner;
