@@ -19,6 +19,7 @@ mod commands;
 mod console;
 mod dispatch;
 mod logins;
+mod notify;
 mod permits;
 mod request;
 mod response;
@@ -46,6 +47,7 @@ use self::account::Ends;
 pub use self::console::EventStreams;
 use self::permits::ConnectionActivity;
 pub use self::permits::RequestPermits;
+use crate::alerts::Alerts;
 use crate::base::accept::Acceptor;
 use crate::base::clock::Clock;
 use crate::base::evicting_limiter::EvictingLimiter;
@@ -77,6 +79,8 @@ pub struct Admin {
     pub registry: Registry,
     /// Executes operators' commands on tenants.
     pub reconciler: ReconcilerHandle,
+    /// What is wrong, and who is told.
+    pub alerts: Arc<Alerts>,
     /// The certificates and their renewal.
     pub certificates: Arc<Certificates>,
     /// The metrics to expose.

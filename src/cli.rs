@@ -21,6 +21,7 @@ mod keys;
 mod logins;
 mod man;
 mod migrate;
+mod notify;
 mod output;
 pub mod render;
 mod run;
@@ -68,6 +69,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Verb::Logins(args) => logins::run(&args),
         Verb::Usage(args) => usage::run(&args),
         Verb::Apikey(args) => apikey::run(&args),
+        Verb::Notify(args) => self::notify::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Completions { shell } => completions::run(shell),

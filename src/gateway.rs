@@ -5,6 +5,7 @@
 //! once), SIGHUP reads settings and tenants again.
 
 mod addresses;
+mod alerting;
 mod certificate_names;
 mod open_files;
 mod progress;
@@ -30,6 +31,7 @@ use self::settings_reload::SettingsReloader;
 use self::signals::{SignalAction, Signals};
 use self::state_metrics::StateSources;
 use crate::admin::{self, Admin, GatewayInfo, Startup, TenantRules};
+use crate::alerts::Alerts;
 use crate::backend::{AddressRules, ContextRefresher, Pool};
 use crate::base::budget::Budget;
 use crate::base::clock::{Clock, SystemClock};
@@ -251,13 +253,15 @@ impl Gateway {
         let in_force = SettingsInForce::new(self.settings.clone(), written.unwrap_or_default());
         let in_force = Arc::new(ArcSwap::from_pointee(in_force));
         self.state_sources().connect(&self.tenant_deps.metrics);
-        self.serve_admin(reconciler.clone(), Arc::clone(&in_force));
+        let alerts = alerting::start(&self);
+        self.serve_admin(reconciler.clone(), Arc::clone(&in_force), Arc::clone(&alerts));
         let server = Server::new(&self.settings, self.server_deps());
         let reloader = SettingsReloader {
             sources,
             in_force: Arc::clone(&in_force),
             server: Arc::clone(&server),
             reconciler: reconciler.clone(),
+            alerts,
             context: self.load_context.clone(),
             own_hosts,
         };
@@ -344,12 +348,18 @@ impl Gateway {
         }
     }
 
-    fn serve_admin(&mut self, reconciler: ReconcilerHandle, in_force: Arc<ArcSwap<SettingsInForce>>) {
+    fn serve_admin(
+        &mut self,
+        reconciler: ReconcilerHandle,
+        in_force: Arc<ArcSwap<SettingsInForce>>,
+        alerts: Arc<Alerts>,
+    ) {
         let Some(listener) = self.admin.take() else { return };
         let admin = Admin {
             settings: in_force,
             registry: self.registry.clone(),
             reconciler,
+            alerts,
             certificates: Arc::clone(&self.certificates),
             metrics: Arc::clone(&self.tenant_deps.metrics),
             audit: self.tenant_deps.audit.clone(),

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | 7 | [`cli`] |
 //! | 6 | [`gateway`]; `fuzzing`, in builds with that feature |
-//! | 5 | [`server`], [`admin`] |
+//! | 5 | [`server`], [`admin`], [`alerts`] |
 //! | 4 | [`tenants`] |
 //! | 3 | [`mcp`], [`oauth`] |
 //! | 2 | [`backend`], [`certs`], [`identity`], [`store`] |
@@ -20,6 +20,7 @@
 //! describes them.
 
 pub mod admin;
+pub mod alerts;
 pub mod backend;
 pub mod base;
 pub mod bundle;

@@ -11,11 +11,14 @@ mod acme;
 mod consistency;
 mod environment;
 mod file;
+mod file_place;
 mod key;
 mod limits;
+mod notify;
 mod parse;
 mod reader;
 mod reload;
+mod section;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -34,6 +37,9 @@ use crate::routing::GatewayHosts;
 use crate::spec::{BackendOnly, HostName, ListenAddress, TenantListeners};
 use crate::telemetry::log::LogFormat;
 
+pub use self::notify::{
+    NotifyChannel, NotifyTarget, WebhookAddress, WebhookFormat, WebhookSettings, parse_webhook_url,
+};
 pub use acme::{AcmeSettings, Ca, ExternalAccount};
 pub use environment::{Environment, config_path};
 pub use key::SettingKey;
@@ -163,6 +169,8 @@ pub struct Settings {
     pub audit: Option<u64>,
     /// The number of audit files kept, including the current one.
     pub audit_files: u32,
+    /// Who is told of trouble.
+    pub notify: Vec<NotifyTarget>,
 }
 
 /// Host headers accepted in addition to our own.
@@ -238,6 +246,7 @@ impl Default for Settings {
             hsts: None,
             audit: Some(64 << 20),
             audit_files: 8,
+            notify: Vec::new(),
         }
     }
 }
@@ -253,16 +262,18 @@ impl Settings {
         file: Option<&Path>,
     ) -> Result<LoadedSettings, Error> {
         let mut report = environment.report_misspelt();
-        let written = file.map(|path| file::read(path, &mut report)).unwrap_or_default();
-        let limits = written.limits.clone();
+        let mut written = file.map(|path| file::read(path, &mut report)).unwrap_or_default();
+        let section::Sections { limits, notify } = std::mem::take(&mut written.sections);
         let mut reader = reader::SettingsReader::new(flags, environment, &written, report);
         let mut settings = reader.read_settings();
         let is_host_given = reader.is_given(SettingKey::HOST) || reader.is_given(SettingKey::PUBLIC_BASE);
         let is_state_given = reader.is_given(SettingKey::STATE);
         let is_admin_given = reader.is_given(SettingKey::ADMIN);
-        let given = reader.written().chain(limits.written()).collect();
+        let mut given: WrittenSettings = reader.written().chain(limits.written()).collect();
         let mut report = reader.into_report();
         settings.limits = limits.validate(&mut report);
+        settings.notify = self::notify::validate(notify, &written.place, &mut report);
+        given.extend(self::notify::written(&settings.notify));
         consistency::check(&mut settings, &mut report);
         match report.has_errors() {
             true => Err(Error { report }),

@@ -6,6 +6,7 @@
 
 mod access;
 mod address;
+mod alert;
 mod allow_from;
 mod backend;
 mod backend_only;
@@ -22,6 +23,7 @@ mod tool;
 
 pub use access::{AccessSpec, ApiKeySpec};
 pub use address::{HostName, Mount, Prefix, PrefixError, PublicUrl, ResourceSpelling};
+pub use alert::AlertKind;
 pub use allow_from::AllowFrom;
 pub use backend::{BackendSpec, CallSpec, Constants, Family};
 pub use backend_only::{AllowedBackend, BackendOnly, HostMatch};

@@ -190,6 +190,11 @@ impl Store {
         ContextStore::new(self.folder(), Arc::clone(&self.keyring))
     }
 
+    /// Returns whether the last write succeeded.
+    pub fn is_writable(&self) -> bool {
+        self.database.is_writable()
+    }
+
     /// Calls `on_change` now and whenever the outcome of writing changes: with `true` if the last
     /// write succeeded. There is one callback at most.
     pub fn on_writable_change(&self, on_change: impl Fn(bool) + Send + Sync + 'static) {

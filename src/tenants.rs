@@ -17,6 +17,7 @@ mod data_index;
 mod debounce;
 mod drain;
 mod entry;
+mod expiry;
 mod lookalikes;
 mod published_entry;
 pub mod reconcile;
@@ -32,6 +33,7 @@ mod usage_file;
 mod watch;
 
 pub use build::TenantDeps;
+pub use expiry::{ExpiringCredential, Expiry, expiries};
 pub use published_entry::PublishedEntry;
 pub use reconcile::ReconcilerHandle;
 pub use source::TenantsSource;

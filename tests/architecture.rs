@@ -20,7 +20,7 @@ const FLOORS: &[&[&str]] = &[
     &["backend", "certs", "identity", "store", "usage"],
     &["mcp", "oauth"],
     &["tenants"],
-    &["server", "admin"],
+    &["server", "admin", "alerts"],
     &["gateway", "fuzzing"],
     &["cli", "main"],
 ];
@@ -50,9 +50,9 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("anyhow", &["cli", "main"]),
     ("jsonwebtoken", &["identity", "oauth"]),
     // For Entra, whose address comes from the settings, and for client documents with URLs that
-    // strangers choose, which use a resolver of our own. `backend` checks addresses and needs its
-    // own client.
-    ("reqwest", &["identity", "oauth"]),
+    // strangers choose, which use a resolver of our own; and for webhooks, which the operator
+    // chooses. `backend` checks addresses and needs its own client.
+    ("reqwest", &["alerts", "identity", "oauth"]),
 ];
 
 /// A source file.

@@ -87,6 +87,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route::read("/api/certs", |call| {
         Box::pin(async move { response::json(StatusCode::OK, &call.admin.certificates.statuses()) })
     }),
+    Route::read("/api/notify", |call| Box::pin(async move { super::notify::show(call.admin) })),
     Route::read("/api/tenants", |call| Box::pin(async move { api::list_tenants(call.admin) })),
     Route::read("/api/tenants/{name}", |call| {
         Box::pin(async move { api::show_tenant(call.admin, call.segment(0)) })
@@ -109,6 +110,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route::change(Method::POST, "/-/backup", "backup", |call| {
         Box::pin(async move { backup::back_up(call.admin.store.as_ref()).await })
     }),
+    Route::change(Method::POST, "/-/notify/test", "notify_test", |call| Box::pin(super::notify::test(call))),
     Route::change(Method::POST, "/-/renew/{certificate}", "renew", |call| Box::pin(commands::renew(call))),
     Route::change(Method::POST, "/-/rehearse/{certificate}", "rehearse", |call| {
         Box::pin(commands::rehearse(call))
@@ -161,7 +163,7 @@ fn refuse(method: &Method) -> Response<Body> {
         Method::GET => problem(
             StatusCode::NOT_FOUND,
             "the paths are /healthz, /readyz, /metrics, /api/gateway, /api/tenants, /api/logins, \
-             /api/blocks, /api/traffic, /api/usage, /api/certs and /",
+             /api/blocks, /api/traffic, /api/usage, /api/notify, /api/certs and /",
         ),
         _ => problem(
             StatusCode::METHOD_NOT_ALLOWED,

@@ -124,6 +124,7 @@ pub(super) const TENANT: &[Field] = &[
     vendor("microsoft_client_secret", FieldShape::Secret).for_login(),
     vendor("microsoft_tenant_id", FieldShape::Text).for_login().shown(),
     ours("microsoft_client_secret_next", FieldShape::Secret).for_login(),
+    ours("microsoft_client_secret_expires", FieldShape::Text).shown(),
     vendor("port", FieldShape::Free).shown(),
     vendor("mcp_port", FieldShape::Free).shown(),
     vendor("dataset", FieldShape::Text).shown(),

@@ -13,6 +13,7 @@ mod guid;
 mod headers;
 mod login;
 mod machine_clients;
+mod moment;
 mod mounts;
 mod parameters;
 mod presentation;

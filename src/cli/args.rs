@@ -72,6 +72,9 @@ pub enum Verb {
     /// Create API keys for callers of a tenant.
     #[command(after_help = APIKEY_EXAMPLES)]
     Apikey(ApikeyArgs),
+    /// Show who is told of trouble, or test that it arrives.
+    #[command(after_help = NOTIFY_EXAMPLES)]
+    Notify(NotifyArgs),
     /// Ask a running gateway whether it is alive; for containers.
     #[command(after_help = HEALTH_EXAMPLES)]
     Healthcheck(HealthArgs),
@@ -478,6 +481,32 @@ pub enum ApikeyAction {
     },
 }
 
+/// The arguments of `tenantd notify`.
+#[derive(Debug, Args)]
+pub struct NotifyArgs {
+    /// The command below it.
+    #[command(subcommand)]
+    pub action: NotifyAction,
+}
+
+/// The commands below `tenantd notify`.
+#[derive(Debug, Subcommand)]
+pub enum NotifyAction {
+    /// Show the targets of the setting `notify`, and what is wrong now.
+    Show {
+        #[command(flatten)]
+        query: QueryArgs,
+    },
+    /// Send a test event to each target and print what it answers.
+    Test {
+        /// The name of the only target to test.
+        #[arg(long, value_name = "NAME")]
+        target: Option<String>,
+        #[command(flatten)]
+        query: QueryArgs,
+    },
+}
+
 /// The arguments of `tenantd healthcheck`.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
@@ -563,7 +592,7 @@ Each flag can also be set as a variable (--backend-allow: TENANTD_BACKEND_ALLOW,
 commas) or in tenantd.yaml (backend_allow:). A flag overrides the variable, and the variable
 overrides the file. Only variables and the file know open_tenants, secret_root,
 confine_tenants, extra_host, allowed_origin, hsts, log_filter, audit and audit_files; only the
-file knows limits. log_filter sets how much is logged (debug).
+file knows limits and notify. log_filter sets how much is logged (debug).
 
 Examples:
   tenantd serve --host mcp.example.com --accept-tos      with certificates from Let's Encrypt
@@ -656,6 +685,14 @@ Examples:
   tenantd apikey new
   tenantd apikey new --label nightly-report --expires 2027-01-31
   tenantd apikey new --machine teams-agent     a program, for a tenant with a login";
+
+const NOTIFY_EXAMPLES: &str = "\
+Examples:
+  tenantd notify show
+  tenantd notify test
+  tenantd notify test --target pager
+
+Exit codes: 0 success, 1 a target did not take the event, 2 the command could not run.";
 
 const HEALTH_EXAMPLES: &str = "\
 Examples:

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::{certificate_names, load_context};
+use crate::alerts::Alerts;
 use crate::base::diagnostic::Report;
 use crate::bundle::LoadContext;
 use crate::server::Server;
@@ -22,6 +23,7 @@ pub(super) struct SettingsReloader {
     pub(super) in_force: Arc<ArcSwap<SettingsInForce>>,
     pub(super) server: Arc<Server>,
     pub(super) reconciler: ReconcilerHandle,
+    pub(super) alerts: Arc<Alerts>,
     /// The context in force, of which only the hosts change.
     pub(super) context: LoadContext,
     pub(super) own_hosts: watch::Sender<Arc<Vec<HostName>>>,
@@ -58,6 +60,9 @@ impl SettingsReloader {
         self.server.apply_settings(&own.settings);
         if taken.contains(&"log_filter") {
             log::set_filter(own.settings.log_filter.as_deref());
+        }
+        if taken.contains(&"notify") {
+            self.alerts.set_targets(own.settings.notify.clone());
         }
         if taken.iter().any(|name| ["host", "extra_host"].contains(name)) {
             self.own_hosts.send_replace(Arc::new(certificate_names::own(&own.settings)));

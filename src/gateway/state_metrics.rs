@@ -11,6 +11,7 @@ use crate::certs::Certificates;
 use crate::telemetry::metrics::{CertificateGauges, GatewayState, Metrics, QuotaGauges, SecretExpiry};
 use crate::tenants::registry::{Registry, RoutingTable};
 use crate::tenants::tenant::Tenant;
+use crate::tenants::{ExpiringCredential, Expiry, expiries};
 
 /// The parts that are read.
 pub(super) struct StateSources {
@@ -39,7 +40,7 @@ impl StateSources {
             generation: table.generation,
             breakers: self.breakers(&table),
             certificates: certificates.collect(),
-            secrets: tenants(&table).flat_map(|tenant| secrets(tenant)).collect(),
+            secrets: expiries(&table).map(to_metric).collect(),
             quotas: tenants(&table).flat_map(|tenant| quotas(tenant)).collect(),
             panics: self
                 .tasks
@@ -80,14 +81,10 @@ fn quotas(tenant: &Tenant) -> impl Iterator<Item = QuotaGauges> + '_ {
     })
 }
 
-/// Returns the secrets of a tenant that expire.
-fn secrets(tenant: &Tenant) -> impl Iterator<Item = SecretExpiry> + '_ {
-    tenant.spec.access.api_keys.iter().filter_map(|key| {
-        Some(SecretExpiry {
-            tenant: tenant.spec.name.as_str().into(),
-            kind: "api_key",
-            label: key.label.as_str().into(),
-            expires: key.expires?.as_second(),
-        })
-    })
+fn to_metric(expiry: Expiry) -> SecretExpiry {
+    let (kind, label) = match expiry.credential {
+        ExpiringCredential::ApiKey(label) => ("api_key", label),
+        ExpiringCredential::ClientSecret => ("client_secret", String::new()),
+    };
+    SecretExpiry { tenant: expiry.tenant.into(), kind, label: label.into(), expires: expiry.at.as_second() }
 }

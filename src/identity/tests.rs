@@ -38,6 +38,7 @@ fn entra_spec() -> EntraSpec {
     EntraSpec {
         client_id: APP.into(),
         client_secrets: vec![Secret::new("secret-1")],
+        client_secret_expires: None,
         directory: DirectorySpec::One(DIRECTORY.into()),
         allow_guests: false,
         allow_personal_accounts: false,

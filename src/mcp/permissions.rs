@@ -189,6 +189,7 @@ mod tests {
             provider: ProviderSpec::Entra(Arc::new(EntraSpec {
                 client_id: "app".into(),
                 client_secrets: vec![Secret::new("s")],
+                client_secret_expires: None,
                 directory: DirectorySpec::One("d".into()),
                 allow_guests: false,
                 allow_personal_accounts: false,

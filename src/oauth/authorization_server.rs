@@ -11,7 +11,7 @@ use super::client::{ClientDocuments, ClientRegistry};
 use super::context::AuthContext;
 use super::grants::Grants;
 use super::issuer::Issuer;
-use crate::identity::{Provider, Providers};
+use crate::identity::{Provider, ProviderProblem, Providers};
 use crate::spec::{Degradation, LoginSpec, PublicUrl, TenantName, TenantSpec};
 use crate::store::Keyring;
 
@@ -117,6 +117,12 @@ impl AuthServer {
     /// Returns the URL of the page where people see and end what they have connected.
     pub(super) fn account_url(&self) -> String {
         self.url.account_url()
+    }
+
+    /// The same, only if the provider refuses the tenant's app or does not know it.
+    pub fn app_refusal(&self) -> Option<Degradation> {
+        let (problem, _) = self.provider.problem()?;
+        matches!(problem, ProviderProblem::Misconfigured(_)).then(|| self.degradation())?
     }
 
     /// Returns the grants, with which the bearer check verifies tokens.

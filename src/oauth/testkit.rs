@@ -164,6 +164,7 @@ pub(super) fn login_spec(rules: AccessRules) -> LoginSpec {
         provider: ProviderSpec::Entra(Arc::new(EntraSpec {
             client_id: APP.into(),
             client_secrets: vec![Secret::new(APP_SECRET)],
+            client_secret_expires: None,
             directory: DirectorySpec::One(DIRECTORY.into()),
             allow_guests: false,
             allow_personal_accounts: false,

@@ -363,6 +363,7 @@ pub(super) mod tests {
         let provider = EntraSpec {
             client_id: "app".into(),
             client_secrets: vec![crate::base::secret::Secret::new("canary")],
+            client_secret_expires: None,
             directory: DirectorySpec::One("directory".into()),
             allow_guests: false,
             allow_personal_accounts: false,

@@ -60,6 +60,7 @@ fn settings(limits: Limits) -> Settings {
         hsts: None,
         audit: None,
         audit_files: 1,
+        notify: vec![],
     }
 }
 

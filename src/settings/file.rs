@@ -3,27 +3,29 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Error, Spanned};
 
+use super::SettingKey;
+use super::file_place::{FilePlace, locate};
 use super::key::find_closest;
+use super::section::Sections;
 use super::source::{SettingOrigin, SettingValue};
-use super::{Limits, SettingKey};
 use crate::base::diagnostic::{Diagnostic, Location, Report};
 use crate::base::disk;
 
 /// The maximum file size. A real configuration is a page or two; a larger file is a wrong path.
 const LARGEST_BYTES: u64 = 256 * 1024;
-/// The only nested section.
-const LIMITS: &str = "limits";
 
 /// The contents of the file.
 #[derive(Debug, Default)]
 pub(super) struct FileSettings {
     values: BTreeMap<SettingKey, SettingValue>,
-    pub(super) limits: Limits,
+    pub(super) sections: Sections,
+    /// Where the file lies, and its text.
+    pub(super) place: FilePlace,
 }
 
 impl FileSettings {
@@ -67,24 +69,25 @@ fn parse(path: &Path, text: &str, report: &mut Report) -> Result<FileSettings, B
 #[derive(Debug, Default)]
 struct RawFile {
     values: Vec<(SettingKey, Spanned<TextList>)>,
-    limits: Limits,
+    sections: Sections,
     unknown: Vec<Spanned<String>>,
 }
 
 impl RawFile {
     fn written(self, path: &Path, text: &str, report: &mut Report) -> FileSettings {
         for key in self.unknown {
-            let names = SettingKey::ALL.iter().map(|key| key.as_str()).chain([LIMITS]);
+            let names = SettingKey::ALL.iter().map(|key| key.as_str()).chain(Sections::NAMES);
             report.push(unknown(&key.value, names).at(locate(path, text, key.referenced)));
         }
-        let base = path.parent().map(PathBuf::from).unwrap_or_default();
+        let place = FilePlace::new(path, text);
+        let base = place.resolve("");
         let value = |(key, written): (SettingKey, Spanned<TextList>)| {
-            let location = locate(path, text, written.referenced);
+            let location = place.locate(written.referenced);
             let origin = SettingOrigin::File { key, location, base: base.clone() };
             (key, SettingValue { texts: written.value.0, origin })
         };
         let given = self.values.into_iter().filter(|(_, written)| !written.value.0.is_empty());
-        FileSettings { values: given.map(value).collect(), limits: self.limits }
+        FileSettings { values: given.map(value).collect(), sections: self.sections, place }
     }
 }
 
@@ -108,9 +111,7 @@ impl<'de> Visitor<'de> for RawFileVisitor {
         while let Some(name) = map.next_key::<Spanned<String>>()? {
             if let Some(key) = SettingKey::ALL.into_iter().find(|key| key.as_str() == name.value) {
                 document.values.push((key, map.next_value()?));
-            } else if name.value == LIMITS {
-                document.limits = map.next_value::<Option<Limits>>()?.unwrap_or_default();
-            } else {
+            } else if !document.sections.read(&name.value, &mut map)? {
                 map.next_value::<IgnoredAny>()?;
                 document.unknown.push(name);
             }
@@ -199,14 +200,4 @@ fn unknown<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> Diag
 fn plain(message: &str) -> String {
     let line = message.lines().next().unwrap_or("not YAML");
     line.split(" at line ").next().unwrap_or(line).to_owned()
-}
-
-fn locate(path: &Path, text: &str, location: serde_saphyr::Location) -> Location {
-    let line = usize::try_from(location.line()).ok().filter(|line| *line > 0);
-    Location {
-        line,
-        column: usize::try_from(location.column()).ok().filter(|column| *column > 0),
-        excerpt: line.and_then(|line| text.lines().nth(line - 1)).map(str::to_owned),
-        ..Location::file(path)
-    }
 }

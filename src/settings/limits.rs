@@ -40,6 +40,9 @@ pub struct Limits {
     pub tokens_per_minute: u32,
     /// Client registrations of one client address at one tenant.
     pub registrations_per_minute: u32,
+    /// How long a tenant must be degraded, or well again, before somebody is told; the same for the
+    /// store and the disk.
+    pub notify_hold_seconds: u64,
 }
 
 impl Default for Limits {
@@ -60,6 +63,7 @@ impl Default for Limits {
             logins_per_minute: 240,
             tokens_per_minute: 3_000,
             registrations_per_minute: 120,
+            notify_hold_seconds: 30,
         }
     }
 }

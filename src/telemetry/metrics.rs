@@ -55,6 +55,12 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TargetOutcomeLabels {
+    target: String,
+    outcome: &'static str,
+}
+
 type HistogramConstructor = fn() -> Histogram;
 
 /// All metric families of one gateway. Share it behind an `Arc`; the registry is not global, so
@@ -80,6 +86,7 @@ pub struct Metrics {
     store_writable: Gauge,
     audit_lost: Counter,
     audit_counted: Counter,
+    notifications: Family<TargetOutcomeLabels, Counter>,
     certificate_orders: Family<OutcomeLabels, Counter>,
     budgets: BudgetMetrics,
     tenant_counters: Arc<TenantCounters>,
@@ -109,6 +116,7 @@ impl Metrics {
             store_writable: Gauge::default(),
             audit_lost: Counter::default(),
             audit_counted: Counter::default(),
+            notifications: Family::default(),
             certificate_orders: Family::default(),
             budgets: BudgetMetrics::default(),
             tenant_counters: Arc::default(),
@@ -214,6 +222,8 @@ impl Metrics {
         registry.register("tenantd_log_lines_lost", lost, super::log::lost_counter());
         let counted = "Audit lines beyond their tenant's share, which one line with their number replaces";
         registry.register("tenantd_audit_counted", counted, self.audit_counted.clone());
+        let told = "Events to the targets of notify, by target and outcome";
+        registry.register("tenantd_notifications", told, self.notifications.clone());
         let left_out = "Log lines that were suppressed, because there were many of their kind about one \
                         tenant";
         registry.register("tenantd_log_lines_left_out", left_out, log::omitted_counter());
@@ -340,6 +350,16 @@ impl Metrics {
     /// Counts an audit line that was lost.
     pub fn record_lost_audit_line(&self) {
         self.audit_lost.inc();
+    }
+
+    /// Returns how many audit lines were lost since the start.
+    pub fn lost_audit_lines(&self) -> u64 {
+        self.audit_lost.get()
+    }
+
+    /// Counts an attempt to tell a target of `notify` of something; `outcome` is `ok` or `failed`.
+    pub fn record_notification(&self, target: &str, outcome: &'static str) {
+        self.notifications.get_or_create(&TargetOutcomeLabels { target: target.to_owned(), outcome }).inc();
     }
 
     /// Counts an audit line that only the number in another line stands for.

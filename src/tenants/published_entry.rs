@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::status::{TenantState, TenantStatus};
 use super::tenant::Tenant;
-use crate::base::diagnostic::Diagnostic;
+use crate::base::diagnostic::{Diagnostic, Severity};
 use crate::base::digest::Digest;
 use crate::spec::TenantName;
 
@@ -46,6 +46,11 @@ impl PublishedEntry {
     /// Returns the tenant's name, or the entry id if the name is not known.
     pub fn name(&self) -> &str {
         self.details.name.as_ref().map_or(&self.details.entry_id, TenantName::as_str)
+    }
+
+    /// Returns the first finding that refuses the entry's files.
+    pub fn first_error(&self) -> Option<&Diagnostic> {
+        self.details.findings.iter().find(|finding| finding.severity == Severity::Error)
     }
 
     /// Returns the state after the last pass.

@@ -43,6 +43,11 @@ impl Tenant {
         self.listener_degradation().or_else(|| self.mcp.degradation()).or_else(of_login)
     }
 
+    /// Returns why nobody can log in, if that is because the provider refuses the tenant's app.
+    pub fn login_refusal(&self) -> Option<Degradation> {
+        self.login.as_ref().and_then(AuthServer::app_refusal)
+    }
+
     /// Returns why its own listener is not open, if that is so.
     fn listener_degradation(&self) -> Option<Degradation> {
         let (address, degradation) = lock(&self.slot.closed_listener).clone()?;

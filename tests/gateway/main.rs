@@ -55,6 +55,8 @@
 //!   - `logins`: 1, 7; floods of assertions, client documents, pending and begun logins
 //!   - `portal`: 1, 7; tenants behind one portal, proxy or name server
 //!   - `rights`: 10 (rights), 3; what a caller may not call it cannot read; every read is audited
+//! - [`notify`]: 1, 7; trouble is told once each way; targets that fail, hang and lie hold up nobody
+//!   - `kinds`: each kind of trouble, by really breaking the thing
 //! - [`overlays`]: 3; an overlay whose name does not quite match its export closes that export
 //! - [`paths`]: 2; no spelling of a path reaches another tenant
 //! - [`peers`]: real MCP clients, the conformance suites, a browser and a TLS scanner
@@ -94,6 +96,7 @@ mod login;
 mod migrate;
 mod monitoring;
 mod neighbours;
+mod notify;
 mod overlays;
 mod paths;
 mod peers;

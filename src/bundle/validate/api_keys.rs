@@ -1,10 +1,9 @@
 //! Static keys of programs that call a tenant without login.
 
 use jiff::Timestamp;
-use jiff::civil::{Date, Time};
-use jiff::tz::TimeZone;
 
 use super::credential::Credential;
+use super::moment;
 use super::validation::Validation;
 use crate::base::diagnostic::Diagnostic;
 use crate::bundle::document::{ConfigDocument, FoundValue};
@@ -96,7 +95,7 @@ fn validate_key(
 fn validate_expiry(validation: &mut Validation<'_, '_>, key: &Credential<'_>) -> Option<Option<Timestamp>> {
     let Some(node) = key.member("expires") else { return Some(None) };
     let text = node.text()?;
-    let moment = text.parse::<Timestamp>().ok().or_else(|| end_of_day(text));
+    let moment = moment::parse_end(text);
     if moment.is_none() {
         let at = key.document.source.location_at(node.at);
         key.report_error(
@@ -106,10 +105,4 @@ fn validate_expiry(validation: &mut Validation<'_, '_>, key: &Credential<'_>) ->
         );
     }
     moment.map(Some)
-}
-
-/// Returns the end of a date in UTC: a key is valid through its last day.
-fn end_of_day(text: &str) -> Option<Timestamp> {
-    let day = text.parse::<Date>().ok()?.tomorrow().ok()?;
-    TimeZone::UTC.to_timestamp(day.to_datetime(Time::midnight())).ok()
 }

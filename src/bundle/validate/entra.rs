@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::access_rules;
 use super::guid::parse_guid;
+use super::moment;
 use super::validation::Validation;
+use crate::base::clock::{Clock, SystemClock};
 use crate::base::diagnostic::{Diagnostic, Location};
 use crate::base::secret::Secret;
 use crate::bundle::placeholder::{QUOTED, is_placeholder, is_quoted};
@@ -14,6 +18,10 @@ use crate::spec::{Audience, DirectorySpec, EntraSpec, HostName};
 pub(super) const FIELDS: [&str; 3] =
     ["microsoft_client_id", "microsoft_client_secret", "microsoft_tenant_id"];
 pub(super) const NEXT_SECRET: &str = "microsoft_client_secret_next";
+/// When the secret expires.
+const SECRET_END: &str = "microsoft_client_secret_expires";
+/// How long before its end a secret is warned of.
+const SECRET_WARNING: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// How people call the fields' values.
 pub(super) const VALUES: &str = "the Microsoft values";
 /// Where the fields' values stand.
@@ -38,6 +46,7 @@ pub(super) fn validate(validation: &mut Validation<'_, '_>, secrets: Vec<Secret>
     Some(EntraSpec {
         client_id: client_id?,
         client_secrets: secrets,
+        client_secret_expires: find_secret_end(validation),
         directory: directory?,
         allow_guests: is_allowed("guests"),
         allow_personal_accounts: is_allowed("personal_accounts"),
@@ -68,6 +77,26 @@ fn secret(validation: &mut Validation<'_, '_>, name: &'static str) -> Option<Sec
     };
     let help = "in Entra, under Certificates & secrets, create a new secret and copy the column Value";
     reject(validation, &what, help, resolved.at)
+}
+
+/// Returns when the app's secret expires, and warns if that is soon. A tenant is not refused for it:
+/// those who are logged in go on.
+fn find_secret_end(validation: &mut Validation<'_, '_>) -> Option<Timestamp> {
+    let found = validation.layers.find(&[SECRET_END])?;
+    let (text, at) = (found.text()?, found.location());
+    let Some(end) = moment::parse_end(text) else {
+        let what = format!("{SECRET_END} must be a date (2027-01-31) or a time (2027-01-31T12:00:00Z)");
+        return reject(validation, &what, "copy it from the column Expires in Entra", at);
+    };
+    let now = SystemClock.now();
+    if end.duration_since(now) > SECRET_WARNING {
+        return Some(end);
+    }
+    let verb = if end <= now { "expired" } else { "expires" };
+    let what = format!("the app's client secret {verb} at {end}; after that nobody can log in");
+    let help = "in Entra, under Certificates & secrets, create a new one, and write it and its end here";
+    validation.add_finding(Diagnostic::warning("secret-expires-soon", what).help(help), Some(at));
+    Some(end)
 }
 
 fn client_id(validation: &mut Validation<'_, '_>) -> Option<Arc<str>> {

@@ -99,9 +99,15 @@ impl Encoder {
     }
 
     fn entra(&mut self, entra: &EntraSpec) {
-        // The app and its secrets are encoded as written.
-        let EntraSpec { client_id: _, client_secrets: _, directory, allow_guests, allow_personal_accounts } =
-            entra;
+        // The app and its secrets are encoded as written; when they end changes nobody's access.
+        let EntraSpec {
+            client_id: _,
+            client_secrets: _,
+            client_secret_expires: _,
+            directory,
+            allow_guests,
+            allow_personal_accounts,
+        } = entra;
         match directory {
             DirectorySpec::One(name) => {
                 self.text("one");
@@ -176,6 +182,7 @@ mod tests {
             let entra = EntraSpec {
                 client_id: "".into(),
                 client_secrets: Vec::new(),
+                client_secret_expires: None,
                 directory,
                 allow_guests: false,
                 allow_personal_accounts: false,

@@ -110,6 +110,7 @@ mod tests {
         EntraSpec {
             client_id: APP.into(),
             client_secrets,
+            client_secret_expires: None,
             directory,
             allow_guests: false,
             allow_personal_accounts: false,

@@ -146,6 +146,7 @@ fn login<const N: usize>(tools: [(&str, AccessRules); N]) -> AuthMode {
     let provider = EntraSpec {
         client_id: "app".into(),
         client_secrets: vec![Secret::new("s")],
+        client_secret_expires: None,
         directory: DirectorySpec::One("d".into()),
         allow_guests: false,
         allow_personal_accounts: false,

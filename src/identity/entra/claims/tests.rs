@@ -58,6 +58,7 @@ fn spec() -> EntraSpec {
     EntraSpec {
         client_id: "app".into(),
         client_secrets: vec![Secret::new("s")],
+        client_secret_expires: None,
         directory: DirectorySpec::One(TID.into()),
         allow_guests: false,
         allow_personal_accounts: false,

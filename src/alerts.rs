@@ -1,0 +1,223 @@
+//! Floor 5: tells an operator of trouble: the setting `notify`.
+//!
+//! An observer looks every two seconds at what the other modules know (tenants, certificates,
+//! store, disks, audit, what expires) and names what is wrong: the *conditions*. They settle, so
+//! that what flaps is no news. A task for each target tells it what it does not know yet.
+//!
+//! Nobody waits for a target: calls, the reconciler and other targets know nothing of it. Each state
+//! is told once in each direction, also over restarts; an event whose receipt is in doubt is sent
+//! again under the same id.
+
+mod command;
+mod condition;
+mod delivery;
+mod disk_space;
+mod event;
+mod observer;
+mod settling;
+mod signature;
+mod target;
+mod telling;
+mod webhook;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use self::condition::{Condition, ConditionKey, Conditions, Subject, SubjectKind};
+pub use self::observer::Observed;
+pub use self::target::{FailureRecord, TargetStatus, TestResult};
+
+use self::observer::Observer;
+use self::settling::Settling;
+use self::target::{Target, TargetDeps};
+use self::telling::Telling;
+use crate::base::sync::lock;
+use crate::base::task::Tasks;
+use crate::settings::NotifyTarget;
+
+/// How often everything is looked at.
+const OBSERVATION_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The folder, in the state folder, where it is kept what targets were told.
+const TOLD_FOLDER: &str = "notify";
+
+/// What alerts are made of.
+pub struct AlertsConfig {
+    /// What is looked at.
+    pub observed: Observed,
+    /// Who is told.
+    pub targets: Vec<NotifyTarget>,
+    /// How long what may flap must last.
+    pub hold: Duration,
+    /// The public base URL of the gateway.
+    pub gateway: String,
+    /// The state folder, if there is one.
+    pub state: Option<PathBuf>,
+}
+
+/// The alerts of one gateway.
+pub struct Alerts {
+    settled: watch::Receiver<Option<Arc<Conditions>>>,
+    deps: TargetDeps,
+    tasks: Tasks,
+    running: Mutex<RunningTargets>,
+}
+
+/// The targets, and the signal that ends their tasks.
+#[derive(Default)]
+struct RunningTargets {
+    targets: Vec<Arc<Target>>,
+    stop: CancellationToken,
+}
+
+/// What is wrong, and who is told: `GET /api/notify`.
+#[derive(Debug, Serialize)]
+pub struct AlertsStatus {
+    /// The targets.
+    pub targets: Vec<TargetStatus>,
+    /// What is wrong now.
+    pub conditions: Vec<CurrentCondition>,
+}
+
+/// A condition with its kind.
+#[derive(Debug, Serialize)]
+pub struct CurrentCondition {
+    /// The kind.
+    pub kind: crate::spec::AlertKind,
+    /// The rest.
+    #[serde(flatten)]
+    pub condition: Condition,
+}
+
+/// The error of a target that does not exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownTarget {
+    #[error("the setting `notify` names no target; see docs/notifications.md")]
+    None,
+    #[error("no target of `notify` is called {name:?}; there are {}", .known.join(", "))]
+    NotFound { name: String, known: Vec<String> },
+}
+
+impl Alerts {
+    /// Starts to look and to tell. Reads a few small files.
+    pub fn start(config: AlertsConfig, tasks: &Tasks) -> Arc<Self> {
+        let AlertsConfig { observed, targets, hold, gateway, state } = config;
+        let deps = TargetDeps {
+            gateway,
+            folder: state.map(|state| state.join(TOLD_FOLDER)),
+            metrics: Arc::clone(&observed.metrics),
+            clock: Arc::clone(&observed.clock),
+        };
+        let (publisher, settled) = watch::channel(None);
+        let alerts = Self { settled, deps, tasks: tasks.clone(), running: Mutex::default() };
+        let told: Vec<Telling> = alerts.replace_targets(targets);
+        let known: Conditions = told.iter().flat_map(Telling::conditions).collect();
+        alerts.run_targets(told);
+        let (observed, publisher) = (Arc::new(observed), Arc::new(publisher));
+        let shutdown = tasks.shutdown_signal().clone();
+        let observing = tasks.supervise("alerts", move || {
+            let (observer, mut settling) = (Observer::new(Arc::clone(&observed)), Settling::new(hold));
+            let before = publisher.borrow().clone();
+            let before = before.map_or_else(|| known.clone(), |before| (*before).clone());
+            settling.carry_over(before, observed.clock.monotonic());
+            let (publisher, shutdown) = (Arc::clone(&publisher), shutdown.clone());
+            async move {
+                let observing = observe(observer, settling, &publisher);
+                let _stopped = shutdown.run_until_cancelled(observing).await;
+            }
+        });
+        tasks.spawn("alerts", observing);
+        Arc::new(alerts)
+    }
+
+    /// Replaces the targets, for instance because the settings were read again. Blocks briefly.
+    pub fn set_targets(&self, targets: Vec<NotifyTarget>) {
+        let told = self.replace_targets(targets);
+        self.run_targets(told);
+    }
+
+    /// Ends the tasks of the targets and takes these targets instead. Returns what each was told
+    /// before.
+    fn replace_targets(&self, targets: Vec<NotifyTarget>) -> Vec<Telling> {
+        let targets = targets.into_iter().map(|target| Arc::new(Target::new(target, self.deps.clone())));
+        let targets: Vec<_> = targets.collect();
+        let told = targets.iter().map(|target| target.load_told()).collect();
+        let stop = self.tasks.shutdown_signal().child_token();
+        let before = std::mem::replace(&mut *lock(&self.running), RunningTargets { targets, stop });
+        before.stop.cancel();
+        told
+    }
+
+    /// Starts the tasks of the targets, each with what it was told before.
+    fn run_targets(&self, told: Vec<Telling>) {
+        let running = lock(&self.running);
+        for (target, telling) in running.targets.iter().cloned().zip(told) {
+            let (settled, stop) = (self.settled.clone(), running.stop.clone());
+            self.tasks.spawn("notify", async move {
+                let _stopped = stop.run_until_cancelled(target.run(telling, settled)).await;
+            });
+        }
+    }
+
+    /// Returns what is wrong now; empty before the tenants were read.
+    pub fn conditions(&self) -> Arc<Conditions> {
+        self.settled.borrow().clone().unwrap_or_default()
+    }
+
+    /// Returns what is wrong, and the state of each target.
+    pub fn status(&self) -> AlertsStatus {
+        let targets = self.targets().iter().map(|target| target.status()).collect();
+        let conditions = self.conditions();
+        let current = |(key, condition): (&ConditionKey, &Condition)| CurrentCondition {
+            kind: key.kind,
+            condition: condition.clone(),
+        };
+        AlertsStatus { targets, conditions: conditions.iter().map(current).collect() }
+    }
+
+    /// Sends a test event to each target, or to the one of this name, and waits for the answers.
+    ///
+    /// # Errors
+    /// There is no such target.
+    pub async fn test(&self, name: Option<&str>) -> Result<Vec<TestResult>, UnknownTarget> {
+        let all = self.targets();
+        let named = |target: &&Arc<Target>| name.is_none_or(|name| target.name() == name);
+        let chosen: Vec<_> = all.iter().filter(named).collect();
+        match (chosen.is_empty(), name) {
+            (true, Some(name)) if !all.is_empty() => {
+                let known = all.iter().map(|target| target.name().to_owned()).collect();
+                Err(UnknownTarget::NotFound { name: name.to_owned(), known })
+            }
+            (true, _) => Err(UnknownTarget::None),
+            (false, _) => Ok(join_all(chosen.into_iter().map(|target| target.test())).await),
+        }
+    }
+
+    fn targets(&self) -> Vec<Arc<Target>> {
+        lock(&self.running).targets.clone()
+    }
+}
+
+/// Looks at everything, time and again, and publishes what has settled.
+async fn observe(
+    mut observer: Observer,
+    mut settling: Settling,
+    publisher: &watch::Sender<Option<Arc<Conditions>>>,
+) {
+    let mut ticks = tokio::time::interval(OBSERVATION_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(seen) = observer.observe() else { continue };
+        let has_changed = settling.update(seen, observer.now());
+        if has_changed || publisher.borrow().is_none() {
+            publisher.send_replace(Some(Arc::new(settling.settled().clone())));
+        }
+    }
+}

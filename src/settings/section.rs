@@ -1,0 +1,30 @@
+//! The nested sections of the file. Each is a type of its own, which only the file can set.
+
+use serde::de::MapAccess;
+use serde_saphyr::Spanned;
+
+use super::Limits;
+use super::notify::WrittenTarget;
+
+/// What the sections say, as far as their shapes are right.
+#[derive(Debug, Default)]
+pub(super) struct Sections {
+    pub(super) limits: Limits,
+    pub(super) notify: Vec<Spanned<WrittenTarget>>,
+}
+
+impl Sections {
+    /// The names of all sections.
+    pub(super) const NAMES: [&'static str; 2] = ["limits", "notify"];
+
+    /// Reads the value of a section. Returns whether there is a section of this name; an empty one
+    /// counts as not written.
+    pub(super) fn read<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+        match name {
+            "limits" => self.limits = map.next_value::<Option<_>>()?.unwrap_or_default(),
+            "notify" => self.notify = map.next_value::<Option<_>>()?.unwrap_or_default(),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
