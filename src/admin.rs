@@ -142,6 +142,24 @@ pub struct GatewayInfo {
     /// Where its certificates are. Earlier versions do not say.
     #[serde(default)]
     pub certs: Option<PathBuf>,
+    /// Its public listeners, as they are bound. Earlier versions do not say.
+    #[serde(default)]
+    pub listen: Vec<SocketAddr>,
+    /// Its listeners for plain HTTP.
+    #[serde(default)]
+    pub listen_http: Vec<SocketAddr>,
+    /// Its tenants folder, or the path of its only tenant. Earlier versions do not say.
+    #[serde(default)]
+    pub tenants: Option<PathBuf>,
+    /// Whether it has only one tenant (`tenantd run`).
+    #[serde(default)]
+    pub is_single_tenant: bool,
+    /// Its state folder.
+    #[serde(default)]
+    pub state: Option<PathBuf>,
+    /// Scheme and host of the identity provider.
+    #[serde(default)]
+    pub login_authority: Option<String>,
     /// The setting `backend_allow`. Earlier versions do not send it.
     #[serde(default)]
     pub backend_allow: Vec<String>,

@@ -14,6 +14,7 @@ pub mod disk;
 pub mod dns;
 pub mod error_chain;
 pub mod evicting_limiter;
+pub mod filesystem;
 pub mod headers;
 pub mod heartbeat;
 pub mod hex;

@@ -23,6 +23,7 @@ mod schedule;
 mod self_signed;
 mod server_certificate;
 mod status;
+pub mod stranger;
 #[cfg(test)]
 mod tests;
 mod x509_info;

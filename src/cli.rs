@@ -15,6 +15,7 @@ mod completions;
 mod configuration;
 mod container;
 mod demo;
+mod doctor;
 mod entries;
 mod healthcheck;
 mod keys;
@@ -23,6 +24,7 @@ mod man;
 mod migrate;
 mod notify;
 mod output;
+mod port_holder;
 pub mod render;
 mod run;
 mod serve;
@@ -71,6 +73,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Verb::Apikey(args) => apikey::run(&args),
         Verb::Notify(args) => self::notify::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Completions { shell } => completions::run(shell),
         Verb::Man { folder } => man::run(&folder),

@@ -13,7 +13,8 @@ use rustix::process::{getegid, geteuid, getgroups};
 const CHECK_USER: &str = "check that the gateway's user can read it";
 
 /// The user and the groups of a process.
-struct Identity {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
     user: u32,
     groups: Vec<u32>,
 }
@@ -55,7 +56,44 @@ impl From<&Metadata> for Ownership {
 }
 
 impl Identity {
-    fn current() -> Self {
+    /// Returns those of another process; `None` if there is none with this number.
+    pub fn find(process: u32) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let ids = |name: &str| -> Option<Vec<u32>> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            line.split_whitespace().map(|id| id.parse().ok()).collect()
+        };
+        // Each line has the real, the effective, the saved and the file system's id.
+        let (users, groups) = (ids("Uid")?, ids("Gid")?);
+        let groups = groups.get(1).copied().into_iter().chain(ids("Groups").unwrap_or_default());
+        Some(Self { user: *users.get(1)?, groups: groups.collect() })
+    }
+
+    /// Returns the user's number.
+    pub fn user(&self) -> u32 {
+        self.user
+    }
+
+    /// Checks whether owner and mode let it use a folder: list and enter it, and with `writes` also
+    /// make and remove files in it.
+    ///
+    /// # Errors
+    /// What forbids it and what to do, worded for people.
+    pub fn check_folder(&self, folder: &Path, writes: bool) -> Result<(), String> {
+        let about = fs::metadata(folder).map_err(|error| format!("it cannot be looked at: {error}"))?;
+        let of = Ownership::from(&about);
+        let needed = if writes { 0o7 } else { 0o5 };
+        match self.user == 0 || self.granted(of) & needed == needed {
+            true => Ok(()),
+            false => Err(format!(
+                "the gateway runs as user {}, and the folder belongs to user {} and group {} with mode {:04o}",
+                self.user, of.user, of.group, of.mode
+            )),
+        }
+    }
+
+    /// Returns those of this process.
+    pub fn current() -> Self {
         let mut groups: Vec<u32> =
             getgroups().unwrap_or_default().iter().map(|group| group.as_raw()).collect();
         groups.push(getegid().as_raw());
@@ -65,12 +103,16 @@ impl Identity {
     /// Whether owner and mode let this process read a file, or list and enter a folder.
     fn may_read(&self, of: Ownership) -> bool {
         let needed = if of.is_folder { 0o5 } else { 0o4 };
-        let granted = match () {
+        self.granted(of) & needed == needed
+    }
+
+    /// Returns the last three bits of the mode that count for it.
+    fn granted(&self, of: Ownership) -> u32 {
+        match () {
             () if of.user == self.user => of.mode >> 6,
             () if self.groups.contains(&of.group) => of.mode >> 3,
             () => of.mode,
-        };
-        granted & needed == needed
+        }
     }
 
     fn read_help(&self, name: &str, of: Ownership) -> String {
@@ -125,6 +167,23 @@ mod tests {
             assert!(help(user, group, mode, false).contains("SELinux"), "{mode:o}");
         }
         assert!(!help(0, 0, 0o744, true).contains("SELinux"), "a folder must also be entered");
+    }
+
+    #[test]
+    fn a_folder_is_used_by_those_whose_mode_allows_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let us = Identity::find(std::process::id()).expect("this process");
+        assert_eq!(us.user(), Identity::current().user());
+        let stranger = Identity { user: us.user() + 4711, groups: vec![4711] };
+        let of = |mode: u32, who: &Identity, writes: bool| {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).expect("changed");
+            who.check_folder(folder.path(), writes)
+        };
+        assert_eq!(of(0o755, &stranger, false), Ok(()));
+        let told = of(0o755, &stranger, true).expect_err("it may not write");
+        assert!(told.contains("mode 0755") && told.contains(&format!("user {}", stranger.user)), "{told}");
+        assert!(of(0o750, &stranger, false).is_err());
+        assert_eq!(of(0o700, &us, true), Ok(()));
     }
 
     #[test]

@@ -86,7 +86,8 @@ fn take_linked(chain: Vec<CertificateDer<'static>>) -> Vec<CertificateDer<'stati
     chain.into_iter().take(links + 1).collect()
 }
 
-fn is_missing_issuer(chain: &[CertificateDer<'_>]) -> bool {
+/// Whether the issuer's certificate is not among those that follow.
+pub(super) fn is_missing_issuer(chain: &[CertificateDer<'_>]) -> bool {
     let Some(leaf) = chain.first().and_then(|leaf| X509Info::parse(leaf).ok()) else { return false };
     let mut rest = chain[1..].iter().filter_map(|other| X509Info::parse(other).ok());
     !leaf.is_self_issued() && !rest.any(|other| other.may_have_issued(&leaf))

@@ -9,7 +9,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::x509_info::X509Info;
+use super::x509_info::{self, X509Info};
 use super::{Error, chain};
 
 /// A certificate that can be served.
@@ -74,10 +74,7 @@ impl ServerCertificate {
 
     /// Whether clients accept it for a name or address, which is in lower case.
     pub(super) fn covers(&self, name: &str) -> bool {
-        let parent = name.split_once('.').map(|(_, parent)| parent);
-        self.names
-            .iter()
-            .any(|own| own == name || own.strip_prefix("*.").is_some_and(|own| Some(own) == parent))
+        x509_info::covers(&self.names, name)
     }
 }
 

@@ -9,6 +9,13 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Error;
 
+/// Whether clients accept a certificate with these names for a name or address, which is in lower
+/// case.
+pub(super) fn covers(names: &[String], name: &str) -> bool {
+    let parent = name.split_once('.').map(|(_, parent)| parent);
+    names.iter().any(|own| own == name || own.strip_prefix("*.").is_some_and(|own| Some(own) == parent))
+}
+
 /// The parsed fields of one certificate.
 #[derive(Debug)]
 pub(super) struct X509Info {

@@ -74,6 +74,12 @@ impl AdminClient {
         self.get("/healthz").map(|_| ())
     }
 
+    /// Returns whether the gateway is ready, and why not.
+    pub(super) fn readiness(&self) -> Result<Value, Error> {
+        // A gateway that is not ready answers 503 and says why.
+        self.parse(&self.ask(Method::GET, "/readyz", Bytes::new(), READ_TIMEOUT)?.1)
+    }
+
     /// Returns the gateway's self-description. The timeout is short, since no gateway may be
     /// running.
     pub(super) fn gateway_info(&self) -> Result<GatewayInfo, Error> {
@@ -138,6 +144,18 @@ impl AdminClient {
 
     /// Sends one request. A refusal is returned in the gateway's words.
     fn exchange(&self, method: Method, path: &str, body: Bytes, timeout: Duration) -> Result<Bytes, Error> {
+        let (status, body) = self.ask(method, path, body, timeout)?;
+        accept(self.address, status, body)
+    }
+
+    /// Sends one request and returns whatever is answered.
+    fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<(StatusCode, Bytes), Error> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
         runtime.block_on(async {
@@ -162,7 +180,12 @@ pub(super) fn encode_segment(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, &NOT_UNRESERVED)
 }
 
-async fn exchange(address: SocketAddr, method: Method, path: &str, body: Bytes) -> Result<Bytes, Error> {
+async fn exchange(
+    address: SocketAddr,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<(StatusCode, Bytes), Error> {
     let not_ours = |_| Error::NotAGateway(address);
     let stream = TcpStream::connect(address).await.map_err(|error| Error::Unreachable(address, error))?;
     let (mut sender, connection) =
@@ -181,8 +204,12 @@ async fn exchange(address: SocketAddr, method: Method, path: &str, body: Bytes) 
         Ok((status, body.map_err(|_| Error::NotAGateway(address))?.to_bytes()))
     };
     // The connection is driven alongside the response; its result adds nothing to the response's.
-    let (answer, _) = tokio::join!(answer, connection);
-    match answer? {
+    tokio::join!(answer, connection).0
+}
+
+/// Returns the body of a success, else what the gateway says of its refusal.
+fn accept(address: SocketAddr, status: StatusCode, body: Bytes) -> Result<Bytes, Error> {
+    match (status, body) {
         (StatusCode::OK, body) => Ok(body),
         (status, body) => Err(match (status, detail(&body)) {
             (StatusCode::NOT_FOUND, None) => Error::NotFound(address),

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+mod doctor;
 mod logins;
 mod run;
 mod settings;
@@ -16,6 +17,7 @@ mod settings;
 mod tests;
 mod usage;
 
+pub use doctor::{ClientKind, DoctorArgs};
 pub use logins::{BlockPlaceArgs, LoginFilterArgs, LoginsAction, LoginsArgs};
 pub use run::RunArgs;
 pub use settings::{GatewayArgs, ValidationArgs};
@@ -45,6 +47,9 @@ pub enum Verb {
     /// Validate tenants' files without serving them.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Examine from outside in why clients do not connect.
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(Box<DoctorArgs>),
     /// Turn an old installation of the vendor's servers into tenants' files.
     #[command(after_help = MIGRATE_EXAMPLES)]
     Migrate(Box<MigrateArgs>),

@@ -7,7 +7,6 @@
 
 mod announcement;
 mod export;
-mod port_holder;
 mod refusal;
 mod start_log;
 mod state_folder;
@@ -15,11 +14,11 @@ mod tree;
 mod variables;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::announcement::Announcement;
 use self::export::Export;
-use self::refusal::StartRefusal;
 use self::start_log::StartLog;
 use self::state_folder::StateFolder;
 use self::variables::Options;
@@ -35,6 +34,7 @@ use crate::telemetry::log;
 use crate::tenants::TenantsSource;
 
 pub(super) use self::export::MOUNTED_ZIP;
+pub(super) use self::refusal::StartRefusal;
 pub(super) use self::variables::Variables;
 
 /// The finding that says that plain HTTP is served, which is what this command is for.
@@ -89,9 +89,40 @@ fn announce_export(
 
 /// Reads the export as the gateway will.
 fn load(export: &Export, options: &Options, settings: &Settings) -> LoadOutcome {
+    bundle::load(&export.entry, &load_context(options, settings))
+}
+
+fn load_context(options: &Options, settings: &Settings) -> LoadContext {
     let given = Some(Arc::clone(&options.given));
-    let context = LoadContext { given, ..configuration::load_context(settings) };
-    bundle::load(&export.entry, &context)
+    LoadContext { given, ..configuration::load_context(settings) }
+}
+
+/// What would be served of an export.
+pub(super) struct LoadedExport {
+    /// Its absolute path.
+    pub(super) path: PathBuf,
+    /// The settings that it would be served with.
+    pub(super) settings: Settings,
+    /// What its files are read with.
+    pub(super) context: LoadContext,
+    /// What reading them came to.
+    pub(super) outcome: LoadOutcome,
+}
+
+/// Reads an export as this command does, and serves nothing.
+///
+/// # Errors
+/// Why the command would not start, whatever the export has in it.
+pub(super) fn load_export(args: &RunArgs) -> Result<LoadedExport, StartRefusal> {
+    let export = Export::find(args.path.as_deref())?;
+    let options = Options::read(args, &Variables::of_process())?;
+    let (mut settings, _, _) = read_settings(args, &export, &options)?;
+    if args.state.is_none() {
+        settings.state = export.default_state();
+    }
+    let context = load_context(&options, &settings);
+    let outcome = bundle::load(&export.entry, &context);
+    Ok(LoadedExport { path: export.path, settings, context, outcome })
 }
 
 fn read_settings(

@@ -5,6 +5,7 @@ mod aadsts;
 mod accounts;
 mod claims;
 mod directories;
+mod examination;
 mod provider;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::account::Account;
 use super::brand::Brand;
 use super::entra::{EntraConnection, EntraProvider};
 use super::error::Error;
+use super::examination::AppExamination;
 use super::exchange::ProviderProblem;
 use super::provider_login::{AuthRequest, LoginRejection, ProviderApp, ProviderLogin};
 use crate::base::clock::Clock;
@@ -123,6 +124,14 @@ impl Provider {
     pub fn problem(&self) -> Option<(ProviderProblem, Timestamp)> {
         match self {
             Self::Entra(entra) => entra.problem(),
+        }
+    }
+
+    /// Asks the provider what it tells of the tenant's app without a person. For an operator who
+    /// looks for a fault: it takes up to ten seconds for each question.
+    pub async fn examine(&self) -> AppExamination {
+        match self {
+            Self::Entra(entra) => entra.examine().await,
         }
     }
 }

@@ -16,7 +16,8 @@ use url::Url;
 use fake::{ACCOUNT, APP, DIRECTORY, Endpoint, FakeEntra, Fault};
 
 use super::{
-    AuthRequest, Error, GroupMembership, LoginErrorKind, Provider, ProviderLogin, ProviderProblem, Providers,
+    AppExamination, AuthRequest, Error, GroupMembership, LoginErrorKind, Provider, ProviderLogin,
+    ProviderProblem, Providers, Registration,
 };
 use crate::base::clock::{Clock, ManualClock, SystemClock};
 use crate::base::secret::Secret;
@@ -131,6 +132,49 @@ async fn a_login_asks_for_what_entra_takes_and_nothing_else() {
     let expected =
         ["client_id", "client_secret", "code", "code_verifier", "grant_type", "redirect_uri", "scope"];
     assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn an_app_is_examined_without_a_person() {
+    let stage = fixture_with(
+        with_entra(EntraSpec {
+            client_secrets: vec![Secret::new("secret-1"), Secret::new("secret-2")],
+            ..entra_spec()
+        }),
+        SystemClock::shared(),
+    )
+    .await;
+    stage.entra.redirect_uris(&["https://mcp.test/acme/auth/ms-callback"]);
+    stage.entra.clock_offset(600);
+    let found = stage.provider.examine().await;
+    assert!(found.directory.is_ok());
+    let classes = |found: &AppExamination| -> Vec<&'static str> {
+        found.secrets.iter().map(|tried| tried.as_ref().err().map_or("right", Error::class)).collect()
+    };
+    assert_eq!(classes(&found), ["right", "secret_wrong"]);
+    assert_eq!(found.redirect_uri, Registration::Registered);
+    assert!(found.clock.expect("a date").difference() >= Duration::from_secs(590));
+    stage.entra.redirect_uris(&["https://mcp.test/other"]);
+    stage.entra.fault(Endpoint::Token, Fault::Refusal("invalid_client", 7_000_222));
+    let found = stage.provider.examine().await;
+    assert_eq!(classes(&found), ["secret_expired"; 2]);
+    assert_eq!(found.redirect_uri, Registration::Missing);
+    stage.entra.fault(Endpoint::Authorize, Fault::Answer(200, "<html>Sign in</html>"));
+    assert!(matches!(stage.provider.examine().await.redirect_uri, Registration::Unknown(_)));
+    stage.entra.fault(Endpoint::Token, Fault::Refusal("unauthorized_client", 700_016));
+    let found = stage.provider.examine().await;
+    assert_eq!(classes(&found), ["app_unknown"; 2]);
+    assert!(matches!(found.redirect_uri, Registration::Unknown(_)), "an unknown app has none");
+}
+
+#[tokio::test]
+async fn an_examination_names_an_unknown_directory() {
+    let login =
+        with_entra(EntraSpec { directory: DirectorySpec::One("nowhere.example".into()), ..entra_spec() });
+    let stage = fixture_with(login, SystemClock::shared()).await;
+    let found = stage.provider.examine().await;
+    assert_eq!(found.directory.err().map(|error| error.class()), Some("directory_unknown"));
+    assert_eq!(stage.entra.count(Endpoint::Token), 0, "the secret went to a directory that is not known");
 }
 
 #[tokio::test]

@@ -24,6 +24,13 @@ impl TenantsSource {
         }
     }
 
+    /// Returns the folder of the entries, or the path of the only one.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Folder(path) | Self::Single(path) => path,
+        }
+    }
+
     /// Whether there is only one entry, whose files belong to the operator alone: nothing is
     /// written beside them.
     pub(super) fn is_single(&self) -> bool {

@@ -6,6 +6,7 @@ pub(crate) mod client;
 #[expect(dead_code, reason = "the unit tests of `identity` use more of it")]
 pub(crate) mod entra;
 pub(crate) mod export;
+pub(crate) mod front;
 pub(crate) mod gateway;
 pub(crate) mod login;
 pub(crate) mod portal;

@@ -21,6 +21,9 @@
 //! - [`console`]: the console: its pages, events, and what they never contain
 //! - [`command_line`]: what the other verbs print, and their exit codes
 //! - [`demo`]: `tenantd demo`: everything it prints works when pasted into a shell
+//! - [`doctor`]: `tenantd doctor` names what is broken, and what to do
+//!   - `machine`: the gateway, its files, folders and ports, its certificate, backend and login
+//!   - `proxies`: each way of a proxy to break what a client sends
 //! - [`entra`]: 1, 3; an Entra outage ends no session; a session that Entra ends, ends here
 //! - [`hot_life`]: 4, 5; files change in every way, and the gateway ends where a cold start would
 //!   - `clock`: 8; jumps of the wall clock change nothing
@@ -87,6 +90,7 @@ mod check;
 mod command_line;
 mod console;
 mod demo;
+mod doctor;
 mod entra;
 mod hot_life;
 mod hot_load;

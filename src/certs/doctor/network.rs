@@ -5,21 +5,17 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs};
-use rustls::{DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use super::{CheckResult, DoctorCheck};
 use crate::base::dns::DnsResolver;
 use crate::base::net;
 use crate::certs::local_ca;
+use crate::certs::stranger;
 use crate::certs::x509_info::X509Info;
 use crate::certs::{CertificateStatus, NO_CHALLENGE_TEXT};
 
@@ -176,54 +172,6 @@ fn unreachable_result(error: &io::Error) -> CheckResult {
 }
 
 async fn fetch_server_certificate(stream: TcpStream, host: &str) -> Option<CertificateDer<'static>> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = AcceptAnyServerCert(provider.signature_verification_algorithms);
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("aws-lc speaks TLS 1.2 and 1.3")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
-    let connector = TlsConnector::from(Arc::new(builder.with_no_client_auth()));
-    let name = ServerName::try_from(host.to_owned()).ok()?;
-    let stream = with_timeout(connector.connect(name, stream)).await.ok()?;
+    let stream = with_timeout(stranger::connect(stream, host)).await.ok()?;
     stream.get_ref().1.peer_certificates()?.first().cloned()
-}
-
-/// Accepts every certificate: it is only inspected, and no data is sent over the connection.
-#[derive(Debug)]
-struct AcceptAnyServerCert(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for AcceptAnyServerCert {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
 }

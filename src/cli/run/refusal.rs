@@ -2,15 +2,14 @@
 
 use std::io::ErrorKind;
 
-use super::port_holder;
 use crate::base::diagnostic::{Report, Severity};
-use crate::cli::render;
+use crate::cli::{port_holder, render};
 use crate::gateway;
 use crate::server::BindError;
 
 /// Why the process ends without serving.
 #[derive(Debug)]
-pub(super) struct StartRefusal {
+pub(in crate::cli) struct StartRefusal {
     /// The reasons, without their prefix.
     reasons: Vec<String>,
     /// What to do about it, in one or more lines.
@@ -57,6 +56,16 @@ impl StartRefusal {
                 .help("choose one above 1023: --port 8000 or MCP_PORT=8000"),
             _ => Self::new(error.to_string()),
         }
+    }
+
+    /// Returns the reasons, as the vendor's server words them.
+    pub(in crate::cli) fn reasons(&self) -> &[String] {
+        &self.reasons
+    }
+
+    /// Returns what to do about it.
+    pub(in crate::cli) fn advice(&self) -> &str {
+        self.advice.trim().trim_start_matches("help: ")
     }
 
     /// Returns the lines to print.

@@ -53,20 +53,25 @@ fn to_error(oauth: &str, trace: ProviderTrace) -> Error {
 /// Extracts the codes and ids of a description: `AADSTS65004: … Trace ID: … Correlation ID: …`.
 fn parse_description(description: Option<&str>) -> ProviderTrace {
     let text = description.unwrap_or_default();
-    let codes = text.split("AADSTS").skip(1).filter_map(|rest| {
-        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        rest[..end].parse().ok()
-    });
     let after = |label: &str| {
         let (_, rest) = text.split_once(label)?;
         rest.split_whitespace().next().map(str::to_owned).and_then(loggable_id)
     };
     ProviderTrace {
-        codes: codes.take(MAX_CODES).collect(),
+        codes: find_codes(text),
         correlation_id: after("Correlation ID:"),
         trace_id: after("Trace ID:"),
         detail: None,
     }
+}
+
+/// Returns the codes in a text or page.
+pub(super) fn find_codes(text: &str) -> Vec<u32> {
+    let codes = text.split("AADSTS").skip(1).filter_map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        rest[..end].parse().ok()
+    });
+    codes.take(MAX_CODES).collect()
 }
 
 /// Returns the id if it is safe to log.

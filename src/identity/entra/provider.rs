@@ -12,6 +12,7 @@ use super::{BRAND, aadsts, accounts};
 use crate::base::secret::Secret;
 use crate::identity::account::Account;
 use crate::identity::error::Error;
+use crate::identity::examination::AppExamination;
 use crate::identity::exchange::{ExchangeMonitor, ProviderProblem};
 use crate::identity::oidc::discovery::{MetadataCache, ProviderMetadata};
 use crate::identity::oidc::id_token::InvalidIdToken;
@@ -29,12 +30,12 @@ const SCOPE: &str = "openid profile offline_access";
 #[derive(Clone)]
 pub struct EntraProvider(Arc<EntraProviderInner>);
 
-struct EntraProviderInner {
-    entra: Arc<EntraConnection>,
-    directory: Arc<MetadataCache>,
-    spec: Arc<EntraSpec>,
+pub(super) struct EntraProviderInner {
+    pub(super) entra: Arc<EntraConnection>,
+    pub(super) directory: Arc<MetadataCache>,
+    pub(super) spec: Arc<EntraSpec>,
     login: Arc<LoginSpec>,
-    public_url: PublicUrl,
+    pub(super) public_url: PublicUrl,
     request_share: RequestShare,
     monitor: ExchangeMonitor,
 }
@@ -125,6 +126,10 @@ impl EntraProvider {
         accounts::check_login(&self.0.spec, app, account).map_err(Into::into)
     }
 
+    pub(in crate::identity) async fn examine(&self) -> AppExamination {
+        self.0.examine().await
+    }
+
     pub(in crate::identity) fn problem(&self) -> Option<(ProviderProblem, Timestamp)> {
         self.0.monitor.problem(&self.0.entra.transport)
     }
@@ -139,11 +144,11 @@ impl EntraProviderInner {
         outcome.map_err(|error| self.fill_in(error))
     }
 
-    fn fill_in(&self, error: Error) -> Error {
+    pub(super) fn fill_in(&self, error: Error) -> Error {
         error.fill_in(&BRAND, &self.spec.client_id, &self.public_url.callback_url())
     }
 
-    fn endpoint_url(&self, path: &str) -> Url {
+    pub(super) fn endpoint_url(&self, path: &str) -> Url {
         self.entra.url(&self.spec.directory.url_segment(), path)
     }
 

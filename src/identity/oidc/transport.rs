@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Notify;
 use url::Url;
@@ -66,6 +66,13 @@ impl Drop for RequestPermit<'_> {
         self.reservation.release();
         self.released.notify_waiters();
     }
+}
+
+/// A response as it came, for those who look at more than its body.
+pub(in crate::identity) struct ProviderResponse {
+    pub(in crate::identity) status: StatusCode,
+    pub(in crate::identity) headers: HeaderMap,
+    pub(in crate::identity) body: Bytes,
 }
 
 /// A GET of published metadata, or a POST of a form.
@@ -131,17 +138,27 @@ impl ProviderTransport {
             self.exchange(url, request).await
         };
         let outcome = tokio::time::timeout(RESPONSE_TIMEOUT, exchange).await;
-        let (status, body) = outcome.unwrap_or_else(|_| Err(Error::provider_down("no answer in time")))?;
-        match status {
+        let response = outcome.unwrap_or_else(|_| Err(Error::provider_down("no answer in time")))?;
+        match response.status {
             StatusCode::TOO_MANY_REQUESTS => {
                 Err(Error::provider_down("it answered that there are too many requests"))
             }
             status if status.is_server_error() => Err(Error::provider_down(format!("it answered {status}"))),
-            _ => Ok((status, body)),
+            status => Ok((status, response.body)),
         }
     }
 
-    async fn exchange(&self, url: Url, request: ProviderRequest<'_>) -> Result<(StatusCode, Bytes), Error> {
+    /// Sends a request of an examination, outside of the budget. Any response counts.
+    pub(in crate::identity) async fn examine(
+        &self,
+        url: Url,
+        request: ProviderRequest<'_>,
+    ) -> Result<ProviderResponse, Error> {
+        let outcome = tokio::time::timeout(RESPONSE_TIMEOUT, self.exchange(url, request)).await;
+        outcome.unwrap_or_else(|_| Err(Error::provider_down("no answer in time")))
+    }
+
+    async fn exchange(&self, url: Url, request: ProviderRequest<'_>) -> Result<ProviderResponse, Error> {
         let client = self.client().ok_or_else(|| {
             Error::provider_down("this machine trusts no certificate authority; install its CA certificates")
         })?;
@@ -160,7 +177,8 @@ impl ProviderTransport {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok((response.status(), body.into()))
+        let headers = std::mem::take(response.headers_mut());
+        Ok(ProviderResponse { status: response.status(), headers, body: body.into() })
     }
 
     /// Created at the first login: most gateways need no client, and a gateway on a machine without

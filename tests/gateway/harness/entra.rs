@@ -82,6 +82,10 @@ struct Shared {
     issued: usize,
     codes: HashMap<String, HashMap<String, String>>,
     refresh_tokens: Vec<String>,
+    /// The registered redirect URIs; empty if any will do.
+    redirect_uris: Vec<String>,
+    /// By how many seconds its clock differs.
+    clock_offset: i64,
 }
 
 impl FakeEntra {
@@ -137,6 +141,16 @@ impl FakeEntra {
     /// Replaces the accepted secrets.
     pub(crate) fn secrets(&self, secrets: &[&str]) {
         self.shared().secrets = secrets.iter().map(|secret| (*secret).to_owned()).collect();
+    }
+
+    /// Registers the only redirect URIs that it redirects to.
+    pub(crate) fn redirect_uris(&self, uris: &[&str]) {
+        self.shared().redirect_uris = uris.iter().map(|uri| (*uri).to_owned()).collect();
+    }
+
+    /// Sets by how many seconds its clock differs from the machine's.
+    pub(crate) fn clock_offset(&self, seconds: i64) {
+        self.shared().clock_offset = seconds;
     }
 
     /// Switches to the other signing key and publishes only that one.
@@ -219,12 +233,18 @@ async fn answer(
         Some(Fault::Refusal(..)) | None => {}
     }
     let mut shared = shared.lock().expect("no holder of this lock panics");
-    Ok(match endpoint {
+    let mut response = match endpoint {
         Endpoint::Discovery => discovery(&authority, &directory),
         Endpoint::Keys => shared.published_keys(),
         Endpoint::Authorize => shared.authorize(&url, fault),
         Endpoint::Token => shared.token(&authority, &body),
-    })
+    };
+    if shared.clock_offset != 0 {
+        let time = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(shared.clock_offset);
+        let date = time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        response.headers_mut().insert(header::DATE, date.parse().expect("a date"));
+    }
+    Ok(response)
 }
 
 fn place(url: &Url) -> Option<(String, Endpoint)> {
@@ -270,16 +290,21 @@ impl Shared {
 
     fn authorize(&mut self, url: &Url, fault: Option<Fault>) -> Response<Full<Bytes>> {
         let asked: HashMap<String, String> = url.query_pairs().into_owned().collect();
+        if !self.redirect_uris.is_empty() && !self.redirect_uris.contains(&asked["redirect_uri"]) {
+            return plain(200, format!("<html>{}</html>", description(50_011)));
+        }
         let mut to = Url::parse(&asked["redirect_uri"]).expect("a redirect URI");
         let code = self.next("code");
-        match fault {
+        // Nobody is logged in before a page was shown.
+        let is_silent = asked.get("prompt").is_some_and(|prompt| prompt == "none");
+        match fault.or(is_silent.then_some(Fault::Refusal("login_required", 50_058))) {
             Some(Fault::Refusal(error, number)) => to
                 .query_pairs_mut()
                 .append_pair("error", error)
                 .append_pair("error_description", &description(number)),
             _ => to.query_pairs_mut().append_pair("code", &code),
         };
-        to.query_pairs_mut().append_pair("state", &asked["state"]);
+        to.query_pairs_mut().extend_pairs(asked.get("state").map(|state| ("state", state)));
         self.codes.insert(code, asked);
         let found = Response::builder().status(302).header(header::LOCATION, to.as_str());
         found.body(Full::default()).expect("an answer")
@@ -307,6 +332,10 @@ impl Shared {
                 self.tokens(authority, &form, None)
             }
             "refresh_token" => refusal("invalid_grant", 50_173),
+            // What an app asks for itself brings no person.
+            "client_credentials" => {
+                json_answer(200, &json!({ "token_type": "Bearer", "access_token": "opaque" }))
+            }
             _ => refusal("unsupported_grant_type", 70_003),
         }
     }

@@ -2,16 +2,41 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A listening socket, in the tables of `/proc/net`.
 const LISTENING: &str = "0A";
 
-/// Returns who listens on a port: `python3, process 4711`.
-pub(super) fn find(port: u16) -> Option<String> {
+/// A process that listens on a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PortHolder {
+    /// The name of its program.
+    pub(super) name: String,
+    /// Its process id.
+    pub(super) process: u32,
+}
+
+impl fmt::Display for PortHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, process {}", self.name, self.process)
+    }
+}
+
+/// Whether any process listens on a port, also one that this user may not look at.
+pub(super) fn is_taken(port: u16) -> bool {
+    !sockets(port).is_empty()
+}
+
+fn sockets(port: u16) -> HashSet<String> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|file| fs::read_to_string(file).unwrap_or_default());
-    let sockets: HashSet<String> = tables.iter().flat_map(|table| listening_sockets(table, port)).collect();
+    tables.iter().flat_map(|table| listening_sockets(table, port)).collect()
+}
+
+/// Returns who listens on a port: `python3, process 4711`.
+pub(super) fn find(port: u16) -> Option<PortHolder> {
+    let sockets = sockets(port);
     let processes = fs::read_dir("/proc").ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     // `self` and others are links to processes.
     let is_pid = |process: &PathBuf| {
@@ -20,9 +45,9 @@ pub(super) fn find(port: u16) -> Option<String> {
     };
     let mut holders = processes.filter(is_pid).filter(|process| holds_one_of(process, &sockets));
     let process = holders.next()?;
-    let pid = process.file_name()?.to_string_lossy();
+    let pid = process.file_name()?.to_str()?.parse().ok()?;
     let name = fs::read_to_string(process.join("comm")).ok()?;
-    Some(format!("{}, process {pid}", name.trim()))
+    Some(PortHolder { name: name.trim().to_owned(), process: pid })
 }
 
 /// Returns the sockets that listen on a port, as links in `/proc/PID/fd` name them.
@@ -50,7 +75,8 @@ mod tests {
     fn this_process_is_found_by_its_port() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let holder = find(listener.local_addr().expect("an address").port()).expect("it listens");
-        assert!(holder.ends_with(&format!(", process {}", std::process::id())), "{holder}");
+        assert_eq!(holder.process, std::process::id());
+        assert!(holder.to_string().ends_with(&format!(", process {}", std::process::id())), "{holder}");
     }
 
     #[test]

@@ -1,0 +1,99 @@
+//! `tenantd doctor`: examines from outside in why clients do not connect, or not for long.
+//!
+//! Each examination is a file. It asks, within a deadline of its own, and returns [`Verdict`]s:
+//! what was found, where, what it means and what to do. Nothing is changed anywhere.
+
+mod backend;
+mod chain;
+mod clock;
+mod folders;
+mod gateway;
+mod login;
+mod names;
+mod ports;
+mod sequence;
+mod subject;
+mod tenants;
+mod verdict;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use self::subject::Subject;
+use self::verdict::{Diagnosis, Examination, Outcome, Verdict};
+use super::args::{ClientKind, DoctorArgs};
+use super::{Exit, output};
+use crate::backend::{AddressRules, Pool};
+use crate::base::clock::SystemClock;
+use crate::telemetry::metrics::Metrics;
+
+/// The longest time for one examination. Those that wait for others begin together.
+const DEADLINE: Duration = Duration::from_secs(40);
+
+/// Examines everything and prints the verdicts.
+pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
+    let subject = Subject::find(args)?;
+    let diagnosis = examine(&subject, args.client.unwrap_or(ClientKind::Sdk))?;
+    output::print(&output::rendered(args.format, &diagnosis, Diagnosis::to_text))?;
+    Ok(if diagnosis.outcome == Outcome::Fault { Exit::Findings } else { Exit::Fine })
+}
+
+/// Runs all examinations.
+///
+/// # Errors
+/// The runtime or the HTTP client cannot be created.
+fn examine(subject: &Subject, client: ClientKind) -> anyhow::Result<Diagnosis> {
+    let mut verdicts = subject.verdicts.clone();
+    verdicts.extend(gateway::examine(subject));
+    verdicts.extend(tenants::examine(subject));
+    verdicts.extend(folders::examine(subject));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let pool = create_pool(subject)?;
+    let found = runtime.context("the runtime cannot be started")?.block_on(async {
+        tokio::join!(
+            examine_edge(subject, client),
+            within_deadline(Examination::Backend, backend::examine(subject, &pool)),
+            within_deadline(Examination::Login, examine_login(subject, &pool)),
+        )
+    });
+    verdicts.extend(found.0.into_iter().chain(found.1).chain(found.2));
+    Ok(Diagnosis::new(verdicts))
+}
+
+/// What a client meets on its way: the name, the port, the certificate.
+async fn examine_edge(subject: &Subject, client: ClientKind) -> Vec<Verdict> {
+    let found = names::examine(subject, client).await;
+    let mut verdicts = found.verdicts;
+    let ports = ports::examine(subject, &found.addresses).await;
+    verdicts.extend(ports.verdicts);
+    let (chain, sequence) = tokio::join!(
+        within_deadline(Examination::Certificate, chain::examine(subject, &ports.open, client)),
+        within_deadline(Examination::Client, sequence::examine(subject, &ports.open, client)),
+    );
+    verdicts.extend(chain.into_iter().chain(sequence));
+    verdicts
+}
+
+async fn examine_login(subject: &Subject, pool: &Pool) -> Vec<Verdict> {
+    let found = login::examine(subject).await;
+    let mut verdicts = found.verdicts;
+    verdicts.extend(clock::examine(subject, pool, found.clocks).await);
+    verdicts
+}
+
+/// Gives an examination up when its time is over; the others go on.
+async fn within_deadline(examination: Examination, work: impl Future<Output = Vec<Verdict>>) -> Vec<Verdict> {
+    tokio::time::timeout(DEADLINE, work).await.unwrap_or_else(|_| {
+        let why = format!("it took longer than {} s", DEADLINE.as_secs());
+        vec![Verdict::not_checked(examination, "took-too-long", "this examination", why)]
+    })
+}
+
+/// Creates the client that the gateway uses: the same addresses are forbidden, the same CAs trusted.
+fn create_pool(subject: &Subject) -> anyhow::Result<Pool> {
+    let rules = AddressRules::from_context(&subject.context);
+    let pool = Pool::new(rules, SystemClock::shared(), Arc::new(Metrics::new()));
+    pool.context("the HTTP client cannot be created")
+}
