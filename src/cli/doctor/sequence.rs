@@ -76,6 +76,7 @@ pub(super) async fn examine(subject: &Subject, open: &[SocketAddr], client: Clie
         is_tls: subject.is_https(),
         host: subject.host().to_owned(),
         authority: authority_of(&connector),
+        is_direct: false,
     };
     let mut sequence = Sequence {
         client,
@@ -125,7 +126,8 @@ impl Sequence<'_> {
     async fn find_direct(&mut self, subject: &Subject) {
         let direct = subject.direct_addresses();
         let Some(address) = direct.first().copied() else { return };
-        let target = Target { address, is_tls: subject.is_direct_tls(), ..self.public.clone() };
+        let is_tls = subject.is_direct_tls();
+        let target = Target { address, is_tls, is_direct: true, ..self.public.clone() };
         match target.ask(&Question::get("/-/healthz")).await {
             Ok(answer) if answer.is_of_gateway() || answer.status == StatusCode::OK => {
                 self.direct = Some(target)

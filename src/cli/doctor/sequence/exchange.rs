@@ -17,6 +17,8 @@ use crate::certs::stranger;
 
 /// The time for a whole answer. The gateway gives those to the questions of a doctor at once.
 pub(super) const PATIENCE: Duration = Duration::from_secs(8);
+/// Who calls, as the machine's own address.
+const CALLER: &str = "127.0.0.1";
 /// What is read of one answer.
 const MAX_BODY: usize = 1 << 20;
 
@@ -29,6 +31,9 @@ pub(super) struct Target {
     pub(super) host: String,
     /// The value of the Host header.
     pub(super) authority: String,
+    /// Whether this is the gateway's own listener, which may take us for a proxy that it trusts: such
+    /// a one has to say who calls.
+    pub(super) is_direct: bool,
 }
 
 /// A request, the same wherever it is sent.
@@ -157,6 +162,9 @@ impl Target {
             .header(header::HOST, &self.authority);
         for (name, value) in &question.headers {
             request = request.header(*name, value);
+        }
+        if self.is_direct {
+            request = request.header("x-forwarded-for", CALLER);
         }
         let request = request.body(Full::new(question.body.clone()));
         let request = request.map_err(|error| NoAnswer::BrokenOff(error.to_string()))?;
