@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::port_holder;
-use super::subject::{GatewayState, Subject};
+use super::subject::{GatewayState, Subject, SubjectTenant};
 use super::verdict::{Examination, Verdict};
 use crate::telemetry::printable::printable;
 
@@ -61,6 +61,11 @@ fn judge_silence(subject: &Subject, why: &str, was_asked: bool) -> Verdict {
     match taken {
         // Who has the port is said with the ports.
         Some(_) => Verdict::not_checked(GATEWAY, "gateway-silent", place, why),
+        // Why it would not start is said with its files.
+        None if subject.is_one_tenant && subject.tenants.iter().any(SubjectTenant::is_refused) => {
+            let why = "it does not run, and would not start with what is said of its files";
+            Verdict::not_checked(GATEWAY, "gateway-silent", place, why)
+        }
         None if !was_asked => Verdict::not_checked(GATEWAY, "gateway-silent", place, why),
         None => {
             let listed = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");

@@ -373,6 +373,11 @@ impl SubjectTenant {
         self.status = Some(status);
     }
 
+    /// Whether its files have errors.
+    pub(super) fn is_refused(&self) -> bool {
+        self.findings.iter().any(|finding| finding.is_error)
+    }
+
     /// Asks for the tenant at another base.
     fn move_to(&mut self, base: &Url) {
         if let Some(connector) = &mut self.connector {

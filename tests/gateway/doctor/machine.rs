@@ -75,7 +75,7 @@ async fn the_state_of_a_tenant_is_told_with_its_reason() {
     gateway.until_state("a", "serving").await;
     let ask = async |name: &'static str| Doctor::beside(&gateway, &[name]).ask().await;
     ask("bad").await.assert_fault("tenant-rejected");
-    ask("bad").await.assert_fault("prefix-invalid");
+    ask("bad").await.assert_fault("bad-prefix");
     ask("off").await.assert_fault("tenant-disabled");
     ask("nobody").await.assert_fault("tenant-unknown");
     let all = Doctor::beside(&gateway, &[]).ask().await;
@@ -98,16 +98,18 @@ async fn each_trouble_with_an_export_is_found_before_it_runs() {
         export("placeholder.zip", &Tenant::new("a", &backend).zip_with_key("paste-your-api-key-here"));
     let no_yaml = export("no-yaml.zip", &zip_without_configs());
     let no_zip = export("no-zip.zip", b"<html>Sign in</html>");
-    let lacking =
+    let before_mcp =
         format!("search_url: {0}/nlp-search\napi_key: k-0123456789\nconnection_id: c\n", backend.url(""));
-    let lacking = export("lacking.zip", &Tenant::new("a", &backend).zip_with_yaml(&lacking));
+    let before_mcp = export("before-mcp.zip", &Tenant::new("a", &backend).zip_with_yaml(&before_mcp));
+    let lacking = export("lacking.zip", &Tenant::new("a", &backend).zip_with_yaml("connection_id: c\n"));
     fs::create_dir(at("empty")).expect("made");
     let empty = at("empty").display().to_string();
     for (path, code, words) in [
         (&placeholder, "api-key-placeholder", "is still a placeholder"),
         (&no_yaml, "config-missing", "No .yaml config files found in zip"),
-        (&no_zip, "zip-invalid", "not a zip file"),
-        (&lacking, "context-url-missing", "context_url"),
+        (&no_zip, "zip-other-format", "not a zip file"),
+        (&lacking, "missing-fields", "Missing required env vars"),
+        (&before_mcp, "no-context-url", "there is no context_url"),
         (&"/nowhere/server.zip".to_owned(), "export-refused", "No server.zip found at /nowhere/server.zip"),
         (&empty, "export-refused", "No server.zip found at"),
     ] {
@@ -199,10 +201,8 @@ async fn each_trouble_with_the_login_is_told_apart() {
 #[tokio::test]
 async fn an_old_secret_beside_a_right_one_is_a_warning() {
     let (entra, backend) = (FakeEntra::start(&secret("new")).await, FakeBackend::start().await);
-    let lines = entra.lines().replace(
-        &format!("microsoft_client_secret: {}", secret("new")),
-        &format!("microsoft_client_secret: [{}, {}]", secret("old"), secret("new")),
-    );
+    let old = entra.lines().replace(&secret("new"), &secret("old"));
+    let lines = format!("{old}microsoft_client_secret_next: {}", secret("new"));
     let gateway = Setup::new()
         .flag("--entra-authority", &entra.authority())
         .file("a.yaml", Tenant::new("a", &backend).with(&lines).yaml())
