@@ -192,6 +192,25 @@ fn findings_and_their_page_have_the_same_codes() {
     );
 }
 
+#[test]
+fn the_doctors_page_has_the_codes_of_its_verdicts() {
+    let doctor = files(&root().join("src/cli/doctor"), ".rs");
+    let source: String = doctor.iter().map(read).collect();
+    let page = read("docs/doctor.md");
+    let (_, tables) = page.split_once("## Verdicts").expect("the page lists them");
+    let documented: BTreeSet<&str> = quoted(tables).filter(|text| looks_like_code(text)).collect();
+    assert!(documented.len() > 50, "the page was not understood");
+    let probed = read("src/backend/probe.rs");
+    for code in &documented {
+        let quoted = format!("\"{code}\"");
+        assert!(source.contains(&quoted) || probed.contains(&quoted), "no verdict has the code {code}");
+    }
+    let given = source.split("code: \"").skip(1).filter_map(|rest| rest.split('"').next());
+    for code in given {
+        assert!(documented.contains(code), "docs/doctor.md lacks {code}");
+    }
+}
+
 /// Returns the `tenantd` command lines in the code of a page, each up to the end of the command.
 fn commands(page: &str) -> Vec<Vec<String>> {
     let mut code: Vec<String> = Vec::new();
