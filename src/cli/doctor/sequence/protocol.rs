@@ -63,10 +63,9 @@ impl Sequence<'_> {
     /// Opens a stream through the public URL. Its first event comes at once, and it stays open.
     async fn watch_stream(&mut self) {
         let question = self.listen();
-        let view = match self.public.watch(&question, WATCH).await {
-            Ok(view) => view,
-            // A proxy that keeps everything back keeps the head back, too.
-            Err(_) => return self.say_stream(&question, Interference::Buffers, "no answer within 10 s"),
+        // A proxy that keeps everything back keeps the head back, too.
+        let Ok(view) = self.public.watch(&question, WATCH).await else {
+            return self.say_stream(&question, Interference::Buffers, "no answer within 10 s");
         };
         if view.answer.status != StatusCode::OK || view.answer.media_type() != "text/event-stream" {
             // Clients of earlier protocol versions open none.
