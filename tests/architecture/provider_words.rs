@@ -20,7 +20,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("bundle/validate/login.rs", "chooses the provider: there is one"),
     ("cli/args/run.rs", "the vendor's variables, by name, and the setting entra_authority"),
     ("cli/args/settings.rs", "the setting entra_authority"),
-    ("cli/args/doctor.rs", "clients, by name"),
     ("cli/doctor/login.rs", "the setting entra_authority"),
     ("cli/doctor/sequence/clients.rs", "redirect URIs of clients"),
     ("cli/doctor/subject.rs", "the setting entra_authority"),
