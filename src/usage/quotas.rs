@@ -258,7 +258,7 @@ mod tests {
     fn people_and_tools_have_allowances_of_their_own() {
         let mut quotas = Quotas::default();
         let tools = vec![("search".into(), a_day(3))];
-        let limits = UsageLimits { tenant: a_day(6), per_caller: a_day(2), tools };
+        let limits = UsageLimits { tenant: a_day(7), per_caller: a_day(2), tools };
         let search = |quotas: &mut _, who| admit(quotas, &limits, "search", &person(who));
         assert_eq!((search(&mut quotas, "ann"), search(&mut quotas, "ann")), (None, None));
         assert!(matches!(search(&mut quotas, "ann"), Some(LimitScope::Caller(_))));
@@ -268,7 +268,8 @@ mod tests {
         assert_eq!(other(&mut quotas, "ben"), None, "another tool, and what was refused took nothing");
         assert!(matches!(other(&mut quotas, "ben"), Some(LimitScope::Caller(_))));
         assert_eq!((other(&mut quotas, "cat"), other(&mut quotas, "dan")), (None, None), "five and six");
-        assert_eq!(other(&mut quotas, "eve"), Some(LimitScope::Tenant));
+        assert_eq!(other(&mut quotas, "eve"), None, "the limit of one tool is not that of the other");
+        assert_eq!(other(&mut quotas, "fay"), Some(LimitScope::Tenant));
     }
 
     #[test]
