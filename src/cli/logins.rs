@@ -88,7 +88,7 @@ fn end(order: &Value, filter: &LoginFilterArgs, yes: bool, admin: &AdminArgs) ->
             Ok(listed) => listed.as_array().map_or(0, Vec::len),
             Err(error) => return print_answer(Err(error), |_| String::new()),
         };
-        if !confirm(&format!("This ends {count} logins. Go on?"))? {
+        if !confirm(&format!("This ends {}. Go on?", count_logins(count as u64)))? {
             return Ok(Exit::Findings);
         }
     }
@@ -100,7 +100,13 @@ fn end(order: &Value, filter: &LoginFilterArgs, yes: bool, admin: &AdminArgs) ->
         },
     );
     let ended = send(admin, Method::POST, "/api/logins/end", order.to_string().into())?;
-    print_answer(ended, |ended| format!("{} logins ended\n", ended["ended"]))
+    print_answer(ended, |ended| {
+        format!("{} ended\n", count_logins(ended["ended"].as_u64().unwrap_or_default()))
+    })
+}
+
+fn count_logins(count: u64) -> String {
+    if count == 1 { "1 login".to_owned() } else { format!("{count} logins") }
 }
 
 /// Asks the person at the terminal.
@@ -164,7 +170,8 @@ fn blocked(blocked: &Value) -> String {
     let who = text("user").or_else(|| text("oid")).unwrap_or_default();
     let place = text("tenant").map_or_else(|| "all tenants".to_owned(), |tenant| format!("tenant {tenant}"));
     let until = text("until").map(|until| format!(" until {until}")).unwrap_or_default();
-    let mut out = format!("{who} is kept out of {place}{until}; {} logins ended\n", blocked["logins_ended"]);
+    let ended = count_logins(blocked["logins_ended"].as_u64().unwrap_or_default());
+    let mut out = format!("{who} is kept out of {place}{until}; {ended} ended\n");
     if let Some(notice) = text("notice") {
         let _ = writeln!(out, "Note: {notice}");
     }

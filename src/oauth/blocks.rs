@@ -73,6 +73,26 @@ struct BlockIndex {
     unreadable: Vec<BlockId>,
 }
 
+/// A block that is in force until this is dropped.
+#[derive(Debug)]
+pub(super) struct ProvisionalBlock<'a> {
+    blocks: &'a Blocks,
+    id: BlockId,
+}
+
+impl ProvisionalBlock<'_> {
+    /// Leaves the block in force, because another of the same person has taken its place.
+    pub(super) fn leave(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for ProvisionalBlock<'_> {
+    fn drop(&mut self) {
+        self.blocks.remove(self.id);
+    }
+}
+
 /// What the store does not have yet.
 #[derive(Debug, Default)]
 struct BlockChanges {
@@ -189,17 +209,39 @@ impl Blocks {
     /// not have it yet. Returns its id.
     pub(super) fn insert(&self, block: Block) -> BlockId {
         let mut changes = lock_unpoisoned(&self.changes);
-        let mut index = BlockIndex::clone(&self.current.load());
-        let is_same = |known: &Block| known.tenant == block.tenant && known.subject.is_same(&block.subject);
-        let known = index.by_id.iter().find(|(_, known)| is_same(known)).map(|(id, _)| *id);
-        let id = known.unwrap_or_else(BlockId::random);
-        index.by_id.insert(id, Arc::new(block));
-        index.sort_by_subject();
-        self.current.store(Arc::new(index));
+        let id = self.find_same(&block).unwrap_or_else(BlockId::random);
+        self.put(id, block);
         if !changes.unpersisted.contains(&id) {
             changes.unpersisted.push(id);
         }
         id
+    }
+
+    /// Puts a block in force that is never stored and ends with the returned value. Returns `None` if
+    /// the person is kept out of the same place already.
+    pub(super) fn insert_provisional(&self, block: Block) -> Option<ProvisionalBlock<'_>> {
+        let _no_other_change = lock_unpoisoned(&self.changes);
+        if self.find_same(&block).is_some() {
+            return None;
+        }
+        let id = BlockId::random();
+        self.put(id, block);
+        Some(ProvisionalBlock { blocks: self, id })
+    }
+
+    /// Publishes the blocks with this one. The caller holds the lock of changes.
+    fn put(&self, id: BlockId, block: Block) {
+        let mut index = BlockIndex::clone(&self.current.load());
+        index.by_id.insert(id, Arc::new(block));
+        index.sort_by_subject();
+        self.current.store(Arc::new(index));
+    }
+
+    /// Returns the id of the block of the same person at the same place.
+    fn find_same(&self, block: &Block) -> Option<BlockId> {
+        let is_same = |known: &Block| known.tenant == block.tenant && known.subject.is_same(&block.subject);
+        let index = self.current.load();
+        index.by_id.iter().find(|(_, known)| is_same(known)).map(|(id, _)| *id)
     }
 
     /// Lifts a block. Returns whether there was one.
@@ -311,6 +353,19 @@ mod tests {
         blocks.insert(block(None, account(None), Some(NOW)));
         blocks.mark_persisted(first, &stored[0].1);
         assert_eq!(blocks.unpersisted().len(), 1, "what was stored is another one");
+    }
+
+    #[test]
+    fn a_provisional_block_is_never_stored_and_lifts_no_other() {
+        let blocks = Blocks::default();
+        let is_out = || blocks.find("acme", &ada(), NOW).expect("readable").is_some();
+        let provisional = blocks.insert_provisional(block(None, account(None), None)).expect("the first");
+        assert!(is_out() && blocks.unpersisted().is_empty());
+        drop(provisional);
+        assert!(!is_out());
+        blocks.insert(block(None, account(None), None));
+        assert!(blocks.insert_provisional(block(None, account(None), None)).is_none());
+        assert!(is_out() && blocks.unpersisted().len() == 1);
     }
 
     #[test]

@@ -121,19 +121,27 @@ impl Logins {
     pub async fn block(&self, new: &NewBlock, by: Initiator<'_>) -> Result<BlockedPerson, BlockError> {
         let tenant = self.check(new)?;
         let person = PersonName::parse(&new.person).ok_or(BlockError::Nobody)?;
-        let (subject, notice) = self.resolve(&person).await?;
         let (since, until) = (self.context.now(), new.until);
         let reason = new.reason.clone().filter(|reason| !reason.is_empty());
-        let block = Block { tenant: tenant.clone(), subject: subject.clone(), reason, since, until };
+        let (named, notice_without_login) = subject_without_login(&person);
+        let mut block = Block { tenant: tenant.clone(), subject: named.clone(), reason, since, until };
+        // Finding the account takes seconds if there are many logins. Meanwhile whoever has the name is
+        // kept out.
+        let provisional = self.context.blocks.insert_provisional(block.clone());
+        self.end_calls(&block);
+        let account = self.find_account(&person).await?;
+        let notice = account.is_none().then_some(notice_without_login);
+        block.subject = account.unwrap_or_else(|| named.clone());
         let id = self.context.blocks.insert(block.clone());
-        // Whoever is let in from here on has met the block; the calls of all others are known.
-        self.context.revocations.end_calls(|caller| {
-            let is_here = tenant.as_ref().is_none_or(|tenant| *tenant == caller.tenant);
-            is_here && caller.account.as_ref().is_some_and(|account| subject.matches(account))
-        });
+        match provisional {
+            Some(provisional) if block.subject.is_same(&named) => provisional.leave(),
+            provisional => drop(provisional),
+        }
+        self.end_calls(&block);
         let is_stored = self.context.persist_blocks().await;
         self.record_block(&block, "blocked", by);
-        let filter = LoginFilter { tenant, account: Some(subject), ..LoginFilter::default() };
+        let account = Some(block.subject.clone());
+        let filter = LoginFilter { tenant, account, ..LoginFilter::default() };
         let ended = self.end(&filter, by).await;
         match (is_stored, ended) {
             (true, Ok(ended)) => {
@@ -197,9 +205,17 @@ impl Logins {
         }
     }
 
-    /// Finds the account that is meant among those that have logged in. A name that nobody has
-    /// logged in with is taken as it is.
-    async fn resolve(&self, person: &PersonName) -> Result<(PersonRef, Option<&'static str>), BlockError> {
+    /// Ends the calls and streams of whom a block in force keeps out. Whoever is let in from here on
+    /// has met the block; the calls of all others are known.
+    fn end_calls(&self, block: &Block) {
+        self.context.revocations.end_calls(|caller| {
+            let is_here = block.tenant.as_ref().is_none_or(|tenant| *tenant == caller.tenant);
+            is_here && caller.account.as_ref().is_some_and(|account| block.subject.matches(account))
+        });
+    }
+
+    /// Finds the account that is meant among those that have logged in.
+    async fn find_account(&self, person: &PersonName) -> Result<Option<PersonRef>, BlockError> {
         let filter = LoginFilter { person: Some(person.clone()), ..LoginFilter::default() };
         let mut known: Vec<PersonRef> = Vec::new();
         for opened in self.find(&filter, None, MAX_LOGINS).await? {
@@ -217,16 +233,16 @@ impl Logins {
             let ids: Vec<_> = known.iter().map(|subject| subject.describe()).collect();
             return Err(BlockError::Ambiguous(ids.join(", ")));
         }
-        Ok(known.pop().map_or_else(|| subject_without_login(person), |subject| (subject, None)))
+        Ok(known.pop())
     }
 }
 
 /// Returns whom a name means that nobody has logged in with.
-fn subject_without_login(person: &PersonName) -> (PersonRef, Option<&'static str>) {
+fn subject_without_login(person: &PersonName) -> (PersonRef, &'static str) {
     if person.as_given().contains('@') {
         let notice = "nobody has logged in with this name here, so whoever has the name is kept out; names can \
                       change hands, so give the account's object id if you know it";
-        return (PersonRef::Name { user: person.in_small_letters().into() }, Some(notice));
+        return (PersonRef::Name { user: person.in_small_letters().into() }, notice);
     }
     // Object ids are UUIDs, which are written in small letters; other ids are taken as they are.
     let is_uuid =
@@ -238,7 +254,7 @@ fn subject_without_login(person: &PersonName) -> (PersonRef, Option<&'static str
     let spelled = |id: &str| if is_uuid(id) { id.to_lowercase().into() } else { Arc::from(id) };
     let (tid, oid) = (tid.map(spelled), spelled(oid));
     let notice = "no account with this id has a login here now; it is kept out if it comes";
-    (PersonRef::Account { oid, tid, user: None }, Some(notice))
+    (PersonRef::Account { oid, tid, user: None }, notice)
 }
 
 impl ListedBlock {

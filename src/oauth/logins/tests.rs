@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::super::testkit::{TestGateway, ada};
 use super::*;
 use crate::oauth::blocks::PersonRef;
+use crate::oauth::grants::NewGrant;
 
 const ORDER: Initiator<'_> = Initiator::Operator { order: "end_logins", uid: Some(1) };
 
@@ -156,4 +157,31 @@ async fn a_block_ends_by_itself() {
     assert_eq!(acme.redeem(&code, &client).await.status, 200);
     let past = NewBlock { until, ..everywhere("ada@contoso.com") };
     assert!(matches!(bed.logins().block(&past, ORDER).await, Err(BlockError::Past(_))));
+}
+
+#[tokio::test]
+async fn a_name_of_several_accounts_blocks_none_of_them() {
+    let bed = TestGateway::new().await;
+    let acme = bed.server("acme");
+    let client = acme.register_public();
+    for account in [ada(), Account { subject: "another".into(), ..ada() }] {
+        let new = NewGrant {
+            client_id: client.clone(),
+            client_name: None,
+            redirect_uri: None,
+            code_challenge: None,
+            scope: "mcp:use".to_owned(),
+            account,
+            provider_refresh_token: None,
+        };
+        let code = acme.grants.create(new).await.expect("begun");
+        acme.grants.redeem_code(code.expose(), &client).await.expect("redeemed");
+    }
+    let refused = bed.logins().block(&everywhere("ada@contoso.com"), ORDER).await;
+    let Err(BlockError::Ambiguous(ids)) = refused else { panic!("{refused:?}") };
+    assert!(ids.contains("another") && ids.contains(&*ada().subject), "{ids}");
+    assert!(bed.logins().blocks().is_empty());
+    let one = bed.logins().block(&everywhere("another"), ORDER).await.expect("blocked");
+    assert_eq!((one.logins_ended, bed.logins().blocks().len()), (1, 1));
+    assert_eq!(bed.logins().list(&LoginFilter::default(), None, 9).await.expect("read").logins.len(), 1);
 }

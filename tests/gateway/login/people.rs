@@ -94,7 +94,7 @@ async fn operators_list_who_is_logged_in_and_end_what_they_name() {
 
     let of_bob = json(&["--person", BOB]).remove(0);
     let id = of_bob["id"].as_str().expect("an id");
-    assert_eq!(text(&logins(&gateway, &["end", id])), "1 logins ended\n");
+    assert_eq!(text(&logins(&gateway, &["end", id])), "1 login ended\n");
     assert_eq!(call(&gateway, "/a", &bobs).await, 401);
     assert_eq!(refresh(&a, &bobs).await, (400, "invalid_grant".to_owned()));
     assert_eq!(call(&gateway, "/a", &ada[0]).await, 200);
@@ -109,11 +109,11 @@ async fn operators_list_who_is_logged_in_and_end_what_they_name() {
     );
     assert!(line["uid"].is_u64(), "{line}");
 
-    assert_eq!(text(&logins(&gateway, &["end", "--tenant", "a"])), "1 logins ended\n");
+    assert_eq!(text(&logins(&gateway, &["end", "--tenant", "a"])), "1 login ended\n");
     assert_eq!((call(&gateway, "/a", &ada[0]).await, call(&gateway, "/b", &ada[1]).await), (401, 200));
     let unsaid = logins(&gateway, &["end"]);
     assert_eq!(unsaid.status.code(), Some(2), "{unsaid:?}");
-    assert_eq!(text(&logins(&gateway, &["end", "--all", "--yes"])), "1 logins ended\n");
+    assert_eq!(text(&logins(&gateway, &["end", "--all", "--yes"])), "1 login ended\n");
     assert_eq!(text(&logins(&gateway, &["list"])), "Nobody is logged in.\n");
     assert_eq!(call(&gateway, "/b", &ada[1]).await, 401);
 }
@@ -145,7 +145,7 @@ async fn a_blocked_person_is_out_of_calls_streams_renewals_and_logins_until_unbl
         let mut block = command(&gateway, &["block", ADA, "--tenant", "a", "--reason", "laptop stolen"]);
         let said = tokio::task::spawn_blocking(move || block.output()).await.expect("no panic");
         let said = text(&said.expect("it runs"));
-        assert!(said.starts_with("ada@contoso.com is kept out of tenant a; 1 logins ended\n"), "{said}");
+        assert!(said.starts_with("ada@contoso.com is kept out of tenant a; 1 login ended\n"), "{said}");
     };
     let all = async { tokio::join!(is_over, goes_on, order) };
     tokio::time::timeout(PATIENCE, all).await.expect("the call and the stream ended");
