@@ -11,13 +11,14 @@
 
 mod account;
 mod api;
+mod auth;
 mod backup;
 mod call;
-mod caller;
 mod clients;
 mod commands;
 mod console;
 mod dispatch;
+mod login;
 mod logins;
 mod notify;
 mod permits;
@@ -44,9 +45,11 @@ use jiff::Timestamp;
 use tokio::net::{TcpListener, TcpStream};
 
 use self::account::Ends;
+pub use self::auth::AdminAuth;
 pub use self::console::EventStreams;
 use self::permits::ConnectionActivity;
 pub use self::permits::RequestPermits;
+pub use self::routes::{RouteInfo, list_routes};
 use crate::alerts::Alerts;
 use crate::base::accept::Acceptor;
 use crate::base::clock::Clock;
@@ -97,6 +100,8 @@ pub struct Admin {
     pub store: Option<Store>,
     /// People's logins at the tenants; none without a store.
     pub logins: Option<Logins>,
+    /// Decides who may send a request.
+    pub auth: Arc<AdminAuth>,
     /// Limits concurrent requests.
     pub permits: RequestPermits,
     /// Whether the gateway has only one tenant, and so is ready only while that is served.

@@ -6,6 +6,7 @@
 
 mod admin_client;
 mod admin_request;
+mod admin_token;
 mod apikey;
 pub mod args;
 mod certs;
@@ -72,6 +73,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Verb::Usage(args) => usage::run(&args),
         Verb::Apikey(args) => apikey::run(&args),
         Verb::Notify(args) => self::notify::run(&args),
+        Verb::AdminToken(args) => admin_token::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::Demo(args) => demo::run(&args),

@@ -368,6 +368,10 @@ impl Gateway {
             tasks: self.tasks.clone(),
             store: self.store.clone(),
             logins: self.tenant_deps.login.as_ref().map(|login| Logins::new(Arc::clone(&login.context))),
+            auth: Arc::new(admin::AdminAuth::new(
+                &self.settings.admin_access,
+                Arc::clone(&self.tenant_deps.clock),
+            )),
             permits: admin::RequestPermits::default(),
             is_single_tenant: matches!(self.source, TenantsSource::Single(_)),
             startup: self.startup(),

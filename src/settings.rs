@@ -8,6 +8,8 @@
 //! here opens a socket or creates a folder, and no setting is a secret.
 
 mod acme;
+mod admin;
+mod admin_tokens;
 mod consistency;
 mod environment;
 mod file;
@@ -41,6 +43,8 @@ pub use self::notify::{
     NotifyChannel, NotifyTarget, WebhookAddress, WebhookFormat, WebhookSettings, parse_webhook_url,
 };
 pub use acme::{AcmeSettings, Ca, ExternalAccount};
+pub use admin::{AdminAccess, AdminTls};
+pub use admin_tokens::{AdminRole, AdminToken, parse_admin_tokens};
 pub use environment::{Environment, config_path};
 pub use key::SettingKey;
 pub use limits::{Limits, REQUEST_FACTOR};
@@ -116,6 +120,8 @@ pub struct Settings {
     pub listen_http: Vec<SocketAddr>,
     /// The admin listener, if there is one.
     pub admin: Option<SocketAddr>,
+    /// Who may use the admin listener from elsewhere, and how.
+    pub admin_access: AdminAccess,
     /// Whether the gateway goes on without the admin listener if its address is taken.
     pub is_admin_optional: bool,
     /// The gateway's host names, at least one (default `localhost`).
@@ -220,6 +226,7 @@ impl Default for Settings {
             tenant_listeners: TenantListeners::default(),
             listen_http: Vec::new(),
             admin: Some((Ipv4Addr::LOCALHOST, 9900).into()),
+            admin_access: AdminAccess::default(),
             is_admin_optional: false,
             hosts: vec![localhost()],
             public_base: None,

@@ -32,6 +32,7 @@ pub(super) fn readiness(admin: &Admin) -> Response<Body> {
         "tasks_down": down,
         "generation": table.generation,
         "entries": table.entries.size(),
+        "admin_auth": admin.auth.state(),
         "certificates": summarize_certificates(admin),
         // What waits does not keep the gateway from serving.
         "settings": { "waiting": settings.waiting, "refusal": settings.refusal },

@@ -82,6 +82,5 @@ fn page(html: String) -> Response<Body> {
 
 fn with_policy(mut response: Response<Body>) -> Response<Body> {
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY);
-    response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::Display;
 
-use http::{HeaderValue, Response, StatusCode, header};
+use askama::Template;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::json;
 
@@ -10,6 +12,7 @@ use crate::base::body::{self, Body};
 use crate::base::diagnostic::Report;
 use crate::oauth::error::Unavailable;
 
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Why a request is refused. Its text becomes the detail of the problem document.
@@ -75,12 +78,50 @@ pub(super) fn with_content(
     content: impl Into<bytes::Bytes>,
 ) -> Response<Body> {
     let mut response = body::response(status, content_type, content);
-    let headers = response.headers_mut();
+    protect(response.headers_mut());
+    response
+}
+
+/// Adds the headers that keep other pages from framing, embedding or keeping a response.
+pub(super) fn protect(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(
         header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+        HeaderValue::from_static(
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; form-action 'self'; \
+             base-uri 'none'",
+        ),
     );
-    response
+    // Not `no-referrer`, with which browsers say `Origin: null` even of our own forms.
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+}
+
+#[derive(Template)]
+#[template(path = "admin/refusal.html")]
+struct RefusalPage<'a> {
+    title: &'a str,
+    detail: &'a str,
+}
+
+/// Refuses a request in a page for people, and in a problem document for programs.
+pub(super) fn refusal(head: &Parts, status: StatusCode, detail: &str) -> Response<Body> {
+    if !wants_page(head) {
+        return problem(status, detail);
+    }
+    let title = status.canonical_reason().unwrap_or("Refused");
+    page(status, RefusalPage { title, detail }.render().expect("the template writes into a String"))
+}
+
+/// Whether the answer is for the window of a browser.
+pub(super) fn wants_page(head: &Parts) -> bool {
+    let accept = head.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// Builds a response with a page.
+pub(super) fn page(status: StatusCode, text: String) -> Response<Body> {
+    with_content(status, HTML, text)
 }

@@ -8,10 +8,10 @@ use http::{Method, Response, StatusCode};
 use serde_json::json;
 
 use super::call::Call;
-use super::caller::Role;
 use super::response::problem;
-use super::{api, backup, clients, commands, console, logins, response, signing_keys, usage};
+use super::{api, backup, clients, commands, console, login, logins, response, signing_keys, usage};
 use crate::base::body::Body;
+use crate::settings::AdminRole as Role;
 
 /// Answers a request of one route.
 type Handler = for<'a> fn(Call<'a>) -> BoxFuture<'a, Response<Body>>;
@@ -32,6 +32,11 @@ impl Route {
     /// A request that everybody may send, like a probe.
     const fn open(path: &'static str, handler: Handler) -> Self {
         Self { method: Method::GET, path, role: None, order: None, handler }
+    }
+
+    /// A request by which somebody comes or goes, which writes its own record in the audit.
+    const fn login(path: &'static str, handler: Handler) -> Self {
+        Self { method: Method::POST, path, role: None, order: None, handler }
     }
 
     /// A request that reads.
@@ -81,6 +86,9 @@ pub(super) static ROUTES: &[Route] = &[
     Route::read("/tenants/{name}", |call| Box::pin(console::show_tenant(call))),
     Route::read("/tenants/{name}/diff", |call| Box::pin(console::show_diff(call))),
     Route::read("/events", |call| Box::pin(async move { console::open_events(call.admin) })),
+    Route::open("/login", |call| Box::pin(login::show(call))),
+    Route::login("/login", |call| Box::pin(login::log_in(call))),
+    Route::login("/logout", |call| Box::pin(login::log_out(call))),
     Route::read("/api/gateway", |call| {
         Box::pin(async move { response::json(StatusCode::OK, &call.admin.describe_gateway()) })
     }),
@@ -137,6 +145,23 @@ pub(super) static ROUTES: &[Route] = &[
     Route::change(Method::DELETE, "/api/tenants/{name}", "remove", |call| Box::pin(commands::remove(call))),
     Route::change(Method::PUT, "/api/files/{file}", "add", |call| Box::pin(commands::upload(call))),
 ];
+
+/// What a route is, for tests and documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// The method.
+    pub method: Method,
+    /// The path, with `{name}` for any segment.
+    pub path: &'static str,
+    /// The role that the caller needs; `None` is answered to everybody.
+    pub role: Option<Role>,
+}
+
+/// Lists all that the admin listener answers.
+pub fn list_routes() -> Vec<RouteInfo> {
+    let info = |route: &Route| RouteInfo { method: route.method.clone(), path: route.path, role: route.role };
+    ROUTES.iter().map(info).collect()
+}
 
 /// A route, and the decoded segments in braces of a request's path.
 pub(super) struct Found {
@@ -197,7 +222,7 @@ mod tests {
 
     #[test]
     fn whatever_changes_something_needs_the_role_and_is_in_the_audit() {
-        for route in ROUTES {
+        for route in ROUTES.iter().filter(|route| !route.path.starts_with("/log")) {
             let changes = route.method != Method::GET;
             assert_eq!(route.role == Some(Role::Operate), changes, "{} {}", route.method, route.path);
             assert_eq!(route.order.is_some(), changes, "{} {}", route.method, route.path);

@@ -80,6 +80,9 @@ pub enum Verb {
     /// Show who is told of trouble, or test that it arrives.
     #[command(after_help = NOTIFY_EXAMPLES)]
     Notify(NotifyArgs),
+    /// Create tokens with which the admin listener is used from other machines.
+    #[command(after_help = ADMIN_TOKEN_EXAMPLES)]
+    AdminToken(AdminTokenArgs),
     /// Ask a running gateway whether it is alive; for containers.
     #[command(after_help = HEALTH_EXAMPLES)]
     Healthcheck(HealthArgs),
@@ -512,6 +515,37 @@ pub enum NotifyAction {
     },
 }
 
+/// The arguments of `tenantd admin-token`.
+#[derive(Debug, Args)]
+pub struct AdminTokenArgs {
+    /// The command below it.
+    #[command(subcommand)]
+    pub action: AdminTokenAction,
+}
+
+/// The commands below `tenantd admin-token`.
+#[derive(Debug, Subcommand)]
+pub enum AdminTokenAction {
+    /// Create a token, and the lines for the file that admin_auth names.
+    New {
+        /// Whose it is; the audit names it.
+        #[arg(long)]
+        name: String,
+        /// What its holder may do: read, or operate (change things, too).
+        #[arg(long, value_parser = ["read", "operate"])]
+        role: String,
+        /// The date or time at which it ends: 2027-01-31, 2027-01-31T12:00:00Z.
+        #[arg(long, value_name = "TIME")]
+        expires: Option<String>,
+    },
+    /// List the tokens of a file, or say what is wrong with it.
+    Check {
+        /// The file that admin_auth names.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+}
+
 /// The arguments of `tenantd healthcheck`.
 #[derive(Debug, Args)]
 pub struct HealthArgs {
@@ -698,6 +732,13 @@ Examples:
   tenantd notify test --target pager
 
 Exit codes: 0 success, 1 a target did not take the event, 2 the command could not run.";
+const ADMIN_TOKEN_EXAMPLES: &str = "\
+Examples:
+  tenantd admin-token new --name ann --role operate
+  tenantd admin-token new --name wallboard --role read --expires 2027-01-31
+  tenantd admin-token check /etc/tenantd/admin-tokens.yaml
+
+Exit codes: 0 success, 1 the file is wrong, 2 the command could not run.";
 
 const HEALTH_EXAMPLES: &str = "\
 Examples:

@@ -33,6 +33,7 @@ fn settings(limits: Limits) -> Settings {
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
         tenant_listeners: crate::spec::TenantListeners::default(),
         admin: None,
+        admin_access: crate::settings::AdminAccess::default(),
         is_admin_optional: false,
         hosts: vec![HostName::parse("mcp.example.com").expect("a host")],
         public_base: None,

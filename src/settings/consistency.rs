@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{Settings, TlsMode, localhost};
+use super::{AdminTls, Settings, TlsMode, localhost};
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::spec::HostName;
 
@@ -17,6 +17,7 @@ pub(super) fn check(settings: &mut Settings, report: &mut Report) {
     hops_have_proxies(settings, report);
     proxy_protocol_has_proxies(settings, report);
     admin_is_near(settings, report);
+    admin_access_is_whole(settings, report);
     hsts_has_tls(settings, report);
 }
 
@@ -117,10 +118,36 @@ fn hops_have_proxies(settings: &Settings, report: &mut Report) {
 }
 
 fn admin_is_near(settings: &Settings, report: &mut Report) {
-    if let Some(address) = settings.admin.filter(|address| !address.ip().is_loopback()) {
+    if let Some(address) = far_admin(settings).filter(|_| settings.admin_access.tokens.is_none()) {
         let message = format!("`--admin` is {address}: everyone who can reach it sees every tenant's status");
-        let help = "use 127.0.0.1:9900, or block others with a firewall or network policy";
+        let help = "use 127.0.0.1:9900, ask for tokens (`admin_auth`), or block others with a firewall or network policy";
         report.push(Diagnostic::warning("admin-not-loopback", message).help(help));
+    }
+}
+
+fn far_admin(settings: &Settings) -> Option<SocketAddr> {
+    settings.admin.filter(|address| !address.ip().is_loopback())
+}
+
+/// Tokens must not travel in the clear unless the operator says so, and names need tokens: any page
+/// could have a name that leads here.
+fn admin_access_is_whole(settings: &Settings, report: &mut Report) {
+    let access = &settings.admin_access;
+    if let Some(address) = far_admin(settings).filter(|_| access.tokens.is_some() && access.tls.is_none()) {
+        let message = format!("`--admin` is {address} and asks for tokens (`admin_auth`), but without TLS");
+        let help = "say `admin_tls: gateway`, or `[CERTIFICATE, KEY]`; `off` if a proxy in front ends TLS";
+        report.push(Diagnostic::error("admin-without-tls", message).help(help));
+    }
+    if access.tls == Some(AdminTls::Gateway) && settings.tls == TlsMode::Off {
+        let message =
+            "`admin_tls: gateway` takes the gateway's certificates, but with `--tls off` it has none";
+        let help = "say `admin_tls: [CERTIFICATE, KEY]`, or `off` if a proxy in front ends TLS";
+        report.push(Diagnostic::error("admin-tls-without-certificates", message).help(help));
+    }
+    if access.tokens.is_none() && !access.hosts.is_empty() {
+        let message = "`admin_host` names the admin listener, but it asks for no tokens";
+        let help = "add `admin_auth`: without it, pages of the web could reach the listener by a name";
+        report.push(Diagnostic::error("admin-host-without-auth", message).help(help));
     }
 }
 

@@ -19,6 +19,12 @@ impl SettingKey {
     pub const TENANT_LISTENERS: SettingKey = SettingKey("tenant_listeners");
     /// The admin listener, or `off`.
     pub const ADMIN: SettingKey = SettingKey("admin");
+    /// The file of the admin listener's tokens.
+    pub const ADMIN_AUTH: SettingKey = SettingKey("admin_auth");
+    /// Host names by which the admin listener is reached.
+    pub const ADMIN_HOST: SettingKey = SettingKey("admin_host");
+    /// The certificate of the admin listener.
+    pub const ADMIN_TLS: SettingKey = SettingKey("admin_tls");
     /// The gateway's host names.
     pub const HOST: SettingKey = SettingKey("host");
     /// The base of tenants' public URLs.
@@ -87,13 +93,16 @@ impl SettingKey {
     pub const ZIP_HOSTS: SettingKey = SettingKey("zip_hosts");
 
     /// Every setting that the file, flags and variables know.
-    pub const ALL: [SettingKey; 39] = [
+    pub const ALL: [SettingKey; 42] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
         Self::LISTEN,
         Self::TENANT_LISTENERS,
         Self::ADMIN,
+        Self::ADMIN_AUTH,
+        Self::ADMIN_HOST,
+        Self::ADMIN_TLS,
         Self::HOST,
         Self::PUBLIC_BASE,
         Self::TLS,

@@ -7,7 +7,8 @@ use super::file::FileSettings;
 use super::parse::{self, ParseResult};
 use super::source::{Flags, SettingOrigin, SettingValue};
 use super::{
-    AcmeSettings, Environment, ExtraHosts, OpenTenants, SettingKey, Settings, TlsMode, acme, default_listen,
+    AcmeSettings, AdminAccess, AdminTls, Environment, ExtraHosts, OpenTenants, SettingKey, Settings, TlsMode,
+    acme, default_listen,
 };
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::spec::{BackendOnly, TenantListeners};
@@ -55,6 +56,7 @@ impl<'a> SettingsReader<'a> {
             ),
             listen_http: self.read_listen_http(both_ports),
             admin: self.read_one(SettingKey::ADMIN, parse::socket_or_off).unwrap_or(default.admin),
+            admin_access: self.read_admin_access(),
             is_admin_optional: default.is_admin_optional,
             public_base: self.read_public_base(tls),
             hosts,
@@ -96,6 +98,26 @@ impl<'a> SettingsReader<'a> {
             audit: self.read_one(SettingKey::AUDIT, parse::size_or_off).unwrap_or(default.audit),
             audit_files: self.read_one(SettingKey::AUDIT_FILES, parse::files).unwrap_or(default.audit_files),
             notify: default.notify,
+        }
+    }
+
+    fn read_admin_access(&mut self) -> AdminAccess {
+        let tls = self.lookup(SettingKey::ADMIN_TLS).map(|value| {
+            let paths: Vec<_> = value.texts.iter().map(|text| resolve_path(&value.origin, text)).collect();
+            (value.origin, AdminTls::parse(&value.texts, &paths))
+        });
+        let tls = tls.and_then(|(origin, parsed)| {
+            let refuse = |fault: parse::ParseError| {
+                let message = format!("`{}`: {}", origin.spelling(), fault.what);
+                let finding = Diagnostic::error("setting-invalid", message).help(fault.help);
+                self.report.push(origin.add_location(finding));
+            };
+            parsed.map_err(refuse).ok()
+        });
+        AdminAccess {
+            tokens: self.read_path(SettingKey::ADMIN_AUTH),
+            hosts: self.read_list(SettingKey::ADMIN_HOST, parse::host).unwrap_or_default(),
+            tls,
         }
     }
 

@@ -96,6 +96,9 @@ pub struct AuditRecord<'a> {
     /// The operator's account on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
+    /// The name of the operator's token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<&'a str>,
     /// The certificate that an order is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<&'a str>,
@@ -148,6 +151,7 @@ impl<'a> AuditRecord<'a> {
             jti: None,
             order: None,
             uid: None,
+            operator: None,
             certificate: None,
             tool: None,
             resource: None,

@@ -26,6 +26,17 @@ pub struct GatewayArgs {
     /// The address of the admin listener, or off [default: 127.0.0.1:9900].
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
+    /// The file with the tokens of the admin listener, which `tenantd admin-token new` makes
+    /// [default: none].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub admin_auth: Option<String>,
+    /// A host name by which the admin listener is reached, with --admin-auth; repeatable.
+    #[arg(long, value_name = "NAME")]
+    pub admin_host: Vec<String>,
+    /// The admin listener's certificate: gateway (one of the gateway's), off, or twice: the files
+    /// of the certificate and of its key.
+    #[arg(long, value_name = "MODE|FILE")]
+    pub admin_tls: Vec<String>,
     /// An address for plain HTTP, which answers a CA's challenges and redirects everything else to
     /// https; repeatable, or off [default: 0.0.0.0:80 with --tls acme and no --listen].
     #[arg(long, value_name = "ADDR")]
@@ -128,6 +139,9 @@ impl GatewayArgs {
             .with(SettingKey::CERTS, &self.certs)
             .with(SettingKey::LISTEN, &self.listen)
             .with(SettingKey::ADMIN, &self.admin)
+            .with(SettingKey::ADMIN_AUTH, &self.admin_auth)
+            .with(SettingKey::ADMIN_HOST, &self.admin_host)
+            .with(SettingKey::ADMIN_TLS, &self.admin_tls)
             .with(SettingKey::LISTEN_HTTP, &self.listen_http)
             .with(SettingKey::ACCEPT_TOS, &self.accept_tos)
             .with(SettingKey::ACME_DIRECTORY, &self.acme_directory)
