@@ -17,6 +17,7 @@ mod moment;
 mod overview;
 mod revisions;
 mod tenant;
+mod traffic;
 
 use http::{HeaderValue, Response, StatusCode, header};
 

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use self::commands::{Command, CommandError, CommandOutcome};
 pub use self::history::{Revision, RevisionComparison};
 use self::reconciler::Reconciler;
-pub use self::upload::{MAX_UPLOAD_BYTES, UploadError};
+pub use self::upload::{CheckedUpload, MAX_UPLOAD_BYTES, UploadError};
 use super::build::TenantDeps;
 use super::registry::{Registry, TablePublisher};
 use super::source::TenantsSource;

@@ -8,6 +8,7 @@ use super::frame::{Frame, Section, Visit};
 use super::link;
 use super::listing::{Chip, ListPage, ListQuery, Listing};
 use super::moment::{Ago, Span};
+use super::traffic::TrafficView;
 use crate::admin::Admin;
 use crate::certs::CertificateStatus;
 use crate::settings::TlsMode;
@@ -24,6 +25,7 @@ struct OverviewPage {
     is_grave: bool,
     /// How many tenants in trouble are not named, and where they are listed.
     more_concerns: Option<(usize, String)>,
+    traffic: TrafficView,
     tiles: Vec<Tile>,
     chips: Vec<Chip>,
     query: ListQuery,
@@ -53,6 +55,7 @@ pub(super) fn render(admin: &Admin, visit: &Visit<'_>) -> String {
         is_grave: concerns.iter().any(|concern| matches!(concern.class, "rejected" | "error")),
         concerns,
         more_concerns: find_more_concerns(&listing),
+        traffic: TrafficView::from(admin.usage.traffic()),
         tiles: tiles(admin, &table, &certificates, visit),
         chips: listing.chips(&query),
         is_initial_scan_done: table.is_initial_scan_done,

@@ -11,6 +11,7 @@ use super::findings::{self, FindingView};
 use super::frame::{Frame, Section, Visit};
 use super::moment::{Moment, Span};
 use super::revisions::{self, RevisionView};
+use super::traffic::TrafficView;
 use crate::admin::Admin;
 use crate::backend::CircuitState;
 use crate::identity;
@@ -37,6 +38,7 @@ struct TenantPage {
     redirect_uri: Option<String>,
     page_url: Option<String>,
     access: Option<AccessView>,
+    traffic: TrafficView,
     backend: Option<BackendView>,
     files: Vec<String>,
     revisions: Vec<RevisionView>,
@@ -120,6 +122,7 @@ impl TenantPage {
             redirect_uri: status.redirect_uri,
             page_url: tenant.map(|tenant| tenant.spec.public_url.join_path("/")),
             access: None,
+            traffic: TrafficView::from(admin.usage.tenant_traffic(entry.name())),
             backend: tenant.map(|tenant| BackendView::new(tenant, admin.clock.monotonic(), visit)),
             files: status.files.iter().map(|file| printable(file).into_owned()).collect(),
             revisions: Vec::new(),

@@ -33,7 +33,34 @@ pub enum UploadError {
     Io(#[from] io::Error),
 }
 
+/// What a file would come to, together with the entry's other files.
+#[derive(Debug, Clone)]
+pub struct CheckedUpload {
+    /// The entry that the file belongs to.
+    pub entry_id: String,
+    /// What was found.
+    pub report: Report,
+    /// Whether the entry could be served.
+    pub is_acceptable: bool,
+    /// Whether there is a file of this name already.
+    pub exists: bool,
+}
+
 impl ReconcilerHandle {
+    /// Validates a file as [`ReconcilerHandle::upload`] does, and changes nothing.
+    ///
+    /// # Errors
+    /// Fails if the name is not a tenant file's, or if the folder cannot be read.
+    pub async fn check_upload(&self, name: String, bytes: Vec<u8>) -> Result<CheckedUpload, UploadError> {
+        let shared = Arc::clone(&self.shared);
+        if shared.source.is_single() {
+            return Err(UploadError::SingleTenant);
+        }
+        let check = move || check_file(shared.source.folder(), &name, bytes, &shared.context);
+        let checked = tokio::task::spawn_blocking(check).await;
+        checked.map_err(|error| UploadError::Io(io::Error::other(error)))?.map(|(_, checked)| checked)
+    }
+
     /// Validates a file, puts it into the folder, and returns the status of its entry after a
     /// reload.
     ///
@@ -59,6 +86,24 @@ impl ReconcilerHandle {
     }
 }
 
+/// Validates a file together with the entry's other files. Blocking.
+fn check_file(
+    folder: &Path,
+    name: &str,
+    bytes: Vec<u8>,
+    context: &LoadContext,
+) -> Result<(Draft, CheckedUpload), UploadError> {
+    let path = folder.join(name);
+    let entry_id =
+        bundle::entry_id_of(folder, &path).filter(|entry_id| entry_id != name && !name.contains(['/', '\\']));
+    let entry_id = entry_id.ok_or_else(|| UploadError::InvalidName(name.to_owned()))?;
+    let exists = path.symlink_metadata().is_ok();
+    let draft = Draft { path, bytes };
+    let outcome = bundle::load_with_draft(folder, &entry_id, &draft, context)?;
+    let is_acceptable = outcome.spec.is_some();
+    Ok((draft, CheckedUpload { entry_id, report: outcome.report, is_acceptable, exists }))
+}
+
 /// Puts a file into the folder and returns the id of its entry. Blocking.
 fn store_file(
     folder: &Path,
@@ -67,20 +112,15 @@ fn store_file(
     replace: bool,
     context: &LoadContext,
 ) -> Result<String, UploadError> {
-    let path = folder.join(name);
-    let entry_id =
-        bundle::entry_id_of(folder, &path).filter(|entry_id| entry_id != name && !name.contains(['/', '\\']));
-    let entry_id = entry_id.ok_or_else(|| UploadError::InvalidName(name.to_owned()))?;
-    if path.symlink_metadata().is_ok() && !replace {
+    let (draft, checked) = check_file(folder, name, bytes, context)?;
+    if checked.exists && !replace {
         return Err(UploadError::AlreadyExists(name.to_owned()));
     }
-    let draft = Draft { path: path.clone(), bytes };
-    let outcome = bundle::load_with_draft(folder, &entry_id, &draft, context)?;
-    if outcome.spec.is_none() {
-        return Err(UploadError::Rejected(outcome.report));
+    if !checked.is_acceptable {
+        return Err(UploadError::Rejected(checked.report));
     }
-    disk::replace_durably(&path, &draft.bytes, 0o600)?;
-    Ok(entry_id)
+    disk::replace_durably(&draft.path, &draft.bytes, 0o600)?;
+    Ok(checked.entry_id)
 }
 
 #[cfg(test)]
@@ -106,6 +146,12 @@ mod tests {
         assert_eq!(fs::read_to_string(folder.path().join("acme.yaml")).expect("there"), GOOD);
         assert_eq!(add("acme.env", "PATH_PREFIX=/x\n", false).expect("an overlay"), "acme");
         assert!(matches!(add("acme.env", "PATH_PREFIX=../x\n", true), Err(UploadError::Rejected(_))));
+        let context = sample_context();
+        let check = |text: &str| {
+            check_file(folder.path(), "acme.yaml", text.as_bytes().to_vec(), &context).expect("checked").1
+        };
+        assert!(check(GOOD).is_acceptable && check(GOOD).exists && check(GOOD).entry_id == "acme");
+        assert!(!check("api_key: [").is_acceptable && check("api_key: [").report.has_errors());
         for bad in ["../acme.zip", "acme", ".acme.zip", "acme.zip.part", "a/b.yaml", "notes.txt", ""] {
             assert!(matches!(add(bad, GOOD, false), Err(UploadError::InvalidName(_))), "{bad}");
         }
