@@ -46,7 +46,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use self::account::Ends;
 pub use self::auth::AdminAuth;
-pub use self::console::EventStreams;
+pub use self::console::ConsoleState;
 use self::permits::ConnectionActivity;
 pub use self::permits::RequestPermits;
 pub use self::routes::{RouteInfo, list_routes};
@@ -112,8 +112,8 @@ pub struct Admin {
     pub info: GatewayInfo,
     /// What was decided when the gateway started.
     pub startup: Startup,
-    /// The open streams of the console.
-    pub streams: EventStreams,
+    /// What the console keeps.
+    pub console: ConsoleState,
 }
 
 /// What was decided when the gateway started: since when, where it listens, and its folders.

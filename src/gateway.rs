@@ -375,7 +375,7 @@ impl Gateway {
             permits: admin::RequestPermits::default(),
             is_single_tenant: matches!(self.source, TenantsSource::Single(_)),
             startup: self.startup(),
-            streams: admin::EventStreams::default(),
+            console: admin::ConsoleState::default(),
             info: GatewayInfo {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 public_base: self.addresses.public_base.clone(),

@@ -3,13 +3,14 @@
 //!
 //! For each number it measures: cold start to ready, memory after the start and after a call to
 //! each tenant, time from renaming a file into place to its first good answer, CPU to add one
-//! tenant, and CPU per call. CPU per call is measured in turns with a gateway of one tenant that
+//! tenant, CPU and size of a view of the console's overview, and CPU per call. CPU per call is measured in turns with a gateway of one tenant that
 //! runs at the same time, so that both see the same machine. Every answer is checked.
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time and owns its runtimes")]
 
 mod arrival;
 #[path = "../tools_call/backend.rs"]
 mod backend;
+mod console;
 #[path = "../tools_call/load.rs"]
 mod load;
 #[path = "../tools_call/process.rs"]
@@ -110,6 +111,7 @@ fn measure_one(
     let warm_bytes = site.server.resident_bytes()?;
     load::run(&calls_on(&site, count, Era::Modern, count, identity))?;
     let served_bytes = site.server.resident_bytes()?;
+    let (overview, search) = console::cost_of_views(&site)?;
     let calls = calls_in_turns(arguments, &site, count, identity, alone)?;
     let arrivals = arrival::first_answers(&site, arguments.adds, identity)?;
     let add_cpu = arrival::cpu_to_add_one(&site, arguments.adds)?;
@@ -123,6 +125,8 @@ fn measure_one(
         arrival_p50: percentile(&arrivals, 50),
         arrival_p95: percentile(&arrivals, 95),
         add_cpu,
+        overview,
+        search,
         call_us: calls.0,
         call_us_alone: calls.1,
     })

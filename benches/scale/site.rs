@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
@@ -63,7 +63,7 @@ impl Site {
         let arguments = [
             "serve",
             "--tenants", &in_folder("tenants.d"), "--state", &in_folder("state"), "--certs", &certs,
-            "--listen", "127.0.0.1:0", "--admin", "off", "--host", "localhost", "--tls", "manual",
+            "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--host", "localhost", "--tls", "manual",
             "--backend-allow", "127.0.0.0/8", "--ready-file", &in_folder("ready.json"),
         ];
         let begun = Instant::now();
@@ -71,6 +71,13 @@ impl Site {
         let server = Server::gateway(GATEWAY, &arguments, &ready, &folder.path().join("gateway.log"))?;
         let cold_start = begun.elapsed();
         Ok(Self { server, cold_start, folder, tenant, count: std::cell::Cell::new(count) })
+    }
+
+    /// Returns the address of the admin listener.
+    pub(crate) fn admin(&self) -> Result<SocketAddr> {
+        let ready: serde_json::Value =
+            serde_json::from_slice(&fs::read(self.folder.path().join("ready.json"))?)?;
+        Ok(ready["admin"].as_str().context("it has one")?.parse()?)
     }
 
     /// Renames one more tenant into place. Returns its number and the time.

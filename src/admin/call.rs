@@ -27,6 +27,8 @@ pub(super) struct Call<'a> {
 pub(super) enum RequestBody<'a> {
     Unread(&'a mut Incoming),
     Form(Form),
+    /// What a form of ours stands for, as programs send it.
+    Json(Bytes),
 }
 
 /// The fields of a form (`application/x-www-form-urlencoded`).
@@ -46,6 +48,11 @@ impl Form {
 }
 
 impl Call<'_> {
+    /// Returns the request with this body.
+    pub(super) fn with_json(self, body: &serde_json::Value) -> Self {
+        Self { body: RequestBody::Json(body.to_string().into()), ..self }
+    }
+
     /// Returns a segment that the route's path has in braces, by its number.
     pub(super) fn segment(&self, number: usize) -> &str {
         &self.segments[number]
@@ -60,7 +67,7 @@ impl Call<'_> {
     pub(super) fn field(&self, name: &str) -> Option<String> {
         match &self.body {
             RequestBody::Form(form) => form.field(name),
-            RequestBody::Unread(_) => None,
+            RequestBody::Unread(_) | RequestBody::Json(_) => None,
         }
     }
 
@@ -68,6 +75,7 @@ impl Call<'_> {
     pub(super) async fn read_body(&mut self, max_bytes: usize) -> Option<Bytes> {
         match &mut self.body {
             RequestBody::Unread(body) => read_body(&mut **body, max_bytes).await,
+            RequestBody::Json(bytes) => Some(bytes.clone()).filter(|bytes| bytes.len() <= max_bytes),
             RequestBody::Form(form) => Some(form.0.clone()).filter(|bytes| bytes.len() <= max_bytes),
         }
     }

@@ -1,9 +1,11 @@
 //! Operators' commands on tenants (pause, resume, roll back, accept, remove, add a file) and on
 //! certificates, and queries about tenants' history.
 
+use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::json;
 
+use super::Admin;
 use super::call::Call;
 use super::response::{self, Refusal, problem};
 use crate::base::body::Body;
@@ -123,7 +125,12 @@ pub(super) async fn upload(mut call: Call<'_>) -> Response<Body> {
     let Some(bytes) = call.read_body(MAX_UPLOAD_BYTES).await else {
         return problem(StatusCode::PAYLOAD_TOO_LARGE, "the file is too large, or is incomplete");
     };
-    let uploaded = call.admin.reconciler.upload(call.segment(0).to_owned(), bytes.into(), replace).await;
+    store_file(call.admin, call.segment(0).to_owned(), bytes, replace).await
+}
+
+/// Validates a file and puts it into the tenants folder.
+pub(super) async fn store_file(admin: &Admin, name: String, bytes: Bytes, replace: bool) -> Response<Body> {
+    let uploaded = admin.reconciler.upload(name, bytes.into(), replace).await;
     response::from_result(uploaded.map(|status| json!({ "tenant": status, "kept": true })))
 }
 

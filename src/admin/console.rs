@@ -4,28 +4,36 @@
 //! Everything that a tenant's files, clients or people chose is text here: the templates escape it,
 //! and the policy allows no script or style but the console's own files.
 
+mod actions;
+mod add;
 mod assets;
 mod certificates;
 mod concerns;
 mod display_state;
+mod drafts;
 mod events;
 mod findings;
 mod frame;
 mod link;
 mod listing;
 mod moment;
+mod notices;
 mod overview;
+mod people;
 mod revisions;
 mod tenant;
 mod traffic;
 
 use http::{HeaderValue, Response, StatusCode, header};
 
-pub use self::events::EventStreams;
+use self::actions::perform;
+use self::drafts::Drafts;
+use self::events::EventStreams;
 use self::frame::Visit;
+use self::notices::Notices;
 use super::Admin;
 use super::call::Call;
-use super::response;
+use super::{commands, response};
 use crate::base::body::Body;
 
 /// Only the console's own files are loaded, and forms lead nowhere else.
@@ -34,6 +42,14 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+
+/// What the console keeps in memory: open streams, the last notices, files that were checked.
+#[derive(Debug, Default)]
+pub struct ConsoleState {
+    streams: EventStreams,
+    notices: Notices,
+    drafts: Drafts,
+}
 
 /// Answers a request for one of the files that the pages load.
 pub(super) fn show_file(name: &str) -> Response<Body> {
@@ -65,6 +81,83 @@ pub(super) async fn show_diff(call: Call<'_>) -> Response<Body> {
 /// Opens a stream of events for one page.
 pub(super) fn open_events(admin: &Admin) -> Response<Body> {
     events::open(admin)
+}
+
+/// Answers `/people`.
+pub(super) async fn show_people(call: Call<'_>) -> Response<Body> {
+    page(people::render(call.admin, &Visit::new(&call)).await)
+}
+
+/// Ends a login.
+pub(super) async fn end_login(call: Call<'_>) -> Response<Body> {
+    people::end(call).await
+}
+
+/// Blocks a person.
+pub(super) async fn block(call: Call<'_>) -> Response<Body> {
+    people::block(call).await
+}
+
+/// Lifts a block.
+pub(super) async fn unblock(call: Call<'_>) -> Response<Body> {
+    people::unblock(call).await
+}
+
+/// Answers `GET /add`.
+pub(super) fn show_add(call: &Call<'_>) -> Response<Body> {
+    page(add::render(call))
+}
+
+/// Checks a file that was chosen on the page.
+pub(super) async fn check_file(mut call: Call<'_>) -> Response<Body> {
+    match add::check(&mut call).await {
+        Ok(html) => page(html),
+        Err(refusal) => *refusal,
+    }
+}
+
+/// Puts a file that was checked into the tenants folder.
+pub(super) async fn accept_file(call: Call<'_>) -> Response<Body> {
+    add::accept(call).await
+}
+
+/// Scans the tenants folder.
+pub(super) async fn reload(call: Call<'_>) -> Response<Body> {
+    perform(call, |call| Box::pin(commands::reload(call)), "/", "The tenants folder was read.").await
+}
+
+/// Renews a certificate.
+pub(super) async fn renew(call: Call<'_>) -> Response<Body> {
+    let done = format!("The certificate of {} was renewed.", call.segment(0));
+    perform(call, |call| Box::pin(commands::renew(call)), "/certificates", &done).await
+}
+
+/// Pauses a tenant.
+pub(super) async fn pause(call: Call<'_>) -> Response<Body> {
+    let done = "Paused: callers are refused until somebody resumes it.";
+    perform_on_tenant(call, |call| Box::pin(commands::pause(call)), done).await
+}
+
+/// Resumes a tenant.
+pub(super) async fn resume(call: Call<'_>) -> Response<Body> {
+    perform_on_tenant(call, |call| Box::pin(commands::resume(call)), "Resumed.").await
+}
+
+/// Gives a tenant what its files claim.
+pub(super) async fn accept(call: Call<'_>) -> Response<Body> {
+    perform_on_tenant(call, |call| Box::pin(commands::accept(call)), "Accepted what its files claim.").await
+}
+
+/// Puts a stored revision in force.
+pub(super) async fn roll_back(call: Call<'_>) -> Response<Body> {
+    let number = call.parameter("revision").unwrap_or_default();
+    let done = format!("Revision {number} is in force until the files change.");
+    perform_on_tenant(call, |call| Box::pin(commands::roll_back(call)), &done).await
+}
+
+async fn perform_on_tenant(call: Call<'_>, order: actions::Order, done: &str) -> Response<Body> {
+    let path = link::tenant(call.segment(0));
+    perform(call, order, &path, done).await
 }
 
 fn page_or_not_found(html: Option<String>, visit: &Visit<'_>) -> Response<Body> {

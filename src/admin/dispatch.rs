@@ -12,7 +12,7 @@ use super::auth::{AdminAuth, Refused, csrf};
 use super::call::{Call, Form, RequestBody};
 use super::login;
 use super::request::query_parameter;
-use super::response::{OrderTenant, problem, refusal};
+use super::response::{OrderStatus, OrderTenant, problem, refusal};
 use super::routes::{self, Found, Route};
 use crate::base::authority;
 use crate::base::body::Body;
@@ -71,7 +71,8 @@ async fn serve(
     let mut response = (route.handler)(Call { admin, caller, head, segments, body }).await;
     let subject = response.extensions_mut().remove().map_or(subject, |OrderTenant(tenant)| tenant);
     if let Some(order) = route.order {
-        let outcome = response.status();
+        let shown = response.extensions_mut().remove();
+        let outcome = shown.map_or(response.status(), |OrderStatus(status)| status);
         match route.is_about_a_certificate() {
             true => record(admin, order, ("", Some(&subject)), outcome, caller).await,
             false => record(admin, order, (&subject, None), outcome, caller).await,
@@ -146,7 +147,7 @@ fn has_csrf_token(admin: &Admin, head: &Parts, body: &RequestBody<'_>, caller: &
     let field = || match body {
         RequestBody::Form(form) => form.field(csrf::FIELD),
         // A form with a file says it in its address, since the file is not read yet.
-        RequestBody::Unread(_) => query_parameter(head.uri.query(), csrf::FIELD),
+        RequestBody::Unread(_) | RequestBody::Json(_) => query_parameter(head.uri.query(), csrf::FIELD),
     };
     let token = header.or_else(field);
     token.is_some_and(|token| !cookie.is_new && admin.auth.csrf.is_valid(&cookie.value, &token))

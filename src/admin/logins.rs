@@ -4,8 +4,8 @@ use http::{Response, StatusCode};
 use serde::Deserialize;
 
 use super::Admin;
+use super::auth::caller::AdminCaller;
 use super::call::Call;
-use super::caller::AdminCaller;
 use super::response::{self, OrderTenant, Refusal, problem};
 use crate::base::body::Body;
 use crate::oauth::logins::{BlockError, EndError, Initiator, LoginFilter, MAX_LOGINS, NewBlock, PersonName};

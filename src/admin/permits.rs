@@ -36,8 +36,8 @@ pub(super) async fn handle(admin: &Admin, request: Request<&mut Incoming>, ends:
     if is_probe(&request) {
         return dispatch::handle(admin, request, ends).await;
     }
-    let permits = match *request.method() {
-        Method::PUT => &admin.permits.uploads,
+    let permits = match (request.method(), request.uri().path()) {
+        (&Method::PUT, _) | (&Method::POST, "/add") => &admin.permits.uploads,
         _ => &admin.permits.requests,
     };
     match permits.try_acquire() {

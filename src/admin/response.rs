@@ -36,6 +36,11 @@ impl Refusal for Unavailable {
 #[derive(Debug, Clone)]
 pub(super) struct OrderTenant(pub(super) String);
 
+/// The status that the audit takes for an order whose response says something else: a redirect to
+/// the page that shows what came of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OrderStatus(pub(super) StatusCode);
+
 /// Returns what a handler came to: its value, or its refusal as a problem document.
 pub(super) fn from_result(result: Result<impl Serialize, impl Refusal>) -> Response<Body> {
     match result {

@@ -85,6 +85,24 @@ pub(super) static ROUTES: &[Route] = &[
     Route::read("/certificates", |call| Box::pin(async move { console::show_certificates(&call) })),
     Route::read("/tenants/{name}", |call| Box::pin(console::show_tenant(call))),
     Route::read("/tenants/{name}/diff", |call| Box::pin(console::show_diff(call))),
+    Route::read("/people", |call| Box::pin(console::show_people(call))),
+    Route::read("/add", |call| Box::pin(async move { console::show_add(&call) })),
+    // A form sends nothing but POST. Each of these has a row of the API do it.
+    Route::change(Method::POST, "/add", "check", |call| Box::pin(console::check_file(call))),
+    Route::change(Method::POST, "/add/{file}/accept", "add", |call| Box::pin(console::accept_file(call))),
+    Route::change(Method::POST, "/reload", "reload", |call| Box::pin(console::reload(call))),
+    Route::change(Method::POST, "/certificates/{certificate}/renew", "renew", |call| {
+        Box::pin(console::renew(call))
+    }),
+    Route::change(Method::POST, "/people/end", "end_logins", |call| Box::pin(console::end_login(call))),
+    Route::change(Method::POST, "/people/block", "block", |call| Box::pin(console::block(call))),
+    Route::change(Method::POST, "/people/unblock/{id}", "unblock", |call| Box::pin(console::unblock(call))),
+    Route::change(Method::POST, "/tenants/{name}/pause", "pause", |call| Box::pin(console::pause(call))),
+    Route::change(Method::POST, "/tenants/{name}/resume", "resume", |call| Box::pin(console::resume(call))),
+    Route::change(Method::POST, "/tenants/{name}/accept", "accept", |call| Box::pin(console::accept(call))),
+    Route::change(Method::POST, "/tenants/{name}/rollback", "rollback", |call| {
+        Box::pin(console::roll_back(call))
+    }),
     Route::read("/events", |call| Box::pin(async move { console::open_events(call.admin) })),
     Route::open("/login", |call| Box::pin(login::show(call))),
     Route::login("/login", |call| Box::pin(login::log_in(call))),

@@ -25,6 +25,24 @@ document.addEventListener('click', (event) => {
   if (button) copy(button);
 });
 
+// A file can be dropped onto the form that takes one.
+for (const form of every('form[data-drop]')) {
+  const field = form.querySelector('input[type=file]');
+  for (const hint of every('[data-drop-hint]', form)) hint.hidden = false;
+  const over = (event) => {
+    event.preventDefault();
+    form.classList.toggle('over', event.type === 'dragover');
+  };
+  form.addEventListener('dragover', over);
+  form.addEventListener('dragleave', over);
+  form.addEventListener('drop', (event) => {
+    over(event);
+    if (event.dataTransfer.files.length !== 1) return;
+    field.files = event.dataTransfer.files;
+    form.requestSubmit();
+  });
+}
+
 // Times grow old while a page is open.
 const UNITS = [['d', 86400], ['h', 3600], ['min', 60]];
 function age(seconds) {

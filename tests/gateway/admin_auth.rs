@@ -137,8 +137,8 @@ async fn every_route_asks_for_its_role() {
     let routes = list_routes();
     assert!(routes.len() > 20, "the table was not understood");
     for route in routes {
-        let path = route.path.replace("{name}", "nobody").replace("{id}", "x").replace("{file}", "x.txt");
-        let path = path.replace("{certificate}", "nobody.example");
+        let segments = route.path.split('/').map(|part| if part.starts_with('{') { "nobody" } else { part });
+        let path = segments.collect::<Vec<_>>().join("/");
         let mut through = Vec::new();
         for token in [None, Some(READER), Some(OPERATOR)] {
             let request = guarded.ask(route.method.clone(), &path);

@@ -197,3 +197,170 @@ async fn open_pages_hear_of_changes_and_keep_no_probe_waiting() {
     let ended = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut rest)).await;
     assert!(ended.is_ok(), "the oldest stream did not end");
 }
+
+/// A browser at the console, without scripts.
+struct Visitor {
+    http: reqwest::Client,
+    base: String,
+    cookie: String,
+}
+
+impl Visitor {
+    async fn open(gateway: &Gateway) -> Self {
+        let base = format!("http://{}", gateway.admin_address());
+        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let http = http.build().expect("a client");
+        let first = http.get(&base).header("sec-fetch-site", "none").send().await.expect("an answer");
+        let cookie = first.headers()["set-cookie"].to_str().expect("text");
+        let cookie = cookie.split(';').next().expect("a pair").to_owned();
+        Self { http, base, cookie }
+    }
+
+    async fn get(&self, path: &str) -> String {
+        let request = self.http.get(format!("{}{path}", self.base)).header("cookie", &self.cookie);
+        let html = request.send().await.expect("an answer").text().await.expect("text");
+        super::harness::secret::assert_none(path, &html);
+        html
+    }
+
+    /// Returns the token that the forms of a page carry.
+    async fn csrf_token(&self, path: &str) -> String {
+        let html = self.get(path).await;
+        let rest = html.split("name=\"csrf_token\" value=\"").nth(1);
+        let rest = rest.unwrap_or_else(|| panic!("{path} has no form: {html}"));
+        rest.split('"').next().expect("an end").to_owned()
+    }
+
+    /// Posts a form and returns status, and the page that it leads to.
+    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> (u16, String) {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        let request = self.http.post(format!("{}{path}", self.base)).header("origin", &self.base);
+        let request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
+        self.follow(request).await
+    }
+
+    /// Posts a form with a file.
+    async fn post_file(&self, path: &str, name: &str, bytes: &[u8]) -> (u16, String) {
+        let mut body = format!(
+            "--edge\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\
+             Content-Type: application/octet-stream\r\n\r\n"
+        )
+        .into_bytes();
+        body.extend_from_slice(bytes);
+        body.extend_from_slice(b"\r\n--edge--\r\n");
+        let request = self.http.post(format!("{}{path}", self.base)).header("origin", &self.base);
+        let request = request.header("content-type", "multipart/form-data; boundary=edge").body(body);
+        self.follow(request).await
+    }
+
+    async fn follow(&self, request: reqwest::RequestBuilder) -> (u16, String) {
+        let answer = request.header("cookie", &self.cookie).send().await.expect("an answer");
+        let status = answer.status().as_u16();
+        let to = answer.headers().get("location").map(|to| to.to_str().expect("text").to_owned());
+        match to {
+            Some(to) => (status, self.get(&to).await),
+            None => (status, answer.text().await.expect("text")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn actions_are_the_apis_and_say_what_came_of_them() {
+    let backend = FakeBackend::start().await;
+    let mut gateway = Setup::new().file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
+    gateway.until_state("a", "serving").await;
+    let visitor = Visitor::open(&gateway).await;
+    let token = visitor.csrf_token("/tenants/a").await;
+    let with_token = [("csrf_token", &*token)];
+    let (status, html) = visitor.post("/tenants/a/pause", &with_token).await;
+    assert!(status == 303 && html.contains("Paused: callers are refused"), "{status} {html}");
+    assert!(
+        html.contains("<span class=\"state paused\">paused</span>") && html.contains(">Resume<"),
+        "{html}"
+    );
+    let (_, html) = visitor.post("/tenants/a/resume", &with_token).await;
+    assert!(html.contains("Resumed.") && html.contains(">Pause<"), "{html}");
+    // What is refused says why, as the API does.
+    let (status, html) = visitor.post("/tenants/a/rollback?revision=7", &with_token).await;
+    assert!(status == 303 && html.contains("Refused: revision 7 is not stored"), "{status} {html}");
+    let (_, html) = visitor.post("/reload", &with_token).await;
+    assert!(html.contains("The tenants folder was read."), "{html}");
+    let (_, html) = visitor.post("/certificates/localhost/renew", &with_token).await;
+    assert!(html.contains("Refused: "), "{html}");
+    // Nobody else's link makes the console say something.
+    assert!(!visitor.get("/?notice=00000000000000000000000000000000").await.contains("class=\"answer"));
+    gateway.signal("TERM");
+    gateway.until_ended().await;
+    let audit = std::fs::read_to_string(gateway.path().join("state/audit.jsonl")).expect("an audit");
+    let lines = audit.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let told: Vec<_> = lines
+        .filter(|line| line["event"] == "order")
+        .map(|line| ["order", "outcome"].map(|field| line[field].as_str().unwrap_or_default().to_owned()))
+        .collect();
+    let expected = [
+        ["pause", "ok"],
+        ["resume", "ok"],
+        ["rollback", "not_found"],
+        ["reload", "ok"],
+        ["renew", "refused"],
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
+async fn without_its_token_no_form_changes_anything() {
+    let backend = FakeBackend::start().await;
+    let gateway = Setup::new().file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
+    gateway.until_state("a", "serving").await;
+    let visitor = Visitor::open(&gateway).await;
+    let others = Visitor::open(&gateway).await.csrf_token("/tenants/a").await;
+    let forged = "0".repeat(others.len());
+    for fields in [&[][..], &[("csrf_token", &*others)], &[("csrf_token", &*forged)]] {
+        for path in [
+            "/tenants/a/pause",
+            "/tenants/a/resume",
+            "/tenants/a/accept",
+            "/tenants/a/rollback?revision=1",
+            "/reload",
+            "/certificates/localhost/renew",
+            "/add",
+            "/add/b.yaml/accept",
+            "/people/end",
+            "/people/block",
+            "/people/unblock/1",
+        ] {
+            let (status, html) = visitor.post(path, fields).await;
+            assert_eq!(status, 403, "{path}: {html}");
+        }
+    }
+    let (status, html) = visitor.post_file("/add", "b.yaml", &Tenant::new("b", &backend).yaml()).await;
+    assert_eq!(status, 403, "{html}");
+    assert_eq!(gateway.status("a").await.expect("there")["state"], "serving");
+}
+
+#[tokio::test]
+async fn a_file_is_checked_first_and_then_accepted() {
+    let backend = FakeBackend::start().await;
+    let gateway = Setup::new().start().await;
+    let visitor = Visitor::open(&gateway).await;
+    let token = visitor.csrf_token("/").await;
+    let add = format!("/add?csrf_token={token}");
+    let (status, html) = visitor.post_file(&add, "bad.yaml", b"search_url: [\n").await;
+    assert!(status == 200 && html.contains("Would be rejected") && html.contains("yaml-syntax"), "{html}");
+    assert!(!html.contains(">Accept<"), "{html}");
+    let (_, html) = visitor.post_file(&add, "../evil.yaml", b"").await;
+    assert!(html.contains("Refused: ") && html.contains("not a valid name"), "{html}");
+    let (_, html) = visitor.post_file(&add, "", b"").await;
+    assert!(html.contains("Refused: choose a file"), "{html}");
+
+    let (status, html) = visitor.post_file(&add, "shop.zip", &Tenant::new("shop", &backend).zip()).await;
+    assert!(status == 200 && html.contains("Can be served") && html.contains(">Accept<"), "{html}");
+    assert!(!gateway.tenant_file("shop.zip").exists(), "it is only checked");
+    let draft = html.split("name=\"draft\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let fields = [("csrf_token", &*token), ("draft", draft.expect("an id"))];
+    let (status, html) = visitor.post("/add/shop.zip/accept", &fields).await;
+    assert!(status == 303 && html.contains("shop.zip is in the tenants folder"), "{status} {html}");
+    gateway.until_state("shop", "serving").await;
+    let (_, html) = visitor.post("/add/shop.zip/accept", &fields).await;
+    assert!(html.contains("Refused: the checked file was not accepted in time"), "{html}");
+}

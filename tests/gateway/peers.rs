@@ -10,6 +10,7 @@ mod cache;
 mod calls;
 mod changes;
 mod conformance;
+mod console;
 mod entra;
 mod frameworks;
 mod inspector;

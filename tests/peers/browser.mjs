@@ -1,7 +1,8 @@
 // Headless Chromium, driven over the DevTools protocol. Orders and answers: see README.md.
 
 import { spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { follow } from './steps.mjs';
 
 let socket;
@@ -43,7 +44,7 @@ async function until(condition) {
 }
 
 await follow({
-  async start({ program, folder, scripts, width, dark }) {
+  async start({ program, folder, scripts, width, dark, scale = 2 }) {
     wanted = width;
     const chromium = spawn(program, [
       '--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--ignore-certificate-errors',
@@ -65,7 +66,7 @@ await follow({
     ({ sessionId: session } = await ask('Target.attachToTarget', { targetId, flatten: true }));
     for (const domain of ['Page', 'Runtime', 'Log']) await ask(`${domain}.enable`);
     await ask('Emulation.setScriptExecutionDisabled', { value: !scripts });
-    await ask('Emulation.setDeviceMetricsOverride', { width, height: 800, deviceScaleFactor: 2, mobile: width < 600 });
+    await ask('Emulation.setDeviceMetricsOverride', { width, height: 800, deviceScaleFactor: scale, mobile: width < 600 });
     await ask('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: dark ? 'dark' : 'light' }] });
     return { started: true };
   },
@@ -91,6 +92,31 @@ await follow({
   async arrive({ at }) {
     await until(`location.href.startsWith(${JSON.stringify(at)}) && document.readyState === 'complete'`);
     return { url: await evaluate('location.href') };
+  },
+  async evaluate({ expression }) {
+    return { value: await evaluate(expression) ?? null };
+  },
+  async press({ keys }) {
+    for (const key of keys) {
+      const known = { Tab: 9, Enter: 13 }[key];
+      const text = known ? (key === 'Enter' ? '\r' : undefined) : key;
+      const event = { key, code: known ? key : undefined, windowsVirtualKeyCode: known ?? key.toUpperCase().charCodeAt(0), text };
+      await ask('Input.dispatchKeyEvent', { type: 'keyDown', ...event });
+      await ask('Input.dispatchKeyEvent', { type: 'keyUp', ...event, text: undefined });
+    }
+    return { pressed: keys.length };
+  },
+  async judge() {
+    const axe = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
+    await ask('Runtime.evaluate', { expression: `if (!window.axe) { ${readFileSync(axe, 'utf8')} }` });
+    const expression = `axe.run(document, { resultTypes: ['violations'] }).then(({ violations, passes }) => ({
+      passes: passes.length,
+      faults: violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')
+        .map(({ id, nodes }) => ({ id, nodes: nodes.map(({ html, failureSummary }) => [html, failureSummary]) })),
+    }))`;
+    const { result, exceptionDetails } = await ask('Runtime.evaluate', { expression, awaitPromise: true, returnByValue: true });
+    if (exceptionDetails) throw new Error(exceptionDetails.text);
+    return result.value;
   },
   async look({ file }) {
     if (file) {

@@ -3,6 +3,7 @@
 use askama::Template;
 
 use super::frame::{Frame, Section, Visit};
+use super::link;
 use super::moment::Moment;
 use crate::admin::Admin;
 use crate::certs::CertificateStatus;
@@ -32,6 +33,8 @@ struct Row {
     next_attempt: Option<Moment>,
     failures: u32,
     trouble: Option<String>,
+    /// Where it is renewed, if the gateway can.
+    renew_path: Option<String>,
 }
 
 /// Renders the page.
@@ -62,7 +65,9 @@ impl Row {
         let moment = |at: Option<jiff::Timestamp>| at.map(|at| visit.moment(at));
         let days = |end: jiff::Timestamp| (end.as_second() - visit.now.as_second()).div_euclid(86400);
         let text = |text: Option<String>| text.map(|text| printable(&text).into_owned());
+        let renew_path = status.ca.is_some().then(|| link::segment(&status.name));
         Self {
+            renew_path: renew_path.map(|name| format!("/certificates/{name}/renew")),
             name: printable(&status.name).into_owned(),
             state: status.state.to_string(),
             days_left: status.not_after.map(days),

@@ -36,7 +36,7 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// The open streams of one gateway's console. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct EventStreams(Arc<Shared>);
+pub(super) struct EventStreams(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -83,9 +83,9 @@ impl EventStreams {
 
 /// Opens a stream.
 pub(super) fn open(admin: &Admin) -> Response<Body> {
-    let ended = admin.streams.add();
+    let ended = admin.console.streams.add();
     let source = EventSource {
-        streams: admin.streams.clone(),
+        streams: admin.console.streams.clone(),
         registry: admin.registry.clone(),
         generation: admin.registry.subscribe_generation(),
         clock: Arc::clone(&admin.clock),

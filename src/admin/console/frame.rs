@@ -5,18 +5,32 @@ use jiff::Timestamp;
 
 use super::assets;
 use super::moment::Moment;
+use super::notices::Notice;
 use crate::admin::call::Call;
 use crate::admin::request::query_parameter;
+use crate::settings::AdminRole;
 
 /// One request for a page.
 pub(super) struct Visit<'a> {
     pub(super) now: Timestamp,
-    pub(super) query: Option<&'a str>,
+    query: Option<&'a str>,
+    /// What forms must carry; `None` if the caller may change nothing, and so gets no forms.
+    pub(super) csrf_token: Option<String>,
+    /// The name of the caller's token.
+    operator: Option<String>,
+    notice: Option<Notice>,
 }
 
 impl<'a> Visit<'a> {
     pub(super) fn new(call: &'a Call<'_>) -> Self {
-        Self { now: call.admin.clock.now(), query: call.head.uri.query() }
+        let may_operate = call.caller.role >= Some(AdminRole::Operate);
+        Self {
+            now: call.admin.clock.now(),
+            query: call.head.uri.query(),
+            csrf_token: may_operate.then(|| call.csrf_token()),
+            operator: call.caller.operator.as_deref().map(str::to_owned),
+            notice: call.parameter("notice").and_then(|id| call.admin.console.notices.find(&id)),
+        }
     }
 
     /// Returns a query parameter.
@@ -33,12 +47,18 @@ impl<'a> Visit<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Section {
     Overview,
+    People,
     Certificates,
+    Add,
 }
 
 impl Section {
-    const ALL: [(Self, &str, &str); 2] =
-        [(Self::Overview, "/", "Overview"), (Self::Certificates, "/certificates", "Certificates")];
+    const ALL: [(Self, &str, &str); 4] = [
+        (Self::Overview, "/", "Overview"),
+        (Self::People, "/people", "People"),
+        (Self::Certificates, "/certificates", "Certificates"),
+        (Self::Add, "/add", "Add"),
+    ];
 }
 
 /// What surrounds the content of a page.
@@ -48,6 +68,10 @@ pub(super) struct Frame {
     pub(super) stamp: &'static str,
     pub(super) version: &'static str,
     pub(super) now: String,
+    pub(super) notice: Option<Notice>,
+    /// What forms must carry, if the caller may change something.
+    pub(super) csrf_token: Option<String>,
+    pub(super) operator: Option<String>,
 }
 
 /// A link to a page.
@@ -65,13 +89,17 @@ impl Frame {
             stamp: assets::stamp(),
             version: env!("CARGO_PKG_VERSION"),
             now: visit.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            notice: visit.notice.clone(),
+            csrf_token: visit.csrf_token.clone(),
+            operator: visit.operator.clone(),
         }
     }
 
     /// Returns the links to the other pages.
     pub(super) fn links(&self) -> impl Iterator<Item = SectionLink> {
         let link = |(section, path, word)| SectionLink { path, word, is_current: section == self.section };
-        Section::ALL.into_iter().map(link)
+        let may_see = |(section, ..): &(Section, _, _)| *section != Section::Add || self.csrf_token.is_some();
+        Section::ALL.into_iter().filter(may_see).map(link)
     }
 }
 

@@ -9,7 +9,9 @@ use super::concerns::explain;
 use super::display_state::DisplayState;
 use super::findings::{self, FindingView};
 use super::frame::{Frame, Section, Visit};
+use super::link;
 use super::moment::{Moment, Span};
+use super::people::{self, LoginView};
 use super::revisions::{self, RevisionView};
 use super::traffic::TrafficView;
 use crate::admin::Admin;
@@ -28,7 +30,13 @@ struct TenantPage {
     name: String,
     title: Option<String>,
     state: DisplayState,
+    path: String,
     is_closed: bool,
+    is_paused: bool,
+    /// Whether its files claim what was another tenant's when they were refused.
+    may_be_accepted: bool,
+    /// The revision to go back to when the one in force misbehaves.
+    rollback: Option<u64>,
     is_rolled_back: bool,
     since: Moment,
     reason: Option<String>,
@@ -38,6 +46,7 @@ struct TenantPage {
     redirect_uri: Option<String>,
     page_url: Option<String>,
     access: Option<AccessView>,
+    people: Option<PeopleView>,
     traffic: TrafficView,
     backend: Option<BackendView>,
     files: Vec<String>,
@@ -50,9 +59,16 @@ struct TenantPage {
 struct AccessView {
     summary: String,
     keys: Vec<KeyView>,
-    login: Option<LoginView>,
+    login: Option<ProviderView>,
     networks: Vec<String>,
     clients: Vec<ClientView>,
+}
+
+/// Who is logged in.
+struct PeopleView {
+    logins: Vec<LoginView>,
+    /// Where the others are listed, if there are more.
+    more_path: Option<String>,
 }
 
 /// An API key. Only its digest is known here, and not even that is shown.
@@ -62,7 +78,7 @@ struct KeyView {
     is_expired: bool,
 }
 
-struct LoginView {
+struct ProviderView {
     provider: &'static str,
     app: String,
 }
@@ -95,9 +111,22 @@ pub(super) async fn render(admin: &Admin, name: &str, visit: &Visit<'_>) -> Opti
         Some(tenant) => Some(AccessView::load(tenant, visit).await),
         None => None,
     };
+    let has_login = entry.tenant.as_ref().is_some_and(|tenant| tenant.login.is_some());
+    let people = match has_login {
+        true => Some(PeopleView::load(admin, entry.name(), visit).await),
+        false => None,
+    };
     let status = entry.status();
-    let page =
-        TenantPage { access, revisions, without_revisions, ..TenantPage::new(admin, &entry, status, visit) };
+    let in_force = revisions.iter().position(|revision| revision.in_force);
+    let rollback = in_force.and_then(|at| revisions.get(at + 1)).map(|revision| revision.number);
+    let page = TenantPage {
+        access,
+        people,
+        rollback,
+        revisions,
+        without_revisions,
+        ..TenantPage::new(admin, &entry, status, visit)
+    };
     Some(page.render().expect("the page is written to a String"))
 }
 
@@ -112,7 +141,11 @@ impl TenantPage {
             title: status.title.filter(|title| *title != name).map(|title| printable(&title).into_owned()),
             name,
             state,
+            path: link::tenant(entry.name()),
             is_closed: status.closed,
+            is_paused: status.paused,
+            may_be_accepted: entry.findings().iter().any(|finding| finding.code == "claim-free"),
+            rollback: None,
             is_rolled_back: status.rolled_back,
             since: visit.moment(status.since),
             reason,
@@ -122,12 +155,20 @@ impl TenantPage {
             redirect_uri: status.redirect_uri,
             page_url: tenant.map(|tenant| tenant.spec.public_url.join_path("/")),
             access: None,
+            people: None,
             traffic: TrafficView::from(admin.usage.tenant_traffic(entry.name())),
             backend: tenant.map(|tenant| BackendView::new(tenant, admin.clock.monotonic(), visit)),
             files: status.files.iter().map(|file| printable(file).into_owned()).collect(),
             revisions: Vec::new(),
             without_revisions: None,
         }
+    }
+}
+
+impl PeopleView {
+    async fn load(admin: &Admin, tenant: &str, visit: &Visit<'_>) -> Self {
+        let (logins, has_more) = people::find_logins(admin, tenant, visit).await;
+        Self { logins, more_path: has_more.then(|| link::with_query("/people", &[("tenant", tenant)])) }
     }
 }
 
@@ -160,7 +201,7 @@ impl AccessView {
         Self {
             summary,
             keys: access.api_keys.iter().map(key).collect(),
-            login: access.login.as_ref().map(|login| LoginView {
+            login: access.login.as_ref().map(|login| ProviderView {
                 provider: identity::find_brand(&login.provider).name,
                 app: login.provider.client_id().to_string(),
             }),

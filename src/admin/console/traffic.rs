@@ -2,6 +2,10 @@
 
 use std::fmt::{self, Write};
 
+use jiff::Timestamp;
+
+use crate::telemetry::printable::printable;
+use crate::usage::QuotaStatus;
 use crate::usage::traffic::{HourTraffic, TrafficReport};
 
 /// The traffic of a tenant, or of the gateway.
@@ -13,6 +17,26 @@ pub(super) struct TrafficView {
     /// The latencies of the last hour that had calls.
     pub(super) latencies: Option<LatencyView>,
     pub(super) chart: Chart,
+    pub(super) quotas: Vec<QuotaView>,
+}
+
+/// How much of a quota is used.
+pub(super) struct QuotaView {
+    pub(super) text: String,
+    pub(super) is_nearly_used_up: bool,
+    pub(super) resets_at: Timestamp,
+}
+
+impl From<QuotaStatus> for QuotaView {
+    fn from(quota: QuotaStatus) -> Self {
+        let QuotaStatus { scope, limit, used, of, .. } = &quota;
+        let limit = limit.as_str().replace('_', " ");
+        Self {
+            text: format!("{}: {used} of {of} {limit}", printable(scope)),
+            is_nearly_used_up: quota.is_nearly_used_up(),
+            resets_at: quota.resets_at,
+        }
+    }
 }
 
 pub(super) struct LatencyView {
@@ -36,6 +60,7 @@ impl From<TrafficReport> for TrafficView {
             in_flight: report.in_flight,
             latencies,
             chart: Chart(report.hours),
+            quotas: report.quotas.into_iter().map(QuotaView::from).collect(),
         }
     }
 }
@@ -94,7 +119,7 @@ mod tests {
         };
         let mut hours = vec![HourTraffic::default(); 22];
         hours.extend([hour(400, 1), hour(200, 200)]);
-        let view = TrafficView::from(TrafficReport { in_flight: 2, hours });
+        let view = TrafficView::from(TrafficReport { in_flight: 2, hours, ..TrafficReport::default() });
         assert_eq!((view.calls, view.errors), (600, 201));
         assert_eq!(view.latencies.map(|latencies| latencies.p95_ms), Some(9));
         let chart = view.chart.to_string();

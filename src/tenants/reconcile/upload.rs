@@ -56,7 +56,8 @@ impl ReconcilerHandle {
         if shared.source.is_single() {
             return Err(UploadError::SingleTenant);
         }
-        let check = move || check_file(shared.source.folder(), &name, bytes, &shared.context);
+        let context = Arc::clone(&shared.context.borrow());
+        let check = move || check_file(shared.source.folder(), &name, bytes, &context);
         let checked = tokio::task::spawn_blocking(check).await;
         checked.map_err(|error| UploadError::Io(io::Error::other(error)))?.map(|(_, checked)| checked)
     }

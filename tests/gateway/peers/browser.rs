@@ -15,18 +15,18 @@ use super::script::{Script, command};
 use crate::harness::login::App;
 
 /// A browser as people use it.
-struct Browser {
+pub(super) struct Browser {
     script: Script,
     _profile: TempDir,
 }
 
 /// A window: scripts, width and colour scheme.
 #[derive(Clone, Copy)]
-struct Window {
-    name: &'static str,
-    scripts: bool,
-    width: u32,
-    dark: bool,
+pub(super) struct Window {
+    pub(super) name: &'static str,
+    pub(super) scripts: bool,
+    pub(super) width: u32,
+    pub(super) dark: bool,
 }
 
 const WINDOWS: [Window; 3] = [
@@ -36,7 +36,7 @@ const WINDOWS: [Window; 3] = [
 ];
 
 impl Browser {
-    async fn open(window: Window) -> Self {
+    pub(super) async fn open(window: Window) -> Self {
         let profile = tempfile::tempdir().expect("a folder");
         let mut script = Script::run("browser", |folder| -> Command {
             command(cache::node(), &beside_packages("browser.mjs", folder))
@@ -44,26 +44,57 @@ impl Browser {
         let order = json!({
             "do": "start", "program": "/usr/bin/chromium", "folder": profile.path(),
             "scripts": window.scripts, "width": window.width, "dark": window.dark,
+            // The pictures of the console are in docs, and so small.
+            "scale": if window.width < 380 { 2 } else { 1 },
         });
         let started = script.ask(order).await;
         assert_eq!(started["started"], true, "{started}; Debian's package is chromium");
         Self { script, _profile: profile }
     }
 
-    async fn go(&mut self, url: &str) {
+    pub(super) async fn go(&mut self, url: &str) {
         let gone = self.script.ask(json!({ "do": "go", "url": url })).await;
         assert!(gone["url"].is_string(), "{gone}");
     }
 
-    async fn click(&mut self, selector: &str) {
+    pub(super) async fn click(&mut self, selector: &str) {
         let clicked = self.script.ask(json!({ "do": "click", "selector": selector })).await;
         assert_eq!(clicked["clicked"], true, "{selector}: {clicked}");
     }
 
     /// Waits until a condition on the page is true.
-    async fn until(&mut self, condition: &str) {
+    pub(super) async fn until(&mut self, condition: &str) {
         let met = self.script.ask(json!({ "do": "wait", "condition": condition })).await;
         assert_eq!(met["met"], true, "{condition}: {met}");
+    }
+
+    /// Evaluates an expression on the page.
+    pub(super) async fn evaluate(&mut self, expression: &str) -> Value {
+        self.script.ask(json!({ "do": "evaluate", "expression": expression })).await["value"].clone()
+    }
+
+    /// Presses keys, one after the other.
+    pub(super) async fn press(&mut self, keys: &[&str]) {
+        let pressed = self.script.ask(json!({ "do": "press", "keys": keys })).await;
+        assert_eq!(pressed["pressed"], keys.len(), "{pressed}");
+    }
+
+    /// Presses a key until a condition is true.
+    pub(super) async fn press_until(&mut self, key: &str, condition: &str) {
+        for _ in 0..100 {
+            self.press(&[key]).await;
+            if self.evaluate(condition).await == true {
+                return;
+            }
+        }
+        panic!("{key} does not lead to {condition}");
+    }
+
+    /// Returns the serious and critical faults that axe-core finds.
+    pub(super) async fn judge(&mut self) -> Value {
+        let judged = self.script.ask(json!({ "do": "judge" })).await;
+        assert!(judged["passes"].as_u64() > Some(5), "it judged nothing: {judged}");
+        judged["faults"].clone()
     }
 
     async fn arrive(&mut self, at: &str) -> String {
@@ -73,7 +104,7 @@ impl Browser {
 
     /// Returns the text of the page, and asserts that nothing on it was blocked or missing. Saves a
     /// screenshot in the folder that `TENANTD_TEST_PICTURES` names.
-    async fn look(&mut self, picture: &str) -> String {
+    pub(super) async fn look(&mut self, picture: &str) -> String {
         let folder = std::env::var_os("TENANTD_TEST_PICTURES");
         let file = folder.map(|folder| Path::new(&folder).join(format!("{picture}.png")));
         let seen: Value = self.script.ask(json!({ "do": "look", "file": file })).await;

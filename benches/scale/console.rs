@@ -1,0 +1,49 @@
+//! What the console's overview costs: CPU of the gateway for each view, and its size.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use anyhow::{Result, ensure};
+
+use crate::report::{median, microseconds};
+use crate::site::Site;
+
+/// Views of which the CPU is measured together.
+const VIEWS: u32 = 50;
+const ROUNDS: usize = 3;
+
+/// The costs of one view.
+pub(crate) struct View {
+    pub(crate) cpu_ms: f64,
+    pub(crate) bytes: usize,
+}
+
+/// Returns the costs of a view of the overview, and of a search in it.
+pub(crate) fn cost_of_views(site: &Site) -> Result<(View, View)> {
+    Ok((cost(site, "/")?, cost(site, "/?q=nant-7")?))
+}
+
+fn cost(site: &Site, path: &str) -> Result<View> {
+    let (mut costs, mut bytes) = (Vec::new(), 0);
+    for _ in 0..ROUNDS {
+        site.server.settle()?;
+        let before = site.server.cpu()?;
+        for _ in 0..VIEWS {
+            bytes = view(site, path)?;
+        }
+        costs.push(microseconds(site.server.cpu()? - before) / f64::from(VIEWS) / 1e3);
+    }
+    Ok(View { cpu_ms: median(costs), bytes })
+}
+
+/// Asks for a page and returns its size.
+fn view(site: &Site, path: &str) -> Result<usize> {
+    let mut stream = TcpStream::connect(site.admin()?)?;
+    stream.write_all(
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 200") && answer.contains("<h2>Tenants</h2>"), "{answer}");
+    Ok(answer.len())
+}
