@@ -40,7 +40,7 @@ pub(crate) fn measure(
         token: None,
         era: Era::Modern,
         connections,
-        calls: if flooded.is_some() { usize::MAX } else { arguments.calls },
+        calls: if flooded.is_some() { 1_000_000 } else { arguments.calls },
         patience,
     };
     let patience = Duration::from_secs(arguments.seconds);
