@@ -22,6 +22,7 @@ mod layers;
 mod load_state;
 mod lookalike;
 pub mod notation;
+mod pack;
 mod placeholder;
 pub mod sample;
 mod secret_file;
@@ -53,6 +54,7 @@ pub use discover::{
 };
 pub use given::GivenValues;
 pub use lookalike::lookalike_keys;
+pub use pack::pack;
 pub use secret_file::{Presence, SecretFile};
 pub use single::{list_single, single_entry_id, watched_folders};
 pub use snapshot::{DiffLine, DocumentDiff, Draft, Snapshot};

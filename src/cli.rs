@@ -30,6 +30,7 @@ pub mod render;
 mod run;
 mod serve;
 mod store;
+mod support_bundle;
 mod tenants;
 mod usage;
 
@@ -76,6 +77,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Verb::AdminToken(args) => admin_token::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
+        Verb::SupportBundle(args) => support_bundle::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Completions { shell } => completions::run(shell),
         Verb::Man { folder } => man::run(&folder),

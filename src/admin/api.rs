@@ -6,8 +6,10 @@ use serde_json::json;
 use super::Admin;
 use super::response::{self, no_tenant};
 use crate::base::body::Body;
+use crate::telemetry::log;
 use crate::tenants::registry::RoutingTable;
 
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
@@ -52,6 +54,19 @@ fn summarize_certificates(admin: &Admin) -> serde_json::Value {
     let statuses = admin.certificates.statuses();
     let unhealthy: Vec<_> = statuses.iter().filter(|status| !status.is_healthy()).collect();
     json!({ "served": statuses.len(), "trouble": unhealthy })
+}
+
+/// Shows the settings in force as they print themselves: what is a secret has a type that prints as
+/// `[redacted]`.
+pub(super) fn show_settings(admin: &Admin) -> Response<Body> {
+    let in_force = admin.settings.load();
+    let text = format!("waiting for a restart: {:?}\n{:#?}\n", in_force.waiting, in_force.settings);
+    response::with_content(StatusCode::OK, TEXT, text)
+}
+
+/// Shows the last lines of the log.
+pub(super) fn show_log() -> Response<Body> {
+    response::with_content(StatusCode::OK, TEXT, log::last_lines())
 }
 
 pub(super) fn list_tenants(admin: &Admin) -> Response<Body> {

@@ -110,6 +110,8 @@ pub(super) static ROUTES: &[Route] = &[
     Route::read("/api/gateway", |call| {
         Box::pin(async move { response::json(StatusCode::OK, &call.admin.describe_gateway()) })
     }),
+    Route::read("/api/settings", |call| Box::pin(async move { api::show_settings(call.admin) })),
+    Route::read("/api/log", |_| Box::pin(async { api::show_log() })),
     Route::read("/api/certs", |call| {
         Box::pin(async move { response::json(StatusCode::OK, &call.admin.certificates.statuses()) })
     }),

@@ -74,6 +74,16 @@ impl AdminClient {
         self.get("/healthz").map(|_| ())
     }
 
+    /// Returns the settings in force as text, without secrets.
+    pub(super) fn settings(&self) -> Result<String, Error> {
+        self.text("/api/settings")
+    }
+
+    /// Returns what a path is answered with, as text.
+    pub(super) fn text(&self, path: &str) -> Result<String, Error> {
+        Ok(String::from_utf8_lossy(&self.get(path)?).into_owned())
+    }
+
     /// Returns whether the gateway is ready, and why not.
     pub(super) fn readiness(&self) -> Result<Value, Error> {
         // A gateway that is not ready answers 503 and says why.

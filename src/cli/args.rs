@@ -13,6 +13,7 @@ mod doctor;
 mod logins;
 mod run;
 mod settings;
+mod support_bundle;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -21,6 +22,7 @@ pub use doctor::{ClientKind, DoctorArgs};
 pub use logins::{BlockPlaceArgs, LoginFilterArgs, LoginsAction, LoginsArgs};
 pub use run::RunArgs;
 pub use settings::{GatewayArgs, ValidationArgs};
+pub use support_bundle::SupportBundleArgs;
 pub use usage::{UsageArgs, UsageBy, UsageFormat, UsagePer};
 
 /// Serves many tenants' MCP servers from one machine and one public IP.
@@ -50,6 +52,9 @@ pub enum Verb {
     /// Examine from outside in why clients do not connect.
     #[command(after_help = doctor::EXAMPLES)]
     Doctor(Box<DoctorArgs>),
+    /// Collect what others need to help, without secrets, into one archive.
+    #[command(after_help = support_bundle::EXAMPLES)]
+    SupportBundle(Box<SupportBundleArgs>),
     /// Turn an old installation of the vendor's servers into tenants' files.
     #[command(after_help = MIGRATE_EXAMPLES)]
     Migrate(Box<MigrateArgs>),
@@ -105,7 +110,7 @@ pub enum Verb {
 }
 
 /// The arguments of `tenantd serve`.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct ServeArgs {
     /// The settings that decide how tenants are validated.
     #[command(flatten)]

@@ -22,7 +22,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use self::subject::Subject;
-use self::verdict::{Diagnosis, Examination, Outcome, Verdict};
+pub(super) use self::subject::adopt;
+pub(super) use self::verdict::Diagnosis;
+use self::verdict::{Examination, Outcome, Verdict};
 use super::args::{ClientKind, DoctorArgs};
 use super::{Exit, output};
 use crate::backend::{AddressRules, Pool};
@@ -34,10 +36,17 @@ const DEADLINE: Duration = Duration::from_secs(40);
 
 /// Examines everything and prints the verdicts.
 pub(super) fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
-    let subject = Subject::find(args)?;
-    let diagnosis = examine(&subject, args.client.unwrap_or(ClientKind::Sdk))?;
+    let diagnosis = diagnose(args)?;
     output::print(&output::rendered(args.format, &diagnosis, Diagnosis::to_text))?;
     Ok(if diagnosis.outcome == Outcome::Fault { Exit::Findings } else { Exit::Fine })
+}
+
+/// Examines everything for somebody else to read.
+///
+/// # Errors
+/// As for [`run`].
+pub(super) fn diagnose(args: &DoctorArgs) -> anyhow::Result<Diagnosis> {
+    examine(&Subject::find(args)?, args.client.unwrap_or(ClientKind::Sdk))
 }
 
 /// Runs all examinations.

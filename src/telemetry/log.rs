@@ -113,6 +113,11 @@ fn warn_about(not_understood: Vec<String>) {
     }
 }
 
+/// Returns the last lines of the log of this process, without colours; nothing before it is started.
+pub fn last_lines() -> String {
+    QUEUE.get().map(LogQueue::recent).unwrap_or_default()
+}
+
 /// Waits until the last lines are written, for a limited time.
 pub fn flush() {
     if let Some(queue) = QUEUE.get() {

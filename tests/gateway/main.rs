@@ -79,6 +79,7 @@
 //! - [`sighup`]: settings that change without a restart, and those that wait for one
 //! - [`state`]: 3, 9, 10 (claims); the state folder: lock, damage, full disk, rollback, pause
 //! - [`streams`]: 7; slow answers, progress, cancellation, change notifications
+//! - [`support_bundle`]: 6; the archive for whoever helps has no secret in it
 //! - [`tls`]: certificates that are self-signed or read from files
 //! - [`tokens`]: 3, 6, 10 (rights); access tokens: challenges, revocation, rules, keys, audit
 
@@ -115,6 +116,7 @@ mod shutdown;
 mod sighup;
 mod state;
 mod streams;
+mod support_bundle;
 mod tls;
 mod tokens;
 mod usage;

@@ -7,7 +7,7 @@ use clap::{Args, ValueHint};
 use crate::settings::{Flags, SettingKey};
 
 /// Flags of the running gateway.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct GatewayArgs {
     /// The folder for keys, last good revisions and other persistent state [default: state].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -92,7 +92,7 @@ pub struct GatewayArgs {
 }
 
 /// Flags that decide how tenants are validated; `serve` and `check` share them.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct ValidationArgs {
     /// The configuration file [default: tenantd.yaml, else /etc/tenantd/tenantd.yaml, if there is
     /// one].

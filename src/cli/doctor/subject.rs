@@ -237,7 +237,7 @@ fn localhost() -> Url {
 }
 
 /// Takes over what a running gateway knows better than the settings of this command.
-fn adopt(settings: &mut Settings, info: &GatewayInfo, args: &DoctorArgs) {
+pub(in crate::cli) fn adopt(settings: &mut Settings, info: &GatewayInfo, args: &DoctorArgs) {
     let given = &args.settings;
     if let Some(tenants) = info.tenants.clone().filter(|_| given.validation.tenants.is_none()) {
         settings.tenants = tenants;

@@ -161,7 +161,7 @@ impl Outcome {
 
 /// All verdicts, from outside in.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Diagnosis {
+pub(in crate::cli) struct Diagnosis {
     /// The weightiest outcome.
     pub(super) outcome: Outcome,
     pub(super) verdicts: Vec<Verdict>,

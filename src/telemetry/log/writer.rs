@@ -5,6 +5,7 @@
 //! bounded buffer; those that do not fit or cannot be written are lost and counted
 //! (`tenantd_log_lines_lost`). The next line that can be written states their number.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
@@ -17,6 +18,9 @@ use crate::base::sync::lock;
 
 /// The size of the buffer, in bytes: seconds of a busy gateway's log.
 const MAX_QUEUED_BYTES: usize = 4 << 20;
+/// The last lines that are kept for people who look for a fault, and their size in bytes.
+const MAX_RECENT_LINES: usize = 500;
+const MAX_RECENT_BYTES: usize = 256 << 10;
 /// A buffer that grew beyond this size is shrunk again.
 const MAX_IDLE_CAPACITY: usize = 64 << 10;
 /// The pause before a retry on a descriptor that another process made non-blocking.
@@ -50,6 +54,28 @@ struct QueueState {
     is_writing: bool,
     /// Lost lines that no line has reported yet.
     unreported: u64,
+    recent: RecentLines,
+}
+
+/// The last lines of the log, also those that could not be written.
+#[derive(Debug, Default)]
+struct RecentLines {
+    lines: VecDeque<Box<[u8]>>,
+    bytes: usize,
+}
+
+impl RecentLines {
+    fn push(&mut self, line: &[u8]) {
+        if line.len() > MAX_RECENT_BYTES {
+            return;
+        }
+        self.bytes += line.len();
+        self.lines.push_back(line.into());
+        while self.lines.len() > MAX_RECENT_LINES || self.bytes > MAX_RECENT_BYTES {
+            let Some(oldest) = self.lines.pop_front() else { return };
+            self.bytes -= oldest.len();
+        }
+    }
 }
 
 impl LogQueue {
@@ -75,6 +101,7 @@ impl LogQueue {
     /// Queues one whole line, or counts it as lost.
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.0.lock();
+        state.recent.push(line);
         if state.queued.len() + line.len() > MAX_QUEUED_BYTES {
             state.lose(1);
             return;
@@ -85,6 +112,13 @@ impl LogQueue {
         if was_empty {
             self.0.lines_queued.notify_one();
         }
+    }
+
+    /// Returns the last lines, without colours.
+    pub(super) fn recent(&self) -> String {
+        let bytes =
+            self.0.lock().recent.lines.iter().flat_map(|line| line.iter().copied()).collect::<Vec<_>>();
+        String::from_utf8_lossy(&ColourFilter::default().strip(&bytes)).into_owned()
     }
 
     /// Waits until all queued lines are written or lost, but no longer than `timeout`.
@@ -361,6 +395,19 @@ mod tests {
         drop(wake);
         queue.flush(TIMEOUT);
         assert!(queue.0.lock().queued.is_empty());
+    }
+
+    #[test]
+    fn the_last_lines_are_kept_within_bounds_and_without_colours() {
+        let queue = LogQueue::start(io::sink()).expect("a thread");
+        (0..600).for_each(|number| queue.push(format!("\x1b[32mline\x1b[0m {number}\n").as_bytes()));
+        let recent = queue.recent();
+        assert_eq!(recent.lines().count(), MAX_RECENT_LINES);
+        assert!(recent.starts_with("line 100\n") && recent.ends_with("line 599\n"), "{recent}");
+        (0..40).for_each(|_| queue.push(&[b"x".repeat(10_000), b"\n".to_vec()].concat()));
+        assert!(queue.recent().len() <= MAX_RECENT_BYTES);
+        queue.push(&b"y".repeat(MAX_RECENT_BYTES + 1));
+        assert!(queue.recent().contains('x'), "a giant drops all others");
     }
 
     #[test]
