@@ -1,7 +1,7 @@
 //! A proxy in front that breaks things in each way: the first request that is answered otherwise
 //! than directly, what did it, and the lines to change.
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use tokio::net::TcpListener;
 
 use super::super::harness::entra::FakeEntra;
@@ -39,6 +39,8 @@ const fn case(
     Case { guard, client, lines, fault, step }
 }
 
+/// How many doctors ask one gateway at once.
+const AT_ONCE: usize = 4;
 /// What every proxy should have.
 const GOOD: &str = "location PREFIX/ { PASS } location /.well-known/ { PASS }";
 const KEY: &str = "the-key-of-a-caller-0123456789";
@@ -159,7 +161,8 @@ async fn each_way_of_a_proxy_to_break_things_is_named_with_the_lines_to_change()
         .enumerate()
         .map(async |(number, case)| (case, world.examine(number, case.guard, case.client).await));
     let mut wrong = String::new();
-    for (case, said) in join_all(examined).await {
+    let examined: Vec<_> = stream::iter(examined).buffered(AT_ONCE).collect().await;
+    for (case, said) in examined {
         if let Err(why) = judge(case, &said) {
             let own = said.verdicts().iter().filter(|verdict| verdict["examination"] == "client");
             wrong += &format!(
@@ -186,7 +189,10 @@ fn judge(case: &Case, said: &Said) -> Result<(), &'static str> {
     match () {
         () if changes != 3 => Err("a product's lines are missing"),
         () if faults > 1 => Err("more than the first fault is told"),
-        () if own.iter().any(|verdict| verdict["code"] == "sequence-good") => Err("all is called good"),
+        // A client that has another way gets through.
+        () if found["outcome"] == "fault" && own.iter().any(|verdict| verdict["code"] == "sequence-good") => {
+            Err("all is called good")
+        }
         () => Ok(()),
     }
 }
@@ -204,7 +210,8 @@ async fn a_good_proxy_has_no_fault_whichever_client_comes() {
     let examined = all.map(async |(number, (client, (guard, _)))| {
         (client, *guard, world.examine(number, *guard, client).await)
     });
-    for (client, guard, said) in join_all(examined).await {
+    let examined: Vec<_> = stream::iter(examined).buffered(AT_ONCE).collect().await;
+    for (client, guard, said) in examined {
         let good = said.verdict("sequence-good")["found"].as_str().expect("a text");
         let steps = match guard {
             Guard::Login => ["first request", "consent page", "token endpoint", "large request"],

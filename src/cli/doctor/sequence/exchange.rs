@@ -168,16 +168,18 @@ impl Target {
         }
         let request = request.body(Full::new(question.body.clone()));
         let request = request.map_err(|error| NoAnswer::BrokenOff(error.to_string()))?;
-        let response = tokio::select! {
+        let mut sending = std::pin::pin!(sender.send_request(request));
+        let (response, is_closed) = tokio::select! {
             biased;
-            response = sender.send_request(request) => response.map_err(broken)?,
-            // A server may answer and close before it has read everything; that answer is above.
-            () = &mut connection => return Err(NoAnswer::BrokenOff("the connection was closed".into())),
+            response = &mut sending => (response, false),
+            // A server may answer and close before it has read everything; that answer is here now.
+            () = &mut connection => (sending.await, true),
         };
+        let response = response.map_err(broken)?;
         let (head, body) = response.into_parts();
         let head =
             Answer { version: head.version, status: head.status, headers: head.headers, body: Bytes::new() };
-        Ok(OpenAnswer { head, body, connection: Some(connection) })
+        Ok(OpenAnswer { head, body, connection: (!is_closed).then_some(connection) })
     }
 }
 
