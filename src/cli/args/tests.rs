@@ -64,6 +64,7 @@ fn every_flag_is_a_setting_of_its_name() {
         SettingKey::HSTS,
         SettingKey::AUDIT,
         SettingKey::AUDIT_FILES,
+        SettingKey::LOG_FILTER,
     ];
     for key in SettingKey::ALL.into_iter().filter(|key| !no_flags.contains(key)) {
         assert!(flags.contains(&key.flag()), "{key}");
