@@ -71,7 +71,7 @@
 //!   - `mcp_remote`, `browser`, `scanner`: `mcp-remote`, Chromium and `testssl`
 //!   - `cache`, `entra`, `library`, `script`, `stage`: how peers are found and driven (harness)
 //! - [`proxied`]: 3; forwarded headers of trusted proxies, probes, and what they change
-//! - [`restarts`]: 9; what the service manager is told, its watchdog
+//! - [`restarts`]: 9; what the service manager is told, its watchdog, restarts under load
 //! - [`run`]: `tenantd run` and `container`: the vendor's lines, variables, unit and errors
 //! - [`samples`]: 1, 7; every shape of a vendor export is served, hostile archives are rejected
 //! - [`serving`]: an export answers MCP clients of both protocol eras

@@ -1,10 +1,19 @@
 //! What the service manager is told, and restarts that no client notices.
 
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use super::harness::gateway::may_mount;
+use serde_json::json;
+use tenantd::base::clock::{Clock, SystemClock};
+use tokio_util::sync::CancellationToken;
+
+use super::harness::gateway::{BINARY, may_mount};
 use super::harness::service_manager::ServiceManager;
-use super::harness::{Era, FakeBackend, Gateway, Reply, Setup, Tenant, until};
+use super::harness::{Client, Era, FakeBackend, Gateway, Reply, Setup, Tenant, until};
 
 /// The period of the watchdog, in microseconds.
 const WATCHDOG: &str = "300000";
@@ -119,4 +128,148 @@ async fn the_watchdog_is_fed_while_the_disk_is_full() {
         manager.until_told("WATCHDOG=1").await;
     }
     assert!(!gateway.output().contains("watchdog is not fed"));
+}
+
+/// The real unit files, with the program under test.
+#[test]
+fn the_units_are_understood_and_cannot_restart_in_a_loop() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd");
+    let service = std::fs::read_to_string(units.join("tenantd.service")).expect("text");
+    for line in ["Restart=on-failure", "RestartPreventExitStatus=2", "StartLimitBurst=5", "WatchdogSec=1min"]
+    {
+        assert!(service.lines().any(|is| is == line), "{line}");
+    }
+    let service = service.replace("/usr/local/bin/tenantd", BINARY);
+    std::fs::write(folder.path().join("tenantd.service"), service).expect("written");
+    std::fs::copy(units.join("tenantd.socket"), folder.path().join("tenantd.socket")).expect("copied");
+    let files = ["tenantd.service", "tenantd.socket"].map(|name| folder.path().join(name));
+    match Command::new("systemd-analyze").args(["verify", "--man=no"]).args(&files).output() {
+        Ok(verified) => {
+            assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
+        }
+        Err(_) => assert!(std::env::var_os("CI").is_none(), "there is no systemd-analyze"),
+    }
+}
+
+#[tokio::test]
+async fn systemd_opens_the_port_and_starts_the_gateway_for_the_first_connection() {
+    if Command::new("systemd-socket-activate").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "there is no systemd-socket-activate");
+        eprintln!("skipped: there is no systemd-socket-activate");
+        return;
+    }
+    let backend = FakeBackend::start().await;
+    // The port is free again once the listener is gone; systemd binds it by number.
+    let port = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
+    let setup = Setup::listening(port).activated_on(&format!("127.0.0.1:{port}"));
+    let setup = setup.file("a.yaml", Tenant::new("a", &backend).yaml());
+    let first = until("systemd listens", async || TcpStream::connect(("127.0.0.1", port)).ok());
+    let (gateway, _first) = tokio::join!(setup.start(), first);
+    assert_eq!(gateway.address().port(), port);
+    assert_eq!(gateway.client().search(Era::Modern, "/a", "q").await.data()["row_count"], 2);
+}
+
+/// How many restarts under load: few in CI, `TENANTD_TEST_RESTARTS=100` for the figures.
+fn restarts() -> usize {
+    std::env::var("TENANTD_TEST_RESTARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
+}
+
+const CONNECTIONS: usize = 32;
+const TENANTS: [&str; 2] = ["/a", "/b"];
+
+/// What the clients met.
+#[derive(Default)]
+struct Met {
+    calls: AtomicUsize,
+    streams: AtomicUsize,
+    longest_ms: AtomicU64,
+    failures: Mutex<Vec<String>>,
+}
+
+/// Calls one after the other over one connection, until the end.
+async fn call(client: Client, tenant: &'static str, met: Arc<Met>, end: CancellationToken) {
+    while !end.is_cancelled() {
+        let began = SystemClock.monotonic();
+        let params = json!({ "name": "search", "arguments": { "query": "q" } });
+        let request = client.ask(Era::Modern, &format!("{tenant}/mcp"), "tools/call", params);
+        let outcome = async { Ok::<_, reqwest::Error>(request.send().await?.text().await?) }.await;
+        match outcome {
+            Ok(text) if text.contains("row_count") => {
+                met.calls.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(text) => met.failures.lock().expect("nobody panics with it").push(text),
+            Err(error) => met.failures.lock().expect("nobody panics with it").push(format!("{error:?}")),
+        }
+        let waited = u64::try_from(SystemClock.monotonic().saturating_duration_since(began).as_millis())
+            .unwrap_or(u64::MAX);
+        met.longest_ms.fetch_max(waited, Ordering::Relaxed);
+    }
+}
+
+/// Holds a stream open, and opens it again when it ends. It must end whole.
+async fn listen(client: Client, tenant: &'static str, met: Arc<Met>, end: CancellationToken) {
+    while !end.is_cancelled() {
+        let params = json!({ "notifications": { "toolsListChanged": true } });
+        let request = client.ask(Era::Modern, &format!("{tenant}/mcp"), "subscriptions/listen", params);
+        let heard = async { Ok::<_, reqwest::Error>(request.send().await?.text().await?) };
+        let Some(heard) = end.run_until_cancelled(heard).await else { return };
+        match heard {
+            Ok(text) if text.contains("\"result\"") => {
+                met.streams.fetch_add(1, Ordering::Relaxed);
+            }
+            other => met.failures.lock().expect("nobody panics with it").push(format!("a stream: {other:?}")),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_on_a_socket_of_the_service_manager_fail_no_call() {
+    let backend = FakeBackend::start().await;
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let setup = Setup::listening(socket.local_addr().expect("bound").port()).inheriting(&socket);
+    let setup = setup.settings("limits:\n  drain_seconds: 3\n");
+    let setup = setup.file("a.yaml", Tenant::new("a", &backend).yaml());
+    let mut gateway = setup.file("b.yaml", Tenant::new("b", &backend).yaml()).start().await;
+    gateway.until_state("b", "serving").await;
+    let (met, end) = (Arc::new(Met::default()), CancellationToken::new());
+    let mut clients = tokio::task::JoinSet::new();
+    for number in 0..CONNECTIONS {
+        let client = gateway.client_with(|builder| match number % 2 {
+            0 => builder.http1_only(),
+            _ => builder,
+        });
+        clients.spawn(call(client, TENANTS[number / 2 % 2], Arc::clone(&met), end.clone()));
+    }
+    for tenant in TENANTS {
+        // Its connection waits as long as the stream lasts.
+        let client = gateway.client_with(|builder| builder.timeout(Duration::from_secs(3600)));
+        clients.spawn(listen(client, tenant, Arc::clone(&met), end.clone()));
+    }
+    for _ in 0..restarts() {
+        let before = met.calls.load(Ordering::Relaxed);
+        until("calls go on", async || {
+            (met.calls.load(Ordering::Relaxed) > before + CONNECTIONS).then_some(())
+        })
+        .await;
+        gateway.signal("TERM");
+        assert!(gateway.until_ended().await.success());
+        std::fs::remove_file(gateway.path().join("ready.json")).expect("removed");
+        gateway = gateway.start_again().await;
+    }
+    end.cancel();
+    clients.join_all().await;
+    let count = |number: &AtomicUsize| number.load(Ordering::Relaxed);
+    let failures = met.failures.lock().expect("nobody panics with it");
+    eprintln!(
+        "{} restarts, {} calls over {CONNECTIONS} connections (half HTTP/1.1, half HTTP/2), {} streams ended whole; \
+         {} failed; the longest call took {} ms",
+        restarts(),
+        count(&met.calls),
+        count(&met.streams),
+        failures.len(),
+        met.longest_ms.load(Ordering::Relaxed),
+    );
+    assert!(failures.is_empty(), "{}: {:?}", failures.len(), &failures[..failures.len().min(5)]);
+    assert!(count(&met.streams) >= restarts(), "streams are opened again: {}", count(&met.streams));
 }

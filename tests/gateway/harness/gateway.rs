@@ -31,6 +31,8 @@ pub(crate) struct Setup {
     is_stderr_closed: bool,
     /// A listening socket that the gateway inherits.
     socket: Option<TcpListener>,
+    /// The address on which systemd waits for the first connection.
+    activated_on: Option<String>,
 }
 
 /// A serving gateway. Dropping it stops the process and searches its output for secrets.
@@ -74,6 +76,7 @@ impl Setup {
             stderr: None,
             is_stderr_closed: false,
             socket: None,
+            activated_on: None,
         }
     }
 
@@ -159,6 +162,12 @@ impl Setup {
         self
     }
 
+    /// Has systemd open the port and start the gateway for the first connection.
+    pub(crate) fn activated_on(mut self, address: &str) -> Self {
+        self.activated_on = Some(address.to_owned());
+        self
+    }
+
     /// Returns the folder that contains everything.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
@@ -201,11 +210,17 @@ impl Setup {
             command.args(["-c", script, "sh", BINARY]);
             command
         });
+        let activated = self.activated_on.as_ref().map(|address| {
+            let mut command = Command::new("systemd-socket-activate");
+            command.args(["--listen", address, BINARY]);
+            command
+        });
         let stdin = self.socket.as_ref().map(|socket| socket.try_clone().expect("a second handle"));
         limited
             .or(mounted)
             .or(closed)
             .or(handed_over)
+            .or(activated)
             .unwrap_or_else(|| Command::new(BINARY))
             .arg("serve")
             .args(&self.flags)
