@@ -52,6 +52,7 @@ use crate::settings::{
 use crate::store::{self, KeySource, Store};
 use crate::telemetry::audit::{Audit, AuditFileConfig};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otlp::{Exporter, Tracer};
 use crate::tenants::reconcile::ReconcilerConfig;
 use crate::tenants::registry::{Registry, TablePublisher};
 use crate::tenants::{ReconcilerHandle, TenantDeps, TenantsSource};
@@ -129,6 +130,9 @@ const USAGE_FLUSH_TIMEOUT: Duration = Duration::from_secs(4);
 /// The time for flushing the audit records of the last calls.
 const AUDIT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The time for sending the spans of the last calls.
+const SPANS_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A gateway whose listeners are bound and which does not serve yet.
 pub struct Gateway {
     settings: Settings,
@@ -146,6 +150,7 @@ pub struct Gateway {
     setting_sources: Option<(SettingSources, WrittenSettings)>,
     store: Option<Store>,
     stored_entries: Vec<store::StoredEntry>,
+    exporter: Option<Arc<Exporter>>,
 }
 
 /// How draining ended.
@@ -202,8 +207,10 @@ impl Gateway {
         let mut tenant_deps =
             build_tenant_deps(&settings, &context, context_refresher, clock, metrics, usage)?;
         tenant_deps.login = build_login(&settings, store.as_ref(), &tenant_deps, &tasks).await?;
+        let exporter = start_tracing(&settings, &mut tenant_deps);
         let publisher = TablePublisher::default();
         Ok(Self {
+            exporter,
             settings,
             addresses,
             tasks,
@@ -268,7 +275,10 @@ impl Gateway {
         let (audit, usage) = (self.tenant_deps.audit.clone(), Arc::clone(&self.tenant_deps.usage));
         usage.start_writing(&self.tasks);
         let is_single = matches!(self.source, TenantsSource::Single(_));
-        let Self { settings, addresses, tasks, listeners, http_listeners, registry, .. } = self;
+        let Self { settings, addresses, tasks, listeners, http_listeners, registry, exporter, .. } = self;
+        if let Some(exporter) = exporter.clone() {
+            tasks.spawn_detached("otlp", async move { exporter.run().await });
+        }
         server.serve_http_redirect(http_listeners, addresses.public_port());
         let mut shutdown = ShutdownSignal { signals: &mut signals, reloader: &reloader, tasks: &tasks };
         let starting = async {
@@ -302,6 +312,9 @@ impl Gateway {
         let ending = async {
             let drained = drain(&tasks, &registry, &mut signals, drain_seconds).await;
             let _written = tokio::time::timeout(USAGE_FLUSH_TIMEOUT, usage.flush()).await;
+            if let Some(exporter) = exporter {
+                exporter.flush(SPANS_FLUSH_TIMEOUT).await;
+            }
             // Flushing the last audit records takes moments.
             let flushing = tokio::task::spawn_blocking(move || audit.flush(AUDIT_FLUSH_TIMEOUT));
             // If all blocking threads hang, the flush never starts.
@@ -332,6 +345,7 @@ impl Gateway {
             certificates: Arc::clone(&self.certificates),
             tasks: self.tasks.clone(),
             clock: Arc::clone(&self.tenant_deps.clock),
+            tracer: self.tenant_deps.tracer.clone(),
         }
     }
 
@@ -619,6 +633,7 @@ fn build_tenant_deps(
         context_refresher,
         audit: start_audit(settings, &clock, &metrics)?,
         usage,
+        tracer: Tracer::default(),
         metrics,
         clock,
         open_tenants: settings.open_tenants,
@@ -628,6 +643,22 @@ fn build_tenant_deps(
         allowed_origins: settings.allowed_origins.clone(),
         drain_period: Duration::from_secs(settings.limits.drain_seconds),
     })
+}
+
+/// Has the tenants start spans, if there is a receiver. Returns what sends them. A machine on which
+/// no HTTP client can be created serves all the same.
+fn start_tracing(settings: &Settings, tenant_deps: &mut TenantDeps) -> Option<Arc<Exporter>> {
+    let config = settings.otlp.to_config()?;
+    match Tracer::new(config, Arc::clone(&tenant_deps.clock)) {
+        Ok((tracer, exporter)) => {
+            tenant_deps.tracer = tracer;
+            Some(Arc::new(exporter))
+        }
+        Err(error) => {
+            tracing::error!(%error, "calls are not traced");
+            None
+        }
+    }
 }
 
 /// Keeps the metric in step with the store; without a store, nothing can be written.

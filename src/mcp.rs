@@ -45,6 +45,7 @@ use crate::oauth::bearer::Principal;
 use crate::spec::{Degradation, SlowAnswers, TenantName, ToolSpec};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otlp::Tracer;
 use crate::usage::UsageMeter;
 
 use api::ApiSource;
@@ -89,6 +90,8 @@ pub struct McpServerConfig {
     pub allowed_origins: Arc<[String]>,
     /// Counts tool calls by outcome.
     pub metrics: Arc<Metrics>,
+    /// Starts the spans of requests.
+    pub tracer: Tracer,
     /// The audit log, for calls and reads.
     pub audit: Audit,
     /// Counts the tenant's calls.
@@ -120,6 +123,7 @@ impl McpServerConfig {
             allowed_hosts: self.allowed_hosts,
             allowed_origins: self.allowed_origins,
             metrics: self.metrics,
+            tracer: self.tracer,
             audit: self.audit,
             usage: self.usage,
             clock: self.clock,

@@ -17,6 +17,7 @@ mod file_place;
 mod key;
 mod limits;
 mod notify;
+mod otlp;
 mod parse;
 mod reader;
 mod reload;
@@ -48,6 +49,7 @@ pub use admin_tokens::{AdminRole, AdminToken, parse_admin_tokens};
 pub use environment::{Environment, config_path};
 pub use key::SettingKey;
 pub use limits::{Limits, REQUEST_FACTOR};
+pub use otlp::OtlpSettings;
 pub use reload::{SettingSources, SettingsInForce, WrittenSettings};
 pub use source::Flags;
 
@@ -165,6 +167,8 @@ pub struct Settings {
     pub entra_authority: Url,
     /// The limits of the public listeners.
     pub limits: Limits,
+    /// The receiver of traces.
+    pub otlp: OtlpSettings,
     /// Host headers accepted in addition to our own names and addresses.
     pub extra_hosts: ExtraHosts,
     /// Browser origins, besides our own, that may call MCP endpoints.
@@ -248,6 +252,7 @@ impl Default for Settings {
             master_key_file: None,
             entra_authority: default_entra_authority(),
             limits: Limits::default(),
+            otlp: OtlpSettings::default(),
             extra_hosts: ExtraHosts::These(Vec::new()),
             allowed_origins: Vec::new(),
             hsts: None,
@@ -270,17 +275,19 @@ impl Settings {
     ) -> Result<LoadedSettings, Error> {
         let mut report = environment.report_misspelt();
         let mut written = file.map(|path| file::read(path, &mut report)).unwrap_or_default();
-        let section::Sections { limits, notify } = std::mem::take(&mut written.sections);
+        let section::Sections { limits, notify, otlp } = std::mem::take(&mut written.sections);
         let mut reader = reader::SettingsReader::new(flags, environment, &written, report);
         let mut settings = reader.read_settings();
         let is_host_given = reader.is_given(SettingKey::HOST) || reader.is_given(SettingKey::PUBLIC_BASE);
         let is_state_given = reader.is_given(SettingKey::STATE);
         let is_admin_given = reader.is_given(SettingKey::ADMIN);
-        let mut given: WrittenSettings = reader.written().chain(limits.written()).collect();
+        let given = reader.written().chain(limits.written()).chain(otlp.written());
+        let mut given: WrittenSettings = given.collect();
         let mut report = reader.into_report();
         settings.limits = limits.validate(&mut report);
         settings.notify = self::notify::validate(notify, &written.place, &mut report);
         given.extend(self::notify::written(&settings.notify));
+        settings.otlp = otlp.validate(file, &mut report);
         consistency::check(&mut settings, &mut report);
         match report.has_errors() {
             true => Err(Error { report }),

@@ -4,4 +4,5 @@
 pub mod audit;
 pub mod log;
 pub mod metrics;
+pub mod otlp;
 pub mod printable;

@@ -44,15 +44,17 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("instant_acme", &["certs"]),
     ("askama", &["admin", "oauth", "server"]),
     ("prometheus_client", &["telemetry"]),
+    ("opentelemetry_proto", &["telemetry"]),
+    ("prost", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
     ("secrecy", &["base"]),
     ("clap", &["cli", "main"]),
     ("anyhow", &["cli", "main"]),
     ("jsonwebtoken", &["identity", "oauth"]),
     // For Entra, whose address comes from the settings, and for client documents with URLs that
-    // strangers choose, which use a resolver of our own; and for webhooks, which the operator
-    // chooses. `backend` checks addresses and needs its own client.
-    ("reqwest", &["alerts", "identity", "oauth"]),
+    // strangers choose, which use a resolver of our own; for webhooks, which the operator chooses;
+    // and for the receiver of traces. `backend` checks addresses and needs its own client.
+    ("reqwest", &["alerts", "identity", "oauth", "telemetry"]),
 ];
 
 /// A source file.

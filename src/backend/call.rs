@@ -7,6 +7,7 @@ use super::trace::TraceContext;
 use crate::base::budget::Reservation;
 use crate::base::json::JsonDocument;
 use crate::base::random;
+use crate::telemetry::otlp::SpanParent;
 
 /// The caller of a request to a backend, and its deadline.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct CallContext {
     pub user: Option<String>,
     /// The caller's trace context, to pass on.
     pub trace: Option<TraceContext>,
+    /// The span of the request that the call is made for, if it is traced.
+    pub span: Option<SpanParent>,
     /// Whether the caller presented a valid credential, which opens the reserve of the response
     /// memory.
     pub has_credential: bool,
@@ -31,7 +34,15 @@ impl CallContext {
     /// Creates a call on behalf of the gateway itself.
     pub(crate) fn internal(deadline: Instant) -> Self {
         let request_id = random::hex::<16>();
-        Self { request_id, deadline, user: None, trace: None, has_credential: true, network: None }
+        Self {
+            request_id,
+            deadline,
+            user: None,
+            trace: None,
+            span: None,
+            has_credential: true,
+            network: None,
+        }
     }
 }
 

@@ -15,11 +15,12 @@ use super::context_cache::{CachedContext, FetchedContext, SemanticContext};
 use super::exchange::exchange;
 use super::pool::Connections;
 use super::request::BackendRequest;
-use super::{BackendResponse, BackendState, CallContext, Error, Pool};
+use super::{BackendResponse, BackendState, CallContext, Error, Pool, TraceContext};
 use crate::base::budget::{BudgetShare, Reservation};
 use crate::base::digest::{Digest, Hasher};
 use crate::base::json::JsonDocument;
 use crate::spec::{BackendSpec, CallSpec, Degradation, LimitsSpec, TemplateValues, UrlTemplate};
+use crate::telemetry::otlp::{Span, SpanParent};
 
 /// The largest context that is cached.
 const CONTEXT_BYTES: usize = 1 << 20;
@@ -285,7 +286,15 @@ impl ClientInner {
         cap: usize,
     ) -> Result<BackendResponse, Error> {
         let started = self.pool.clock().monotonic();
-        let outcome = self.call_guarded(spec, arguments, call, cap).await;
+        let span = call.span.as_ref().map(|parent| client_span(parent, spec, started));
+        let traced = span.as_ref().map(|span| CallContext {
+            trace: Some(TraceContext::for_span(span.ids(), call.trace.as_ref())),
+            ..call.clone()
+        });
+        let outcome = self.call_guarded(spec, arguments, traced.as_ref().unwrap_or(call), cap).await;
+        if let Some(span) = span {
+            end_span(span, outcome.as_ref().err());
+        }
         let elapsed = self.pool.clock().monotonic().saturating_duration_since(started);
         let class = outcome.as_ref().map_or_else(Error::class, |_| "ok");
         self.pool.metrics().record_backend_call(class, elapsed);
@@ -356,6 +365,28 @@ impl ClientInner {
         // Not an `async fn`, whose future would have room for `work` twice.
         tokio::time::timeout(left, work).map(|outcome| outcome.unwrap_or(Err(Error::TimedOut)))
     }
+}
+
+/// Starts the span of a call, without its URL: arguments may be part of that.
+fn client_span(parent: &SpanParent, spec: &CallSpec, started: Instant) -> Span {
+    let mut span = parent.start_client_span(spec.method.to_string(), started);
+    span.set("http.request.method", spec.method.as_str());
+    if let Ok(url) = Url::parse(spec.url.head()) {
+        span.set("url.scheme", url.scheme());
+        span.set("server.address", url.host_str().unwrap_or_default());
+        if let Some(port) = url.port_or_known_default() {
+            span.set("server.port", port);
+        }
+    }
+    span
+}
+
+fn end_span(mut span: Span, error: Option<&Error>) {
+    let Some(error) = error else { return span.finish() };
+    if let Some(status) = error.status() {
+        span.set("http.response.status_code", status);
+    }
+    span.fail(error.class());
 }
 
 /// Returns the origin of a template, in the form of [`BackendRequest::origin`].

@@ -132,6 +132,15 @@ impl Error {
         }
     }
 
+    /// Returns the status that the backend answered with, as far as the error knows it.
+    pub(super) fn status(&self) -> Option<u16> {
+        match self {
+            Self::RateLimited { .. } => Some(429),
+            Self::Refused { status, .. } | Self::Failed { status } => Some(*status),
+            _ => None,
+        }
+    }
+
     /// Returns what the caller or their operator can do: a full sentence, to follow the `Display`
     /// text.
     pub fn advice(&self) -> &'static str {

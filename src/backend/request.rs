@@ -161,6 +161,7 @@ mod tests {
             deadline: SystemClock.monotonic() + Duration::from_secs(1),
             user: Some("ann@example.com".into()),
             trace: TraceContext::parse(Some(TRACE), Some("v=1")),
+            span: None,
             has_credential: true,
             network: None,
         }

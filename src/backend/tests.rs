@@ -82,6 +82,7 @@ impl BackendTestkit {
             deadline: self.clock.monotonic() + patience,
             user: Some("ann@example.com".into()),
             trace: None,
+            span: None,
             has_credential: true,
             network: None,
         }

@@ -5,6 +5,8 @@
 
 use http::HeaderValue;
 
+use crate::telemetry::otlp::SpanIds;
+
 /// The length of a version 00 `traceparent` (section 3.2): version, trace id, parent id and flags.
 const PARENT_BYTES: usize = 55;
 /// The maximum number of members (section 3.3.1.1), and the length that every vendor must propagate
@@ -27,6 +29,19 @@ impl TraceContext {
         let state =
             state.filter(|state| is_valid_state(state)).and_then(|state| HeaderValue::from_str(state).ok());
         Some(Self { parent, state })
+    }
+
+    /// Returns the context of a call below a span of the gateway's. The caller's state goes with
+    /// the caller's trace only.
+    pub(super) fn for_span(span: SpanIds, caller: Option<&Self>) -> Self {
+        let parent = HeaderValue::from_str(&span.traceparent()).expect("hexadecimal digits and dashes");
+        let is_same = |caller: &&Self| caller.span_ids().is_some_and(|ids| ids.trace == span.trace);
+        Self { parent, state: caller.filter(is_same).and_then(|caller| caller.state.clone()) }
+    }
+
+    /// Returns the ids of the caller's span.
+    pub fn span_ids(&self) -> Option<SpanIds> {
+        SpanIds::parse(self.parent.to_str().ok()?)
     }
 
     /// Returns the value of `traceparent`.

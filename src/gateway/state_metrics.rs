@@ -9,6 +9,7 @@ use crate::base::clock::Clock;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
 use crate::telemetry::metrics::{CertificateGauges, GatewayState, Metrics, QuotaGauges, SecretExpiry};
+use crate::telemetry::otlp::Tracer;
 use crate::tenants::registry::{Registry, RoutingTable};
 use crate::tenants::tenant::Tenant;
 use crate::tenants::{ExpiringCredential, Expiry, expiries};
@@ -19,6 +20,7 @@ pub(super) struct StateSources {
     pub(super) certificates: Arc<Certificates>,
     pub(super) tasks: Tasks,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) tracer: Tracer,
 }
 
 impl StateSources {
@@ -42,6 +44,7 @@ impl StateSources {
             certificates: certificates.collect(),
             secrets: expiries(&table).map(to_metric).collect(),
             quotas: tenants(&table).flat_map(|tenant| quotas(tenant)).collect(),
+            spans: self.tracer.export_counts(),
             panics: self
                 .tasks
                 .panics()

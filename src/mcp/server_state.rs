@@ -21,6 +21,7 @@ use crate::oauth::bearer::Principal;
 use crate::spec::{Degradation, SlowAnswers, TenantName};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otlp::Tracer;
 use crate::usage::UsageMeter;
 
 pub(super) use view::{AccessError, CallerView, GrantedResource, GrantedTool};
@@ -45,6 +46,7 @@ pub(super) struct ServerConfig {
     /// Values of the Origin header that may call.
     pub(super) allowed_origins: Arc<[String]>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) tracer: Tracer,
     pub(super) audit: Audit,
     pub(super) usage: UsageMeter,
     pub(super) clock: Arc<dyn Clock>,

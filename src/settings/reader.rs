@@ -90,6 +90,7 @@ impl<'a> SettingsReader<'a> {
                 .read_one(SettingKey::ENTRA_AUTHORITY, parse::authority)
                 .unwrap_or(default.entra_authority),
             limits: default.limits,
+            otlp: default.otlp,
             extra_hosts: self.read_extra_hosts(),
             allowed_origins: self
                 .read_list(SettingKey::ALLOWED_ORIGIN, parse::browser_origin)

@@ -3,19 +3,20 @@
 use serde::de::MapAccess;
 use serde_saphyr::Spanned;
 
-use super::Limits;
 use super::notify::WrittenTarget;
+use super::{Limits, OtlpSettings};
 
 /// What the sections say, as far as their shapes are right.
 #[derive(Debug, Default)]
 pub(super) struct Sections {
     pub(super) limits: Limits,
     pub(super) notify: Vec<Spanned<WrittenTarget>>,
+    pub(super) otlp: OtlpSettings,
 }
 
 impl Sections {
     /// The names of all sections.
-    pub(super) const NAMES: [&'static str; 2] = ["limits", "notify"];
+    pub(super) const NAMES: [&'static str; 3] = ["limits", "notify", "otlp"];
 
     /// Reads the value of a section. Returns whether there is a section of this name; an empty one
     /// counts as not written.
@@ -23,6 +24,7 @@ impl Sections {
         match name {
             "limits" => self.limits = map.next_value::<Option<_>>()?.unwrap_or_default(),
             "notify" => self.notify = map.next_value::<Option<_>>()?.unwrap_or_default(),
+            "otlp" => self.otlp = map.next_value::<Option<_>>()?.unwrap_or_default(),
             _ => return Ok(false),
         }
         Ok(true)

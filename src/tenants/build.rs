@@ -21,6 +21,7 @@ use crate::settings::OpenTenants;
 use crate::spec::TenantSpec;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otlp::Tracer;
 use crate::usage::{Usage, UsageMeter};
 
 /// The dependencies that all tenants are built with.
@@ -32,6 +33,8 @@ pub struct TenantDeps {
     pub context_refresher: ContextRefresher,
     /// The metrics that tenants report to.
     pub metrics: Arc<Metrics>,
+    /// Starts the spans of requests.
+    pub tracer: Tracer,
     /// The audit log.
     pub audit: Audit,
     /// The usage of all tenants.
@@ -128,6 +131,7 @@ impl TenantDeps {
             allowed_hosts: None,
             allowed_origins: own.chain(self.allowed_origins.iter().cloned()).collect(),
             metrics: Arc::clone(&self.metrics),
+            tracer: self.tracer.clone(),
             audit: self.audit.clone(),
             usage,
             clock: Arc::clone(&self.clock),

@@ -82,6 +82,7 @@
 //! - [`support_bundle`]: 6; the archive for whoever helps has no secret in it
 //! - [`tls`]: certificates that are self-signed or read from files
 //! - [`tokens`]: 3, 6, 10 (rights); access tokens: challenges, revocation, rules, keys, audit
+//! - [`mod@tracing`]: spans of calls, sent to an OTLP receiver
 
 mod harness;
 
@@ -119,4 +120,5 @@ mod streams;
 mod support_bundle;
 mod tls;
 mod tokens;
+mod tracing;
 mod usage;

@@ -25,6 +25,8 @@ use crate::usage::MeteredCall;
 
 type ToolOutput = Output<CallToolResult>;
 
+const METHOD: &str = "tools/call";
+
 /// Answers `tools/call`.
 ///
 /// # Errors
@@ -35,10 +37,15 @@ pub(super) async fn call_tool(
     context: RequestContext<RoleServer>,
 ) -> Result<CallToolResult, ErrorData> {
     let caller = caller(&context);
-    let info = RequestInfo::from_context(&context, state);
+    let mut info = RequestInfo::from_context(&context, state);
     let arguments = request.arguments.unwrap_or_default();
     let (name, outcome) = match state.view(caller).tool(&request.name) {
-        Err(AccessError::Unknown) => return Err(unknown_tool(state, &request.name, caller)),
+        Err(AccessError::Unknown) => {
+            let error = unknown_tool(state, &request.name, caller);
+            info.name_span(METHOD, None);
+            info.end_span_with(&error);
+            return Err(error);
+        }
         Err(AccessError::NotAllowed(name)) => {
             state.config.usage.record_refusal();
             (name, Err(CallFailure::NotAllowed))
@@ -54,6 +61,8 @@ pub(super) async fn call_tool(
         }
     };
     finish(state, name, caller, &info, &outcome);
+    info.name_span(METHOD, Some(name));
+    info.end_span(outcome.as_ref().err());
     match outcome {
         Ok(Output { message, payload }) => {
             PayloadSlot::from_context(&context).set(payload);

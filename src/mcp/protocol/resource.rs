@@ -31,9 +31,14 @@ pub(super) async fn read(
     context: &RequestContext<RoleServer>,
 ) -> Result<ResourceContents, ErrorData> {
     let caller = caller(context);
-    let info = RequestInfo::from_context(context, state);
+    let mut info = RequestInfo::from_context(context, state);
+    info.name_span(RESOURCES_READ, None);
     let output = match state.view(caller).resource(uri) {
-        Err(AccessError::Unknown) => return Err(unknown_resource(uri)),
+        Err(AccessError::Unknown) => {
+            let error = unknown_resource(uri);
+            info.end_span_with(&error);
+            return Err(error);
+        }
         Err(AccessError::NotAllowed(_)) => {
             state.config.usage.record_refusal();
             Err(CallFailure::NotAllowed)
@@ -52,6 +57,7 @@ pub(super) async fn read(
     let payload = output.as_ref().ok().and_then(|output| output.payload.as_ref());
     let readable = payload.map(Payload::readable_bytes);
     info.record_audit(state, ReadTarget::Resource(uri), caller, outcome, readable);
+    info.end_span(output.as_ref().err());
     let Output { message, payload } = output.map_err(|failure| to_error(failure, &info))?;
     PayloadSlot::from_context(context).set(payload);
     Ok(message)

@@ -72,6 +72,7 @@ impl McpTestkit {
             allowed_hosts: None,
             allowed_origins: Arc::new(["https://app.example.com".to_owned()]),
             metrics: self.metrics.clone(),
+            tracer: Default::default(),
             audit: Audit::disabled(),
             usage: Usage::new(SystemClock::shared())
                 .meter(&TenantName::parse("acme").expect("a name"), UsageLimits::default()),

@@ -52,6 +52,7 @@ fn live(spec: TenantSpec) -> Tenant {
         allowed_hosts: None,
         allowed_origins: Arc::new([]),
         metrics,
+        tracer: Default::default(),
         audit: Audit::disabled(),
         usage: usage.clone(),
         clock: SystemClock::shared(),

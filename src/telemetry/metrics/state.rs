@@ -11,6 +11,8 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
+use crate::telemetry::otlp::ExportCounts;
+
 /// What metrics read from the gateway's parts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GatewayState {
@@ -26,6 +28,8 @@ pub struct GatewayState {
     pub secrets: Vec<SecretExpiry>,
     /// The quotas of tenants and of their tools.
     pub quotas: Vec<QuotaGauges>,
+    /// What the exporter of traces sent and dropped, if there is one.
+    pub spans: Option<ExportCounts>,
     /// How often each task has panicked.
     pub panics: Vec<(&'static str, u64)>,
 }
@@ -109,6 +113,7 @@ impl Collector for StateCollector {
         );
         encode_gauges(&mut encoder, family, secrets.collect())?;
         encode_quotas(&mut encoder, &state.quotas)?;
+        encode_spans(&mut encoder, state.spans)?;
         encode_panics(&mut encoder, &state.panics)
     }
 }
@@ -160,6 +165,23 @@ fn encode_quotas(encoder: &mut DescriptorEncoder<'_>, quotas: &[QuotaGauges]) ->
     };
     encode(("tenantd_quota_used", "How much of a limit of a day or month is used"), |it| it.used)?;
     encode(("tenantd_quota_limit", "How much a limit of a day or month allows"), |it| it.of)
+}
+
+fn encode_spans(encoder: &mut DescriptorEncoder<'_>, spans: Option<ExportCounts>) -> Result<(), fmt::Error> {
+    let Some(ExportCounts { sent, dropped }) = spans else { return Ok(()) };
+    let counters = [
+        ("tenantd_otlp_spans_sent", "Spans that the OTLP receiver took", sent),
+        (
+            "tenantd_otlp_spans_dropped",
+            "Spans that the OTLP receiver did not take in time or at all",
+            dropped,
+        ),
+    ];
+    for (name, help, count) in counters {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
+    }
+    Ok(())
 }
 
 fn encode_panics(encoder: &mut DescriptorEncoder<'_>, panics: &[(&str, u64)]) -> Result<(), fmt::Error> {
@@ -229,6 +251,7 @@ mod tests {
                 used: 4,
                 of: 5,
             }],
+            spans: Some(ExportCounts { sent: 3, dropped: 2 }),
             panics: vec![("reconcile", 1)],
         }));
         let shared = Arc::clone(&state);
@@ -244,6 +267,8 @@ mod tests {
             r#"tenantd_secret_expires_timestamp_seconds{tenant="acme",secret="api_key",label="the \"old\" one\n"} 1800000000"#,
             r#"tenantd_quota_used{tenant="acme",scope="tool search",limit="calls_per_day"} 4"#,
             r#"tenantd_quota_limit{tenant="acme",scope="tool search",limit="calls_per_day"} 5"#,
+            "tenantd_otlp_spans_sent_total 3",
+            "tenantd_otlp_spans_dropped_total 2",
             r#"tenantd_task_panics_total{task="reconcile"} 1"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

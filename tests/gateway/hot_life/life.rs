@@ -40,6 +40,7 @@ impl Life {
             context_refresher: ContextRefresher::start(&tasks, Arc::clone(&clock), None),
             metrics,
             audit: Audit::disabled(),
+            tracer: Default::default(),
             usage: Usage::new(Arc::clone(&clock)),
             clock,
             open_tenants: OpenTenants::Private,

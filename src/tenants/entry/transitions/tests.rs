@@ -81,6 +81,7 @@ impl Fixture {
             context_refresher: ContextRefresher::start(&tasks, Arc::clone(&shared), None),
             metrics,
             audit: Audit::disabled(),
+            tracer: Default::default(),
             usage: Usage::new(Arc::clone(&shared)),
             clock: shared,
             open_tenants: OpenTenants::Private,

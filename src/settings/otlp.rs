@@ -1,0 +1,71 @@
+//! The receiver of traces: the `otlp:` section of the file.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::base::diagnostic::{Diagnostic, Report};
+use crate::telemetry::otlp::OtlpConfig;
+
+/// What is sent to an OpenTelemetry receiver. Without an endpoint, nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OtlpSettings {
+    /// The base URL of the receiver, to which `/v1/traces` is appended.
+    pub endpoint: Option<String>,
+    /// The file with headers for the receiver, one `name: value` on a line.
+    pub headers_file: Option<PathBuf>,
+    /// The share of calls that is traced, from 0 to 1.
+    pub traces: f64,
+    /// Whether the callers' decision to record a trace counts in place of `traces`.
+    pub trust_sampled: bool,
+    /// Whether spans name the addresses of clients.
+    pub client_address: bool,
+}
+
+impl Default for OtlpSettings {
+    fn default() -> Self {
+        Self { endpoint: None, headers_file: None, traces: 1.0, trust_sampled: false, client_address: false }
+    }
+}
+
+impl OtlpSettings {
+    /// Returns the settings of this section by their names in the file, defaults included.
+    pub(super) fn written(&self) -> impl Iterator<Item = (String, String)> + use<> {
+        let section = serde_json::to_value(self).expect("the section is plain data");
+        let section = section.as_object().cloned().unwrap_or_default();
+        section.into_iter().map(|(name, value)| (format!("otlp.{name}"), value.to_string()))
+    }
+
+    /// Reports what cannot be used, and reads the path as relative to the configuration's folder.
+    pub(super) fn validate(mut self, file: Option<&Path>, report: &mut Report) -> Self {
+        let is_url = |text: &String| {
+            let url = Url::parse(text);
+            url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.query().is_none())
+        };
+        if self.endpoint.as_ref().is_some_and(|endpoint| !is_url(endpoint)) {
+            let message = "`otlp.endpoint` is not an http or https URL without a query";
+            let help = "write the base of the receiver's URLs, e.g. http://127.0.0.1:4318";
+            report.push(Diagnostic::error("otlp-endpoint", message).help(help));
+        }
+        if !(0.0..=1.0).contains(&self.traces) {
+            let message = format!("`otlp.traces` is {}, which is no share of calls", self.traces);
+            report.push(Diagnostic::error("otlp-traces", message).help("write a number from 0 to 1"));
+        }
+        let folder = file.and_then(Path::parent);
+        self.headers_file = self.headers_file.map(|path| folder.map_or(path.clone(), |it| it.join(path)));
+        self
+    }
+
+    /// Returns what is exported, if anything is.
+    pub fn to_config(&self) -> Option<OtlpConfig> {
+        Some(OtlpConfig {
+            endpoint: self.endpoint.clone()?,
+            headers_file: self.headers_file.clone(),
+            sample_ratio: self.traces,
+            trust_sampled: self.trust_sampled,
+            client_address: self.client_address,
+        })
+    }
+}
