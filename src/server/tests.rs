@@ -27,6 +27,7 @@ use crate::tenants::registry::{RoutingTable, TablePublisher};
 
 fn settings(limits: Limits) -> Settings {
     Settings {
+        otlp: Default::default(),
         tenants: "tenants.d".into(),
         state: "state".into(),
         certs: "certs".into(),
