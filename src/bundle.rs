@@ -46,7 +46,7 @@ use ipnet::IpNet;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
 use crate::routing::GatewayHosts;
-use crate::spec::{BackendOnly, DataFingerprints, TenantListeners, TenantName, TenantSpec};
+use crate::spec::{BackendOnly, DataFingerprints, HoldChanges, TenantListeners, TenantName, TenantSpec};
 
 pub use confinement::secret_file_owner;
 pub use discover::{
@@ -97,6 +97,8 @@ pub struct LoadContext {
     pub hosts: GatewayHosts,
     /// The listeners that a tenant may have for itself.
     pub tenant_listeners: TenantListeners,
+    /// Which changes wait for approval, where a tenant's files do not say.
+    pub hold_changes: HoldChanges,
     /// Whether an export may give itself a host of its own.
     pub zip_hosts_allowed: bool,
     /// Loopback and other networks that are forbidden unless listed here, for backends.

@@ -602,6 +602,7 @@ pub fn load_context(
         public_base,
         hosts: settings.gateway_hosts(),
         tenant_listeners: settings.tenant_listeners.clone(),
+        hold_changes: settings.hold_changes,
         zip_hosts_allowed: settings.zip_hosts == ZipHosts::Allow,
         backend_allow: settings.backend_allow.clone(),
         backend_only: settings.backend_only.clone(),

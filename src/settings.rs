@@ -37,7 +37,7 @@ use url::Url;
 
 use crate::base::diagnostic::Report;
 use crate::routing::GatewayHosts;
-use crate::spec::{BackendOnly, HostName, ListenAddress, TenantListeners};
+use crate::spec::{BackendOnly, HoldChanges, HostName, ListenAddress, TenantListeners};
 use crate::telemetry::log::LogFormat;
 
 pub use self::notify::{
@@ -149,6 +149,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// How many proxies are in front, if callers are found by counting from the last one.
     pub trusted_proxy_hops: Option<NonZeroU8>,
+    /// Which changes of tenants wait for an operator's approval, where their own files do not say.
+    pub hold_changes: HoldChanges,
     /// Whether a tenant's zip may claim hosts other than the gateway's.
     pub zip_hosts: ZipHosts,
     /// Networks that backends may be in although they are loopback or link-local.
@@ -243,6 +245,7 @@ impl Default for Settings {
             private_networks: Vec::new(),
             trusted_proxies: Vec::new(),
             trusted_proxy_hops: None,
+            hold_changes: HoldChanges::default(),
             zip_hosts: ZipHosts::default(),
             backend_allow: Vec::new(),
             backend_only: BackendOnly::default(),

@@ -38,5 +38,5 @@ pub use login::{
 };
 pub use name::TenantName;
 pub use template::{BodyTemplate, InvalidMarkValue, TemplateError, TemplateValues, UrlTemplate};
-pub use tenant::{CacheSpec, SlowAnswers, TenantSpec};
+pub use tenant::{CacheSpec, HoldChanges, SlowAnswers, TenantSpec};
 pub use tool::{ToolKind, ToolSpec};

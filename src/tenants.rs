@@ -29,6 +29,7 @@ mod stability;
 pub mod status;
 mod status_file;
 pub mod tenant;
+mod tool_changes;
 mod usage_file;
 mod watch;
 
@@ -37,3 +38,4 @@ pub use expiry::{ExpiringCredential, Expiry, expiries};
 pub use published_entry::PublishedEntry;
 pub use reconcile::ReconcilerHandle;
 pub use source::TenantsSource;
+pub use tool_changes::ToolChange;

@@ -21,6 +21,8 @@ impl Refusal for CommandError {
             Self::NoStore
             | Self::NotActivated { .. }
             | Self::NothingToAccept
+            | Self::NothingToApprove
+            | Self::OtherChange(_)
             | Self::ClaimHeld(_)
             | Self::SingleTenant => StatusCode::CONFLICT,
             Self::FileRemoval { .. } | Self::Store(store::Error::Database { .. }) => {
@@ -88,6 +90,12 @@ pub(super) async fn resume(call: Call<'_>) -> Response<Body> {
 /// Gives a tenant what its files claim.
 pub(super) async fn accept(call: Call<'_>) -> Response<Body> {
     execute(call, Command::Accept).await
+}
+
+/// Puts the change in force that waits for approval.
+pub(super) async fn approve(call: Call<'_>) -> Response<Body> {
+    let digest = call.parameter("digest");
+    execute(call, Command::Approve(digest)).await
 }
 
 /// Puts a stored revision in force.

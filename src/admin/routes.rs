@@ -150,6 +150,9 @@ pub(super) static ROUTES: &[Route] = &[
     Route::change(Method::POST, "/api/tenants/{name}/accept", "accept", |call| {
         Box::pin(commands::accept(call))
     }),
+    Route::change(Method::POST, "/api/tenants/{name}/approve", "approve", |call| {
+        Box::pin(commands::approve(call))
+    }),
     Route::change(Method::POST, "/api/tenants/{name}/rollback", "rollback", |call| {
         Box::pin(commands::roll_back(call))
     }),

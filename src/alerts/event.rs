@@ -176,6 +176,8 @@ fn describe_one(kind: AlertKind) -> &'static str {
     match kind {
         AlertKind::TenantRejected => "the tenant is rejected",
         AlertKind::TenantStale => "the last change of the tenant is refused",
+        AlertKind::ChangesHeld => "a change of the tenant waits for approval",
+        AlertKind::QuotaNear => "a quota of the tenant is nearly used up",
         AlertKind::TenantDegraded => "the tenant is degraded",
         AlertKind::LoginRefused => "nobody can log in at the tenant",
         AlertKind::ClientSecretExpires => "the tenant's client secret expires",
@@ -191,6 +193,8 @@ fn describe_many(kind: AlertKind, count: usize) -> String {
     let what = match kind {
         AlertKind::TenantRejected => "tenants are rejected",
         AlertKind::TenantStale => "tenants had their last change refused",
+        AlertKind::ChangesHeld => "tenants with changes that wait for approval",
+        AlertKind::QuotaNear => "quotas are nearly used up",
         AlertKind::TenantDegraded => "tenants are degraded",
         AlertKind::LoginRefused => "tenants whose people cannot log in",
         AlertKind::ClientSecretExpires => "client secrets expire soon or have expired",
@@ -209,6 +213,7 @@ fn docs(kind: AlertKind) -> &'static str {
         AlertKind::TenantRejected | AlertKind::TenantStale | AlertKind::TenantDegraded => {
             "findings.md#states"
         }
+        AlertKind::ChangesHeld | AlertKind::QuotaNear => "tenants.md",
         AlertKind::LoginRefused => "troubleshooting.md",
         AlertKind::ClientSecretExpires => "login.md",
         AlertKind::ApiKeyExpires => "api-keys.md",

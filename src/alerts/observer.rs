@@ -17,6 +17,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::tenants::registry::{Registry, RoutingTable};
 use crate::tenants::status::TenantState;
 use crate::tenants::{ExpiringCredential, Expiry, PublishedEntry, expiries};
+use crate::usage::QuotaStatus;
 
 /// The days before the end of something of which an operator is told, the first level first; the
 /// level after them is its end.
@@ -68,6 +69,8 @@ impl Observer {
         let now = self.observed.clock.now();
         let mut conditions = tenant_conditions(&table);
         conditions.extend(expiries(&table).filter_map(|expiry| expiry_condition(&expiry, now)));
+        conditions
+            .extend(table.entries.iter().flat_map(|(entry_id, entry)| quota_conditions(entry_id, entry)));
         let certificates = self.observed.certificates.statuses();
         let is_manual = self.observed.tls == TlsMode::Manual;
         conditions
@@ -133,6 +136,7 @@ fn entry_conditions(entry: &PublishedEntry) -> Vec<(AlertKind, Condition)> {
         TenantState::Loading | TenantState::Serving | TenantState::Disabled => Vec::new(),
         TenantState::Rejected => vec![(AlertKind::TenantRejected, rejection(entry))],
         TenantState::Stale => vec![(AlertKind::TenantStale, staleness(entry))],
+        TenantState::Held => vec![(AlertKind::ChangesHeld, held_change(entry))],
         TenantState::Degraded => degradations(entry),
     }
 }
@@ -147,6 +151,19 @@ fn staleness(entry: &PublishedEntry) -> Condition {
         false => "its last good revision serves on",
     };
     refused(entry, format!("the last change of tenant {} is refused, and {effect}", entry.name()))
+}
+
+fn held_change(entry: &PublishedEntry) -> Condition {
+    let effect = match entry.is_closed() {
+        true => "it answers 503, since the change may concern who may call",
+        false => "its last revision serves on",
+    };
+    let finding = entry.held_finding();
+    let what = finding.map(|finding| format!(": {}", finding.message)).unwrap_or_default();
+    let summary = format!("a change of tenant {} waits for your approval, and {effect}{what}", entry.name());
+    let action = format!("`tenantd tenants diff {0}`, then `tenantd tenants approve {0}`", entry.name());
+    let code = finding.map(|finding| finding.code.to_owned());
+    Condition { code, ..Condition::new(Subject::tenant(entry.name()), summary, action) }
 }
 
 /// Describes refused files by their first error.
@@ -180,6 +197,32 @@ fn degradations(entry: &PublishedEntry) -> Vec<(AlertKind, Condition)> {
         (AlertKind::TenantDegraded, Condition::new(subject(), summary, action))
     });
     refusal.into_iter().chain(outage).collect()
+}
+
+/// Returns which quotas of a tenant are nearly or wholly used.
+fn quota_conditions(entry_id: &str, entry: &PublishedEntry) -> Vec<(ConditionKey, Condition)> {
+    let Some(tenant) = entry.tenant.as_ref().filter(|tenant| tenant.spec.enabled) else { return Vec::new() };
+    let quotas = tenant.usage.quotas().into_iter().filter(QuotaStatus::is_nearly_used_up);
+    let condition = |quota: QuotaStatus| {
+        let QuotaStatus { scope, limit, used, of, resets_at } = quota;
+        let (limit, is_used_up) = (limit.as_str(), used >= of);
+        let whose = if scope == "tenant" { String::new() } else { format!(" of its {scope}") };
+        // Without the number used, which changes with each call.
+        let much = if is_used_up { "is used up" } else { "is used to four fifths" };
+        let summary =
+            format!("the quota {limit} ({of}){whose} of tenant {} {much}, until {resets_at}", entry.name());
+        let action =
+            "`tenantd usage` shows who uses it; raise the limit in the tenant's file if that is right";
+        let key = ConditionKey { kind: AlertKind::QuotaNear, id: format!("{entry_id}/{scope}/{limit}") };
+        (
+            key,
+            Condition {
+                level: is_used_up.into(),
+                ..Condition::new(Subject::tenant(entry.name()), summary, action)
+            },
+        )
+    };
+    quotas.map(condition).collect()
 }
 
 fn expiry_condition(expiry: &Expiry, now: Timestamp) -> Option<(ConditionKey, Condition)> {

@@ -148,6 +148,7 @@ pub(super) const TENANT: &[Field] = &[
     ours("cache", FieldShape::Map(CACHE)).shown_as_section(),
     ours("deadline", span(1_000, 3_600)).shown(),
     ours("answers", FieldShape::Text).shown(),
+    ours("hold_changes", FieldShape::Text).shown(),
     ours("icon", FieldShape::Text).shown_as_url(),
     ours("public", FieldShape::Bool).shown(),
     ours("open", FieldShape::Bool),

@@ -37,6 +37,7 @@ pub fn sample_context() -> LoadContext {
         public_base: "https://mcp.test".into(),
         hosts: GatewayHosts::from_names([]),
         tenant_listeners: TenantListeners::default(),
+        hold_changes: crate::spec::HoldChanges::default(),
         zip_hosts_allowed: false,
         backend_allow: Vec::new(),
         backend_only: BackendOnly::default(),

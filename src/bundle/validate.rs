@@ -35,7 +35,7 @@ use super::lookalike::Lookalike;
 use super::source_text::DocumentOrigin;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
-use crate::spec::{AccessSpec, CacheSpec, LimitsSpec, TenantName, TenantSpec, ToolSpec};
+use crate::spec::{AccessSpec, CacheSpec, HoldChanges, LimitsSpec, TenantName, TenantSpec, ToolSpec};
 
 const DEADLINE: Duration = Duration::from_secs(300);
 
@@ -105,6 +105,20 @@ fn validate_spec(
         slow_answers: presentation.slow_answers,
         sample_questions: presentation.sample_questions,
         icon_url: presentation.icon_url,
+        hold_changes: validate_hold(validation),
+    })
+}
+
+/// Returns which changes wait for approval. An unknown word warns and counts as the strictest.
+fn validate_hold(validation: &mut Validation<'_, '_>) -> HoldChanges {
+    let default = validation.context.hold_changes;
+    let Some(found) = validation.layers.find(&["hold_changes"]) else { return default };
+    let (text, at) = (found.text().unwrap_or_default().to_owned(), found.location());
+    HoldChanges::parse(&text).unwrap_or_else(|| {
+        let finding = Diagnostic::warning("bad-hold-changes", "hold_changes must be tools or off");
+        validation
+            .add_finding(finding.help("write `hold_changes: tools`; until then changes wait"), Some(at));
+        HoldChanges::Tools
     })
 }
 

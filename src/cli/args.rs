@@ -209,7 +209,10 @@ pub enum TenantsAction {
         #[command(flatten)]
         query: QueryArgs,
     },
-    /// Compare two stored revisions line by line, with secrets blanked.
+    /// Compare two stored revisions, or a change that waits for approval with the one in force.
+    ///
+    /// Shows what of the tools' names, texts and schemas differs, and which lines of the files, with
+    /// secrets blanked.
     Diff {
         /// The tenant's name, or the stem of its files.
         name: String,
@@ -247,6 +250,16 @@ pub enum TenantsAction {
     Accept {
         /// The stem of its files, or the tenant's name.
         name: String,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Put a change of a tenant's tools in force that waits for approval (hold_changes).
+    Approve {
+        /// The tenant's name, or the stem of its files.
+        name: String,
+        /// Approve only this change: the digest that `diff` shows.
+        #[arg(long, value_name = "DIGEST")]
+        digest: Option<String>,
         #[command(flatten)]
         admin: AdminArgs,
     },
@@ -634,9 +647,9 @@ Exit codes: 0 success, 1 there are findings, 2 the command could not run.";
 const SERVE_EXAMPLES: &str = "\
 Each flag can also be set as a variable (--backend-allow: TENANTD_BACKEND_ALLOW, lists with
 commas) or in tenantd.yaml (backend_allow:). A flag overrides the variable, and the variable
-overrides the file. Only variables and the file know open_tenants, secret_root,
-confine_tenants, extra_host, allowed_origin, hsts, log_filter, audit and audit_files; only the
-file knows limits and notify. log_filter sets how much is logged (debug).
+overrides the file. Only variables and the file know open_tenants, secret_root, confine_tenants,
+extra_host, allowed_origin, hold_changes, hsts, log_filter, audit and audit_files; only the file
+knows limits and notify. log_filter sets how much is logged (debug).
 
 Examples:
   tenantd serve --host mcp.example.com --accept-tos      with certificates from Let's Encrypt

@@ -59,7 +59,8 @@ pub(super) fn list(tenants: &[TenantStatus]) -> String {
     let rows: Vec<Vec<String>> = tenants.iter().map(row).collect();
     let mut text = output::table(&["NAME", "STATE", "ACCESS", "CONNECTOR URL"], &rows);
     let needs_attention = |tenant: &&TenantStatus| {
-        matches!(tenant.state, TenantState::Rejected | TenantState::Stale | TenantState::Degraded)
+        use TenantState::{Degraded, Held, Rejected, Stale};
+        matches!(tenant.state, Rejected | Stale | Held | Degraded)
     };
     for tenant in tenants.iter().filter(needs_attention) {
         let name = printable(&tenant.name);

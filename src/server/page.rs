@@ -274,6 +274,7 @@ pub(super) mod tests {
             slow_answers: Default::default(),
             sample_questions: Arc::default(),
             icon_url: None,
+            hold_changes: crate::spec::HoldChanges::default(),
             usage_file: false,
         }
     }

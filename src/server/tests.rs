@@ -49,6 +49,7 @@ fn settings(limits: Limits) -> Settings {
         trusted_proxies: vec![],
         trusted_proxy_hops: None,
         zip_hosts: ZipHosts::Refuse,
+        hold_changes: crate::spec::HoldChanges::default(),
         backend_allow: vec![],
         backend_only: crate::spec::BackendOnly::default(),
         secret_roots: vec![],

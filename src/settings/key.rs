@@ -89,11 +89,13 @@ impl SettingKey {
     pub const AUDIT: SettingKey = SettingKey("audit");
     /// The number of audit files kept.
     pub const AUDIT_FILES: SettingKey = SettingKey("audit_files");
+    /// Which changes of tenants wait for approval.
+    pub const HOLD_CHANGES: SettingKey = SettingKey("hold_changes");
     /// Which hosts exports may claim.
     pub const ZIP_HOSTS: SettingKey = SettingKey("zip_hosts");
 
     /// Every setting that the file, flags and variables know.
-    pub const ALL: [SettingKey; 42] = [
+    pub const ALL: [SettingKey; 43] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
@@ -136,6 +138,7 @@ impl SettingKey {
         Self::AUDIT,
         Self::AUDIT_FILES,
         Self::ZIP_HOSTS,
+        Self::HOLD_CHANGES,
     ];
 
     /// Returns the spelling as a flag: `--backend-allow`.

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::{OpenTenants, TlsMode, WatchMode, ZipHosts, acme};
-use crate::spec::{AllowedBackend, HostName, ListenAddress, ListenerRange};
+use crate::spec::{AllowedBackend, HoldChanges, HostName, ListenAddress, ListenerRange};
 use crate::telemetry::log::LogFormat;
 
 /// The reason why a text is not a valid value.
@@ -333,6 +333,13 @@ pub(super) fn zip_hosts(text: &str) -> ParseResult<ZipHosts> {
         "refuse" => Ok(ZipHosts::Refuse),
         "allow" => Ok(ZipHosts::Allow),
         _ => fault("not a rule for the hosts of exports", "write `refuse` or `allow`"),
+    }
+}
+
+pub(super) fn hold_changes(text: &str) -> ParseResult<HoldChanges> {
+    match HoldChanges::parse(text) {
+        Some(hold) => Ok(hold),
+        None => fault("not a kind of changes", "write `tools` or `off`"),
     }
 }
 

@@ -75,6 +75,9 @@ impl<'a> SettingsReader<'a> {
                 .read_list(SettingKey::TRUSTED_PROXIES, parse::trusted_proxies)
                 .unwrap_or_default(),
             trusted_proxy_hops: self.read_one(SettingKey::TRUSTED_PROXY_HOPS, parse::hops),
+            hold_changes: self
+                .read_one(SettingKey::HOLD_CHANGES, parse::hold_changes)
+                .unwrap_or(default.hold_changes),
             zip_hosts: self.read_one(SettingKey::ZIP_HOSTS, parse::zip_hosts).unwrap_or(default.zip_hosts),
             backend_allow: self.read_list(SettingKey::BACKEND_ALLOW, parse::network).unwrap_or_default(),
             backend_only: BackendOnly::new(

@@ -10,6 +10,10 @@ pub enum AlertKind {
     TenantRejected,
     /// A tenant's last change is refused; its last good revision serves, or it is closed.
     TenantStale,
+    /// A change of a tenant waits for an operator's approval.
+    ChangesHeld,
+    /// Four fifths of a quota are used, or all of it.
+    QuotaNear,
     /// A tenant serves, but its backend, listener or login is down.
     TenantDegraded,
     /// The identity provider refuses a tenant's app, so nobody can log in.
@@ -30,7 +34,7 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// All kinds, in the order in which an operator is told of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::StoreUnwritable,
         Self::DiskLow,
         Self::AuditLosing,
@@ -41,6 +45,8 @@ impl AlertKind {
         Self::LoginRefused,
         Self::ClientSecretExpires,
         Self::ApiKeyExpires,
+        Self::QuotaNear,
+        Self::ChangesHeld,
     ];
 
     /// Returns the name in settings and events.
@@ -48,6 +54,8 @@ impl AlertKind {
         match self {
             Self::TenantRejected => "tenant-rejected",
             Self::TenantStale => "tenant-stale",
+            Self::ChangesHeld => "changes-held",
+            Self::QuotaNear => "quota-near",
             Self::TenantDegraded => "tenant-degraded",
             Self::LoginRefused => "login-refused",
             Self::ClientSecretExpires => "client-secret-expires",

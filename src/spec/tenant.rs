@@ -50,8 +50,31 @@ pub struct TenantSpec {
     pub slow_answers: SlowAnswers,
     /// Questions that the vendor's export suggests, for the connector page.
     pub sample_questions: Arc<[String]>,
+    /// Which of its changes wait for an operator's approval.
+    pub hold_changes: HoldChanges,
     /// The tenant's own icon, an https URL, instead of the gateway's.
     pub icon_url: Option<Arc<str>>,
+}
+
+/// Which changes of a tenant wait for an operator's approval (`hold_changes`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HoldChanges {
+    /// None (`off`).
+    #[default]
+    Nothing,
+    /// Those of what the model reads: names, texts and schemas of tools (`tools`).
+    Tools,
+}
+
+impl HoldChanges {
+    /// Parses the value of the setting or field.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "tools" => Some(Self::Tools),
+            "off" => Some(Self::Nothing),
+            _ => None,
+        }
+    }
 }
 
 /// How clients get an answer that is not ready soon (`answers` in the tenant's file).

@@ -24,6 +24,9 @@ pub(super) fn log_change<'a>(
         TenantState::Stale => {
             tracing::warn!(tenant, digest, closed = status.closed, generation, "the last change was refused");
         }
+        TenantState::Held => {
+            tracing::warn!(tenant, digest, closed = status.closed, generation, "a change waits for approval");
+        }
         TenantState::Rejected => tracing::warn!(tenant, generation, "tenant rejected"),
         _ => tracing::info!(
             tenant,

@@ -20,6 +20,7 @@ use super::published_entry::{EntryDetails, PublishedEntry};
 use super::scan::FileStamps;
 use super::status::TenantState;
 use super::tenant::Tenant;
+use super::tool_changes::HeldChange;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
 use crate::spec::{DataFingerprint, DataFingerprints, HeldClaim, TenantClaim, TenantName};
@@ -45,6 +46,8 @@ pub(super) struct Entry {
     restricted_data: Option<Box<DataFingerprints>>,
     /// The warning that another entry guards what this one gives to everybody.
     open_data_warning: Option<Box<Diagnostic>>,
+    /// The warning that the live revision changed what the model reads.
+    tool_text_warning: Option<Box<Diagnostic>>,
     phase: Phase,
     persisted: PersistedState,
     /// Whether the claim that it holds, or its rejected claim, changed and must be persisted.
@@ -106,6 +109,7 @@ impl Entry {
             report: Report::new(),
             restricted_data: None,
             open_data_warning: None,
+            tool_text_warning: None,
             phase: Phase::default(),
             persisted,
             claims_changed: false,
@@ -119,7 +123,8 @@ impl Entry {
 
     /// Returns what the entry wants and holds, for the resolution of claims.
     pub(super) fn claim_request<'a>(&'a self, entry_id: &'a str) -> ClaimRequest<'a> {
-        let candidate = self.phase.candidate();
+        // One that waits for approval keeps what it has and takes nothing yet.
+        let candidate = self.phase.candidate().filter(|candidate| !candidate.is_held());
         // Earlier versions stored no claims: a revision in force with these very files holds what
         // they claim.
         let was_in_force = |candidate: &&Candidate| {
@@ -161,7 +166,7 @@ impl Entry {
     /// Returns what the entry gives to authorized callers only: by its candidate, or without one by
     /// the live revision and the files as last read.
     pub(super) fn restricted_data(&self) -> Vec<DataFingerprint> {
-        if let Some(candidate) = self.phase.candidate() {
+        if let Some(candidate) = self.phase.candidate().filter(|candidate| !candidate.is_held()) {
             return candidate.spec.restricted_data().into_iter().flat_map(DataFingerprints::all).collect();
         }
         let live = self.phase.live().and_then(|live| live.tenant.spec.restricted_data());
@@ -233,6 +238,16 @@ impl Entry {
         self.phase.candidate().and_then(|candidate| candidate.spec.listener())
     }
 
+    /// Whether a change waits for an operator's approval.
+    pub(super) fn is_held(&self) -> bool {
+        self.held_change().is_some()
+    }
+
+    /// Returns the change that waits for an operator's approval.
+    pub(super) fn held_change(&self) -> Option<&Arc<HeldChange>> {
+        self.phase.candidate()?.held.as_ref()
+    }
+
     /// Whether the entry waits for a decision.
     pub(super) fn has_candidate(&self) -> bool {
         self.phase.candidate().is_some()
@@ -301,6 +316,7 @@ impl Entry {
             rolled_back: self.is_rolled_back(),
             paused: self.persisted.is_paused,
             closed: tenant.is_some_and(|tenant| tenant.slot.is_closed()),
+            held: self.held_change().cloned(),
             findings: self.collect_findings(),
             files: Arc::clone(&self.files),
             folder: Arc::clone(folder),
@@ -311,6 +327,7 @@ impl Entry {
     fn compute_state(&self) -> TenantState {
         match &self.phase {
             Phase::Unusable | Phase::Candidate(_) => TenantState::Rejected,
+            Phase::LiveWithCandidate(_, candidate) if candidate.is_held() => TenantState::Held,
             Phase::LiveWithCandidate(..) => TenantState::Stale,
             Phase::Live(_) if self.report.has_errors() => TenantState::Stale,
             Phase::Live(live) if live.tenant.spec.enabled => TenantState::Serving,
@@ -330,6 +347,8 @@ impl Entry {
 
     /// Returns the findings for the log.
     pub(super) fn all_findings(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.report.iter().chain(self.rejection()).chain(self.open_data_warning.as_deref())
+        let held = self.held_change().map(|held| &held.finding);
+        let warnings = [self.open_data_warning.as_deref(), self.tool_text_warning.as_deref(), held];
+        self.report.iter().chain(self.rejection()).chain(warnings.into_iter().flatten())
     }
 }

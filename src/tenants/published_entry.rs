@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::status::{TenantState, TenantStatus};
 use super::tenant::Tenant;
+use super::tool_changes::HeldChange;
 use crate::base::diagnostic::{Diagnostic, Severity};
 use crate::base::digest::Digest;
 use crate::spec::TenantName;
@@ -32,6 +33,8 @@ pub(super) struct EntryDetails {
     pub(super) rolled_back: bool,
     pub(super) paused: bool,
     pub(super) closed: bool,
+    /// The change that waits for approval, if one does.
+    pub(super) held: Option<Arc<HeldChange>>,
     pub(super) findings: Box<[Diagnostic]>,
     pub(super) files: Arc<[PathBuf]>,
     /// The tenants folder.
@@ -51,6 +54,16 @@ impl PublishedEntry {
     /// Returns the first finding that refuses the entry's files.
     pub fn first_error(&self) -> Option<&Diagnostic> {
         self.details.findings.iter().find(|finding| finding.severity == Severity::Error)
+    }
+
+    /// Returns the change that waits for an operator's approval.
+    pub(super) fn held_change(&self) -> Option<&Arc<HeldChange>> {
+        self.details.held.as_ref()
+    }
+
+    /// Returns what the change that waits for an operator's approval is.
+    pub fn held_finding(&self) -> Option<&Diagnostic> {
+        self.details.held.as_ref().map(|held| &held.finding)
     }
 
     /// Returns the state after the last pass.

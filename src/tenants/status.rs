@@ -17,6 +17,8 @@ pub enum TenantState {
     Degraded,
     /// Its last change was refused; the last good revision serves.
     Stale,
+    /// Its last change waits for an operator's approval; the last revision serves.
+    Held,
     /// Refused; nothing of it serves.
     Rejected,
     /// Disabled by its files or paused by an operator.
@@ -25,8 +27,15 @@ pub enum TenantState {
 
 impl TenantState {
     /// All states in order.
-    pub const ALL: [Self; 6] =
-        [Self::Loading, Self::Serving, Self::Degraded, Self::Stale, Self::Rejected, Self::Disabled];
+    pub const ALL: [Self; 7] = [
+        Self::Loading,
+        Self::Serving,
+        Self::Degraded,
+        Self::Stale,
+        Self::Held,
+        Self::Rejected,
+        Self::Disabled,
+    ];
 
     /// Returns the state's label in metrics.
     pub fn as_str(self) -> &'static str {
@@ -35,6 +44,7 @@ impl TenantState {
             Self::Serving => "serving",
             Self::Degraded => "degraded",
             Self::Stale => "stale",
+            Self::Held => "held",
             Self::Rejected => "rejected",
             Self::Disabled => "disabled",
         }
@@ -100,8 +110,8 @@ pub struct TenantStatus {
 impl TenantStatus {
     /// Whether callers are answered by the tenant.
     pub fn is_served(&self) -> bool {
-        use TenantState::{Degraded, Serving, Stale};
-        matches!(self.state, Serving | Degraded | Stale) && !self.closed
+        use TenantState::{Degraded, Held, Serving, Stale};
+        matches!(self.state, Serving | Degraded | Stale | Held) && !self.closed
     }
 
     /// Returns the message of the first finding that rejects the entry.

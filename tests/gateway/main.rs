@@ -26,6 +26,7 @@
 //!   - `machine`: the gateway, its files, folders and ports, its certificate, backend and login
 //!   - `proxies`: each way of a proxy to break what a client sends
 //! - [`entra`]: 1, 3; an Entra outage ends no session; a session that Entra ends, ends here
+//! - [`hold`]: 3; changes of what the model reads wait for approval, and keep no revoked key alive
 //! - [`hot_life`]: 4, 5; files change in every way, and the gateway ends where a cold start would
 //!   - `clock`: 8; jumps of the wall clock change nothing
 //!   - `drained`: requests in flight on a revision that is replaced or removed
@@ -96,6 +97,7 @@ mod console;
 mod demo;
 mod doctor;
 mod entra;
+mod hold;
 mod hot_life;
 mod hot_load;
 mod limits;

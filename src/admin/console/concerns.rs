@@ -76,6 +76,11 @@ pub(super) fn explain(entry: &PublishedEntry) -> (Option<String>, Option<String>
         let help = error.help.as_deref().map(|help| printable(help).into_owned());
         return (Some(printable(&reason).into_owned()), help);
     }
+    if let Some(held) = entry.held_finding() {
+        let reason = format!("{closed}{}", held.message);
+        let help = held.help.as_deref().map(|help| printable(help).into_owned());
+        return (Some(printable(&reason).into_owned()), help);
+    }
     let degradation = entry.tenant.as_deref().and_then(Tenant::degradation);
     (degradation.map(|degradation| printable(&degradation.reason).into_owned()), None)
 }

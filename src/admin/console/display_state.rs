@@ -9,6 +9,7 @@ use crate::tenants::status::TenantState;
 pub(super) enum DisplayState {
     Rejected,
     Stale,
+    Held,
     Degraded,
     Loading,
     Paused,
@@ -17,9 +18,10 @@ pub(super) enum DisplayState {
 }
 
 impl DisplayState {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Rejected,
         Self::Stale,
+        Self::Held,
         Self::Degraded,
         Self::Loading,
         Self::Paused,
@@ -37,6 +39,7 @@ impl DisplayState {
         match self {
             Self::Rejected => "rejected",
             Self::Stale => "stale",
+            Self::Held => "held",
             Self::Degraded => "degraded",
             Self::Loading => "loading",
             Self::Paused => "paused",
@@ -47,7 +50,7 @@ impl DisplayState {
 
     /// Whether somebody has to do something about it.
     pub(super) fn is_trouble(self) -> bool {
-        matches!(self, Self::Rejected | Self::Stale | Self::Degraded)
+        matches!(self, Self::Rejected | Self::Stale | Self::Held | Self::Degraded)
     }
 }
 
@@ -56,6 +59,7 @@ impl From<&PublishedEntry> for DisplayState {
         match entry.current_state() {
             TenantState::Rejected => Self::Rejected,
             TenantState::Stale => Self::Stale,
+            TenantState::Held => Self::Held,
             TenantState::Degraded => Self::Degraded,
             TenantState::Loading => Self::Loading,
             TenantState::Disabled if entry.is_paused() => Self::Paused,

@@ -46,7 +46,8 @@ struct DiffPage {
     name: String,
     tenant_path: String,
     from: u64,
-    to: u64,
+    /// The number, or [`HELD`].
+    to: String,
     documents: Vec<DocumentView>,
     refusal: Option<String>,
 }
@@ -77,15 +78,23 @@ impl From<DocumentDiff> for DocumentView {
     }
 }
 
+/// What stands for the number of a change that waits for approval.
+const HELD: &str = "(waits for approval)";
+
 /// Renders the difference between two revisions; `None` if there is no such tenant.
 pub(super) async fn render_diff(admin: &Admin, name: &str, visit: &Visit<'_>) -> Option<String> {
     let shown = printable(admin.registry.load().find_entry(name)?.name()).into_owned();
     let number = |parameter| visit.parameter(parameter).and_then(|text| text.parse().ok());
-    let (from, to) = (number("from"), number("to"));
+    let (from, to): (Option<u64>, Option<u64>) = (number("from"), number("to"));
     let compared = admin.reconciler.diff(name, from, to).await;
     let (from, to, documents, refusal) = match compared {
-        Ok(comparison) => (comparison.from, comparison.to, comparison.documents, None),
-        Err(refusal) => (from.unwrap_or(0), to.unwrap_or(0), Vec::new(), Some(refusal.to_string())),
+        Ok(comparison) => {
+            let newer = comparison.to.map_or_else(|| HELD.to_owned(), |to| to.to_string());
+            (comparison.from, newer, comparison.documents, None)
+        }
+        Err(refusal) => {
+            (from.unwrap_or(0), to.unwrap_or(0).to_string(), Vec::new(), Some(refusal.to_string()))
+        }
     };
     let page = DiffPage {
         frame: Frame::new(format!("{shown}: changes"), Section::Overview, visit),

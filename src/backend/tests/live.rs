@@ -48,6 +48,7 @@ fn tenant(bench: &BackendTestkit) -> TenantSpec {
         slow_answers: Default::default(),
         sample_questions: Arc::default(),
         icon_url: None,
+        hold_changes: crate::spec::HoldChanges::default(),
         usage_file: false,
     }
 }

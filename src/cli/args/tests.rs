@@ -57,6 +57,7 @@ fn every_flag_is_a_setting_of_its_name() {
         serve.get_arguments().filter_map(|flag| Some(format!("--{}", flag.get_long()?))).collect();
     let no_flags = [
         SettingKey::OPEN_TENANTS,
+        SettingKey::HOLD_CHANGES,
         SettingKey::SECRET_ROOT,
         SettingKey::CONFINE_TENANTS,
         SettingKey::EXTRA_HOST,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
-use super::super::admin_client::{Error, file_path, tenant_path};
+use super::super::admin_client::{Error, encode_segment, file_path, tenant_path};
 use super::super::admin_request::{Answer, client, print_answer, send};
 use super::super::args::{AdminArgs, TenantsAction};
 use super::super::{Exit, entries, output, render};
@@ -47,6 +47,12 @@ pub(super) fn run(action: &TenantsAction) -> anyhow::Result<Exit> {
         Action::Accept { name, admin } => {
             let answer = send_command(admin, Method::POST, &tenant_path(name, "/accept"));
             confirm(answer, &format!("{name} is accepted: it has now what its files claim\n"))
+        }
+        Action::Approve { name, digest, admin } => {
+            let query = digest.as_ref().map(|digest| format!("?digest={}", encode_segment(digest)));
+            let path = tenant_path(name, &format!("/approve{}", query.unwrap_or_default()));
+            let done = format!("{name} is approved: its files are in force\n");
+            confirm(send_command(admin, Method::POST, &path), &done)
         }
         Action::Remove { name, admin } => {
             let answer = send_command(admin, Method::DELETE, &tenant_path(name, ""));
@@ -137,7 +143,12 @@ fn format_history(revisions: &Value) -> String {
 }
 
 fn format_comparison(comparison: &Value) -> String {
-    let mut out = format!("revision {} -> {}\n", comparison["from"], comparison["to"]);
+    let newer = match comparison["held"].as_str() {
+        Some(digest) => format!("{} (waits for approval)", printable(digest)),
+        None => comparison["to"].to_string(),
+    };
+    let mut out = format!("revision {} -> {newer}\n", comparison["from"]);
+    out += &format_tool_changes(comparison);
     let documents = comparison["documents"].as_array().into_iter().flatten();
     for document in documents {
         out += &format!("\n{}\n", printable(document["document"].as_str().unwrap_or_default()));
@@ -149,6 +160,24 @@ fn format_comparison(comparison: &Value) -> String {
     match comparison["documents"].as_array().is_some_and(|documents| documents.is_empty()) {
         true => out + "The two revisions are equal.\n",
         false => out,
+    }
+}
+
+/// Formats what differs of what the model reads.
+fn format_tool_changes(comparison: &Value) -> String {
+    let changes = comparison["tools"].as_array().into_iter().flatten();
+    let mut out = String::new();
+    for change in changes {
+        let text = |name: &str| change[name].as_str().map(printable);
+        let tool = text("tool").map(|name| format!("{name}: ")).unwrap_or_default();
+        out += &format!("\n{tool}{}\n", text("part").unwrap_or_default());
+        for (sign, side) in [("-", text("before")), ("+", text("after"))] {
+            out += &side.map(|side| format!("{sign}       {side}\n")).unwrap_or_default();
+        }
+    }
+    match out.is_empty() {
+        true => out,
+        false => format!("\nWhat the model reads:\n{out}"),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::bundle::{LoadOutcome, Snapshot};
 use crate::spec::TenantSpec;
 use crate::tenants::scan::{FileStamps, SecretFiles};
 use crate::tenants::tenant::Tenant;
+use crate::tenants::tool_changes::HeldChange;
 
 /// Where an entry is in its life. Only `transitions` changes it.
 #[derive(Default)]
@@ -39,6 +40,10 @@ pub(in crate::tenants) struct Candidate {
     pub(super) secret_files: SecretFiles,
     pub(super) source: RevisionSource,
     pub(super) decision: Decision,
+    /// What waits for an operator's approval, if it is held back for that.
+    pub(super) held: Option<Arc<HeldChange>>,
+    /// Whether an operator approved it.
+    pub(super) is_approved: bool,
     /// What a rollback to this revision put aside; `None` if it is no rollback.
     pub(super) shelved: Option<Shelved>,
 }
@@ -147,8 +152,15 @@ impl Candidate {
             secret_files,
             source,
             decision,
+            held: None,
+            is_approved: false,
             shelved,
         })
+    }
+
+    /// Whether it waits for an operator's approval.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
     }
 
     /// Whether an operator ordered it, so that an earlier rejection does not count.

@@ -9,6 +9,7 @@
 //! | read: what a rollback replaced | `Unusable` | `Unusable` | `Live`, open | `Live`, open |
 //! | restore | `Live` | `LiveWithCandidate` | | |
 //! | reject | | `Candidate` | | `LiveWithCandidate`, closed if in doubt |
+//! | hold back | | | | `LiveWithCandidate`, closed if in doubt |
 //! | promote | | `Live`, open | | `Live`, open |
 //! | promote, but building fails | | `Unusable` | | `Live`, closed if in doubt |
 //! | roll back | `Candidate` | `Candidate` | `LiveWithCandidate` | `LiveWithCandidate` |
@@ -33,9 +34,10 @@ use super::{Entry, UnwrittenRevision};
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
 use crate::bundle::LoadOutcome;
-use crate::spec::TenantSpec;
+use crate::spec::{HoldChanges, TenantSpec};
 use crate::tenants::scan::FileStamps;
 use crate::tenants::tenant::{Tenant, TenantSlot};
+use crate::tenants::tool_changes::{self, HeldChange};
 
 /// Builds a tenant, and catches panics.
 pub(in crate::tenants) trait BuildTenant:
@@ -60,6 +62,7 @@ impl Entry {
             return false;
         }
         self.on_disk = Some(loaded.digest);
+        self.tool_text_warning = None;
         self.clear_stale_rejection();
         self.name = loaded.name.take();
         self.report = mem::take(&mut loaded.report);
@@ -173,6 +176,43 @@ impl Entry {
         is_news
     }
 
+    /// Holds the candidate back if it changes what an operator wants to see first. Returns whether
+    /// that is new.
+    ///
+    /// If the candidate would change who may call, or whether anybody may, the live revision is
+    /// closed: what was revoked must not go on because of a text. A rollback is not held back, since
+    /// an operator ordered it.
+    pub(in crate::tenants) fn hold_back(&mut self) -> bool {
+        let Phase::LiveWithCandidate(live, candidate) = &mut self.phase else { return false };
+        let is_decided = candidate.is_held() || candidate.is_approved || candidate.shelved.is_some();
+        if is_decided || candidate.spec.hold_changes == HoldChanges::Nothing {
+            return false;
+        }
+        let changes = tool_changes::compare(&live.tenant.spec, &candidate.spec);
+        if changes.is_empty() {
+            return false;
+        }
+        match candidate.spec.enabled || !live.is_enabled_by_files {
+            true => live.close_unless_access_unchanged(candidate.access_fingerprint),
+            false => live.tenant.slot.set_closed(true),
+        }
+        let documents = match &candidate.source {
+            RevisionSource::New(documents) => documents.clone(),
+            RevisionSource::Stored(_) => Vec::new(),
+        };
+        let finding = tool_changes::held_finding(&changes, live.tenant.spec.name.as_str());
+        candidate.held = Some(Arc::new(HeldChange { revision: candidate.revision, documents, finding }));
+        true
+    }
+
+    /// Approves the change that is held back, by order of an operator. Returns whether there is one.
+    pub(in crate::tenants) fn approve(&mut self) -> bool {
+        let Phase::LiveWithCandidate(_, candidate) = &mut self.phase else { return false };
+        let was_held = candidate.held.take().is_some();
+        candidate.is_approved |= was_held;
+        was_held
+    }
+
     /// Accepts the rejected claim by order of an operator, for the next decision. Returns whether
     /// there is one.
     pub(in crate::tenants) fn force(&mut self) -> bool {
@@ -199,10 +239,16 @@ impl Entry {
             self.claims_changed = true;
         }
         let (access, shelved) = (candidate.access_fingerprint, candidate.shelved.take());
+        let is_seen = candidate.is_approved || shelved.is_some();
+        let tool_text_warning = live.as_ref().filter(|_| !is_seen).and_then(|live| {
+            let changes = tool_changes::compare(&live.tenant.spec, &candidate.spec);
+            (!changes.is_empty()).then(|| Box::new(tool_changes::live_finding(&changes)))
+        });
         let slot = live.as_ref().map(|live| Arc::clone(&live.tenant.slot)).unwrap_or_default();
         match self.build_live(*candidate, slot, build) {
             Ok(promoted) => {
                 promoted.open();
+                self.tool_text_warning = tool_text_warning;
                 self.persisted.pinned_digest =
                     self.on_disk.filter(|on_disk| shelved.is_some() && *on_disk != promoted.tenant.revision);
                 self.take_claim(live.as_ref(), &promoted, now);

@@ -13,7 +13,7 @@ use crate::tenants::entry::Candidate;
 use crate::tenants::status::TenantStatus;
 
 /// A command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Stop serving until resumed.
     Pause,
@@ -23,6 +23,8 @@ pub enum Command {
     RollBack(u64),
     /// Accept the rejected claim of its files.
     Accept,
+    /// Put the change in force that is held back, if its digest begins with these digits.
+    Approve(Option<String>),
     /// Delete its files and everything stored about it.
     Remove,
 }
@@ -51,6 +53,13 @@ pub enum CommandError {
     NotActivated { number: u64, why: String },
     #[error("this tenant has no refused claim to accept")]
     NothingToAccept,
+    #[error("no change of this tenant waits for approval")]
+    NothingToApprove,
+    #[error(
+        "the files changed again: the change that waits is {0}; look at it (tenantd tenants diff NAME), then \
+         approve that one"
+    )]
+    OtherChange(String),
     #[error("it cannot be accepted: {0}")]
     ClaimHeld(String),
     #[error("this is the only tenant of this gateway (tenantd run); stop the gateway instead")]
@@ -88,6 +97,7 @@ impl Reconciler {
             Command::Resume => self.set_paused(&entry_id, false).await,
             Command::RollBack(number) => self.roll_back(&entry_id, number).await?,
             Command::Accept => self.accept_claim(&entry_id).await?,
+            Command::Approve(digest) => self.approve_change(&entry_id, digest.as_deref()).await?,
             Command::Remove => self.delete_entry(&entry_id).await?,
         };
         let tenant = self.registry.load().find_entry(&entry_id).map(|entry| entry.status());
@@ -131,6 +141,30 @@ impl Reconciler {
         if !entry.force() {
             return Err(CommandError::NothingToAccept);
         }
+        let kept = self.decide_again(entry_id).await?;
+        tracing::info!(entry = %entry_id, kept, "an operator accepted a tenant's claim");
+        Ok(kept)
+    }
+
+    async fn approve_change(
+        &mut self,
+        entry_id: &Arc<str>,
+        digest: Option<&str>,
+    ) -> Result<bool, CommandError> {
+        let entry = self.entries.get_mut(entry_id).ok_or(CommandError::NotFound)?;
+        let held = entry.held_change().ok_or(CommandError::NothingToApprove)?.revision;
+        if digest.is_some_and(|digest| digest.len() < 8 || !held.to_string().starts_with(digest)) {
+            return Err(CommandError::OtherChange(held.short()));
+        }
+        entry.approve();
+        let kept = self.decide_again(entry_id).await?;
+        tracing::info!(entry = %entry_id, revision = %held.short(), kept, "an operator approved a change");
+        Ok(kept)
+    }
+
+    /// Decides an entry's candidate again, after an order about it. Returns whether the result is
+    /// persisted.
+    async fn decide_again(&mut self, entry_id: &Arc<str>) -> Result<bool, CommandError> {
         let mut changed = ChangedEntries::from([Arc::clone(entry_id)]);
         self.resolve_and_build(&mut changed);
         let entry = self.entries.get(entry_id).ok_or(CommandError::NotFound)?;
@@ -144,9 +178,7 @@ impl Reconciler {
         if let Some(report) = errors {
             return Err(CommandError::BuildFailed(report));
         }
-        let kept = self.revision_writer.is_persisted(entry_id);
-        tracing::info!(entry = %entry_id, kept, "an operator accepted a tenant's claim");
-        Ok(kept)
+        Ok(self.revision_writer.is_persisted(entry_id))
     }
 
     /// Loads a persisted revision by today's rules.

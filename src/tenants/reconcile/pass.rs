@@ -156,11 +156,14 @@ impl Reconciler {
     /// Promotes or rejects each candidate.
     fn decide(&mut self, changed: &mut ChangedEntries) {
         let now = self.tenant_deps.clock.now();
+        self.hold_back(changed);
         let rejections = claims::resolve(&self.claims.claim_requests(&self.entries, &self.data_index));
         for entry_id in self.claims.candidates().clone() {
             let lasts = |rejection| !self.is_holder_absent(rejection);
             let rejection = rejections.get(&*entry_id).map(|it| (it.to_diagnostic(&entry_id), lasts(it)));
-            let Some(entry) = self.entries.get_mut(&entry_id) else { continue };
+            let Some(entry) = self.entries.get_mut(&entry_id).filter(|entry| !entry.is_held()) else {
+                continue;
+            };
             let is_news = match rejection {
                 Some((rejection, lasts)) => entry.reject(rejection, lasts),
                 None if let Some(taken) = self.tenant_deps.find_taken_listener(entry.wanted_listener()) => {
@@ -174,6 +177,15 @@ impl Reconciler {
             };
             if is_news {
                 changed.insert(entry_id);
+            }
+        }
+    }
+
+    /// Holds back the candidates that an operator wants to see first. They claim nothing meanwhile.
+    fn hold_back(&mut self, changed: &mut ChangedEntries) {
+        for entry_id in self.claims.candidates() {
+            if self.entries.get_mut(entry_id).is_some_and(|entry| entry.hold_back()) {
+                changed.insert(Arc::clone(entry_id));
             }
         }
     }
