@@ -1,9 +1,9 @@
 //! Floor 5: the admin listener, for operators and probes: health, metrics, tenants, reload and a
 //! console.
 //!
-//! It speaks plain HTTP/1.1 and belongs on loopback or a management network. The Host header must
-//! be an IP address or `localhost`, so that no web page reaches it by DNS rebinding. Requests that
-//! change something are refused from browsers and from other machines.
+//! It speaks HTTP/1.1, with TLS or without. The Host header must be an IP address, `localhost` or a
+//! listed name, so that no web page reaches it by DNS rebinding. Requests of other web pages are
+//! refused. Without tokens (`auth`), changes are taken from this machine only.
 //!
 //! Probes are answered even under load, because an orchestrator restarts a process that does not
 //! respond. Idle connections are closed to make room for new ones, and requests other than probes
@@ -26,6 +26,7 @@ mod request;
 mod response;
 mod routes;
 mod signing_keys;
+mod tls;
 mod usage;
 
 use std::convert::Infallible;
@@ -42,6 +43,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::Timestamp;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 use self::account::Ends;
@@ -50,6 +52,7 @@ pub use self::console::ConsoleState;
 use self::permits::ConnectionActivity;
 pub use self::permits::RequestPermits;
 pub use self::routes::{RouteInfo, list_routes};
+pub use self::tls::build as build_tls;
 use crate::alerts::Alerts;
 use crate::base::accept::Acceptor;
 use crate::base::clock::Clock;
@@ -100,6 +103,8 @@ pub struct Admin {
     pub store: Option<Store>,
     /// People's logins at the tenants; none without a store.
     pub logins: Option<Logins>,
+    /// The certificate and parameters of TLS; `None` is plain HTTP.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Decides who may send a request.
     pub auth: Arc<AdminAuth>,
     /// Limits concurrent requests.
@@ -263,6 +268,21 @@ async fn accept_connections(admin: Arc<Admin>, listener: Arc<TcpListener>) {
 
 async fn serve_connection(admin: &Admin, stream: TcpStream, peer: SocketAddr, activity: &ConnectionActivity) {
     let ends = Ends::new(&stream, peer);
+    match &admin.tls {
+        None => serve_stream(admin, stream, ends, activity).await,
+        // A client that does not manage the handshake is no news.
+        Some(config) => {
+            if let Ok(stream) = tls::accept(Arc::clone(config), stream).await {
+                serve_stream(admin, stream, ends, activity).await;
+            }
+        }
+    }
+}
+
+async fn serve_stream<S>(admin: &Admin, stream: S, ends: Ends, activity: &ConnectionActivity)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let is_unread = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
         let active_request = activity.begin();

@@ -15,6 +15,7 @@ mod certificate_table;
 mod chain;
 mod challenges;
 mod doctor;
+mod file_certificate;
 mod import;
 mod key_files;
 mod local_ca;
@@ -44,6 +45,7 @@ use self::certificate_table::CertificateTable;
 use self::challenges::ChallengeResponses;
 pub use self::challenges::{ACME_TLS_ALPN, NO_CHALLENGE_TEXT};
 pub use self::doctor::{CheckResult, DoctorCheck, examine};
+pub use self::file_certificate::file_resolver;
 pub use self::import::{ImportedCertificate, import};
 pub use self::schedule::CertificateState;
 pub use self::status::CertificateStatus;
@@ -66,6 +68,15 @@ const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Error(pub String);
+
+/// Returns the TLS configuration of a client that trusts only the certificates in `root`, or else
+/// those that this machine trusts.
+///
+/// # Errors
+/// The file cannot be used, or this machine trusts nobody.
+pub fn client_config(root: Option<&Path>) -> Result<rustls::ClientConfig, Error> {
+    acme::tls_client_config(root)
+}
 
 /// Returns the statuses of the certificates stored in a folder, from whichever mode. Only reads the
 /// folder.

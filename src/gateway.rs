@@ -141,6 +141,7 @@ pub struct Gateway {
     listeners: Listeners,
     http_listeners: Listeners,
     admin: Option<TcpListener>,
+    admin_tls: Option<Arc<rustls::ServerConfig>>,
     certificates: Arc<Certificates>,
     load_context: bundle::LoadContext,
     source: TenantsSource,
@@ -193,6 +194,7 @@ impl Gateway {
             Arc::clone(&metrics),
             &tasks,
         )?;
+        let admin_tls = admin::build_tls(settings.admin_access.tls.as_ref(), &certificates)?;
         watch_store(store.as_ref(), &metrics);
         let bound = (listeners.local_addrs(), http_listeners.local_addrs());
         let addresses = Addresses::new(&settings, bound.0, bound.1, admin.as_ref());
@@ -217,6 +219,7 @@ impl Gateway {
             listeners,
             http_listeners,
             admin,
+            admin_tls,
             certificates,
             load_context: context,
             source,
@@ -382,6 +385,7 @@ impl Gateway {
             tasks: self.tasks.clone(),
             store: self.store.clone(),
             logins: self.tenant_deps.login.as_ref().map(|login| Logins::new(Arc::clone(&login.context))),
+            tls: self.admin_tls.clone(),
             auth: Arc::new(admin::AdminAuth::new(
                 &self.settings.admin_access,
                 Arc::clone(&self.tenant_deps.clock),

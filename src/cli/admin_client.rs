@@ -1,8 +1,9 @@
-//! The client of a running gateway's admin listener: one plain HTTP/1.1 exchange per request, each
-//! with a timeout.
+//! The client of a running gateway's admin listener: one HTTP/1.1 exchange per request, with TLS or
+//! without, each with a timeout.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,10 +11,14 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+use rustls_pki_types::ServerName;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::admin::GatewayInfo;
+use crate::base::secret::Secret;
 use crate::certs::CertificateStatus;
 use crate::tenants::status::TenantStatus;
 
@@ -46,6 +51,13 @@ pub(super) enum Error {
     Status(SocketAddr, StatusCode),
     #[error("{0}")]
     Rejected(String, Vec<Value>),
+    #[error("the admin token is no text that a header can have; check the file or TENANTD_ADMIN_TOKEN")]
+    UnusableToken,
+    #[error(
+        "TLS with the gateway on {0} failed: {1}; check the name in --admin https://NAME:PORT, and give a private \
+         authority's certificate with --admin-ca"
+    )]
+    Tls(SocketAddr, std::io::Error),
     #[error("the server on {0} is not the admin listener of a gateway")]
     NotAGateway(SocketAddr),
     #[error("the request could not be sent")]
@@ -53,9 +65,14 @@ pub(super) enum Error {
 }
 
 /// The client of one admin listener.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct AdminClient {
     address: SocketAddr,
+    /// The Host header, if it is not the address.
+    host: Option<String>,
+    /// TLS, and the name that the certificate must have.
+    tls: Option<(ServerName<'static>, Arc<rustls::ClientConfig>)>,
+    token: Option<Secret>,
 }
 
 impl AdminClient {
@@ -66,7 +83,21 @@ impl AdminClient {
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        Self { address: SocketAddr::new(ip, address.port()) }
+        Self { address: SocketAddr::new(ip, address.port()), host: None, tls: None, token: None }
+    }
+
+    /// Speaks TLS to a listener with a certificate for `name`.
+    pub(super) fn with_tls(self, name: ServerName<'static>, config: rustls::ClientConfig) -> Self {
+        let host = match &name {
+            ServerName::DnsName(name) => Some(format!("{}:{}", name.as_ref(), self.address.port())),
+            _ => None,
+        };
+        Self { tls: Some((name, Arc::new(config))), host, ..self }
+    }
+
+    /// Sends a token with each request.
+    pub(super) fn with_token(self, token: Option<Secret>) -> Self {
+        Self { token, ..self }
     }
 
     /// Checks that the gateway is alive.
@@ -169,7 +200,7 @@ impl AdminClient {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
         runtime.block_on(async {
-            let exchange = exchange(self.address, method, path, body);
+            let exchange = self.connect_and_exchange(method, path, body);
             tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(Error::Timeout(self.address)))
         })
     }
@@ -190,23 +221,37 @@ pub(super) fn encode_segment(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, &NOT_UNRESERVED)
 }
 
-async fn exchange(
-    address: SocketAddr,
-    method: Method,
-    path: &str,
-    body: Bytes,
-) -> Result<(StatusCode, Bytes), Error> {
+impl AdminClient {
+    async fn connect_and_exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), Error> {
+        let address = self.address;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, self.host.clone().unwrap_or_else(|| address.to_string()))
+            .header(header::CONNECTION, "close");
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
+        }
+        let request = request.body(Full::new(body)).map_err(|_| Error::UnusableToken)?;
+        let stream = TcpStream::connect(address).await.map_err(|error| Error::Unreachable(address, error))?;
+        match &self.tls {
+            None => exchange(address, stream, request).await,
+            Some((name, config)) => {
+                let connector = TlsConnector::from(Arc::clone(config));
+                let secured = connector.connect(name.clone(), stream).await;
+                exchange(address, secured.map_err(|error| Error::Tls(address, error))?, request).await
+            }
+        }
+    }
+}
+
+async fn exchange<S>(address: SocketAddr, stream: S, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let not_ours = |_| Error::NotAGateway(address);
-    let stream = TcpStream::connect(address).await.map_err(|error| Error::Unreachable(address, error))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(not_ours)?;
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::HOST, address.to_string())
-        .header(header::CONNECTION, "close")
-        .body(Full::new(body))
-        .expect("a path of ours and an address are valid");
     let answer = async {
         let response = sender.send_request(request).await.map_err(not_ours)?;
         let status = response.status();

@@ -601,9 +601,16 @@ pub struct CertsQueryArgs {
 /// Where a running gateway's admin listener is.
 #[derive(Debug, Args)]
 pub struct AdminArgs {
-    /// The gateway's admin address [default: 127.0.0.1:9900].
+    /// The gateway's admin address, or https://NAME:PORT [default: 127.0.0.1:9900].
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
+    /// A file with the token for it [default: the variable TENANTD_ADMIN_TOKEN, or none].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub admin_token_file: Option<PathBuf>,
+    /// The certificate of the authority that its TLS must be from (PEM) [default: what this machine
+    /// trusts].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub admin_ca: Option<PathBuf>,
     /// The gateway's configuration file, to read the admin address from.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,

@@ -35,15 +35,20 @@ pub(super) fn run(args: &CertsArgs) -> anyhow::Result<Exit> {
 /// Returns the statuses from the gateway, or from the certs folder if that is given or no gateway
 /// responds.
 fn statuses(query: &CertsQueryArgs) -> anyhow::Result<Vec<CertificateStatus>> {
-    let AdminArgs { admin, config } = &query.query.admin;
+    let AdminArgs { admin, config, .. } = &query.query.admin;
+    if admin.as_deref().is_some_and(|admin| admin.starts_with("https://")) {
+        return Ok(client(&query.query.admin)?.certificates()?);
+    }
     let flags = Flags::new().with(SettingKey::ADMIN, admin).with(SettingKey::CERTS, &query.certs);
     let settings = configuration::load_quietly(&flags, config.as_deref())?;
     let stored = || certs::read_folder_statuses(&settings.certs, &settings.acme.cas, SystemClock.now());
     if query.certs.is_some() {
         return Ok(stored());
     }
-    let Some(address) = settings.admin else { return Ok(stored()) };
-    match AdminClient::new(address).certificates() {
+    if settings.admin.is_none() {
+        return Ok(stored());
+    }
+    match client(&query.query.admin)?.certificates() {
         Err(error @ admin_client::Error::Unreachable(..)) => {
             let folder = settings.certs.display();
             output::print_error(format!("{error}. The following is read from the certs folder, {folder}"));

@@ -11,20 +11,22 @@ use tokio_util::sync::CancellationToken;
 use crate::base::net;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
-use crate::settings::{Settings, TlsMode};
+use crate::settings::{AdminTls, Settings, TlsMode};
 use crate::spec::HostName;
 use crate::tenants::registry::Registry;
 
-/// Returns the gateway's own names, most important first: its hosts, and explicit listener
-/// addresses.
+/// Returns the gateway's own names, most important first: its hosts, explicit listener addresses,
+/// and the names of the admin listener if that has the gateway's certificates.
 pub(super) fn own(settings: &Settings) -> Vec<HostName> {
     // A public CA is asked only for addresses reachable from the internet; operators can list
     // others as hosts.
     let by_ca = settings.tls == TlsMode::Acme;
     let fit = |ip: &IpAddr| !ip.is_unspecified() && (!by_ca || net::is_global(*ip));
     let said = settings.listen.iter().map(|listen| listen.address.ip()).filter(fit).filter_map(host);
-    let mut own: Vec<_> =
-        settings.hosts.iter().cloned().chain(said).chain(own_public_address(settings)).collect();
+    let admin =
+        settings.admin_access.hosts.iter().filter(|_| settings.admin_access.tls == Some(AdminTls::Gateway));
+    let own = settings.hosts.iter().cloned().chain(said).chain(own_public_address(settings));
+    let mut own: Vec<_> = own.chain(admin.cloned()).collect();
     let mut seen = BTreeSet::new();
     own.retain(|host| seen.insert(host.clone()));
     own

@@ -12,6 +12,8 @@ const PREFIX: &str = "TENANTD_";
 const CONFIG: &str = "TENANTD_CONFIG";
 /// The master key itself. It is not a setting, and this module must not keep it.
 const MASTER_KEY: &str = "TENANTD_MASTER_KEY";
+/// The token of whoever asks an admin listener; the same holds for it.
+const ADMIN_TOKEN: &str = "TENANTD_ADMIN_TOKEN";
 const DEFAULT_FILE: &str = "tenantd.yaml";
 
 /// The variables that begin with `TENANTD_`.
@@ -58,7 +60,11 @@ impl Environment {
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(variables: I) -> Self {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
-        Self(variables.filter(|(name, _)| name.starts_with(PREFIX) && name != MASTER_KEY).collect())
+        Self(
+            variables
+                .filter(|(name, _)| name.starts_with(PREFIX) && name != MASTER_KEY && name != ADMIN_TOKEN)
+                .collect(),
+        )
     }
 }
 

@@ -354,6 +354,45 @@ async fn without_tokens_the_machine_operates_and_its_browser_needs_the_pages_tok
 }
 
 #[tokio::test]
+async fn the_command_line_speaks_tls_and_sends_its_token() {
+    let setup = Setup::new();
+    let file = setup.path().join("tokens.yaml").display().to_string();
+    std::fs::write(&file, tokens()).expect("written");
+    let token_file = setup.path().join("token");
+    std::fs::write(&token_file, format!("{OPERATOR}\n")).expect("written");
+    let setup = setup.flag("--admin-auth", &file).flag("--admin-tls", "gateway");
+    let gateway = setup.flag("--admin-host", "localhost").start().await;
+    let url = format!("https://localhost:{}", gateway.admin_address().port());
+    let ca = gateway.ca().expect("a local authority").display().to_string();
+    let run = |more: &[&str]| {
+        let mut command = std::process::Command::new(crate::harness::gateway::BINARY);
+        command.args(["tenants", "pause", "nobody", "--admin", &url]).args(more).env_clear();
+        let output = command.current_dir(gateway.path()).output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let given = token_file.display().to_string();
+    let (code, said) = run(&["--admin-ca", &ca, "--admin-token-file", &given]);
+    assert!(code == Some(1) && said.contains("no tenant"), "{said}");
+    std::fs::write(&token_file, "ta_wrong").expect("written");
+    let (code, said) = run(&["--admin-ca", &ca, "--admin-token-file", &given]);
+    assert!(code == Some(1) && said.contains("not one of this gateway"), "{said}");
+    let (code, said) = run(&[]);
+    assert!(
+        code == Some(2) && said.contains("TLS with the gateway"),
+        "an authority that nobody trusts: {said}"
+    );
+    // A session of a listener with TLS has a cookie that only TLS carries.
+    let pem = reqwest::Certificate::from_pem(&std::fs::read(&ca).expect("a certificate")).expect("PEM");
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([pem]).build().expect("a client");
+    let page =
+        http.get(format!("{url}/login")).header("sec-fetch-site", "none").send().await.expect("an answer");
+    let line = page.headers()["set-cookie"].to_str().expect("ASCII").to_owned();
+    assert!(line.starts_with("__Host-tenantd-admin=") && line.ends_with("; Secure"), "{line}");
+    let plain = reqwest::get(url.replace("https", "http")).await;
+    assert!(plain.is_err(), "there is no plain HTTP");
+}
+
+#[tokio::test]
 async fn settings_that_would_send_tokens_in_the_clear_are_refused() {
     for (lines, said) in [
         ("admin_auth: tokens.yaml\nadmin: 0.0.0.0:0\n", "admin-without-tls"),

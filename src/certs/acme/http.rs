@@ -132,7 +132,9 @@ fn parse_retry_after(headers: &http::HeaderMap) -> Option<SignedDuration> {
     SignedDuration::try_from(wait).ok().filter(|wait| wait.as_secs() <= u32::MAX.into())
 }
 
-fn tls_client_config(root: Option<&Path>) -> Result<rustls::ClientConfig, crate::certs::Error> {
+pub(in crate::certs) fn tls_client_config(
+    root: Option<&Path>,
+) -> Result<rustls::ClientConfig, crate::certs::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
