@@ -8,7 +8,6 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::admin_client::AdminClient;
 use super::admin_request::client;
 use super::args::{AdminArgs, CertsAction, CertsArgs, CertsQueryArgs};
 use super::{Exit, admin_client, configuration, output};
