@@ -222,7 +222,12 @@ pub(super) fn encode_segment(text: &str) -> PercentEncode<'_> {
 }
 
 impl AdminClient {
-    async fn connect_and_exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), Error> {
+    async fn connect_and_exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), Error> {
         let address = self.address;
         let mut request = Request::builder()
             .method(method)
@@ -245,7 +250,11 @@ impl AdminClient {
     }
 }
 
-async fn exchange<S>(address: SocketAddr, stream: S, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Error>
+async fn exchange<S>(
+    address: SocketAddr,
+    stream: S,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
