@@ -72,6 +72,13 @@ fn judge_state(name: &str, status: &TenantStatus) -> Option<Verdict> {
         TenantState::Stale => Verdict::warning(TENANT, "tenant-stale", name, "its last change was refused")
             .meaning("the last good version goes on serving, and the edit changes nothing")
             .advice("repair what is named below"),
+        TenantState::Held => {
+            Verdict::warning(TENANT, "tenant-held", name, "a change of its tools waits for you")
+                .meaning("the last approved version goes on serving")
+                .advice(format!(
+                    "read `tenantd tenants diff {name}`, then run `tenantd tenants approve {name}`"
+                ))
+        }
         TenantState::Degraded => {
             let trouble = status.trouble.as_deref().unwrap_or("its backend or its login does not work");
             Verdict::warning(TENANT, "tenant-degraded", name, trouble)

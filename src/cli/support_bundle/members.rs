@@ -38,7 +38,7 @@ pub(super) fn collect(args: &SupportBundleArgs) -> anyhow::Result<Vec<Member>> {
     let flags = args.settings.validation.flags(args.settings.gateway.flags(Flags::new()));
     let mut settings = configuration::load_quietly(&flags, args.settings.validation.config.as_deref())?;
     let admin = settings.admin.map(AdminClient::new);
-    let info = admin.and_then(|admin| admin.gateway_info().ok());
+    let info = admin.as_ref().and_then(|admin| admin.gateway_info().ok());
     if let Some(info) = &info {
         doctor::adopt(&mut settings, info, doctor_args);
     }
@@ -51,7 +51,7 @@ pub(super) fn collect(args: &SupportBundleArgs) -> anyhow::Result<Vec<Member>> {
     });
     let mut members = vec![member("versions.json", "versions of program, gateway and system", &versions)];
     let own = format!("the gateway does not run; these are the settings of this command\n{settings:#?}\n");
-    let in_force = running.and_then(|admin| admin.settings().ok()).unwrap_or(own);
+    let in_force = running.as_ref().and_then(|admin| admin.settings().ok()).unwrap_or(own);
     members.push(Member {
         name: "settings.txt",
         purpose: "the settings in force, without secrets",
