@@ -80,7 +80,7 @@ fn compare_tools(before: Option<&ToolSpec>, after: Option<&ToolSpec>) -> Vec<Too
     ];
     let schemas = schemas.into_iter().filter(|(_, before, after)| before != after);
     let schemas = schemas.flat_map(|(part, before, after)| {
-        let [before, after] = [before, after].map(|schema| encode(schema));
+        let [before, after] = [before, after].map(encode);
         compare_text(Some(older), part, Some(&before), Some(&after))
     });
     texts.chain(schemas).collect()

@@ -193,7 +193,7 @@ async fn call(client: Client, tenant: &'static str, met: Arc<Met>, end: Cancella
         let began = SystemClock.monotonic();
         let params = json!({ "name": "search", "arguments": { "query": "q" } });
         let request = client.ask(Era::Modern, &format!("{tenant}/mcp"), "tools/call", params);
-        let outcome = async { Ok::<_, reqwest::Error>(request.send().await?.text().await?) }.await;
+        let outcome = async { request.send().await?.text().await }.await;
         match outcome {
             Ok(text) if text.contains("row_count") => {
                 met.calls.fetch_add(1, Ordering::Relaxed);
@@ -212,7 +212,7 @@ async fn listen(client: Client, tenant: &'static str, met: Arc<Met>, end: Cancel
     while !end.is_cancelled() {
         let params = json!({ "notifications": { "toolsListChanged": true } });
         let request = client.ask(Era::Modern, &format!("{tenant}/mcp"), "subscriptions/listen", params);
-        let heard = async { Ok::<_, reqwest::Error>(request.send().await?.text().await?) };
+        let heard = async { request.send().await?.text().await };
         let Some(heard) = end.run_until_cancelled(heard).await else { return };
         match heard {
             Ok(text) if text.contains("\"result\"") => {

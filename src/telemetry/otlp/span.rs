@@ -161,7 +161,7 @@ impl Span {
         (self.is_finished, self.is_error) = (true, true);
     }
 
-    fn to_proto(&mut self) -> proto::Span {
+    fn take_proto(&mut self) -> proto::Span {
         let now = self.shared.clock.now().as_nanosecond();
         let elapsed = self.shared.clock.monotonic().saturating_duration_since(self.started);
         let (start, end) = (now - nanoseconds(elapsed), now);
@@ -199,7 +199,7 @@ impl Drop for Span {
             self.set("error.type", "cancelled");
             self.is_error = true;
         }
-        let span = self.to_proto();
+        let span = self.take_proto();
         self.shared.spans.push(span);
     }
 }
