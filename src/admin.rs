@@ -11,6 +11,7 @@
 
 mod account;
 mod api;
+mod audit;
 mod auth;
 mod backup;
 mod call;

@@ -9,6 +9,7 @@ mod admin_request;
 mod admin_token;
 mod apikey;
 pub mod args;
+mod audit;
 mod certs;
 pub mod check;
 mod clients;
@@ -72,6 +73,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Verb::Clients(args) => clients::run(&args),
         Verb::Logins(args) => logins::run(&args),
         Verb::Usage(args) => usage::run(&args),
+        Verb::Audit(args) => audit::run(&args),
         Verb::Apikey(args) => apikey::run(&args),
         Verb::Notify(args) => self::notify::run(&args),
         Verb::AdminToken(args) => admin_token::run(&args),

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::call::Call;
 use super::response::problem;
-use super::{api, backup, clients, commands, console, login, logins, response, signing_keys, usage};
+use super::{api, audit, backup, clients, commands, console, login, logins, response, signing_keys, usage};
 use crate::base::body::Body;
 use crate::settings::AdminRole as Role;
 
@@ -111,6 +111,7 @@ pub(super) static ROUTES: &[Route] = &[
         Box::pin(async move { response::json(StatusCode::OK, &call.admin.describe_gateway()) })
     }),
     Route::read("/api/settings", |call| Box::pin(async move { api::show_settings(call.admin) })),
+    Route::read("/api/audit", |call| Box::pin(audit::list(call))),
     Route::read("/api/log", |_| Box::pin(async { api::show_log() })),
     Route::read("/api/certs", |call| {
         Box::pin(async move { response::json(StatusCode::OK, &call.admin.certificates.statuses()) })

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
+mod audit;
 mod doctor;
 mod logins;
 mod run;
@@ -18,6 +19,7 @@ mod support_bundle;
 mod tests;
 mod usage;
 
+pub use audit::{AuditArgs, AuditFormat};
 pub use doctor::{ClientKind, DoctorArgs};
 pub use logins::{BlockPlaceArgs, LoginFilterArgs, LoginsAction, LoginsArgs};
 pub use run::RunArgs;
@@ -79,6 +81,9 @@ pub enum Verb {
     /// Print what was used: calls, errors, seconds and bytes.
     #[command(after_help = usage::EXAMPLES)]
     Usage(UsageArgs),
+    /// Print lines of the audit: who did what.
+    #[command(after_help = audit::EXAMPLES)]
+    Audit(AuditArgs),
     /// Create API keys for callers of a tenant.
     #[command(after_help = APIKEY_EXAMPLES)]
     Apikey(ApikeyArgs),

@@ -8,11 +8,12 @@
 //! Each tenant has a share of what is written ([`shares`]). Lines beyond it are replaced by lines
 //! with their number.
 
+mod query;
 mod rotating_file;
 mod shares;
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+pub use self::query::{AuditCursor, AuditFilter, AuditPage};
 use self::rotating_file::RotatingFile;
 use self::shares::{AdmitDecision, AuditShares, OmittedLines};
 use super::metrics::Metrics;
@@ -78,6 +80,9 @@ pub struct AuditRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The address that the request came from.
     pub client_addr: Option<IpAddr>,
+    /// The name that the client gives itself in the request (MCP since 2026-07-28); nobody checked it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The OAuth client.
     pub client_id: Option<&'a str>,
@@ -145,6 +150,7 @@ impl<'a> AuditRecord<'a> {
             outcome,
             who: Actor::default(),
             client_addr: None,
+            client: None,
             client_id: None,
             grant: None,
             grant_type: None,
@@ -173,6 +179,7 @@ impl std::fmt::Debug for Audit {
 }
 
 struct AuditQueue {
+    path: PathBuf,
     lines: SyncSender<WriterMessage>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -189,6 +196,7 @@ enum WriterMessage {
 
 #[derive(Serialize)]
 struct AuditLine<'a> {
+    #[serde(serialize_with = "serialize_milliseconds")]
     at: Timestamp,
     #[serde(flatten)]
     entry: &'a AuditRecord<'a>,
@@ -196,8 +204,23 @@ struct AuditLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     left_out: Option<u64>,
     /// When the first of them was left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "serialize_optional_milliseconds")]
     since: Option<Timestamp>,
+}
+
+/// Writes a time to the millisecond, so that all lines have the same form.
+fn serialize_milliseconds<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{at:.3}"))
+}
+
+fn serialize_optional_milliseconds<S: serde::Serializer>(
+    at: &Option<Timestamp>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => serialize_milliseconds(at, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 impl Audit {
@@ -215,6 +238,7 @@ impl Audit {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
+        let path = keeping.path.clone();
         let file = RotatingFile::open(keeping)?;
         let (lines, queue) = sync_channel(QUEUE);
         let shares = Arc::new(AuditShares::default());
@@ -228,7 +252,12 @@ impl Audit {
         let thread = std::thread::Builder::new().name("audit".into());
         // The thread ends with the last handle; `flush` waits for its lines.
         let _detached = thread.spawn(move || writer.run(&queue))?;
-        Ok(Self(Some(Arc::new(AuditQueue { lines, clock, metrics, shares }))))
+        Ok(Self(Some(Arc::new(AuditQueue { path, lines, clock, metrics, shares }))))
+    }
+
+    /// Returns the file being written, if the audit is on.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.as_ref().map(|queue| &*queue.path)
     }
 
     /// Writes a line, or counts it if it exceeds the tenant's share.

@@ -17,6 +17,7 @@
 //!   - `figures`: how long issuance and a start take (printed, not asserted)
 //!   - `pebble`, `front`, `visitor`: the CA, a proxy in front of it and a TLS client (harness)
 //! - [`admin`]: health, metrics and the API of the admin listener, and who may reach it
+//! - [`audit`]: the audit as operators read it
 //! - [`admin_auth`]: who may use the admin listener: tokens, roles, sessions, browsers
 //! - [`check`]: `tenantd check`, with and without `--live`
 //! - [`console`]: the console: its pages, events, and what they never contain
@@ -91,6 +92,7 @@ mod access;
 mod acme;
 mod admin;
 mod admin_auth;
+mod audit;
 mod check;
 mod command_line;
 mod console;

@@ -228,7 +228,7 @@ async fn restarts_on_a_socket_of_the_service_manager_fail_no_call() {
     let backend = FakeBackend::start().await;
     let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let setup = Setup::listening(socket.local_addr().expect("bound").port()).inheriting(&socket);
-    let setup = setup.settings("limits:\n  drain_seconds: 3\n");
+    let setup = setup.settings("limits:\n  drain_seconds: 12\n");
     let setup = setup.file("a.yaml", Tenant::new("a", &backend).yaml());
     let mut gateway = setup.file("b.yaml", Tenant::new("b", &backend).yaml()).start().await;
     gateway.until_state("b", "serving").await;

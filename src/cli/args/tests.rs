@@ -14,7 +14,7 @@ fn help(path: &[&str]) -> String {
 
 #[test]
 fn every_verb_explains_itself() {
-    let verbs: [&[&str]; 21] = [
+    let verbs: [&[&str]; 22] = [
         &[],
         &["serve"],
         &["run"],
@@ -25,6 +25,7 @@ fn every_verb_explains_itself() {
         &["tenants", "list"],
         &["tenants", "show"],
         &["usage"],
+        &["audit"],
         &["apikey"],
         &["apikey", "new"],
         &["healthcheck"],

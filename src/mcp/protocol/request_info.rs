@@ -21,6 +21,7 @@ use crate::oauth::bearer::Principal;
 use crate::telemetry::audit::{AuditEvent, AuditRecord};
 use crate::telemetry::metrics::CallOutcome;
 use crate::telemetry::otlp::{RemoteSpans, Span};
+use crate::telemetry::printable::is_harmful;
 use crate::usage::MeteredCall;
 
 /// What is known of a request besides its message.
@@ -28,6 +29,7 @@ pub(super) struct RequestInfo {
     pub(super) call: CallContext,
     span: Option<Span>,
     address: Option<IpAddr>,
+    client: Option<String>,
     started: Instant,
     pub(super) takes_events: bool,
 }
@@ -39,6 +41,16 @@ pub(super) enum ReadTarget<'a> {
     Tool(&'a str),
     /// A resource, by its URI.
     Resource(&'a str),
+}
+
+/// The most characters of a client's name that are recorded.
+const MAX_CLIENT_NAME: usize = 64;
+
+/// Returns the name that the client gives itself (MCP 2026-07-28, `_meta`), cut to a bounded length
+/// and without control characters. Earlier revisions name the client once, in `initialize`.
+fn read_client_name(context: &RequestContext<RoleServer>) -> Option<String> {
+    let name = context.meta.get("io.modelcontextprotocol/clientInfo")?.get("name")?.as_str()?;
+    Some(name.chars().filter(|c| !is_harmful(*c)).take(MAX_CLIENT_NAME).collect())
 }
 
 /// Returns the caller. Requests without one occur only in tests, which bypass `McpServer::handle`.
@@ -77,6 +89,7 @@ impl RequestInfo {
             call,
             span,
             address,
+            client: read_client_name(context),
             started,
             takes_events: reader.is_some_and(|reader| reader.accepts_event_stream),
         }
@@ -162,6 +175,7 @@ impl RequestInfo {
         state.config.audit.record(&AuditRecord {
             who: caller.audit_identity(),
             client_addr: self.address,
+            client: self.client.as_deref(),
             client_id: caller.client_id(),
             grant,
             tool,

@@ -29,7 +29,7 @@ fn a_line_says_who_did_what_and_leaves_out_the_rest() {
     assert_eq!(
         text,
         concat!(
-            r#"{"at":"1970-01-01T00:00:00Z","event":"call","tenant":"acme","outcome":"ok","tid":"t","oid":"o","#,
+            r#"{"at":"1970-01-01T00:00:00.000Z","event":"call","tenant":"acme","outcome":"ok","tid":"t","oid":"o","#,
             r#""user":"ann@example.com","tool":"search"}"#,
             "\n"
         )
