@@ -262,7 +262,7 @@ impl Gateway {
         let (sources, written) = self.setting_sources.take().unzip();
         let in_force = SettingsInForce::new(self.settings.clone(), written.unwrap_or_default());
         let in_force = Arc::new(ArcSwap::from_pointee(in_force));
-        self.state_sources().connect(&self.tenant_deps.metrics);
+        let _connected = self.state_sources().connect(&self.tenant_deps.metrics);
         let alerts = alerting::start(&self);
         self.serve_admin(reconciler.clone(), Arc::clone(&in_force), Arc::clone(&alerts));
         let server = Server::new(&self.settings, self.server_deps());

@@ -23,10 +23,22 @@ pub(super) struct StateSources {
     pub(super) tracer: Tracer,
 }
 
+/// Disconnects metrics from the parts when it is dropped. The parts hold the metrics, so without
+/// that neither would ever be dropped, and the store never closed.
+#[must_use]
+pub(super) struct ConnectedState(Arc<Metrics>);
+
+impl Drop for ConnectedState {
+    fn drop(&mut self) {
+        self.0.remove_state_reader();
+    }
+}
+
 impl StateSources {
-    /// Has the metrics read these parts with every collection.
-    pub(super) fn connect(self, metrics: &Metrics) {
-        metrics.set_state_reader(Box::new(move || self.read()));
+    /// Has the metrics read these parts with every collection, as long as the guard lives.
+    pub(super) fn connect(self, metrics: &Arc<Metrics>) -> ConnectedState {
+        metrics.set_state_reader(Arc::new(move || self.read()));
+        ConnectedState(Arc::clone(metrics))
     }
 
     /// Visits every tenant, so it is meant for monitoring and not for requests.

@@ -229,9 +229,15 @@ impl Metrics {
         registry.register("tenantd_log_lines_left_out", left_out, log::omitted_counter());
     }
 
-    /// Sets how the state of the gateway's parts is read with every collection. Once only.
+    /// Sets how the state of the gateway's parts is read with every collection. What the reader
+    /// holds, the metrics hold, until [`remove_state_reader`](Self::remove_state_reader).
     pub fn set_state_reader(&self, reader: StateReader) {
-        self.state.set_reader(reader);
+        self.state.set_reader(Some(reader));
+    }
+
+    /// Drops the reader of the gateway's parts.
+    pub fn remove_state_reader(&self) {
+        self.state.set_reader(None);
     }
 
     /// Returns the exposition text (OpenMetrics).

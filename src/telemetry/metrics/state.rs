@@ -5,12 +5,13 @@
 //! it.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
+use crate::base::sync::lock;
 use crate::telemetry::otlp::ExportCounts;
 
 /// What metrics read from the gateway's parts.
@@ -74,21 +75,21 @@ pub struct QuotaGauges {
 }
 
 /// Reads the state; called with every collection.
-pub type StateReader = Box<dyn Fn() -> GatewayState + Send + Sync>;
+pub type StateReader = Arc<dyn Fn() -> GatewayState + Send + Sync>;
 
 /// Encodes what the reader returns.
 #[derive(Default)]
-pub(super) struct StateCollector(OnceLock<StateReader>);
+pub(super) struct StateCollector(Mutex<Option<StateReader>>);
 
 impl StateCollector {
-    pub(super) fn set_reader(&self, reader: StateReader) {
-        assert!(self.0.set(reader).is_ok(), "a gateway has one state");
+    pub(super) fn set_reader(&self, reader: Option<StateReader>) {
+        *lock(&self.0) = reader;
     }
 }
 
 impl fmt::Debug for StateCollector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("StateCollector").field(&self.0.get().is_some()).finish()
+        f.debug_tuple("StateCollector").field(&lock(&self.0).is_some()).finish()
     }
 }
 
@@ -98,7 +99,7 @@ type Labels<'a> = Vec<(&'static str, &'a str)>;
 
 impl Collector for StateCollector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let Some(read) = self.0.get() else { return Ok(()) };
+        let Some(read) = lock(&self.0).clone() else { return Ok(()) };
         let state = read();
         encode_tenants(&mut encoder, &state)?;
         encode_certificates(&mut encoder, &state.certificates)?;
@@ -255,7 +256,7 @@ mod tests {
             panics: vec![("reconcile", 1)],
         }));
         let shared = Arc::clone(&state);
-        metrics.set_state_reader(Box::new(move || shared.lock().expect("no panic").clone()));
+        metrics.set_state_reader(Arc::new(move || shared.lock().expect("no panic").clone()));
         let text = metrics.encode();
         for line in [
             r#"tenantd_tenants{state="degraded"} 1"#,
