@@ -54,7 +54,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     // For Entra, whose address comes from the settings, and for client documents with URLs that
     // strangers choose, which use a resolver of our own; for webhooks, which the operator chooses;
     // and for the receiver of traces. `backend` checks addresses and needs its own client.
-    ("reqwest", &["alerts", "identity", "oauth", "telemetry"]),
+    // `base` only lets it look names up.
+    ("reqwest", &["alerts", "base", "identity", "oauth", "telemetry"]),
 ];
 
 /// A source file.

@@ -1,21 +1,19 @@
 //! Tells a webhook: one POST under a deadline. Redirects are not followed, and of the answer only
 //! the status counts.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
 use jiff::Timestamp;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::Url;
 
 use super::delivery::DeliveryFailure;
 use super::event::Event;
 use super::signature::SigningKeys;
-use crate::base::dns::DnsResolver;
 use crate::base::headers::parse_retry_after;
+use crate::base::process_resolver::ProcessResolver;
 use crate::base::{disk, error_chain};
 use crate::settings::{WebhookAddress, WebhookFormat, WebhookSettings, parse_webhook_url};
 
@@ -127,19 +125,5 @@ fn to_failure(error: reqwest::Error) -> DeliveryFailure {
     match error.is_timeout() {
         true => DeliveryFailure::new("it did not answer in time"),
         false => DeliveryFailure::new(error_chain::format_chain(&error.without_url())),
-    }
-}
-
-/// Looks names up with the resolver of this process.
-#[derive(Clone)]
-struct ProcessResolver;
-
-impl Resolve for ProcessResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let addresses = DnsResolver::global().lookup(name.as_str()).await?;
-            let addresses: Vec<_> = addresses.iter().map(|&address| SocketAddr::new(address, 0)).collect();
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
     }
 }

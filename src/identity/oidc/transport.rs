@@ -1,20 +1,18 @@
 //! The HTTP transport to an identity provider that all tenants share: requests with a deadline and
 //! a concurrency limit, responses with a size limit.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Notify;
 use url::Url;
 
 use crate::base::budget::{Budget, BudgetShare, Consumer, Reservation};
 use crate::base::clock::Clock;
-use crate::base::dns::DnsResolver;
 use crate::base::error_chain;
+use crate::base::process_resolver::ProcessResolver;
 use crate::identity::brand::Brand;
 use crate::identity::error::Error;
 use crate::telemetry::metrics::Metrics;
@@ -202,21 +200,6 @@ impl ProviderTransport {
                 .ok()
         });
         client.as_ref()
-    }
-}
-
-/// Resolves names with the resolver of this process, so that a hanging name server occupies no
-/// thread that the store needs.
-#[derive(Clone)]
-struct ProcessResolver;
-
-impl Resolve for ProcessResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let addresses = DnsResolver::global().lookup(name.as_str()).await?;
-            let addresses: Vec<_> = addresses.iter().map(|&address| SocketAddr::new(address, 0)).collect();
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
     }
 }
 

@@ -1,6 +1,5 @@
 //! Sends what waits to the receiver, in batches, and again later what it did not take.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +9,11 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 use reqwest::StatusCode;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::Shared;
 use super::span::key_value;
-use crate::base::dns::DnsResolver;
+use crate::base::process_resolver::ProcessResolver;
 use crate::base::{error_chain, random};
 
 /// How long spans are gathered.
@@ -200,19 +198,5 @@ impl Health {
                 self.failures = self.failures.saturating_add(1);
             }
         }
-    }
-}
-
-/// Resolves names with the resolver of this process.
-#[derive(Clone)]
-struct ProcessResolver;
-
-impl Resolve for ProcessResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let addresses = DnsResolver::global().lookup(name.as_str()).await?;
-            let addresses: Vec<_> = addresses.iter().map(|&address| SocketAddr::new(address, 0)).collect();
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
     }
 }
