@@ -159,6 +159,19 @@ impl NoticePage<'_> {
 }
 
 impl ErrorPage {
+    /// The page for a form that was sent too late, or not from the page that has it.
+    pub(super) fn expired(advice: &'static str) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            code: None,
+            title: "This page can no longer be used",
+            sentence: "It was open for too long, or it was opened in another browser or by another site."
+                .into(),
+            advice,
+            retry_after: None,
+        }
+    }
+
     pub(super) fn to_response(&self, request_id: Option<&str>, prefers_json: bool) -> Response<Body> {
         let mut response = match self.code.filter(|_| prefers_json) {
             Some(code) => response::error(self.status, code, &self.sentence),

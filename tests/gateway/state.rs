@@ -190,6 +190,16 @@ impl Drop for SmallDisk {
     }
 }
 
+/// Starts a gateway with its state on this disk, and the tenant `a` with a login. The issuer
+/// contains the port, so the port is chosen, and stays the same after a restart.
+async fn start_with_login(disk: &SmallDisk, entra: &FakeEntra, backend: &FakeBackend) -> Gateway {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let setup = Setup::listening(free.expect("free").port()).state(&disk.path());
+    let setup = setup.flag("--entra-authority", &entra.authority());
+    let tenant = Tenant::new("a", backend).with(&entra.lines());
+    setup.file("a.yaml", tenant.yaml()).start().await
+}
+
 #[tokio::test]
 async fn a_full_disk_stops_nothing_and_is_reported_until_there_is_room() {
     let Some(disk) = SmallDisk::mount("size=512k") else { return };
@@ -226,13 +236,8 @@ async fn a_full_disk_stops_nothing_and_is_reported_until_there_is_room() {
 #[tokio::test]
 async fn the_first_login_that_a_full_disk_refuses_says_so_and_a_revocation_outlives_it() {
     let Some(disk) = SmallDisk::mount("size=2m") else { return };
-    // The issuer contains the port, so the port must be the same after the restart.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
     let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
-    let setup = Setup::listening(free.expect("free").port()).state(&disk.path());
-    let setup = setup.flag("--entra-authority", &entra.authority());
-    let tenant = Tenant::new("a", &backend).with(&entra.lines());
-    let gateway = setup.file("a.yaml", tenant.yaml()).start().await;
+    let gateway = start_with_login(&disk, &entra, &backend).await;
     let writable = async |gateway: &Gateway, value: u8| {
         let metrics = gateway.admin("/metrics").await.1;
         metrics.contains(&format!("\ntenantd_store_writable {value}")).then_some(())
@@ -283,12 +288,8 @@ async fn the_first_login_that_a_full_disk_refuses_says_so_and_a_revocation_outli
 #[tokio::test]
 async fn a_block_that_a_full_disk_refuses_is_in_force_and_kept_when_there_is_room() {
     let Some(disk) = SmallDisk::mount("size=2m") else { return };
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
     let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
-    let setup = Setup::listening(free.expect("free").port()).state(&disk.path());
-    let setup = setup.flag("--entra-authority", &entra.authority());
-    let tenant = Tenant::new("a", &backend).with(&entra.lines());
-    let gateway = setup.file("a.yaml", tenant.yaml()).start().await;
+    let gateway = start_with_login(&disk, &entra, &backend).await;
     let tokens = App::registered(&gateway, "/a").await.tokens(&entra).await;
     let fill = disk.0.path().join("fill");
     assert!(fs::write(&fill, vec![0; 4 << 20]).is_err(), "the disk is full");
@@ -389,12 +390,8 @@ fn app<'a>(gateway: &'a Gateway, id: &str) -> App<'a> {
 #[tokio::test]
 async fn a_store_that_became_read_only_puts_logins_and_renewals_off_and_forgets_none() {
     let Some(disk) = SmallDisk::mount("size=2m") else { return };
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
     let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
-    let setup = Setup::listening(free.expect("free").port()).state(&disk.path());
-    let setup = setup.flag("--entra-authority", &entra.authority());
-    let mut gateway =
-        setup.file("a.yaml", Tenant::new("a", &backend).with(&entra.lines()).yaml()).start().await;
+    let mut gateway = start_with_login(&disk, &entra, &backend).await;
     let registered = App::registered(&gateway, "/a").await;
     let (id, tokens) = (registered.client_id.clone(), registered.tokens(&entra).await);
     drop(registered);

@@ -49,7 +49,9 @@ pub(super) async fn handle(
             None => Ok(page(server, None)),
         };
     }
-    match read_form(server, &request, meta.now).ok_or_else(expired_page)? {
+    match read_form(server, &request, meta.now)
+        .ok_or_else(|| ErrorPage::expired("Open it again and sign in."))?
+    {
         Action::SignIn => Ok(login::begin(server, None, request.headers(), meta)),
         Action::SignOut => {
             let mut response = response::redirect(&server.account_url());
@@ -186,15 +188,4 @@ fn not_ended(error: EndError) -> Error {
         retry_after: Some(response::RETRY_DELAY),
     }
     .into()
-}
-
-fn expired_page() -> ErrorPage {
-    ErrorPage {
-        status: StatusCode::BAD_REQUEST,
-        code: None,
-        title: "This page can no longer be used",
-        sentence: "It was open for too long, or it was opened in another browser or by another site.".into(),
-        advice: "Open it again and sign in.",
-        retry_after: None,
-    }
 }

@@ -91,8 +91,8 @@ fn return_to_client(request: &AuthorizationRequest, issuer: &str, code: &Secret)
     notice.to_response(StatusCode::OK)
 }
 
-/// Returns a page with the reason and a link to the client, which carries the OAuth error, or to the
-/// person's own page.
+/// Returns a page with the reason and a link to the client, which carries the OAuth error, or to
+/// the person's own page.
 fn failure_page(
     server: &AuthServer,
     request: Option<&AuthorizationRequest>,

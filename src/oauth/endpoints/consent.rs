@@ -54,7 +54,8 @@ pub(super) async fn handle(
     request: Request<Bytes>,
     meta: RequestMeta<'_>,
 ) -> Result<Response<Body>, Error> {
-    let (asked, decision) = read_form(server, &request, meta.now).ok_or_else(expired_page)?;
+    let (asked, decision) = read_form(server, &request, meta.now)
+        .ok_or_else(|| ErrorPage::expired("Start again from your application."))?;
     match decision {
         ConsentDecision::Allow => Ok(login::begin(server, Some(asked), request.headers(), meta)),
         ConsentDecision::Deny => {
@@ -163,15 +164,4 @@ fn declined_page(request: &AuthorizationRequest, location: &str) -> Response<Bod
         request_id: None,
     };
     notice.to_response(StatusCode::OK)
-}
-
-fn expired_page() -> ErrorPage {
-    ErrorPage {
-        status: StatusCode::BAD_REQUEST,
-        code: None,
-        title: "This page can no longer be used",
-        sentence: "It was open for too long, or it was opened in another browser or by another site.".into(),
-        advice: "Start again from your application.",
-        retry_after: None,
-    }
 }
