@@ -4,9 +4,9 @@
 //! store, disks, audit, what expires) and names what is wrong: the *conditions*. They settle, so
 //! that what flaps is no news. A task for each target tells it what it does not know yet.
 //!
-//! Nobody waits for a target: calls, the reconciler and other targets know nothing of it. Each state
-//! is told once in each direction, also over restarts; an event whose receipt is in doubt is sent
-//! again under the same id.
+//! Nobody waits for a target: calls, the reconciler and other targets know nothing of it. Each
+//! state is told once in each direction, also over restarts; an event whose receipt is in doubt is
+//! sent again under the same id.
 
 mod command;
 mod condition;

@@ -27,6 +27,7 @@ pub mod net;
 pub mod panic;
 pub mod permission;
 pub mod process_lock;
+pub mod process_resolver;
 pub mod random;
 pub mod secret;
 pub mod shell;

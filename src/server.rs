@@ -146,8 +146,8 @@ impl Server {
         })
     }
 
-    /// Takes over the settings that may change while the gateway runs. Connections that are open end
-    /// if other proxies are trusted now: who may speak for others was decided when they began.
+    /// Takes over the settings that may change while the gateway runs. Connections that are open
+    /// end if other proxies are trusted now: who may speak for others was decided when they began.
     pub fn apply_settings(&self, settings: &Settings) {
         let live = LiveSettings::new(settings);
         self.connection_limiter.set_per_network(live.limits.connections_per_ip);

@@ -5,9 +5,10 @@
 //! [`MeteredCall`] for each call, which asks the limits and counts the call whichever way it ends.
 //!
 //! What is counted goes three ways: into the [`traffic`] of the last 24 hours, of which the ledger
-//! remembers the sums after a restart; into the counts of quotas; and into the ledger. The last two are written to the
-//! store every few seconds ([`WRITE_INTERVAL`]) and when the gateway stops, so a killed process
-//! forgets at most the calls of that time. A store that cannot be written stops no call.
+//! remembers the sums after a restart; into the counts of quotas; and into the ledger. The last two
+//! are written to the store every few seconds ([`WRITE_INTERVAL`]) and when the gateway stops, so a
+//! killed process forgets at most the calls of that time. A store that cannot be written stops no
+//! call.
 //!
 //! [`rate_limit`] bounds requests per minute, for the public edge.
 

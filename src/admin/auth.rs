@@ -81,7 +81,8 @@ impl AdminAuth {
         name.as_str() == "localhost" || name.ip_address().is_some() || self.hosts.contains(name)
     }
 
-    /// Says whether the tokens could be used when they were last looked at, and looks at them again;
+    /// Says whether the tokens could be used when they were last looked at, and looks at them
+    /// again;
     /// `None` if there are none to use. A probe waits for no file.
     pub(super) fn state(self: &Arc<Self>) -> Option<&'static str> {
         let tokens = self.tokens.as_ref()?;
@@ -189,7 +190,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(text.trim())
 }
 
-/// Whether a proxy says that it passes the request on for somebody else, who is not on this machine.
+/// Whether a proxy says that it passes the request on for somebody else, who is not on this
+/// machine.
 fn is_forwarded(headers: &HeaderMap) -> bool {
     ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name))
 }

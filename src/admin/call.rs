@@ -80,8 +80,8 @@ impl Call<'_> {
         }
     }
 
-    /// Returns the token that a form of ours must carry in its field `csrf_token`, a script's request
-    /// in its header `X-CSRF-Token`. It is empty for programs, which need none.
+    /// Returns the token that a form of ours must carry in its field `csrf_token`, a script's
+    /// request in its header `X-CSRF-Token`. It is empty for programs, which need none.
     pub(super) fn csrf_token(&self) -> String {
         let cookie = self.caller.cookie.as_ref();
         cookie.map(|cookie| self.admin.auth.csrf.token(&cookie.value)).unwrap_or_default()

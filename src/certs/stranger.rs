@@ -2,8 +2,8 @@
 //! knows nothing else.
 //!
 //! The connection is opened whatever the chain is worth, so that its owner can read what is wrong
-//! with it and what the server behind it answers. No secret may be sent over it before the chain was
-//! judged.
+//! with it and what the server behind it answers. No secret may be sent over it before the chain
+//! was judged.
 
 use std::io;
 use std::sync::Arc;

@@ -216,8 +216,8 @@ pub enum TenantsAction {
     },
     /// Compare two stored revisions, or a change that waits for approval with the one in force.
     ///
-    /// Shows what of the tools' names, texts and schemas differs, and which lines of the files, with
-    /// secrets blanked.
+    /// Shows what of the tools' names, texts and schemas differs, and which lines of the files,
+    /// with secrets blanked.
     Diff {
         /// The tenant's name, or the stem of its files.
         name: String,

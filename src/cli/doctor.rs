@@ -100,7 +100,8 @@ async fn within_deadline(examination: Examination, work: impl Future<Output = Ve
     })
 }
 
-/// Creates the client that the gateway uses: the same addresses are forbidden, the same CAs trusted.
+/// Creates the client that the gateway uses: the same addresses are forbidden, the same CAs
+/// trusted.
 fn create_pool(subject: &Subject) -> anyhow::Result<Pool> {
     let rules = AddressRules::from_context(&subject.context);
     let pool = Pool::new(rules, SystemClock::shared(), Arc::new(Metrics::new()));

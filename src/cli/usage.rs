@@ -58,8 +58,8 @@ fn table(report: &Value) -> String {
     output::table(&heads.iter().map(String::as_str).collect::<Vec<_>>(), &rows)
 }
 
-/// Writes the rows as CSV (RFC 4180). Programs that calculate take a text for a formula if it begins
-/// with certain characters, so such texts get an apostrophe in front.
+/// Writes the rows as CSV (RFC 4180). Programs that calculate take a text for a formula if it
+/// begins with certain characters, so such texts get an apostrophe in front.
 fn csv(report: &Value) -> String {
     let (columns, rows) = columns_and_rows(report);
     let heads = columns.iter().map(|column| (*column).to_owned()).collect();

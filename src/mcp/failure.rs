@@ -48,7 +48,8 @@ impl CallFailure {
         }
     }
 
-    /// Returns the kind of error for metrics: the class of the backend's fault, or else the outcome.
+    /// Returns the kind of error for metrics: the class of the backend's fault, or else the
+    /// outcome.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Backend(error) => error.class(),

@@ -1,8 +1,8 @@
 //! A person's visit to their own page at one tenant: sealed in a cookie of the browser that logged
 //! in, and over after a quarter of an hour. Nothing of it is stored here.
 //!
-//! There is one cookie for the host, as browsers send it to all tenants there; one of another tenant
-//! does not open, so whoever goes from one tenant to another logs in again.
+//! There is one cookie for the host, as browsers send it to all tenants there; one of another
+//! tenant does not open, so whoever goes from one tenant to another logs in again.
 
 use std::sync::Arc;
 

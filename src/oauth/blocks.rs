@@ -217,8 +217,8 @@ impl Blocks {
         id
     }
 
-    /// Puts a block in force that is never stored and ends with the returned value. Returns `None` if
-    /// the person is kept out of the same place already.
+    /// Puts a block in force that is never stored and ends with the returned value. Returns `None`
+    /// if the person is kept out of the same place already.
     pub(super) fn insert_provisional(&self, block: Block) -> Option<ProvisionalBlock<'_>> {
         let _no_other_change = lock_unpoisoned(&self.changes);
         if self.find_same(&block).is_some() {

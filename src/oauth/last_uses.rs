@@ -1,5 +1,5 @@
-//! When each grant was used last, in memory: a write to the disk with each call would cost more than
-//! the call. What is not known here, a renewal in the store tells to within the lifetime of an
+//! When each grant was used last, in memory: a write to the disk with each call would cost more
+//! than the call. What is not known here, a renewal in the store tells to within the lifetime of an
 //! access token.
 
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -124,8 +124,8 @@ impl Logins {
         Self { context }
     }
 
-    /// Returns the first `limit` logins behind `after`, which is the [`LoginPage::next`] of the page
-    /// before.
+    /// Returns the first `limit` logins behind `after`, which is the [`LoginPage::next`] of the
+    /// page before.
     ///
     /// # Errors
     /// Fails if the store cannot be read.

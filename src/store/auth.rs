@@ -1,7 +1,7 @@
 //! The auth store: grants, revocations, signing keys, clients, and the incarnations of tenants that
-//! all of these belong to; and blocks, which belong to none. Several gateways could share it, so its functions are named by intent,
-//! take the incarnation first and return owned values, and its errors say nothing of the database
-//! behind it.
+//! all of these belong to; and blocks, which belong to none. Several gateways could share it, so
+//! its functions are named by intent, take the incarnation first and return owned values, and its
+//! errors say nothing of the database behind it.
 //!
 //! Guarantees: what a function wrote is on the disk when it returns `Ok`, and was not written
 //! otherwise. A code is redeemed once and a refresh token rotated once, however many ask at the

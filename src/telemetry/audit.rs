@@ -80,7 +80,8 @@ pub struct AuditRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The address that the request came from.
     pub client_addr: Option<IpAddr>,
-    /// The name that the client gives itself in the request (MCP since 2026-07-28); nobody checked it.
+    /// The name that the client gives itself in the request (MCP since 2026-07-28); nobody checked
+    /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -113,7 +113,8 @@ fn warn_about(not_understood: Vec<String>) {
     }
 }
 
-/// Returns the last lines of the log of this process, without colours; nothing before it is started.
+/// Returns the last lines of the log of this process, without colours; nothing before it is
+/// started.
 pub fn last_lines() -> String {
     QUEUE.get().map(LogQueue::recent).unwrap_or_default()
 }
@@ -141,8 +142,8 @@ fn report_panic(panic: &PanicHookInfo<'_>) {
     }
 }
 
-/// Returns the filter from what is given, else from variables, and the parts of it that cannot be parsed. (The library would print those
-/// itself.)
+/// Returns the filter from what is given, else from variables, and the parts of it that cannot be
+/// parsed. (The library would print those itself.)
 fn filter(given: Option<&str>) -> (EnvFilter, Vec<String>) {
     let variables = ["TENANTD_LOG_FILTER", "RUST_LOG"].into_iter().find_map(|name| std::env::var(name).ok());
     let directives = given.map(str::to_owned).or(variables);

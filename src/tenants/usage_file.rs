@@ -1,8 +1,8 @@
 //! Writes what was used of a tenant beside its files, `acme.usage.json`, if its file says so: the
 //! days of this month and the last one, and their sums, for billing.
 //!
-//! A task of its own looks every minute, and writes only if something changed. A file stays when its
-//! tenant is removed. It is never read, and its name triggers no scan.
+//! A task of its own looks every minute, and writes only if something changed. A file stays when
+//! its tenant is removed. It is never read, and its name triggers no scan.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -52,8 +52,8 @@ pub struct HourTraffic {
     pub errors: u64,
     /// Calls that were turned down.
     pub refused: u64,
-    /// Half of the calls took at most so long; `None` without calls, or if an earlier process had all
-    /// of them.
+    /// Half of the calls took at most so long; `None` without calls, or if an earlier process had
+    /// all of them.
     pub p50_ms: Option<u64>,
     /// 95 % of the calls took at most so long.
     pub p95_ms: Option<u64>,

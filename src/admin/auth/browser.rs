@@ -58,7 +58,8 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The cookie of a browser: the id of its session, if it has one, and what its CSRF tokens belong to.
+/// The cookie of a browser: the id of its session, if it has one, and what its CSRF tokens belong
+/// to.
 #[derive(Debug, Clone)]
 pub(in crate::admin) struct Cookie {
     pub(in crate::admin) value: String,

@@ -1,5 +1,5 @@
-//! The page of one tenant: what is wrong and where, how to reach it, who may call it, what it calls,
-//! and what its files were before.
+//! The page of one tenant: what is wrong and where, how to reach it, who may call it, what it
+//! calls, and what its files were before.
 
 use std::time::Instant;
 

@@ -79,8 +79,8 @@ fn secret(validation: &mut Validation<'_, '_>, name: &'static str) -> Option<Sec
     reject(validation, &what, help, resolved.at)
 }
 
-/// Returns when the app's secret expires, and warns if that is soon. A tenant is not refused for it:
-/// those who are logged in go on.
+/// Returns when the app's secret expires, and warns if that is soon. A tenant is not refused for
+/// it: those who are logged in go on.
 fn find_secret_end(validation: &mut Validation<'_, '_>) -> Option<Timestamp> {
     let found = validation.layers.find(&[SECRET_END])?;
     let (text, at) = (found.text()?, found.location());

@@ -1,8 +1,8 @@
 //! Every method × every rule: what is listed, called, read and notified is what `Rights` allows.
 //!
 //! [`SURFACES`] names all methods that are answered. A method that the handler answers and the
-//! table lacks fails [`every_answered_method_is_in_the_table_of_surfaces`], and a handler function that
-//! the table lacks fails [`every_written_handler_is_in_the_table_of_surfaces`].
+//! table lacks fails [`every_answered_method_is_in_the_table_of_surfaces`], and a handler function
+//! that the table lacks fails [`every_written_handler_is_in_the_table_of_surfaces`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -74,8 +74,8 @@ impl LoginCheck {
         if !token.claims.scope.split(' ').any(|scope| scope == MCP_SCOPE) {
             return Err(Denial::InsufficientScope);
         }
-        // Taken before what can be revoked is checked, so that any later revocation or block ends the
-        // call.
+        // Taken before what can be revoked is checked, so that any later revocation or block ends
+        // the call.
         let grant_revocation = self.grants.revocation_token(&token, revoked_with_login);
         let revocation = CallRevocation {
             revoked: CancellationToken::clone(&grant_revocation),

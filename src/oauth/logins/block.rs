@@ -125,8 +125,8 @@ impl Logins {
         let reason = new.reason.clone().filter(|reason| !reason.is_empty());
         let (named, notice_without_login) = subject_without_login(&person);
         let mut block = Block { tenant: tenant.clone(), subject: named.clone(), reason, since, until };
-        // Finding the account takes seconds if there are many logins. Meanwhile whoever has the name is
-        // kept out.
+        // Finding the account takes seconds if there are many logins. Meanwhile whoever has the
+        // name is kept out.
         let provisional = self.context.blocks.insert_provisional(block.clone());
         self.end_calls(&block);
         let account = self.find_account(&person).await?;
@@ -205,8 +205,8 @@ impl Logins {
         }
     }
 
-    /// Ends the calls and streams of whom a block in force keeps out. Whoever is let in from here on
-    /// has met the block; the calls of all others are known.
+    /// Ends the calls and streams of whom a block in force keeps out. Whoever is let in from here
+    /// on has met the block; the calls of all others are known.
     fn end_calls(&self, block: &Block) {
         self.context.revocations.end_calls(|caller| {
             let is_here = block.tenant.as_ref().is_none_or(|tenant| *tenant == caller.tenant);

@@ -22,8 +22,8 @@ pub struct LoginFilter {
     pub id: Option<GrantId>,
 }
 
-/// How an operator names a person: by a user name or verified address, in any case, by the account's
-/// id, or by `DIRECTORY/ID`.
+/// How an operator names a person: by a user name or verified address, in any case, by the
+/// account's id, or by `DIRECTORY/ID`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PersonName {
     given: String,

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use crate::store::database::Database;
 use crate::store::keyring::Keyring;
 
-/// Grants, revocations, blocks, signing keys, clients, and the incarnations that all of these belong to.
+/// Grants, revocations, blocks, signing keys, clients, and the incarnations that all of these
+/// belong to.
 pub(in crate::store) struct AuthTables {
     database: Arc<Database>,
     keyring: Arc<Keyring>,

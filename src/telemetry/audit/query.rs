@@ -1,7 +1,7 @@
 //! Reads the audit files, newest line first, across rotations.
 //!
-//! Files are read backwards in pieces, so memory does not depend on their size. One query looks at a
-//! bounded number of bytes; its cursor says where the next one goes on.
+//! Files are read backwards in pieces, so memory does not depend on their size. One query looks at
+//! a bounded number of bytes; its cursor says where the next one goes on.
 
 use std::fs::File;
 use std::io;

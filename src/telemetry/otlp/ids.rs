@@ -1,4 +1,5 @@
-//! The identity of a span in its trace, as `traceparent` carries it (W3C Trace Context, version 00).
+//! The identity of a span in its trace, as `traceparent` carries it (W3C Trace Context, version
+//! 00).
 
 use crate::base::random;
 

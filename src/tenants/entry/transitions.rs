@@ -180,8 +180,8 @@ impl Entry {
     /// that is new.
     ///
     /// If the candidate would change who may call, or whether anybody may, the live revision is
-    /// closed: what was revoked must not go on because of a text. A rollback is not held back, since
-    /// an operator ordered it.
+    /// closed: what was revoked must not go on because of a text. A rollback is not held back,
+    /// since an operator ordered it.
     pub(in crate::tenants) fn hold_back(&mut self) -> bool {
         let Phase::LiveWithCandidate(live, candidate) = &mut self.phase else { return false };
         let is_decided = candidate.is_held() || candidate.is_approved || candidate.shelved.is_some();
@@ -205,7 +205,8 @@ impl Entry {
         true
     }
 
-    /// Approves the change that is held back, by order of an operator. Returns whether there is one.
+    /// Approves the change that is held back, by order of an operator. Returns whether there is
+    /// one.
     pub(in crate::tenants) fn approve(&mut self) -> bool {
         let Phase::LiveWithCandidate(_, candidate) = &mut self.phase else { return false };
         let was_held = candidate.held.take().is_some();

@@ -1,5 +1,5 @@
-//! What each client sends: how it finds its way to a login, and how it introduces itself. The bodies
-//! are those of the clients' vendors' documents and of captured traffic.
+//! What each client sends: how it finds its way to a login, and how it introduces itself. The
+//! bodies are those of the clients' vendors' documents and of captured traffic.
 
 use serde_json::{Value, json};
 

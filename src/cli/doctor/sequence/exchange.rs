@@ -31,8 +31,8 @@ pub(super) struct Target {
     pub(super) host: String,
     /// The value of the Host header.
     pub(super) authority: String,
-    /// Whether this is the gateway's own listener, which may take us for a proxy that it trusts: such
-    /// a one has to say who calls.
+    /// Whether this is the gateway's own listener, which may take us for a proxy that it trusts:
+    /// such a one has to say who calls.
     pub(super) is_direct: bool,
 }
 
