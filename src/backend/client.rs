@@ -20,7 +20,7 @@ use crate::base::budget::{BudgetShare, Reservation};
 use crate::base::digest::{Digest, Hasher};
 use crate::base::json::JsonDocument;
 use crate::spec::{BackendSpec, CallSpec, Degradation, LimitsSpec, TemplateValues, UrlTemplate};
-use crate::telemetry::otlp::{Span, SpanParent};
+use crate::telemetry::otlp::{SpanParent, TraceSpan};
 
 /// The largest context that is cached.
 const CONTEXT_BYTES: usize = 1 << 20;
@@ -368,7 +368,7 @@ impl ClientInner {
 }
 
 /// Starts the span of a call, without its URL: arguments may be part of that.
-fn client_span(parent: &SpanParent, spec: &CallSpec, started: Instant) -> Span {
+fn client_span(parent: &SpanParent, spec: &CallSpec, started: Instant) -> TraceSpan {
     let mut span = parent.start_client_span(spec.method.to_string(), started);
     span.set("http.request.method", spec.method.as_str());
     if let Ok(url) = Url::parse(spec.url.head()) {
@@ -381,7 +381,7 @@ fn client_span(parent: &SpanParent, spec: &CallSpec, started: Instant) -> Span {
     span
 }
 
-fn end_span(mut span: Span, error: Option<&Error>) {
+fn end_span(mut span: TraceSpan, error: Option<&Error>) {
     let Some(error) = error else { return span.finish() };
     if let Some(status) = error.status() {
         span.set("http.response.status_code", status);

@@ -8,7 +8,7 @@ use crate::backend::CircuitState;
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
-use crate::telemetry::metrics::{CertificateGauges, GatewayState, Metrics, QuotaGauges, SecretExpiry};
+use crate::telemetry::metrics::{CertificateGauges, CollectedState, Metrics, QuotaGauges, SecretExpiry};
 use crate::telemetry::otlp::Tracer;
 use crate::tenants::registry::{Registry, RoutingTable};
 use crate::tenants::tenant::Tenant;
@@ -42,14 +42,14 @@ impl StateSources {
     }
 
     /// Visits every tenant, so it is meant for monitoring and not for requests.
-    fn read(&self) -> GatewayState {
+    fn read(&self) -> CollectedState {
         let table = self.registry.load();
         let certificates = self.certificates.statuses().into_iter().map(|status| CertificateGauges {
             not_after: status.not_after.map_or(0, Timestamp::as_second),
             failures: status.failures,
             name: status.name,
         });
-        GatewayState {
+        CollectedState {
             tenants: table.count_current_states().to_vec(),
             generation: table.generation,
             breakers: self.breakers(&table),

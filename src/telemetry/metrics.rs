@@ -29,7 +29,7 @@ pub use self::health::GatewayHealth;
 pub use self::outcome::CallOutcome;
 use self::process::ProcessCollector;
 use self::state::StateCollector;
-pub use self::state::{CertificateGauges, GatewayState, QuotaGauges, SecretExpiry, StateReader};
+pub use self::state::{CertificateGauges, CollectedState, QuotaGauges, SecretExpiry, StateReader};
 use self::tenants::{TenantCollector, TenantCounters, TenantFamily};
 use super::log;
 use crate::base::budget::Budget;

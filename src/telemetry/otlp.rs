@@ -17,10 +17,10 @@ use std::sync::Arc;
 
 use opentelemetry_proto::tonic::trace::v1 as proto;
 
-pub use self::exporter::{Error, Exporter};
+pub use self::exporter::{ExportError, Exporter};
 pub use self::ids::SpanIds;
 use self::queue::ExportQueue;
-pub use self::span::{AttributeValue, RemoteSpans, Span, SpanParent, Tracer};
+pub use self::span::{AttributeValue, RemoteSpans, SpanParent, TraceSpan, Tracer};
 use crate::base::clock::Clock;
 
 /// Some seconds of a busy gateway; about 4 MB.
@@ -43,7 +43,7 @@ pub struct OtlpConfig {
 
 /// What spans and their exporter share.
 #[derive(Debug)]
-struct Shared {
+struct TracerState {
     config: OtlpConfig,
     clock: Arc<dyn Clock>,
     spans: ExportQueue<proto::Span>,
@@ -63,8 +63,8 @@ impl Tracer {
     ///
     /// # Errors
     /// No HTTP client can be created.
-    pub fn new(config: OtlpConfig, clock: Arc<dyn Clock>) -> Result<(Self, Exporter), Error> {
-        let shared = Arc::new(Shared { config, clock, spans: ExportQueue::new(MAX_WAITING_SPANS) });
+    pub fn new(config: OtlpConfig, clock: Arc<dyn Clock>) -> Result<(Self, Exporter), ExportError> {
+        let shared = Arc::new(TracerState { config, clock, spans: ExportQueue::new(MAX_WAITING_SPANS) });
         let exporter = Exporter::new(Arc::clone(&shared))?;
         Ok((Self(Some(shared)), exporter))
     }

@@ -20,14 +20,14 @@ use crate::mcp::source::Output;
 use crate::oauth::bearer::Principal;
 use crate::telemetry::audit::{AuditEvent, AuditRecord};
 use crate::telemetry::metrics::CallOutcome;
-use crate::telemetry::otlp::{RemoteSpans, Span};
+use crate::telemetry::otlp::{RemoteSpans, TraceSpan};
 use crate::telemetry::printable::is_harmful;
 use crate::usage::MeteredCall;
 
 /// What is known of a request besides its message.
 pub(super) struct RequestInfo {
     pub(super) call: CallContext,
-    span: Option<Span>,
+    span: Option<TraceSpan>,
     address: Option<IpAddr>,
     client: Option<String>,
     started: Instant,
@@ -79,7 +79,7 @@ impl RequestInfo {
             deadline: started + state.config.call_timeout,
             user: caller.and_then(|caller| user_header_value(&caller.principal)),
             trace,
-            span: span.as_ref().map(Span::as_parent),
+            span: span.as_ref().map(TraceSpan::as_parent),
             has_credential: caller.is_some_and(|caller| !matches!(caller.principal, Principal::Anonymous)),
             network: caller.map(|caller| client_network(caller.address)),
         };
@@ -195,7 +195,7 @@ pub(super) fn finish_metering<T>(metered: MeteredCall, outcome: &Result<Output<T
     metered.finish(end, payload.map_or(0, Payload::total_bytes) as u64);
 }
 
-fn fail_span(mut span: Span, error: &ErrorData) {
+fn fail_span(mut span: TraceSpan, error: &ErrorData) {
     let code = error.code.0.to_string();
     span.set("rpc.response.status_code", &*code);
     span.fail(&code);
@@ -203,11 +203,11 @@ fn fail_span(mut span: Span, error: &ErrorData) {
 
 /// Adds what is known of every request to its span.
 fn describe_span(
-    mut span: Span,
+    mut span: TraceSpan,
     state: &ServerState,
     context: &RequestContext<RoleServer>,
     caller: Option<&Caller>,
-) -> Span {
+) -> TraceSpan {
     span.set("tenantd.tenant", state.tenant());
     span.set("jsonrpc.request.id", context.id.to_string());
     span.set("network.transport", "tcp");

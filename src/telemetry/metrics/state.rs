@@ -16,7 +16,7 @@ use crate::telemetry::otlp::ExportCounts;
 
 /// What metrics read from the gateway's parts.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct GatewayState {
+pub struct CollectedState {
     /// How many tenants are in each state.
     pub tenants: Vec<(&'static str, i64)>,
     /// How many routing tables were published.
@@ -75,7 +75,7 @@ pub struct QuotaGauges {
 }
 
 /// Reads the state; called with every collection.
-pub type StateReader = Arc<dyn Fn() -> GatewayState + Send + Sync>;
+pub type StateReader = Arc<dyn Fn() -> CollectedState + Send + Sync>;
 
 /// Encodes what the reader returns.
 #[derive(Default)]
@@ -119,7 +119,7 @@ impl Collector for StateCollector {
     }
 }
 
-fn encode_tenants(encoder: &mut DescriptorEncoder<'_>, state: &GatewayState) -> Result<(), fmt::Error> {
+fn encode_tenants(encoder: &mut DescriptorEncoder<'_>, state: &CollectedState) -> Result<(), fmt::Error> {
     let tenants = state.tenants.iter().map(|(state, count)| (vec![("state", *state)], *count));
     encode_gauges(encoder, ("tenantd_tenants", "Tenants by state"), tenants.collect())?;
     let family = ("tenantd_generation", "Routing tables published since the start");
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn what_was_read_is_shown_and_nothing_else_stays() {
         let metrics = Metrics::new();
-        let state = Arc::new(std::sync::Mutex::new(GatewayState {
+        let state = Arc::new(std::sync::Mutex::new(CollectedState {
             tenants: vec![("serving", 2), ("degraded", 1)],
             generation: 7,
             breakers: vec![("acme".into(), "open")],
@@ -278,7 +278,7 @@ mod tests {
             !text.contains(r#"{name="a.example"} 2000"#),
             "a series twice would make the whole scrape fail\n{text}"
         );
-        *state.lock().expect("no panic") = GatewayState::default();
+        *state.lock().expect("no panic") = CollectedState::default();
         let text = metrics.encode();
         assert!(!text.contains("acme") && !text.contains("example"), "{text}");
     }

@@ -11,7 +11,7 @@ use prost::Message;
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
-use super::Shared;
+use super::TracerState;
 use super::span::key_value;
 use crate::base::process_resolver::ProcessResolver;
 use crate::base::{error_chain, random};
@@ -27,7 +27,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Why there is no exporter, or why a batch was not taken.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ExportError {
     #[error("the HTTP client for OTLP cannot be created: {0}")]
     Client(reqwest::Error),
     #[error("{0}")]
@@ -43,20 +43,20 @@ pub enum Error {
 /// Sends the spans of one gateway.
 #[derive(Debug)]
 pub struct Exporter {
-    shared: Arc<Shared>,
+    shared: Arc<TracerState>,
     client: reqwest::Client,
     resource: Resource,
     /// One batch at a time, so that the last one waits for the one under way.
-    sending: tokio::sync::Mutex<Health>,
+    sending: tokio::sync::Mutex<ExportHealth>,
 }
 
 #[derive(Debug, Default)]
-struct Health {
+struct ExportHealth {
     failures: u32,
 }
 
 impl Exporter {
-    pub(super) fn new(shared: Arc<Shared>) -> Result<Self, Error> {
+    pub(super) fn new(shared: Arc<TracerState>) -> Result<Self, ExportError> {
         let client = reqwest::Client::builder()
             .user_agent(concat!("tenantd/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -64,7 +64,7 @@ impl Exporter {
             .timeout(TIMEOUT)
             .dns_resolver(ProcessResolver)
             .build()
-            .map_err(Error::Client)?;
+            .map_err(ExportError::Client)?;
         let attributes: Vec<KeyValue> = vec![
             key_value("service.name", "tenantd"),
             key_value("service.version", env!("CARGO_PKG_VERSION")),
@@ -106,7 +106,7 @@ impl Exporter {
             health.report(outcome.as_ref().err().map(|(error, _)| error));
             match outcome {
                 Ok(()) => self.shared.spans.record_sent(count),
-                Err((Error::Refused(_), _)) => self.shared.spans.record_dropped(count),
+                Err((ExportError::Refused(_), _)) => self.shared.spans.record_dropped(count),
                 Err((_, unsent)) => {
                     self.shared.spans.put_back(unsent);
                     return health.failures;
@@ -116,7 +116,7 @@ impl Exporter {
     }
 
     /// Sends a batch; returns it with the error if it was not taken.
-    async fn send(&self, spans: Vec<Span>) -> Result<(), (Error, Vec<Span>)> {
+    async fn send(&self, spans: Vec<Span>) -> Result<(), (ExportError, Vec<Span>)> {
         let mut request = self.to_request(spans);
         let outcome = self.post(request.encode_to_vec()).await;
         outcome.map_err(|error| {
@@ -137,35 +137,36 @@ impl Exporter {
         ExportTraceServiceRequest { resource_spans }
     }
 
-    async fn post(&self, body: Vec<u8>) -> Result<(), Error> {
+    async fn post(&self, body: Vec<u8>) -> Result<(), ExportError> {
         let url = format!("{}/v1/traces", self.shared.config.endpoint.trim_end_matches('/'));
         let headers = self.headers().await?;
         let request = self.client.post(url).headers(headers).body(body);
         let response = request
             .send()
             .await
-            .map_err(|error| Error::Unreachable(error_chain::format_chain(&error.without_url())))?;
+            .map_err(|error| ExportError::Unreachable(error_chain::format_chain(&error.without_url())))?;
         match response.status() {
             status if status.is_success() => Ok(()),
             // OTLP/HTTP, "Failures": these may be sent again, all others must not.
             status @ (StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT) => Err(Error::Busy(status)),
-            status => Err(Error::Refused(status)),
+            | StatusCode::GATEWAY_TIMEOUT) => Err(ExportError::Busy(status)),
+            status => Err(ExportError::Refused(status)),
         }
     }
 
     /// Returns the headers. The file is read with each batch, so that a new token needs no restart.
-    async fn headers(&self) -> Result<HeaderMap, Error> {
+    async fn headers(&self) -> Result<HeaderMap, ExportError> {
         let mut headers = HeaderMap::new();
         if let Some(file) = &self.shared.config.headers_file {
             let text = tokio::fs::read_to_string(file).await;
-            let text = text.map_err(|error| Error::Headers(format!("{}: {error}", file.display())))?;
+            let text = text.map_err(|error| ExportError::Headers(format!("{}: {error}", file.display())))?;
             let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
             for (number, line) in lines {
-                let (name, value) = parse_header(line)
-                    .ok_or_else(|| Error::Headers(format!("line {} is not `name: value`", number + 1)))?;
+                let (name, value) = parse_header(line).ok_or_else(|| {
+                    ExportError::Headers(format!("line {} is not `name: value`", number + 1))
+                })?;
                 headers.insert(name, value);
             }
         }
@@ -182,9 +183,9 @@ fn parse_header(line: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((name, value))
 }
 
-impl Health {
+impl ExportHealth {
     /// Counts a failure, and logs the first and the end of failures.
-    fn report(&mut self, error: Option<&Error>) {
+    fn report(&mut self, error: Option<&ExportError>) {
         match error {
             None if self.failures > 0 => {
                 tracing::info!("the OTLP receiver takes spans again");

@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{self as proto, SpanFlags, Status};
 
-use super::Shared;
+use super::TracerState;
 use super::ids::SpanIds;
 use crate::base::random;
 use crate::telemetry::printable::printable;
@@ -23,7 +23,7 @@ const MAX_TEXT: usize = 256;
 
 /// Starts spans; clones are cheap. Without an exporter it starts none.
 #[derive(Debug, Clone, Default)]
-pub struct Tracer(pub(super) Option<Arc<Shared>>);
+pub struct Tracer(pub(super) Option<Arc<TracerState>>);
 
 /// What is known of a request's place in traces of others.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,12 +36,12 @@ pub struct RemoteSpans {
 
 impl Tracer {
     /// Starts the span of a request that came in at `started`. Returns `None` if nothing is traced.
-    pub fn start_server_span(&self, remote: RemoteSpans, started: Instant) -> Option<Span> {
+    pub fn start_server_span(&self, remote: RemoteSpans, started: Instant) -> Option<TraceSpan> {
         let shared = self.0.as_ref()?;
         let sampled = shared.is_sampled(remote.parent);
         let ids =
             remote.parent.map_or_else(|| SpanIds::new_root(sampled), |parent| parent.new_child(sampled));
-        Some(Span::new(shared, ids, remote.parent, remote.link, SpanKind::Server, started))
+        Some(TraceSpan::new(shared, ids, remote.parent, remote.link, SpanKind::Server, started))
     }
 
     /// Whether anything is traced.
@@ -55,7 +55,7 @@ impl Tracer {
     }
 }
 
-impl Shared {
+impl TracerState {
     /// Decides whether a request is recorded. What callers say counts only if the settings trust
     /// them, and neither does their choice of a trace id decide.
     fn is_sampled(&self, parent: Option<SpanIds>) -> bool {
@@ -70,15 +70,15 @@ impl Shared {
 /// The handle with which calls start spans below a request's. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SpanParent {
-    shared: Arc<Shared>,
+    shared: Arc<TracerState>,
     ids: SpanIds,
 }
 
 impl SpanParent {
     /// Starts the span of a call that the gateway makes.
-    pub fn start_client_span(&self, name: impl Into<Cow<'static, str>>, started: Instant) -> Span {
+    pub fn start_client_span(&self, name: impl Into<Cow<'static, str>>, started: Instant) -> TraceSpan {
         let ids = self.ids.new_child(self.ids.sampled);
-        let mut span = Span::new(&self.shared, ids, Some(self.ids), None, SpanKind::Client, started);
+        let mut span = TraceSpan::new(&self.shared, ids, Some(self.ids), None, SpanKind::Client, started);
         span.set_name(name);
         span
     }
@@ -91,8 +91,8 @@ impl SpanParent {
 
 /// A span under way.
 #[derive(Debug)]
-pub struct Span {
-    shared: Arc<Shared>,
+pub struct TraceSpan {
+    shared: Arc<TracerState>,
     ids: SpanIds,
     parent: Option<SpanIds>,
     link: Option<SpanIds>,
@@ -105,9 +105,9 @@ pub struct Span {
     is_error: bool,
 }
 
-impl Span {
+impl TraceSpan {
     fn new(
-        shared: &Arc<Shared>,
+        shared: &Arc<TracerState>,
         ids: SpanIds,
         parent: Option<SpanIds>,
         link: Option<SpanIds>,
@@ -190,7 +190,7 @@ impl Span {
     }
 }
 
-impl Drop for Span {
+impl Drop for TraceSpan {
     fn drop(&mut self) {
         if !self.ids.sampled {
             return;
