@@ -22,7 +22,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("cli/args/settings.rs", "the setting entra_authority"),
     ("cli/doctor/login.rs", "the setting entra_authority"),
     ("cli/doctor/sequence/clients.rs", "redirect URIs of clients"),
-    ("cli/doctor/subject.rs", "the setting entra_authority"),
+    ("cli/doctor/patient.rs", "the setting entra_authority"),
     ("cli/migrate/values.rs", "variables of the vendor's server, by name"),
     ("cli/run/variables.rs", "the vendor's variables, by name"),
     ("gateway.rs", "the setting entra_authority"),

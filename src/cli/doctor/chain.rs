@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use tokio::net::TcpStream;
 
 use super::super::args::ClientKind;
-use super::subject::Subject;
-use super::verdict::{Examination, Verdict};
+use super::patient::Patient;
+use super::verdict::{DoctorVerdict, Examination};
 use crate::base::clock::{Clock, SystemClock};
 use crate::certs::stranger::{self, ChainProblem, ChainView};
 
@@ -19,21 +19,25 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
 const SOON: Duration = Duration::from_secs(7 * 86_400);
 
 /// Examines the certificate at each address.
-pub(super) async fn examine(subject: &Subject, open: &[SocketAddr], client: ClientKind) -> Vec<Verdict> {
-    if !subject.is_https() {
+pub(super) async fn examine(
+    patient: &Patient,
+    open: &[SocketAddr],
+    client: ClientKind,
+) -> Vec<DoctorVerdict> {
+    if !patient.is_https() {
         let why = "the public URL is plain http";
-        return vec![Verdict::not_checked(CERTIFICATE, "no-certificate", subject.public.as_str(), why)];
+        return vec![DoctorVerdict::not_checked(CERTIFICATE, "no-certificate", patient.public.as_str(), why)];
     }
     if open.is_empty() {
         let why = "no address accepts connections";
-        return vec![Verdict::not_checked(CERTIFICATE, "no-certificate", subject.host(), why)];
+        return vec![DoctorVerdict::not_checked(CERTIFICATE, "no-certificate", patient.host(), why)];
     }
-    let examined = join_all(open.iter().map(|address| examine_address(subject, *address, client))).await;
+    let examined = join_all(open.iter().map(|address| examine_address(patient, *address, client))).await;
     examined.into_iter().flatten().collect()
 }
 
-async fn examine_address(subject: &Subject, address: SocketAddr, client: ClientKind) -> Vec<Verdict> {
-    let host = subject.host();
+async fn examine_address(patient: &Patient, address: SocketAddr, client: ClientKind) -> Vec<DoctorVerdict> {
+    let host = patient.host();
     let place = format!("{host} at {address}");
     let handshake = async {
         let stream = TcpStream::connect(address).await?;
@@ -52,8 +56,8 @@ async fn examine_address(subject: &Subject, address: SocketAddr, client: ClientK
     }
 }
 
-fn judge_no_tls(place: String, why: &str) -> Verdict {
-    Verdict::fault(CERTIFICATE, "no-tls", place, format!("the server there does not speak TLS as an https URL needs it ({why})"))
+fn judge_no_tls(place: String, why: &str) -> DoctorVerdict {
+    DoctorVerdict::fault(CERTIFICATE, "no-tls", place, format!("the server there does not speak TLS as an https URL needs it ({why})"))
         .meaning("no client connects")
         .advice(
             "let the public port lead to the listener that has the certificate: `listen 443 ssl` in NGINX, an \
@@ -62,13 +66,13 @@ fn judge_no_tls(place: String, why: &str) -> Verdict {
         )
 }
 
-fn judge_good(place: String, view: &ChainView, now: Timestamp) -> Verdict {
+fn judge_good(place: String, view: &ChainView, now: Timestamp) -> DoctorVerdict {
     let left = view.not_after.duration_since(now).unsigned_abs();
     let days = left.as_secs() / 86_400;
     let found = format!("valid until {}, {days} days; issued by {}", view.not_after, view.issuer);
     match left < SOON {
-        false => Verdict::ok(CERTIFICATE, "certificate-good", place, found),
-        true => Verdict::warning(CERTIFICATE, "certificate-expires-soon", place, found)
+        false => DoctorVerdict::ok(CERTIFICATE, "certificate-good", place, found),
+        true => DoctorVerdict::warning(CERTIFICATE, "certificate-expires-soon", place, found)
             .meaning("its renewal does not work, or nobody renews it")
             .advice(
                 "`tenantd certs doctor` for the gateway's own; otherwise renew it where TLS ends (the proxy)",
@@ -76,8 +80,8 @@ fn judge_good(place: String, view: &ChainView, now: Timestamp) -> Verdict {
     }
 }
 
-fn judge(place: &str, view: &ChainView, problem: &ChainProblem, client: ClientKind) -> Verdict {
-    let fault = |code, found: String| Verdict::fault(CERTIFICATE, code, place, found);
+fn judge(place: &str, view: &ChainView, problem: &ChainProblem, client: ClientKind) -> DoctorVerdict {
+    let fault = |code, found: String| DoctorVerdict::fault(CERTIFICATE, code, place, found);
     let renew = "renew it where TLS ends: `tenantd certs list` and `certs doctor` for the gateway's own, else at the proxy";
     match problem {
         ChainProblem::Expired => fault("certificate-expired", format!("it expired on {}", view.not_after))
@@ -131,11 +135,11 @@ fn judge(place: &str, view: &ChainView, problem: &ChainProblem, client: ClientKi
 }
 
 /// A gateway's own authority is meant for this machine and for networks that have its root.
-fn judge_local_ca(place: &str, view: &ChainView, client: ClientKind) -> Verdict {
+fn judge_local_ca(place: &str, view: &ChainView, client: ClientKind) -> DoctorVerdict {
     let found = format!("the gateway's local authority issued it ({})", view.issuer);
     let verdict = match client.is_hosted() {
-        true => Verdict::fault(CERTIFICATE, "certificate-local-ca", place, found),
-        false => Verdict::warning(CERTIFICATE, "certificate-local-ca", place, found),
+        true => DoctorVerdict::fault(CERTIFICATE, "certificate-local-ca", place, found),
+        false => DoctorVerdict::warning(CERTIFICATE, "certificate-local-ca", place, found),
     };
     verdict.meaning("only clients that have certs/local-ca.pem connect; hosted clients never do").advice(
         "give it to the clients (NODE_EXTRA_CA_CERTS, the trust store), or get a public certificate: \

@@ -6,8 +6,8 @@ use http::{Request, header};
 use http_body_util::Full;
 use url::Url;
 
-use super::subject::Subject;
-use super::verdict::{Examination, Verdict};
+use super::patient::Patient;
+use super::verdict::{DoctorVerdict, Examination};
 use crate::backend::{self, Pool};
 use crate::base::clock::{Clock, SystemClock};
 use crate::identity::ClockReading;
@@ -27,22 +27,26 @@ pub(super) struct OtherClock {
 }
 
 /// Judges the clock by `others`; if there are none, by a server that is asked for nothing else.
-pub(super) async fn examine(subject: &Subject, pool: &Pool, mut others: Vec<OtherClock>) -> Vec<Verdict> {
+pub(super) async fn examine(
+    patient: &Patient,
+    pool: &Pool,
+    mut others: Vec<OtherClock>,
+) -> Vec<DoctorVerdict> {
     if others.is_empty() {
-        others.extend(ask_somebody(subject, pool).await);
+        others.extend(ask_somebody(patient, pool).await);
     }
     if others.is_empty() {
         let why = "there is no server to compare it with: no login, no certificate authority, no backend that \
                    sends its time";
-        return vec![Verdict::not_checked(CLOCK, "clock-unknown", "the clock of this machine", why)];
+        return vec![DoctorVerdict::not_checked(CLOCK, "clock-unknown", "the clock of this machine", why)];
     }
     others.iter().map(judge).collect()
 }
 
-async fn ask_somebody(subject: &Subject, pool: &Pool) -> Option<OtherClock> {
-    let authority = subject.settings.acme.cas.first().filter(|_| subject.settings.tls == TlsMode::Acme);
+async fn ask_somebody(patient: &Patient, pool: &Pool) -> Option<OtherClock> {
+    let authority = patient.settings.acme.cas.first().filter(|_| patient.settings.tls == TlsMode::Acme);
     let authority = authority.and_then(|ca| Url::parse(&ca.directory).ok());
-    let spec = subject.tenants.iter().find_map(|tenant| tenant.spec.as_ref());
+    let spec = patient.tenants.iter().find_map(|tenant| tenant.spec.as_ref());
     let backend = spec.and_then(|spec| Url::parse(spec.backend.context.url.head()).ok());
     for url in authority.into_iter().chain(backend) {
         if let Some(clock) = ask(pool, &url).await {
@@ -62,7 +66,7 @@ async fn ask(pool: &Pool, url: &Url) -> Option<OtherClock> {
     Some(OtherClock { owner, reading: ClockReading::from_date(date, SystemClock.now())? })
 }
 
-fn judge(clock: &OtherClock) -> Verdict {
+fn judge(clock: &OtherClock) -> DoctorVerdict {
     let (owner, difference) = (&clock.owner, clock.reading.difference());
     let place = "the clock of this machine";
     let direction = if clock.reading.ours > clock.reading.theirs { "ahead of" } else { "behind" };
@@ -70,19 +74,19 @@ fn judge(clock: &OtherClock) -> Verdict {
     let advice = "switch time synchronization on: `timedatectl set-ntp true`, or chrony; in a virtual machine, \
                   also on its host";
     match difference {
-        _ if difference > MAX_TOLERATED => Verdict::fault(CLOCK, "clock-wrong", place, found)
+        _ if difference > MAX_TOLERATED => DoctorVerdict::fault(CLOCK, "clock-wrong", place, found)
             .meaning("tokens and certificates count as expired or as not yet valid: nobody can log in")
             .advice(advice),
-        _ if difference > TOLERATED => Verdict::warning(CLOCK, "clock-off", place, found)
+        _ if difference > TOLERATED => DoctorVerdict::warning(CLOCK, "clock-off", place, found)
             .meaning("it works as long as others tolerate five minutes")
             .advice(advice),
-        _ => Verdict::ok(CLOCK, "clock-right", place, format!("agrees with that of {owner}")),
+        _ => DoctorVerdict::ok(CLOCK, "clock-right", place, format!("agrees with that of {owner}")),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::verdict::Outcome;
+    use super::super::verdict::VerdictOutcome;
     use super::*;
 
     #[test]
@@ -92,8 +96,8 @@ mod tests {
             let reading = ClockReading { ours, theirs: theirs.parse().expect("a time") };
             judge(&OtherClock { owner: "them".into(), reading }).outcome
         };
-        assert_eq!(outcome("2026-11-26T12:01:00Z"), Outcome::Ok);
-        assert_eq!(outcome("2026-11-26T11:58:59Z"), Outcome::Warning);
-        assert_eq!(outcome("2026-11-26T12:05:01Z"), Outcome::Fault);
+        assert_eq!(outcome("2026-11-26T12:01:00Z"), VerdictOutcome::Ok);
+        assert_eq!(outcome("2026-11-26T11:58:59Z"), VerdictOutcome::Warning);
+        assert_eq!(outcome("2026-11-26T12:05:01Z"), VerdictOutcome::Fault);
     }
 }

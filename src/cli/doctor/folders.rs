@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::super::port_holder;
-use super::subject::{GatewayState, Subject};
-use super::verdict::{Examination, Verdict};
+use super::patient::{GatewayContact, Patient};
+use super::verdict::{DoctorVerdict, Examination};
 use crate::base::filesystem::{Filesystem, FilesystemKind};
 use crate::base::permission::Identity;
 use crate::settings::TlsMode;
@@ -27,43 +27,43 @@ enum Purpose {
 }
 
 /// Examines the folders of the settings.
-pub(super) fn examine(subject: &Subject) -> Vec<Verdict> {
-    let settings = &subject.settings;
-    let who = find_gateway_user(subject);
-    let tenants = subject.export.as_ref().unwrap_or(&settings.tenants);
+pub(super) fn examine(patient: &Patient) -> Vec<DoctorVerdict> {
+    let settings = &patient.settings;
+    let who = find_gateway_user(patient);
+    let tenants = patient.export.as_ref().unwrap_or(&settings.tenants);
     let mut folders = vec![(Purpose::Tenants, tenants.as_path()), (Purpose::State, settings.state.as_path())];
     if settings.tls != TlsMode::Off {
         folders.push((Purpose::Certs, settings.certs.as_path()));
     }
-    let mut verdicts: Vec<Verdict> =
+    let mut verdicts: Vec<DoctorVerdict> =
         folders.into_iter().flat_map(|(purpose, folder)| examine_folder(purpose, folder, &who)).collect();
     verdicts.extend(examine_watches());
     verdicts
 }
 
 /// The user of the gateway's process; of this one, if none is found.
-fn find_gateway_user(subject: &Subject) -> Identity {
-    let port = match &subject.gateway {
-        GatewayState::Running { .. } => subject.settings.admin.map(|admin| admin.port()),
-        GatewayState::Silent { .. } => None,
+fn find_gateway_user(patient: &Patient) -> Identity {
+    let port = match &patient.gateway {
+        GatewayContact::Running { .. } => patient.settings.admin.map(|admin| admin.port()),
+        GatewayContact::Silent { .. } => None,
     };
     let holder = port.and_then(port_holder::find).filter(|holder| holder.name == "tenantd");
     holder.and_then(|holder| Identity::find(holder.process)).unwrap_or_else(Identity::current)
 }
 
-fn examine_folder(purpose: Purpose, folder: &Path, who: &Identity) -> Vec<Verdict> {
+fn examine_folder(purpose: Purpose, folder: &Path, who: &Identity) -> Vec<DoctorVerdict> {
     let place = folder.display().to_string();
     if !folder.exists() {
         return vec![judge_missing(purpose, folder)];
     }
     if !folder.is_dir() {
-        return vec![Verdict::ok(FOLDERS, "folder-good", place, "is a file")];
+        return vec![DoctorVerdict::ok(FOLDERS, "folder-good", place, "is a file")];
     }
     let mut verdicts = Vec::new();
     verdicts.extend(judge_rights(purpose, folder, who));
     match Filesystem::find(folder) {
         Ok(filesystem) => verdicts.extend(judge_filesystem(purpose, &place, &filesystem)),
-        Err(error) => verdicts.push(Verdict::not_checked(
+        Err(error) => verdicts.push(DoctorVerdict::not_checked(
             FOLDERS,
             "filesystem-unknown",
             &place,
@@ -71,18 +71,23 @@ fn examine_folder(purpose: Purpose, folder: &Path, who: &Identity) -> Vec<Verdic
         )),
     }
     if verdicts.is_empty() {
-        verdicts.push(Verdict::ok(FOLDERS, "folder-good", place, format!("user {} may use it", who.user())));
+        verdicts.push(DoctorVerdict::ok(
+            FOLDERS,
+            "folder-good",
+            place,
+            format!("user {} may use it", who.user()),
+        ));
     }
     verdicts
 }
 
-fn judge_missing(purpose: Purpose, folder: &Path) -> Verdict {
+fn judge_missing(purpose: Purpose, folder: &Path) -> DoctorVerdict {
     let place = folder.display().to_string();
     match purpose {
-        Purpose::Tenants => Verdict::fault(FOLDERS, "folder-missing", place, "there is no such folder")
+        Purpose::Tenants => DoctorVerdict::fault(FOLDERS, "folder-missing", place, "there is no such folder")
             .meaning("no tenant is read")
             .advice("create it, or give the right one with --tenants; in a container, mount it"),
-        Purpose::State | Purpose::Certs => Verdict::ok(
+        Purpose::State | Purpose::Certs => DoctorVerdict::ok(
             FOLDERS,
             "folder-new",
             place,
@@ -91,7 +96,7 @@ fn judge_missing(purpose: Purpose, folder: &Path) -> Verdict {
     }
 }
 
-fn judge_rights(purpose: Purpose, folder: &Path, who: &Identity) -> Option<Verdict> {
+fn judge_rights(purpose: Purpose, folder: &Path, who: &Identity) -> Option<DoctorVerdict> {
     let place = folder.display().to_string();
     let writes = purpose != Purpose::Tenants;
     let why = who.check_folder(folder, writes).err()?;
@@ -100,19 +105,19 @@ fn judge_rights(purpose: Purpose, folder: &Path, who: &Identity) -> Option<Verdi
         Purpose::State => ("the gateway does not start, or every login is lost at the next restart", "rwx"),
         Purpose::Certs => ("certificates cannot be kept", "rwx"),
     };
-    Some(Verdict::fault(FOLDERS, "folder-forbidden", place.clone(), why).meaning(meaning).advice(format!(
+    Some(DoctorVerdict::fault(FOLDERS, "folder-forbidden", place.clone(), why).meaning(meaning).advice(format!(
         "`chown {} {place}`, or `chmod g+{right}` for its group; for a mounted folder on the machine that it \
              is mounted from",
         who.user()
     )))
 }
 
-fn judge_filesystem(purpose: Purpose, place: &str, filesystem: &Filesystem) -> Vec<Verdict> {
+fn judge_filesystem(purpose: Purpose, place: &str, filesystem: &Filesystem) -> Vec<DoctorVerdict> {
     let mut verdicts = Vec::new();
     let keeps = purpose != Purpose::Tenants;
     if keeps && filesystem.is_read_only {
         verdicts.push(
-            Verdict::fault(FOLDERS, "folder-read-only", place, "the file system is mounted read-only")
+            DoctorVerdict::fault(FOLDERS, "folder-read-only", place, "the file system is mounted read-only")
                 .meaning("nothing can be kept: no logins, no audit, no certificates")
                 .advice("mount a writable volume there, or give another folder (--state, --certs)"),
         );
@@ -122,17 +127,17 @@ fn judge_filesystem(purpose: Purpose, place: &str, filesystem: &Filesystem) -> V
     let name = filesystem.name.unwrap_or("a disk");
     match (filesystem.kind, purpose) {
         (FilesystemKind::Network | FilesystemKind::Fuse, Purpose::Tenants) => verdicts.push(
-            Verdict::warning(FOLDERS, "folder-unwatched", place, format!("it is on {name}"))
+            DoctorVerdict::warning(FOLDERS, "folder-unwatched", place, format!("it is on {name}"))
                 .meaning("changes by other machines are not notified: they are found by a scan every ten seconds")
                 .advice("set `watch: poll`, or run `tenantd tenants reload` after a change"),
         ),
         (FilesystemKind::Network, _) => verdicts.push(
-            Verdict::warning(FOLDERS, "folder-on-network", place, format!("it is on {name}"))
+            DoctorVerdict::warning(FOLDERS, "folder-on-network", place, format!("it is on {name}"))
                 .meaning("locks may not keep a second gateway away, and what was written may be lost with the server")
                 .advice("use a local disk (--state, --certs)"),
         ),
         (FilesystemKind::Memory | FilesystemKind::Overlay, Purpose::State | Purpose::Certs) => verdicts.push(
-            Verdict::warning(FOLDERS, "folder-volatile", place, format!("it is on {name}, which does not outlive the container or the machine"))
+            DoctorVerdict::warning(FOLDERS, "folder-volatile", place, format!("it is on {name}, which does not outlive the container or the machine"))
                 .meaning("everybody must log in again after a restart, and clients must register again")
                 .advice("mount a volume there: `-v tenantd-state:PATH`, a PersistentVolumeClaim, or a folder on a disk"),
         ),
@@ -141,7 +146,7 @@ fn judge_filesystem(purpose: Purpose, place: &str, filesystem: &Filesystem) -> V
     verdicts
 }
 
-fn judge_room(place: &str, filesystem: &Filesystem) -> Option<Verdict> {
+fn judge_room(place: &str, filesystem: &Filesystem) -> Option<DoctorVerdict> {
     let free = filesystem.free_bytes >> 20;
     let files = filesystem.free_files.unwrap_or(u64::MAX);
     let found = match files < LITTLE_FILES {
@@ -150,11 +155,11 @@ fn judge_room(place: &str, filesystem: &Filesystem) -> Option<Verdict> {
     };
     let is_full = filesystem.free_bytes < NO_BYTES || files == 0;
     let verdict = match () {
-        () if is_full => Verdict::fault(FOLDERS, "disk-full", place, found).meaning(
+        () if is_full => DoctorVerdict::fault(FOLDERS, "disk-full", place, found).meaning(
             "logins, revisions and the audit cannot be written; the gateway serves on as long as it runs",
         ),
         () if filesystem.free_bytes < LITTLE_BYTES || files < LITTLE_FILES => {
-            Verdict::warning(FOLDERS, "disk-nearly-full", place, found)
+            DoctorVerdict::warning(FOLDERS, "disk-nearly-full", place, found)
                 .meaning("soon nothing can be written any more")
         }
         () => return None,
@@ -163,7 +168,7 @@ fn judge_room(place: &str, filesystem: &Filesystem) -> Option<Verdict> {
 }
 
 /// The kernel's limits on watches, which all programs of a user share.
-fn examine_watches() -> Option<Verdict> {
+fn examine_watches() -> Option<DoctorVerdict> {
     let read = |name: &str| -> Option<u64> {
         let text = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok()?;
         text.trim().parse().ok()
@@ -171,8 +176,8 @@ fn examine_watches() -> Option<Verdict> {
     let (watches, instances) = (read("max_user_watches")?, read("max_user_instances")?);
     let found = format!("{watches} watches and {instances} instances for each user");
     Some(match watches < LITTLE_WATCHES || instances < LITTLE_INSTANCES {
-        false => Verdict::ok(FOLDERS, "watches-enough", "inotify", found),
-        true => Verdict::warning(FOLDERS, "watches-few", "inotify", found)
+        false => DoctorVerdict::ok(FOLDERS, "watches-enough", "inotify", found),
+        true => DoctorVerdict::warning(FOLDERS, "watches-few", "inotify", found)
             .meaning(
                 "with many programs that watch files, changes are found by a scan every ten seconds only",
             )
@@ -182,7 +187,7 @@ fn examine_watches() -> Option<Verdict> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verdict::Outcome;
+    use super::super::verdict::VerdictOutcome;
     use super::*;
 
     fn filesystem(kind: FilesystemKind, free_mib: u64) -> Filesystem {
@@ -225,7 +230,7 @@ mod tests {
     fn a_missing_tenants_folder_is_a_fault() {
         let (folder, who) = (tempfile::tempdir().expect("a folder"), Identity::current());
         let none = folder.path().join("none");
-        assert_eq!(examine_folder(Purpose::Tenants, &none, &who)[0].outcome, Outcome::Fault);
-        assert_eq!(examine_folder(Purpose::State, &none, &who)[0].outcome, Outcome::Ok);
+        assert_eq!(examine_folder(Purpose::Tenants, &none, &who)[0].outcome, VerdictOutcome::Fault);
+        assert_eq!(examine_folder(Purpose::State, &none, &who)[0].outcome, VerdictOutcome::Ok);
     }
 }

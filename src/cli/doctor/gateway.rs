@@ -3,21 +3,26 @@
 use serde_json::Value;
 
 use super::super::port_holder;
-use super::subject::{GatewayState, Subject, SubjectTenant};
-use super::verdict::{Examination, Verdict};
+use super::patient::{GatewayContact, Patient, PatientTenant};
+use super::verdict::{DoctorVerdict, Examination};
 use crate::telemetry::printable::printable;
 
 const GATEWAY: Examination = Examination::Gateway;
 
 /// Examines the process.
-pub(super) fn examine(subject: &Subject) -> Vec<Verdict> {
-    match &subject.gateway {
-        GatewayState::Running { admin, info } => {
+pub(super) fn examine(patient: &Patient) -> Vec<DoctorVerdict> {
+    match &patient.gateway {
+        GatewayContact::Running { admin, info } => {
             let place = format!("the gateway at {}", info.public_base);
             let version = env!("CARGO_PKG_VERSION");
             let mut verdicts = vec![match info.version == version {
-                true => Verdict::ok(GATEWAY, "gateway-answers", &place, format!("tenantd {version} answers")),
-                false => Verdict::warning(
+                true => DoctorVerdict::ok(
+                    GATEWAY,
+                    "gateway-answers",
+                    &place,
+                    format!("tenantd {version} answers"),
+                ),
+                false => DoctorVerdict::warning(
                     GATEWAY,
                     "version-differs",
                     &place,
@@ -30,17 +35,21 @@ pub(super) fn examine(subject: &Subject) -> Vec<Verdict> {
             verdicts.extend(admin.certificates().unwrap_or_default().iter().filter_map(|status| {
                 let trouble = status.trouble.as_ref().filter(|_| !status.is_healthy())?;
                 let found = format!("{} ({})", trouble, status.state);
-                let verdict =
-                    Verdict::warning(Examination::Certificate, "certificate-trouble", &status.name, found);
+                let verdict = DoctorVerdict::warning(
+                    Examination::Certificate,
+                    "certificate-trouble",
+                    &status.name,
+                    found,
+                );
                 Some(verdict.advice("`tenantd certs doctor` examines what prevents it"))
             }));
             verdicts
         }
-        GatewayState::Silent { why, admin } => vec![judge_silence(subject, why, admin.is_some())],
+        GatewayContact::Silent { why, admin } => vec![judge_silence(patient, why, admin.is_some())],
     }
 }
 
-fn judge_readiness(place: &str, detail: &Value) -> Option<Verdict> {
+fn judge_readiness(place: &str, detail: &Value) -> Option<DoctorVerdict> {
     if detail.get("ready").and_then(Value::as_bool) != Some(false) {
         return None;
     }
@@ -50,26 +59,27 @@ fn judge_readiness(place: &str, detail: &Value) -> Option<Verdict> {
         () if !is("tenants_read") => "it has not read its tenants yet",
         () => "a part of it does not run, or its only tenant is not served",
     };
-    let verdict = Verdict::fault(GATEWAY, "gateway-not-ready", place, format!("it is not ready: {why}"));
+    let verdict =
+        DoctorVerdict::fault(GATEWAY, "gateway-not-ready", place, format!("it is not ready: {why}"));
     Some(verdict.meaning("load balancers send it nobody").advice("read its log; see the tenants below"))
 }
 
-fn judge_silence(subject: &Subject, why: &str, was_asked: bool) -> Verdict {
-    let ports: Vec<u16> = subject.direct_addresses().iter().map(|address| address.port()).collect();
+fn judge_silence(patient: &Patient, why: &str, was_asked: bool) -> DoctorVerdict {
+    let ports: Vec<u16> = patient.direct_addresses().iter().map(|address| address.port()).collect();
     let taken = ports.iter().find(|port| port_holder::is_taken(**port));
     let place = "the gateway";
     match taken {
         // Who has the port is said with the ports.
-        Some(_) => Verdict::not_checked(GATEWAY, "gateway-silent", place, why),
+        Some(_) => DoctorVerdict::not_checked(GATEWAY, "gateway-silent", place, why),
         // Why it would not start is said with its files.
-        None if subject.is_one_tenant && subject.tenants.iter().any(SubjectTenant::is_refused) => {
+        None if patient.is_one_tenant && patient.tenants.iter().any(PatientTenant::is_refused) => {
             let why = "it does not run, and would not start with what is said of its files";
-            Verdict::not_checked(GATEWAY, "gateway-silent", place, why)
+            DoctorVerdict::not_checked(GATEWAY, "gateway-silent", place, why)
         }
-        None if !was_asked => Verdict::not_checked(GATEWAY, "gateway-silent", place, why),
+        None if !was_asked => DoctorVerdict::not_checked(GATEWAY, "gateway-silent", place, why),
         None => {
             let listed = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
-            Verdict::fault(
+            DoctorVerdict::fault(
                 GATEWAY,
                 "gateway-not-running",
                 place,

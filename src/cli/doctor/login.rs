@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 
 use super::clock::OtherClock;
-use super::subject::{Subject, SubjectTenant};
-use super::verdict::{Examination, Verdict};
+use super::patient::{Patient, PatientTenant};
+use super::verdict::{DoctorVerdict, Examination};
 use crate::base::clock::SystemClock;
 use crate::identity::{self, AppExamination, Brand, Error, Provider, Providers, Registration};
 use crate::spec::{LoginSpec, TenantSpec};
@@ -17,38 +17,38 @@ const AT_ONCE: usize = 8;
 const MAX_TENANTS: usize = 16;
 
 /// What was found of the logins, and the provider's clock.
-pub(super) struct Logins {
-    pub(super) verdicts: Vec<Verdict>,
+pub(super) struct LoginResults {
+    pub(super) verdicts: Vec<DoctorVerdict>,
     pub(super) clocks: Vec<OtherClock>,
 }
 
 /// A tenant with a login.
 struct LoginCase<'a> {
-    tenant: &'a SubjectTenant,
+    tenant: &'a PatientTenant,
     spec: &'a TenantSpec,
     login: &'a Arc<LoginSpec>,
 }
 
 /// Examines the logins of all tenants that have one.
-pub(super) async fn examine(subject: &Subject) -> Logins {
-    let authority = subject.settings.entra_authority.clone();
+pub(super) async fn examine(patient: &Patient) -> LoginResults {
+    let authority = patient.settings.entra_authority.clone();
     let providers = Providers::new(authority, SystemClock::shared(), Arc::new(Metrics::new()));
-    let cases = subject.tenants.iter().filter_map(|tenant| {
+    let cases = patient.tenants.iter().filter_map(|tenant| {
         let spec = tenant.spec.as_ref()?;
         Some(LoginCase { tenant, spec, login: spec.access.login.as_ref()? })
     });
     let cases: Vec<_> = cases.collect();
-    let mut found = Logins { verdicts: Vec::new(), clocks: Vec::new() };
-    if cases.is_empty() && subject.is_one_tenant {
-        let why = match subject.tenants.iter().any(|tenant| tenant.spec.is_some()) {
+    let mut found = LoginResults { verdicts: Vec::new(), clocks: Vec::new() };
+    if cases.is_empty() && patient.is_one_tenant {
+        let why = match patient.tenants.iter().any(|tenant| tenant.spec.is_some()) {
             true => "this tenant has no login",
             false => "the tenant's files cannot be read, so its app is not known",
         };
-        found.verdicts.push(Verdict::not_checked(LOGIN, "no-login", "the login", why));
+        found.verdicts.push(DoctorVerdict::not_checked(LOGIN, "no-login", "the login", why));
     }
     if cases.len() > MAX_TENANTS {
         let why = format!("{} more logins; name a tenant", cases.len() - MAX_TENANTS);
-        found.verdicts.push(Verdict::not_checked(LOGIN, "login-unknown", "other tenants", why));
+        found.verdicts.push(DoctorVerdict::not_checked(LOGIN, "login-unknown", "other tenants", why));
     }
     let examined = cases.iter().take(MAX_TENANTS).map(async |case| {
         let provider = Provider::new(&providers, case.login, &case.spec.public_url);
@@ -67,12 +67,12 @@ pub(super) async fn examine(subject: &Subject) -> Logins {
 }
 
 impl LoginCase<'_> {
-    fn judge(&self, brand: &Brand, app: &AppExamination) -> Vec<Verdict> {
+    fn judge(&self, brand: &Brand, app: &AppExamination) -> Vec<DoctorVerdict> {
         let place = &self.tenant.name;
         if let Err(error) = &app.directory {
             return vec![self.judge_error(brand, error)];
         }
-        let mut verdicts = vec![Verdict::ok(
+        let mut verdicts = vec![DoctorVerdict::ok(
             LOGIN,
             "provider-answers",
             place,
@@ -84,13 +84,13 @@ impl LoginCase<'_> {
             let which =
                 if app.secrets.len() > 1 { format!(" (number {})", number + 1) } else { String::new() };
             verdicts.push(match tried {
-                Ok(()) => Verdict::ok(
+                Ok(()) => DoctorVerdict::ok(
                     LOGIN,
                     "secret-right",
                     place,
                     format!("{} takes the client secret{which}", brand.name),
                 ),
-                Err(error) if some_is_right => Verdict::warning(
+                Err(error) if some_is_right => DoctorVerdict::warning(
                     LOGIN,
                     "secret-old",
                     place,
@@ -106,11 +106,11 @@ impl LoginCase<'_> {
     }
 
     /// An error that keeps everybody from logging in, or one that only keeps us from knowing.
-    fn judge_error(&self, brand: &Brand, error: &Error) -> Verdict {
+    fn judge_error(&self, brand: &Brand, error: &Error) -> DoctorVerdict {
         let (place, name, app) = (&self.tenant.name, brand.name, brand.app);
         let client_id = self.login.provider.client_id();
         let fault = |code: &'static str, found: String| {
-            Verdict::fault(LOGIN, code, place, found).meaning("nobody can log in")
+            DoctorVerdict::fault(LOGIN, code, place, found).meaning("nobody can log in")
         };
         match error.class() {
             "down" => fault("provider-down", format!("{name} does not answer: {error}")).advice(
@@ -132,7 +132,7 @@ impl LoginCase<'_> {
                     "copy the secret's value (not its id) from the {app}, under Certificates & secrets"
                 ))
             }
-            _ => Verdict::not_checked(
+            _ => DoctorVerdict::not_checked(
                 LOGIN,
                 "secret-unknown",
                 place,
@@ -141,19 +141,19 @@ impl LoginCase<'_> {
         }
     }
 
-    fn judge_redirect_uri(&self, brand: &Brand, registration: &Registration) -> Verdict {
+    fn judge_redirect_uri(&self, brand: &Brand, registration: &Registration) -> DoctorVerdict {
         let place = &self.tenant.name;
         let uri = self.spec.public_url.callback_url();
         match registration {
             Registration::Registered => {
-                Verdict::ok(LOGIN, "redirect-uri-registered", place, format!("{uri} is registered"))
+                DoctorVerdict::ok(LOGIN, "redirect-uri-registered", place, format!("{uri} is registered"))
             }
             Registration::Missing => {
-                Verdict::fault(LOGIN, "redirect-uri-missing", place, format!("{uri} is not registered"))
+                DoctorVerdict::fault(LOGIN, "redirect-uri-missing", place, format!("{uri} is not registered"))
                     .meaning(format!("everybody ends at an error page: {}", brand.redirect_uri_error))
                     .advice(format!("register exactly this redirect URI at {}", brand.redirect_uri_place))
             }
-            Registration::Unknown(why) => Verdict::not_checked(
+            Registration::Unknown(why) => DoctorVerdict::not_checked(
                 LOGIN,
                 "redirect-uri-unknown",
                 place,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::super::args::ClientKind;
-use super::subject::Subject;
-use super::verdict::{Examination, Verdict};
+use super::patient::Patient;
+use super::verdict::{DoctorVerdict, Examination};
 use crate::base::dns::DnsResolver;
 use crate::base::net;
 
@@ -14,12 +14,12 @@ const NAMES: Examination = Examination::Names;
 /// The addresses of the public name, and the verdicts on them.
 pub(super) struct Names {
     pub(super) addresses: Vec<IpAddr>,
-    pub(super) verdicts: Vec<Verdict>,
+    pub(super) verdicts: Vec<DoctorVerdict>,
 }
 
 /// Looks the name up and judges where it leads.
-pub(super) async fn examine(subject: &Subject, client: ClientKind) -> Names {
-    let host = subject.host();
+pub(super) async fn examine(patient: &Patient, client: ClientKind) -> Names {
+    let host = patient.host();
     let mut verdicts = Vec::new();
     let addresses = match host.parse::<IpAddr>() {
         Ok(address) => vec![address],
@@ -28,7 +28,7 @@ pub(super) async fn examine(subject: &Subject, client: ClientKind) -> Names {
                 Ok(found) => found.iter().copied().collect::<BTreeSet<_>>().into_iter().collect(),
                 Err(error) => {
                     verdicts.push(
-                    Verdict::fault(NAMES, "name-unresolved", host, format!("the name has no address ({error})"))
+                    DoctorVerdict::fault(NAMES, "name-unresolved", host, format!("the name has no address ({error})"))
                         .meaning("no client finds the server")
                         .advice(
                             "create an A or AAAA record that points to this machine or to the proxy in front of \
@@ -41,9 +41,9 @@ pub(super) async fn examine(subject: &Subject, client: ClientKind) -> Names {
         }
     };
     if !addresses.is_empty() {
-        verdicts.push(judge_addresses(subject, &addresses));
+        verdicts.push(judge_addresses(patient, &addresses));
     }
-    verdicts.extend(judge_reach(subject, &addresses, client));
+    verdicts.extend(judge_reach(patient, &addresses, client));
     Names { addresses, verdicts }
 }
 
@@ -53,16 +53,19 @@ pub(super) fn is_own(address: IpAddr) -> bool {
     address.is_loopback() || std::net::UdpSocket::bind((address, 0)).is_ok()
 }
 
-fn judge_addresses(subject: &Subject, addresses: &[IpAddr]) -> Verdict {
-    let host = subject.host();
+fn judge_addresses(patient: &Patient, addresses: &[IpAddr]) -> DoctorVerdict {
+    let host = patient.host();
     let listed = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let own: Vec<IpAddr> = [net::outbound_ipv4(), net::outbound_ipv6()].into_iter().flatten().collect();
     let has_public = own.iter().any(|own| net::is_global(*own));
     match () {
-        () if addresses.iter().any(|address| is_own(*address)) => {
-            Verdict::ok(NAMES, "name-is-here", host, format!("leads to {listed}, which is this machine"))
-        }
-        () if !has_public || !subject.is_direct_tls() => Verdict::ok(
+        () if addresses.iter().any(|address| is_own(*address)) => DoctorVerdict::ok(
+            NAMES,
+            "name-is-here",
+            host,
+            format!("leads to {listed}, which is this machine"),
+        ),
+        () if !has_public || !patient.is_direct_tls() => DoctorVerdict::ok(
             NAMES,
             "name-is-in-front",
             host,
@@ -70,7 +73,7 @@ fn judge_addresses(subject: &Subject, addresses: &[IpAddr]) -> Verdict {
         ),
         () => {
             let own = own.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            Verdict::warning(
+            DoctorVerdict::warning(
                 NAMES,
                 "name-elsewhere",
                 host,
@@ -83,19 +86,19 @@ fn judge_addresses(subject: &Subject, addresses: &[IpAddr]) -> Verdict {
 }
 
 /// Clients in their vendors' clouds reach public addresses over https only.
-fn judge_reach(subject: &Subject, addresses: &[IpAddr], client: ClientKind) -> Option<Verdict> {
+fn judge_reach(patient: &Patient, addresses: &[IpAddr], client: ClientKind) -> Option<DoctorVerdict> {
     if !client.is_hosted() {
         return None;
     }
     let vendor = client.vendor();
     let is_private = !addresses.is_empty() && addresses.iter().all(|address| !net::is_global(*address));
     let found = match () {
-        () if !subject.is_https() => "the public URL is plain http",
+        () if !patient.is_https() => "the public URL is plain http",
         () if is_private => "the name leads to private addresses only",
         () => return None,
     };
     Some(
-        Verdict::fault(NAMES, "not-public", subject.public.as_str(), found)
+        DoctorVerdict::fault(NAMES, "not-public", patient.public.as_str(), found)
             .meaning(format!(
                 "{} calls from {vendor}'s cloud, which reaches neither this network nor plain http",
                 client.title()

@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 
 use super::super::port_holder;
 use super::names;
-use super::subject::{GatewayState, Subject};
-use super::verdict::{Examination, Verdict};
+use super::patient::{GatewayContact, Patient};
+use super::verdict::{DoctorVerdict, Examination};
 
 const PORTS: Examination = Examination::Ports;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,13 +22,13 @@ const HTTPS: u16 = 443;
 /// The public addresses that accept connections, and the verdicts on all ports.
 pub(super) struct Ports {
     pub(super) open: Vec<SocketAddr>,
-    pub(super) verdicts: Vec<Verdict>,
+    pub(super) verdicts: Vec<DoctorVerdict>,
 }
 
 /// Examines the ports.
-pub(super) async fn examine(subject: &Subject, addresses: &[IpAddr]) -> Ports {
-    let mut verdicts = examine_own(subject);
-    let public = addresses.iter().take(MAX_ADDRESSES).map(|ip| SocketAddr::new(*ip, subject.port()));
+pub(super) async fn examine(patient: &Patient, addresses: &[IpAddr]) -> Ports {
+    let mut verdicts = examine_own(patient);
+    let public = addresses.iter().take(MAX_ADDRESSES).map(|ip| SocketAddr::new(*ip, patient.port()));
     let public: Vec<SocketAddr> = public.collect();
     let tried = join_all(public.iter().map(|address| connect(*address))).await;
     let tried: Vec<(SocketAddr, io::Result<()>)> =
@@ -36,28 +36,28 @@ pub(super) async fn examine(subject: &Subject, addresses: &[IpAddr]) -> Ports {
     let open: Vec<SocketAddr> =
         tried.iter().filter(|(_, tried)| tried.is_ok()).map(|(address, _)| *address).collect();
     verdicts.extend(tried.iter().map(|(address, tried)| match tried {
-        Ok(()) => Verdict::ok(PORTS, "port-open", address.to_string(), describe_open(*address)),
+        Ok(()) => DoctorVerdict::ok(PORTS, "port-open", address.to_string(), describe_open(*address)),
         Err(error) => judge_closed(*address, error, !open.is_empty()),
     }));
-    verdicts.extend(examine_port_80(subject, addresses).await);
+    verdicts.extend(examine_port_80(patient, addresses).await);
     Ports { open, verdicts }
 }
 
 /// The ports that the gateway wants on this machine. Those of one that runs are its own.
-fn examine_own(subject: &Subject) -> Vec<Verdict> {
-    if !matches!(subject.gateway, GatewayState::Silent { .. }) {
+fn examine_own(patient: &Patient) -> Vec<DoctorVerdict> {
+    if !matches!(patient.gateway, GatewayContact::Silent { .. }) {
         return Vec::new();
     }
-    let wanted = subject.direct_addresses().into_iter().chain(subject.settings.listen_http.iter().copied());
+    let wanted = patient.direct_addresses().into_iter().chain(patient.settings.listen_http.iter().copied());
     let taken = wanted.filter(|address| port_holder::is_taken(address.port()));
     taken.map(|address| judge_taken(address.port())).collect()
 }
 
-fn judge_taken(port: u16) -> Verdict {
+fn judge_taken(port: u16) -> DoctorVerdict {
     let place = format!("port {port} of this machine");
     match port_holder::find(port) {
         // It may be another gateway, whose admin listener is elsewhere or off.
-        Some(holder) if holder.name == "tenantd" => Verdict::warning(
+        Some(holder) if holder.name == "tenantd" => DoctorVerdict::warning(
             PORTS,
             "port-has-gateway",
             place,
@@ -65,7 +65,7 @@ fn judge_taken(port: u16) -> Verdict {
         )
         .meaning("what only the gateway knows could not be asked")
         .advice("give the address of its admin listener with --admin"),
-        Some(holder) => Verdict::fault(
+        Some(holder) => DoctorVerdict::fault(
             PORTS,
             "port-taken",
             place,
@@ -73,7 +73,7 @@ fn judge_taken(port: u16) -> Verdict {
         )
         .meaning("the gateway cannot start on it; often the holder is the old server")
         .advice("stop that program, or choose another port (--listen, --port or MCP_PORT) and use it in the clients"),
-        None => Verdict::fault(PORTS, "port-taken", place, format!("Port {port} already in use"))
+        None => DoctorVerdict::fault(PORTS, "port-taken", place, format!("Port {port} already in use"))
             .meaning("the gateway cannot start on it, or it runs as a user whose processes are hidden")
             .advice("run the doctor as root to see who has it (`ss -ltnp`)"),
     }
@@ -87,10 +87,10 @@ fn describe_open(address: SocketAddr) -> String {
     }
 }
 
-fn judge_closed(address: SocketAddr, error: &io::Error, others_answer: bool) -> Verdict {
+fn judge_closed(address: SocketAddr, error: &io::Error, others_answer: bool) -> DoctorVerdict {
     let place = address.to_string();
     if others_answer {
-        return Verdict::warning(
+        return DoctorVerdict::warning(
             PORTS,
             "address-dead",
             place,
@@ -119,19 +119,19 @@ fn judge_closed(address: SocketAddr, error: &io::Error, others_answer: bool) -> 
         true => ("port-silent", format!("nothing answers ({error})")),
         false => ("port-refused", format!("the connection is refused ({error})")),
     };
-    Verdict::fault(PORTS, code, place, found).meaning("no client connects").advice(advice)
+    DoctorVerdict::fault(PORTS, code, place, found).meaning("no client connects").advice(advice)
 }
 
 /// Port 80 redirects people, and answers a CA's challenges.
-async fn examine_port_80(subject: &Subject, addresses: &[IpAddr]) -> Option<Verdict> {
-    if !subject.is_https() || subject.port() != HTTPS {
+async fn examine_port_80(patient: &Patient, addresses: &[IpAddr]) -> Option<DoctorVerdict> {
+    if !patient.is_https() || patient.port() != HTTPS {
         return None;
     }
     let address = SocketAddr::new(*addresses.first()?, HTTP);
     let place = address.to_string();
     Some(match connect(address).await {
-        Ok(_) => Verdict::ok(PORTS, "port-80-open", place, describe_open(address)),
-        Err(error) => Verdict::ok(
+        Ok(_) => DoctorVerdict::ok(PORTS, "port-80-open", place, describe_open(address)),
+        Err(error) => DoctorVerdict::ok(
             PORTS,
             "port-80-closed",
             place,

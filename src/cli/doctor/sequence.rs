@@ -17,13 +17,13 @@ use http::{StatusCode, header};
 use url::Url;
 
 use self::clients::ClientProfile;
-use self::differences::Difference;
-use self::exchange::{Answer, Question, Target};
-use self::remedies::{Interference, Place};
+use self::differences::AnswerDifference;
+use self::exchange::{HttpAnswer, Question, RequestTarget};
+use self::remedies::{Interference, ProxyPlace};
 use super::super::args::ClientKind;
 use super::names;
-use super::subject::{Subject, SubjectTenant};
-use super::verdict::{Examination, Verdict};
+use super::patient::{Patient, PatientTenant};
+use super::verdict::{DoctorVerdict, Examination};
 use crate::base::secret::Secret;
 
 const CLIENT: Examination = Examination::Client;
@@ -32,13 +32,13 @@ const CLIENT: Examination = Examination::Client;
 struct Sequence<'a> {
     client: ClientKind,
     profile: ClientProfile,
-    tenant: &'a SubjectTenant,
+    tenant: &'a PatientTenant,
     connector: Url,
     key: Option<&'a Secret>,
-    public: Target,
+    public: RequestTarget,
     /// The gateway's own listener, if it can be asked.
-    direct: Option<Target>,
-    verdicts: Vec<Verdict>,
+    direct: Option<RequestTarget>,
+    verdicts: Vec<DoctorVerdict>,
     /// The steps whose answers were the same.
     agreed: Vec<&'static str>,
 }
@@ -46,13 +46,13 @@ struct Sequence<'a> {
 /// What became of a step. The sequence ends at the first fault.
 enum Step {
     /// The answer, which is the gateway's own.
-    Done(Box<Answer>),
+    Done(Box<HttpAnswer>),
     Ended,
 }
 
 /// How a difference weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weight {
+enum Necessity {
     /// The client goes no further.
     Needed,
     /// The client has another way.
@@ -60,9 +60,14 @@ enum Weight {
 }
 
 /// Repeats the client's requests.
-pub(super) async fn examine(subject: &Subject, open: &[SocketAddr], client: ClientKind) -> Vec<Verdict> {
-    let not_checked = |why: &str| vec![Verdict::not_checked(CLIENT, "sequence-not-run", client.title(), why)];
-    let Some(tenant) = subject.tenant() else {
+pub(super) async fn examine(
+    patient: &Patient,
+    open: &[SocketAddr],
+    client: ClientKind,
+) -> Vec<DoctorVerdict> {
+    let not_checked =
+        |why: &str| vec![DoctorVerdict::not_checked(CLIENT, "sequence-not-run", client.title(), why)];
+    let Some(tenant) = patient.tenant() else {
         return not_checked("its requests are for one tenant; name one: tenantd doctor TENANT");
     };
     let Some(connector) = tenant.connector.clone() else {
@@ -71,10 +76,10 @@ pub(super) async fn examine(subject: &Subject, open: &[SocketAddr], client: Clie
     let Some(address) = open.first() else {
         return not_checked("no public address accepts connections");
     };
-    let public = Target {
+    let public = RequestTarget {
         address: *address,
-        is_tls: subject.is_https(),
-        host: subject.host().to_owned(),
+        is_tls: patient.is_https(),
+        host: patient.host().to_owned(),
         authority: authority_of(&connector),
         is_direct: false,
     };
@@ -89,8 +94,8 @@ pub(super) async fn examine(subject: &Subject, open: &[SocketAddr], client: Clie
         verdicts: Vec::new(),
         agreed: Vec::new(),
     };
-    sequence.take_key(subject).await;
-    sequence.find_direct(subject).await;
+    sequence.take_key(patient).await;
+    sequence.find_direct(patient).await;
     sequence.run().await;
     sequence.verdicts
 }
@@ -106,13 +111,13 @@ fn authority_of(url: &Url) -> String {
 
 impl<'a> Sequence<'a> {
     /// Takes the key, unless it would go to somebody who did not prove who he is.
-    async fn take_key(&mut self, subject: &'a Subject) {
-        let Some(key) = &subject.key else { return };
+    async fn take_key(&mut self, patient: &'a Patient) {
+        let Some(key) = &patient.key else { return };
         if names::is_own(self.public.address.ip()) || self.public.is_trusted().await {
             self.key = Some(key);
             return;
         }
-        self.verdicts.push(Verdict::not_checked(
+        self.verdicts.push(DoctorVerdict::not_checked(
             CLIENT,
             "key-withheld",
             self.public.address.to_string(),
@@ -123,16 +128,16 @@ impl<'a> Sequence<'a> {
 
 impl Sequence<'_> {
     /// Finds the gateway's own listener, and says what is missing without it.
-    async fn find_direct(&mut self, subject: &Subject) {
-        let direct = subject.direct_addresses();
+    async fn find_direct(&mut self, patient: &Patient) {
+        let direct = patient.direct_addresses();
         let Some(address) = direct.first().copied() else { return };
-        let is_tls = subject.is_direct_tls();
-        let target = Target { address, is_tls, is_direct: true, ..self.public.clone() };
+        let is_tls = patient.is_direct_tls();
+        let target = RequestTarget { address, is_tls, is_direct: true, ..self.public.clone() };
         match target.ask(&Question::get("/-/healthz")).await {
             Ok(answer) if answer.is_of_gateway() || answer.status == StatusCode::OK => {
                 self.direct = Some(target)
             }
-            Ok(_) | Err(_) => self.verdicts.push(Verdict::not_checked(
+            Ok(_) | Err(_) => self.verdicts.push(DoctorVerdict::not_checked(
                 CLIENT,
                 "gateway-not-compared",
                 address.to_string(),
@@ -151,7 +156,7 @@ impl Sequence<'_> {
             None => "is answered as the gateway would",
         };
         let found = format!("each step of {} {beside}: {}", self.client.title(), self.agreed.join(", "));
-        self.verdicts.push(Verdict::ok(CLIENT, "sequence-good", self.connector.as_str(), found));
+        self.verdicts.push(DoctorVerdict::ok(CLIENT, "sequence-good", self.connector.as_str(), found));
     }
 
     /// Makes all steps; `None` if the sequence ended before its end.
@@ -175,7 +180,7 @@ impl Sequence<'_> {
             true => "give a key or access token with --key-file",
             false => "give an access token with --key-file",
         };
-        self.verdicts.push(Verdict::not_checked(
+        self.verdicts.push(DoctorVerdict::not_checked(
             CLIENT,
             "calls-not-checked",
             self.connector.as_str(),
@@ -188,10 +193,10 @@ impl Sequence<'_> {
     async fn step(
         &mut self,
         name: &'static str,
-        subject: differences::Subject,
+        kind: differences::PathKind,
         question: &Question,
-        weight: Weight,
-        is_expected: impl Fn(&Answer) -> bool,
+        weight: Necessity,
+        is_expected: impl Fn(&HttpAnswer) -> bool,
     ) -> Step {
         let direct = match &self.direct {
             Some(direct) => direct.ask(question).await.ok(),
@@ -202,7 +207,7 @@ impl Sequence<'_> {
             return Step::Ended;
         }
         let public = self.public.ask(question).await;
-        match differences::find(subject, direct.as_ref(), &public, is_expected) {
+        match differences::find(kind, direct.as_ref(), &public, is_expected) {
             None => {
                 self.agreed.push(name);
                 match direct.or(public.ok()) {
@@ -213,7 +218,7 @@ impl Sequence<'_> {
             Some(difference) => {
                 self.say_difference(name, question, &difference, public.ok().as_ref(), weight);
                 match (weight, direct) {
-                    (Weight::Optional, Some(direct)) => Step::Done(Box::new(direct)),
+                    (Necessity::Optional, Some(direct)) => Step::Done(Box::new(direct)),
                     _ => Step::Ended,
                 }
             }
@@ -221,7 +226,7 @@ impl Sequence<'_> {
     }
 
     /// The gateway's own answer is not what the client needs: no proxy is to blame.
-    fn say_gateway_refuses(&mut self, name: &str, question: &Question, direct: &Answer) {
+    fn say_gateway_refuses(&mut self, name: &str, question: &Question, direct: &HttpAnswer) {
         let detail = direct.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
         let advice = match direct.status {
             StatusCode::NOT_FOUND => {
@@ -237,7 +242,7 @@ impl Sequence<'_> {
             _ => "see the gateway's log at this moment",
         };
         self.verdicts.push(
-            Verdict::fault(
+            DoctorVerdict::fault(
                 CLIENT,
                 "gateway-refuses",
                 self.place(question),
@@ -252,35 +257,38 @@ impl Sequence<'_> {
         &mut self,
         name: &str,
         question: &Question,
-        difference: &Difference,
-        public: Option<&Answer>,
-        weight: Weight,
+        difference: &AnswerDifference,
+        public: Option<&HttpAnswer>,
+        weight: Necessity,
     ) {
-        let Difference { interference, found } = difference;
+        let AnswerDifference { interference, found } = difference;
         let found = format!("step \"{name}\": {found}");
         let place = self.place(question);
         let verdict = match weight {
-            Weight::Needed => Verdict::fault(CLIENT, interference.code(), place, found).meaning(format!(
-                "{} goes no further: {}",
-                self.client.title(),
-                interference.meaning()
-            )),
-            Weight::Optional => Verdict::warning(CLIENT, interference.code(), place, found).meaning(format!(
-                "{} goes on another way, but others do not: {}",
-                self.client.title(),
-                interference.meaning()
-            )),
+            Necessity::Needed => DoctorVerdict::fault(CLIENT, interference.code(), place, found)
+                .meaning(format!("{} goes no further: {}", self.client.title(), interference.meaning())),
+            Necessity::Optional => {
+                DoctorVerdict::warning(CLIENT, interference.code(), place, found).meaning(format!(
+                    "{} goes on another way, but others do not: {}",
+                    self.client.title(),
+                    interference.meaning()
+                ))
+            }
         };
         let changes = self.changes(*interference, public);
         self.verdicts.push(verdict.advice(interference.advice()).changes(changes));
     }
 
-    fn changes(&self, interference: Interference, public: Option<&Answer>) -> Vec<super::verdict::Change> {
+    fn changes(
+        &self,
+        interference: Interference,
+        public: Option<&HttpAnswer>,
+    ) -> Vec<super::verdict::ProxyChange> {
         let upstream = match &self.direct {
             Some(direct) => direct.address.to_string(),
             None => "the-gateway:8000".to_owned(),
         };
-        interference.changes(&Place {
+        interference.changes(&ProxyPlace {
             prefix: self.tenant.prefix(),
             host: &self.public.host,
             upstream: &upstream,
@@ -295,6 +303,6 @@ impl Sequence<'_> {
     }
 }
 
-fn is_fault(verdict: &Verdict) -> bool {
-    verdict.outcome == super::verdict::Outcome::Fault
+fn is_fault(verdict: &DoctorVerdict) -> bool {
+    verdict.outcome == super::verdict::VerdictOutcome::Fault
 }

@@ -10,7 +10,7 @@ use crate::telemetry::printable::printable;
 /// How a verdict weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Outcome {
+pub(super) enum VerdictOutcome {
     Ok,
     /// It could not be examined; the reason is what was found.
     NotChecked,
@@ -38,11 +38,11 @@ pub(super) enum Examination {
 
 /// One thing that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Verdict {
+pub(super) struct DoctorVerdict {
     /// A stable, searchable name in kebab case.
     pub(super) code: Cow<'static, str>,
     pub(super) examination: Examination,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: VerdictOutcome,
     /// Where it was found: an address, a URL, a path, a tenant.
     pub(super) place: String,
     /// What was found.
@@ -55,24 +55,24 @@ pub(super) struct Verdict {
     pub(super) advice: Option<String>,
     /// The lines to change, by product.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) changes: Vec<Change>,
+    pub(super) changes: Vec<ProxyChange>,
 }
 
 /// The lines to change in one product's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Change {
+pub(super) struct ProxyChange {
     pub(super) product: &'static str,
     pub(super) lines: String,
 }
 
-impl Verdict {
+impl DoctorVerdict {
     pub(super) fn ok(
         examination: Examination,
         code: &'static str,
         place: impl Into<String>,
         found: impl Into<String>,
     ) -> Self {
-        Self::new(examination, Outcome::Ok, code.into(), place.into(), found.into())
+        Self::new(examination, VerdictOutcome::Ok, code.into(), place.into(), found.into())
     }
 
     pub(super) fn not_checked(
@@ -81,7 +81,7 @@ impl Verdict {
         place: impl Into<String>,
         why: impl Into<String>,
     ) -> Self {
-        Self::new(examination, Outcome::NotChecked, code.into(), place.into(), why.into())
+        Self::new(examination, VerdictOutcome::NotChecked, code.into(), place.into(), why.into())
     }
 
     pub(super) fn warning(
@@ -90,7 +90,7 @@ impl Verdict {
         place: impl Into<String>,
         found: impl Into<String>,
     ) -> Self {
-        Self::new(examination, Outcome::Warning, code.into(), place.into(), found.into())
+        Self::new(examination, VerdictOutcome::Warning, code.into(), place.into(), found.into())
     }
 
     pub(super) fn fault(
@@ -99,12 +99,12 @@ impl Verdict {
         place: impl Into<String>,
         found: impl Into<String>,
     ) -> Self {
-        Self::new(examination, Outcome::Fault, code.into(), place.into(), found.into())
+        Self::new(examination, VerdictOutcome::Fault, code.into(), place.into(), found.into())
     }
 
     fn new(
         examination: Examination,
-        outcome: Outcome,
+        outcome: VerdictOutcome,
         code: Cow<'static, str>,
         place: String,
         found: String,
@@ -125,7 +125,7 @@ impl Verdict {
     }
 
     #[must_use]
-    pub(super) fn changes(mut self, changes: Vec<Change>) -> Self {
+    pub(super) fn changes(mut self, changes: Vec<ProxyChange>) -> Self {
         self.changes = changes;
         self
     }
@@ -148,7 +148,7 @@ impl Examination {
     }
 }
 
-impl Outcome {
+impl VerdictOutcome {
     fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -163,15 +163,16 @@ impl Outcome {
 #[derive(Debug, Clone, Serialize)]
 pub(in crate::cli) struct Diagnosis {
     /// The weightiest outcome.
-    pub(super) outcome: Outcome,
-    pub(super) verdicts: Vec<Verdict>,
+    pub(super) outcome: VerdictOutcome,
+    pub(super) verdicts: Vec<DoctorVerdict>,
 }
 
 impl Diagnosis {
-    pub(super) fn new(mut verdicts: Vec<Verdict>) -> Self {
+    pub(super) fn new(mut verdicts: Vec<DoctorVerdict>) -> Self {
         verdicts.sort_by_key(|verdict| verdict.examination);
         let weightiest = verdicts.iter().map(|verdict| verdict.outcome).max();
-        let outcome = weightiest.filter(|outcome| *outcome >= Outcome::Warning).unwrap_or(Outcome::Ok);
+        let outcome =
+            weightiest.filter(|outcome| *outcome >= VerdictOutcome::Warning).unwrap_or(VerdictOutcome::Ok);
         Self { outcome, verdicts }
     }
 
@@ -197,14 +198,14 @@ impl Diagnosis {
         };
         let mut text = format!(
             "{}, {}, {} ok, {} not checked\n",
-            plural(count(Outcome::Fault), "fault"),
-            plural(count(Outcome::Warning), "warning"),
-            count(Outcome::Ok),
-            count(Outcome::NotChecked)
+            plural(count(VerdictOutcome::Fault), "fault"),
+            plural(count(VerdictOutcome::Warning), "warning"),
+            count(VerdictOutcome::Ok),
+            count(VerdictOutcome::NotChecked)
         );
         let first = |outcome| self.verdicts.iter().find(|verdict| verdict.outcome == outcome);
-        if let Some(first) = first(Outcome::Fault).or_else(|| first(Outcome::Warning)) {
-            let word = if first.outcome == Outcome::Fault { "fault" } else { "warning" };
+        if let Some(first) = first(VerdictOutcome::Fault).or_else(|| first(VerdictOutcome::Warning)) {
+            let word = if first.outcome == VerdictOutcome::Fault { "fault" } else { "warning" };
             let _ = writeln!(text, "First {word}: {} ({})", printable(&first.found), first.code);
             if let Some(advice) = &first.advice {
                 let _ = writeln!(text, "  do: {}", printable(advice));
@@ -214,7 +215,7 @@ impl Diagnosis {
     }
 }
 
-impl Verdict {
+impl DoctorVerdict {
     fn write_to(&self, text: &mut String) {
         let _ = writeln!(
             text,
@@ -222,7 +223,7 @@ impl Verdict {
             self.outcome.word(),
             printable(&self.place),
             printable(&self.found),
-            if self.outcome >= Outcome::Warning { format!(" [{}]", self.code) } else { String::new() }
+            if self.outcome >= VerdictOutcome::Warning { format!(" [{}]", self.code) } else { String::new() }
         );
         for (word, part) in [("means", &self.meaning), ("do", &self.advice)] {
             if let Some(part) = part {
@@ -245,16 +246,16 @@ mod tests {
     #[test]
     fn the_first_fault_is_on_top_and_all_are_in_order() {
         let diagnosis = Diagnosis::new(vec![
-            Verdict::fault(Examination::Login, "secret-wrong", "acme", "the secret is refused")
+            DoctorVerdict::fault(Examination::Login, "secret-wrong", "acme", "the secret is refused")
                 .advice("renew it"),
-            Verdict::fault(Examination::Ports, "port-refused", "h:443", "nobody listens")
+            DoctorVerdict::fault(Examination::Ports, "port-refused", "h:443", "nobody listens")
                 .meaning("no client connects")
                 .advice("open it")
-                .changes(vec![Change { product: "NGINX", lines: "a;\nb;".into() }]),
-            Verdict::ok(Examination::Names, "name", "h", "is this machine"),
-            Verdict::not_checked(Examination::Clock, "clock", "clock", "nobody to compare with"),
+                .changes(vec![ProxyChange { product: "NGINX", lines: "a;\nb;".into() }]),
+            DoctorVerdict::ok(Examination::Names, "name", "h", "is this machine"),
+            DoctorVerdict::not_checked(Examination::Clock, "clock", "clock", "nobody to compare with"),
         ]);
-        assert_eq!(diagnosis.outcome, Outcome::Fault);
+        assert_eq!(diagnosis.outcome, VerdictOutcome::Fault);
         assert_eq!(
             diagnosis.to_text(),
             "2 faults, 0 warnings, 1 ok, 1 not checked\n\
@@ -270,7 +271,8 @@ mod tests {
 
     #[test]
     fn what_was_not_checked_is_no_fault() {
-        let verdict = Verdict::not_checked(Examination::Clock, "clock", "clock", "nobody to compare with");
-        assert_eq!(Diagnosis::new(vec![verdict]).outcome, Outcome::Ok);
+        let verdict =
+            DoctorVerdict::not_checked(Examination::Clock, "clock", "clock", "nobody to compare with");
+        assert_eq!(Diagnosis::new(vec![verdict]).outcome, VerdictOutcome::Ok);
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::container;
 use super::environment::{set_variable, set_variables};
 use super::installation::{Installation, OldServer, SwitchCommands};
-use super::inventory::{Outcome, Place};
+use super::inventory::{Disposition, Place};
 use super::proxy_rules;
 use super::source::{Content, Locator, SourceFile, read_env_file};
 use super::values;
@@ -73,7 +73,7 @@ pub(super) fn read(
         let note = "Compose merges it into the file beside it, which this program does not: give it the \
                     merged one \
                     (docker compose config > merged.yaml)";
-        return into.inventory.add(Place::file(path), "the file", Outcome::ByHand, note);
+        return into.inventory.add(Place::file(path), "the file", Disposition::ByHand, note);
     }
     let env_path = folder.join(".env");
     let env = sources.iter().find_map(|source| match &source.content {
@@ -83,7 +83,7 @@ pub(super) fn read(
     // The Compose file may be given without its folder.
     let env = env.or_else(|| {
         env_path.exists().then(|| read_env_file(&env_path)).transpose().unwrap_or_else(|why| {
-            into.inventory.add(Place::file(&env_path), "the file", Outcome::ByHand, why);
+            into.inventory.add(Place::file(&env_path), "the file", Disposition::ByHand, why);
             None
         })
     });
@@ -125,7 +125,7 @@ impl ComposeFile<'_> {
         let image = member("image").map(text).unwrap_or_default();
         if !container::is_vendors(&image, names, volumes.iter().map(String::as_str)) && !has_vendors_env {
             let note = "not the vendor's server; it stays in its Compose file";
-            return into.inventory.add(self.place(line), format!("service {name}"), Outcome::Left, note);
+            return into.inventory.add(self.place(line), format!("service {name}"), Disposition::Left, note);
         }
         let project = self.folder.file_name().map(|name| name.to_string_lossy().into_owned());
         let label = if name == "tursio-mcp" { project.unwrap_or_default() } else { name.to_owned() };
@@ -142,7 +142,7 @@ impl ComposeFile<'_> {
                 Ok(volume) => {
                     container::attach_volume(&mut server, &volume, &place, self.sources, self.locator, into);
                 }
-                Err(why) => into.inventory.add(place, "volume", Outcome::ByHand, why),
+                Err(why) => into.inventory.add(place, "volume", Disposition::ByHand, why),
             }
         }
         for port in member("ports").map(items).unwrap_or_default() {
@@ -169,7 +169,7 @@ impl ComposeFile<'_> {
         into.inventory.add(
             self.place(line),
             format!("service {name}"),
-            Outcome::Replaced,
+            Disposition::Replaced,
             "the gateway serves it",
         );
         into.servers.push(server);
@@ -190,7 +190,7 @@ impl ComposeFile<'_> {
                     into.mark_used(&path);
                 }
                 Err(_) if is_optional && !path.exists() => {}
-                Err(why) => into.inventory.add(Place::file(&path), "env_file", Outcome::ByHand, why),
+                Err(why) => into.inventory.add(Place::file(&path), "env_file", Disposition::ByHand, why),
             }
         }
     }
@@ -217,7 +217,7 @@ impl ComposeFile<'_> {
                 }
                 // Compose takes an unknown variable for an empty one.
                 Err(_) if values::find_variable(name).is_some_and(|_| !is_required(name)) => {}
-                Err(why) => into.inventory.add(place, name.clone(), Outcome::ByHand, why),
+                Err(why) => into.inventory.add(place, name.clone(), Disposition::ByHand, why),
             }
         }
     }
@@ -247,7 +247,7 @@ impl ComposeFile<'_> {
                 into.inventory.add(
                     Place::line(&self.env_path, key.at.line),
                     name,
-                    Outcome::ByHand,
+                    Disposition::ByHand,
                     "the Compose file does not pass it on, so it had no effect, and it is not taken over; \
                      if it \
                      was meant to have one, write it into the tenant's .env",
@@ -260,11 +260,13 @@ impl ComposeFile<'_> {
         for (key, _) in service.pairs().iter().filter(|(key, _)| !READ.contains(&&*key.text)) {
             let place = self.place(key.at.line);
             match NOT_NEEDED.contains(&&*key.text) {
-                true => into.inventory.add(place, &*key.text, Outcome::NotNeeded, "no container is needed"),
+                true => {
+                    into.inventory.add(place, &*key.text, Disposition::NotNeeded, "no container is needed")
+                }
                 false => into.inventory.add(
                     place,
                     &*key.text,
-                    Outcome::ByHand,
+                    Disposition::ByHand,
                     "not a key of the vendor's guide; find out what it was for",
                 ),
             }

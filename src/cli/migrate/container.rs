@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::exports;
 use super::installation::{Installation, OldServer};
-use super::inventory::{Outcome, Place};
+use super::inventory::{Disposition, Place};
 use super::source::{Locator, SourceFile};
 use super::values;
 
@@ -35,18 +35,18 @@ pub(super) fn attach_volume(
     let Some((file, _)) = volume.split_once(&format!(":{EXPORT}")) else {
         let target = volume.rsplit(':').find(|part| part.starts_with('/')).unwrap_or(volume);
         let note = "not a volume of the vendor's guide; find out what was in it";
-        return into.inventory.add(place.clone(), format!("volume {target}"), Outcome::ByHand, note);
+        return into.inventory.add(place.clone(), format!("volume {target}"), Disposition::ByHand, note);
     };
     let base = place.file.parent().unwrap_or(Path::new(""));
     let path = locator.resolve(Path::new(&file.replace('\\', "/")), base);
     into.mark_used(&path);
     match exports::attach(server, &path, sources) {
         Ok(()) => {
-            into.inventory.add(place.clone(), "export", Outcome::Kept, format!("from {}", path.display()))
+            into.inventory.add(place.clone(), "export", Disposition::Kept, format!("from {}", path.display()))
         }
         Err(why) => {
             let note = format!("No server.zip found at {}: {why}", path.display());
-            into.inventory.add(place.clone(), "export", Outcome::ByHand, note);
+            into.inventory.add(place.clone(), "export", Disposition::ByHand, note);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::container;
 use super::environment::{set_variable, set_variables};
 use super::installation::{Installation, OldServer, SwitchCommands};
-use super::inventory::{Outcome, Place};
+use super::inventory::{Disposition, Place};
 use super::source::{Locator, SourceFile, is_docker_run, read_env_file};
 use super::values::MCP_PORT;
 use super::words::{self, JoinedLine};
@@ -45,7 +45,7 @@ pub(super) fn read(
         match words::split(&text) {
             Ok(command) => drop(read_words(path, &line, &command, sources, locator, into)),
             Err(why) => {
-                into.inventory.add(Place::line(path, line.number), "docker run", Outcome::ByHand, why);
+                into.inventory.add(Place::line(path, line.number), "docker run", Disposition::ByHand, why);
             }
         }
     }
@@ -89,7 +89,7 @@ pub(super) fn read_words(
         into.mark_used(&file);
         match read_env_file(&file) {
             Ok(env) => set_variables(&mut server, &file, &env, locator, &mut into.inventory),
-            Err(why) => into.inventory.add(Place::file(&file), "--env-file", Outcome::ByHand, why),
+            Err(why) => into.inventory.add(Place::file(&file), "--env-file", Disposition::ByHand, why),
         }
     }
     for (name, value) in &options.variables {
@@ -109,7 +109,7 @@ pub(super) fn read_words(
             start: format!("docker start {name}"),
         });
     }
-    into.inventory.add(place, "docker run", Outcome::Replaced, "the gateway serves it");
+    into.inventory.add(place, "docker run", Disposition::Replaced, "the gateway serves it");
     into.servers.push(server);
     true
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::installation::OldServer;
-use super::inventory::{Inventory, Outcome, Place};
+use super::inventory::{Disposition, Inventory, Place};
 use super::source::Locator;
 use super::values;
 use crate::base::disk;
@@ -27,7 +27,7 @@ pub(super) fn set_variable(
     let file = locator.resolve(Path::new(value), place.file.parent().unwrap_or(Path::new("")));
     match disk::read_text(&file, MAX_SECRET) {
         Ok(text) => drop(server.values.set(variable.name, text.trim(), place.clone())),
-        Err(error) => inventory.add(place.clone(), name, Outcome::ByHand, format!("its file: {error}")),
+        Err(error) => inventory.add(place.clone(), name, Disposition::ByHand, format!("its file: {error}")),
     }
 }
 

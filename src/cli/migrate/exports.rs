@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::installation::{ExportFile, Installation, OldServer};
-use super::inventory::{Outcome, Place};
+use super::inventory::{Disposition, Place};
 use super::source::{Content, SourceFile};
 use super::values::Values;
 use crate::base::disk;
@@ -120,7 +120,7 @@ pub(super) fn assign_rest(sources: &[SourceFile], into: &mut Installation) {
                 let note = "several servers lack their export, and nothing says whose this is: put it into \
                             the folder \
                             under the tenant's name";
-                into.inventory.add(Place::file(&source.path), "export", Outcome::ByHand, note);
+                into.inventory.add(Place::file(&source.path), "export", Disposition::ByHand, note);
             }
         }
         into.mark_used(&source.path);
@@ -143,9 +143,9 @@ fn assign(at: usize, source: &SourceFile, sources: &[SourceFile], why: &str, int
     match attach_source(server, source, sources) {
         Ok(()) => {
             let note = format!("taken for the export of {}: {why}", server.title);
-            into.inventory.add(place, "export", Outcome::Kept, note);
+            into.inventory.add(place, "export", Disposition::Kept, note);
         }
-        Err(why) => into.inventory.add(place, "export", Outcome::ByHand, why),
+        Err(why) => into.inventory.add(place, "export", Disposition::ByHand, why),
     }
     into.mark_used(&source.path);
 }
@@ -156,11 +156,11 @@ fn add_bare(source: &SourceFile, sources: &[SourceFile], into: &mut Installation
     server.is_bare = true;
     match attach_source(&mut server, source, sources) {
         Ok(()) => {
-            into.inventory.add(Place::file(&source.path), "export", Outcome::Kept, "a tenant by itself");
+            into.inventory.add(Place::file(&source.path), "export", Disposition::Kept, "a tenant by itself");
             server.port = server.config.get(super::values::MCP_PORT).and_then(|port| port.parse().ok());
             into.servers.push(server);
         }
-        Err(why) => into.inventory.add(Place::file(&source.path), "export", Outcome::ByHand, why),
+        Err(why) => into.inventory.add(Place::file(&source.path), "export", Disposition::ByHand, why),
     }
 }
 

@@ -73,7 +73,7 @@ impl OldServer {
     }
 
     /// Whether a proxy's target is this server.
-    pub(super) fn is_at(&self, target: &Target) -> bool {
+    pub(super) fn is_at(&self, target: &ProxyTarget) -> bool {
         if self.names.contains(&target.host) {
             return true;
         }
@@ -83,13 +83,13 @@ impl OldServer {
 
 /// Where a proxy sends requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct ProxyTarget {
     /// A host, or the name of a service: `namespace/name` in Kubernetes.
     pub(super) host: String,
     pub(super) port: Option<u16>,
 }
 
-impl Target {
+impl ProxyTarget {
     /// Whether it is an address, which is taken for one of the machine that is moved.
     fn is_this_machine(&self) -> bool {
         let host = self.host.trim_matches(['[', ']']);
@@ -97,7 +97,7 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for ProxyTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.host)?;
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
@@ -105,7 +105,7 @@ impl fmt::Display for Target {
 }
 
 /// A rule of a proxy.
-pub(super) struct Route {
+pub(super) struct ProxyRoute {
     pub(super) place: Place,
     /// The rule for people: `location /tenant-a`.
     pub(super) title: String,
@@ -115,14 +115,14 @@ pub(super) struct Route {
     pub(super) path: String,
     /// The path that replaces it on the way, without a slash at its end.
     pub(super) replaced_by: Option<String>,
-    pub(super) target: Target,
+    pub(super) target: ProxyTarget,
     /// The networks whose callers it forwards, if it refuses all others.
     pub(super) networks: Option<Vec<IpNet>>,
     /// What else the rule says, which counts if it leads to a server that is moved.
     pub(super) details: Vec<InventoryRow>,
 }
 
-impl Route {
+impl ProxyRoute {
     /// Whether it only forwards discovery documents or endpoints of a login, of a server that knows
     /// itself under `own`. The gateway answers these for every tenant.
     pub(super) fn is_of_login(&self, own: &str) -> bool {
@@ -154,7 +154,7 @@ impl Route {
 #[derive(Default)]
 pub(super) struct Installation {
     pub(super) servers: Vec<OldServer>,
-    pub(super) routes: Vec<Route>,
+    pub(super) routes: Vec<ProxyRoute>,
     pub(super) inventory: Inventory,
     /// Files that belong to a server already.
     pub(super) used: BTreeSet<PathBuf>,
@@ -180,15 +180,15 @@ fn identity(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn route(path: &str, replaced_by: Option<&str>) -> Route {
-        Route {
+    fn route(path: &str, replaced_by: Option<&str>) -> ProxyRoute {
+        ProxyRoute {
             place: Place::file(Path::new("x")),
             title: String::new(),
             hosts: Vec::new(),
             is_tls: true,
             path: path.to_owned(),
             replaced_by: replaced_by.map(str::to_owned),
-            target: Target { host: "127.0.0.1".into(), port: Some(8001) },
+            target: ProxyTarget { host: "127.0.0.1".into(), port: Some(8001) },
             networks: None,
             details: Vec::new(),
         }

@@ -31,7 +31,7 @@ impl fmt::Display for Place {
 
 /// What becomes of a thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Outcome {
+pub(super) enum Disposition {
     /// It is in the new tenant's files.
     Kept,
     /// The gateway does it.
@@ -44,7 +44,7 @@ pub(super) enum Outcome {
     ByHand,
 }
 
-impl Outcome {
+impl Disposition {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Kept => "kept",
@@ -61,7 +61,7 @@ impl Outcome {
 pub(super) struct InventoryRow {
     pub(super) place: Place,
     pub(super) what: String,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: Disposition,
     pub(super) note: String,
 }
 
@@ -69,7 +69,7 @@ impl InventoryRow {
     pub(super) fn new(
         place: Place,
         what: impl Into<String>,
-        outcome: Outcome,
+        outcome: Disposition,
         note: impl Into<String>,
     ) -> Self {
         Self { place, what: what.into(), outcome, note: note.into() }
@@ -88,7 +88,7 @@ impl Inventory {
         &mut self,
         place: Place,
         what: impl Into<String>,
-        outcome: Outcome,
+        outcome: Disposition,
         note: impl Into<String>,
     ) {
         self.push(InventoryRow::new(place, what, outcome, note));
@@ -100,7 +100,7 @@ impl Inventory {
             other.place.file == row.place.file
                 && other.what == row.what
                 && other.outcome == row.outcome
-                && (other.place.line == row.place.line || row.outcome == Outcome::NotNeeded)
+                && (other.place.line == row.place.line || row.outcome == Disposition::NotNeeded)
         };
         if !self.rows.iter().any(is_same) {
             self.rows.push(row);
@@ -112,7 +112,7 @@ impl Inventory {
     }
 
     pub(super) fn needs_a_person(&self) -> bool {
-        self.rows.iter().any(|row| row.outcome == Outcome::ByHand)
+        self.rows.iter().any(|row| row.outcome == Disposition::ByHand)
     }
 }
 
@@ -125,8 +125,8 @@ mod tests {
         let mut inventory = Inventory::default();
         for line in [1, 2] {
             let place = Place::line(Path::new("x"), line);
-            inventory.add(place.clone(), "proxy_set_header", Outcome::NotNeeded, "");
-            inventory.add(place, "allow", Outcome::ByHand, "");
+            inventory.add(place.clone(), "proxy_set_header", Disposition::NotNeeded, "");
+            inventory.add(place, "allow", Disposition::ByHand, "");
         }
         assert_eq!(inventory.rows().len(), 3);
         assert!(inventory.needs_a_person());

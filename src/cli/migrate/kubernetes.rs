@@ -10,7 +10,7 @@ use objects::{Cluster, Object, items, text};
 use super::container::{self, EXPORT};
 use super::exports;
 use super::installation::{Installation, OldServer, SwitchCommands};
-use super::inventory::{Outcome, Place};
+use super::inventory::{Disposition, Place};
 use super::source::{Content, SourceFile};
 use crate::base::shell;
 use crate::bundle::ConfigNode;
@@ -63,7 +63,12 @@ fn read_workload(cluster: &Cluster, object: &Object, into: &mut Installation) {
         server.names.extend(cluster.services_of(object));
         server.switch = Some(switch(object));
         let note = "the gateway serves it";
-        into.inventory.add(object.place.clone(), format!("{} {name}", object.kind), Outcome::Replaced, note);
+        into.inventory.add(
+            object.place.clone(),
+            format!("{} {name}", object.kind),
+            Disposition::Replaced,
+            note,
+        );
         into.servers.push(server);
     }
 }
@@ -94,7 +99,7 @@ fn read_env_from(
                 "it is not among what was given; give it as FROM, too (kubectl get {} {name} -o yaml)",
                 kind.to_ascii_lowercase()
             );
-            into.inventory.add(place, format!("{kind} {name}"), Outcome::ByHand, note);
+            into.inventory.add(place, format!("{kind} {name}"), Disposition::ByHand, note);
             continue;
         };
         let prefix = text(source, "prefix");
@@ -109,7 +114,7 @@ fn read_env_from(
                         &mut into.inventory,
                     );
                 }
-                Err(why) => into.inventory.add(place, name, Outcome::ByHand, why),
+                Err(why) => into.inventory.add(place, name, Disposition::ByHand, why),
             }
         }
     }
@@ -138,17 +143,17 @@ fn read_variable(
         });
         match found {
             Some((place, Ok(text))) => server.values.set_of_process(&name, &text, place, &mut into.inventory),
-            Some((place, Err(why))) => into.inventory.add(place, name.clone(), Outcome::ByHand, why),
+            Some((place, Err(why))) => into.inventory.add(place, name.clone(), Disposition::ByHand, why),
             None if text(reference, "optional") == "true" => {}
             None => {
                 let note = format!("its value is in the {kind} {owner}, which is not among what was given");
-                into.inventory.add(place, name.clone(), Outcome::ByHand, note);
+                into.inventory.add(place, name.clone(), Disposition::ByHand, note);
             }
         }
         return;
     }
     let note = "the old server's pod said this of itself";
-    into.inventory.add(place, name, Outcome::NotNeeded, note);
+    into.inventory.add(place, name, Disposition::NotNeeded, note);
 }
 
 /// Returns where in the container a volume's file or folder is.
@@ -179,7 +184,7 @@ fn read_mount(
     let path = mounted_at(mount);
     if path != EXPORT && !EXPORT.starts_with(&format!("{}/", path.trim_end_matches('/'))) {
         let note = "not a volume of the vendor's guide; find out what was in it";
-        return into.inventory.add(place, format!("Secret {owner} at {path}"), Outcome::ByHand, note);
+        return into.inventory.add(place, format!("Secret {owner} at {path}"), Disposition::ByHand, note);
     }
     let Some(found) = cluster.find(&object.namespace, "Secret", &owner) else {
         let note = format!(
@@ -188,7 +193,7 @@ fn read_mount(
              give that as FROM, too",
             object.namespace
         );
-        return into.inventory.add(place, format!("Secret {owner}"), Outcome::ByHand, note);
+        return into.inventory.add(place, format!("Secret {owner}"), Disposition::ByHand, note);
     };
     let place = found.place.clone();
     let data = found.data();
@@ -201,10 +206,10 @@ fn read_mount(
         Ok(()) => into.inventory.add(
             place,
             format!("Secret {owner}"),
-            Outcome::Kept,
+            Disposition::Kept,
             "its server.zip is the export",
         ),
-        Err(why) => into.inventory.add(place, format!("Secret {owner}"), Outcome::ByHand, why),
+        Err(why) => into.inventory.add(place, format!("Secret {owner}"), Disposition::ByHand, why),
     }
 }
 
@@ -215,15 +220,15 @@ fn account_for_volume(volume: &ConfigNode, name: &str, place: Place, into: &mut 
             let note = "its secrets come from a vault: mount it at the gateway, too, and name the files in \
                         the tenant's \
                         files (api_key_file)";
-            into.inventory.add(place, what, Outcome::ByHand, note);
+            into.inventory.add(place, what, Disposition::ByHand, note);
         }
         None if volume.member("emptyDir").is_some() => {
-            into.inventory.add(place, what, Outcome::NotNeeded, "a scratch folder of the old server's");
+            into.inventory.add(place, what, Disposition::NotNeeded, "a scratch folder of the old server's");
         }
         None => into.inventory.add(
             place,
             what,
-            Outcome::ByHand,
+            Disposition::ByHand,
             "not a volume of the vendor's guide; find out what was in it",
         ),
     }
@@ -239,28 +244,29 @@ fn is_exposed(cluster: &Cluster, service: &Object) -> bool {
 fn account_for(cluster: &Cluster, object: &Object, into: &mut Installation) {
     let what = format!("{} {}", object.kind, object.name);
     let (outcome, note) = match object.kind.as_str() {
-        "Namespace" | "ServiceAccount" => (Outcome::NotNeeded, "the gateway's own manifests have one"),
+        "Namespace" | "ServiceAccount" => (Disposition::NotNeeded, "the gateway's own manifests have one"),
         "ConfigMap" | "Secret" | "Deployment" | "StatefulSet" | "DaemonSet" | "Pod" | "Ingress"
         | "IngressRoute" => {
             return;
         }
         "Service" if is_exposed(cluster, object) => (
-            Outcome::ByHand,
+            Disposition::ByHand,
             "clients reached it without a proxy: give the gateway's Service the same address and port, or \
              tell them \
              the new URL",
         ),
-        "Service" => {
-            (Outcome::Replaced, "the gateway has a Service of its own; keep its address, if clients have it")
-        }
+        "Service" => (
+            Disposition::Replaced,
+            "the gateway has a Service of its own; keep its address, if clients have it",
+        ),
         "NetworkPolicy" => {
-            (Outcome::ByHand, "it restricted who may connect; write one for the gateway's pods")
+            (Disposition::ByHand, "it restricted who may connect; write one for the gateway's pods")
         }
         "Middleware" => (
-            Outcome::ByHand,
+            Disposition::ByHand,
             "it changed or restricted requests; the gateway has no such rule: find out what it was for",
         ),
-        _ => (Outcome::Left, "not part of the vendor's deployment"),
+        _ => (Disposition::Left, "not part of the vendor's deployment"),
     };
     into.inventory.add(object.place.clone(), what, outcome, note);
 }

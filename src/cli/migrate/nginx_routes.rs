@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use super::installation::{Installation, Route, Target};
-use super::inventory::{InventoryRow, Outcome, Place};
+use super::installation::{Installation, ProxyRoute, ProxyTarget};
+use super::inventory::{Disposition, InventoryRow, Place};
 use super::nginx::{self, Directive};
 use super::source::{Content, SourceFile};
 use crate::base::disk;
@@ -118,7 +118,7 @@ impl Includes<'_> {
             self.into.inventory.add(
                 Place::line(from, directive.line),
                 format!("include {pattern}"),
-                Outcome::ByHand,
+                Disposition::ByHand,
                 note,
             );
         }
@@ -138,7 +138,7 @@ impl Includes<'_> {
                 }
                 Err((line, what)) => {
                     let what = format!("this is not an NGINX configuration: {what}");
-                    self.into.inventory.add(Place { file, line }, "the file", Outcome::ByHand, what);
+                    self.into.inventory.add(Place { file, line }, "the file", Disposition::ByHand, what);
                 }
             }
         }
@@ -188,7 +188,7 @@ fn blocks<'a>(flat: &'a [Flat], name: &str) -> Vec<&'a Flat> {
 }
 
 /// The servers of an upstream that are on this machine or anywhere.
-type Upstreams = BTreeMap<String, Vec<Target>>;
+type Upstreams = BTreeMap<String, Vec<ProxyTarget>>;
 
 fn collect_upstreams(flat: &[Flat], upstreams: &mut Upstreams) {
     for upstream in blocks(flat, "upstream") {
@@ -198,7 +198,7 @@ fn collect_upstreams(flat: &[Flat], upstreams: &mut Upstreams) {
     }
 }
 
-fn parse_target(text: &str) -> Option<Target> {
+fn parse_target(text: &str) -> Option<ProxyTarget> {
     if text.starts_with("unix:") || text.contains('$') {
         return None;
     }
@@ -206,9 +206,9 @@ fn parse_target(text: &str) -> Option<Target> {
     match text[behind..].rsplit_once(':') {
         Some((_, port)) => {
             let host = text[..text.len() - port.len() - 1].to_owned();
-            Some(Target { host, port: Some(port.parse().ok()?) })
+            Some(ProxyTarget { host, port: Some(port.parse().ok()?) })
         }
-        None => Some(Target { host: text.to_owned(), port: None }),
+        None => Some(ProxyTarget { host: text.to_owned(), port: None }),
     }
 }
 
@@ -249,7 +249,12 @@ impl<'a> ServerBlock<'a> {
                 None => {
                     let note = "it leads to no server of the vendor's; it stays with the proxy";
                     let what = format!("location {}", location.args.join(" "));
-                    into.inventory.add(Place::line(&location.path, location.line), what, Outcome::Left, note);
+                    into.inventory.add(
+                        Place::line(&location.path, location.line),
+                        what,
+                        Disposition::Left,
+                        note,
+                    );
                 }
             }
             self.read_locations(&location.children, &around, into);
@@ -262,13 +267,13 @@ impl<'a> ServerBlock<'a> {
         let Some(path) = path_of(&location.args) else {
             let note = "a regular expression that this program does not read; write the tenant's \
                         PATH_PREFIX yourself";
-            return into.inventory.add(place, title, Outcome::ByHand, note);
+            return into.inventory.add(place, title, Disposition::ByHand, note);
         };
         let Some((targets, uri)) = self.targets(&pass.args) else {
             let note = "its proxy_pass leads to no address that is written down; if a tenant is behind it, \
                         write its \
                         PATH_PREFIX yourself";
-            return into.inventory.add(Place::line(&pass.path, pass.line), title, Outcome::ByHand, note);
+            return into.inventory.add(Place::line(&pass.path, pass.line), title, Disposition::ByHand, note);
         };
         let rewritten = rewrite_of(location, &path);
         let networks = self.networks_of(around);
@@ -282,11 +287,11 @@ impl<'a> ServerBlock<'a> {
         }
         if networks.is_some() {
             details.iter_mut().filter(|row| is_network_rule(&row.what)).for_each(|row| {
-                (row.outcome, row.note) = (Outcome::Kept, "as ALLOW_FROM of the tenant".to_owned());
+                (row.outcome, row.note) = (Disposition::Kept, "as ALLOW_FROM of the tenant".to_owned());
             });
         }
         for target in targets {
-            into.routes.push(Route {
+            into.routes.push(ProxyRoute {
                 place: place.clone(),
                 title: title.clone(),
                 hosts: self.hosts.clone(),
@@ -324,7 +329,7 @@ impl<'a> ServerBlock<'a> {
     }
 
     /// Returns where `proxy_pass` leads, and the path that replaces the location's.
-    fn targets(&self, args: &[String]) -> Option<(Vec<Target>, Option<String>)> {
+    fn targets(&self, args: &[String]) -> Option<(Vec<ProxyTarget>, Option<String>)> {
         let url = args.first()?;
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
         let (authority, uri) = match rest.find('/') {
@@ -382,13 +387,13 @@ fn detail_of_server(one: &Flat) -> Option<InventoryRow> {
         Some(InventoryRow::new(Place::line(&one.path, one.line), title_of(one), outcome, note))
     };
     match one.name.as_str() {
-        "server_name" => row(Outcome::Kept, "the hosts of its tenants"),
+        "server_name" => row(Disposition::Kept, "the hosts of its tenants"),
         "ssl_certificate" | "ssl_certificate_key" => row(
-            Outcome::Replaced,
+            Disposition::Replaced,
             "the gateway gets certificates itself (--tls acme), or `tenantd certs import` takes this one",
         ),
         "set_real_ip_from" | "real_ip_header" => {
-            row(Outcome::NotNeeded, "the gateway sees its clients itself")
+            row(Disposition::NotNeeded, "the gateway sees its clients itself")
         }
         _ => Some(detail_of_location(one)),
     }
@@ -400,13 +405,13 @@ fn detail_of_location(one: &Flat) -> InventoryRow {
         let note = "it restricted who may call, and the tenant's files do not: keep it in front of the \
                     gateway, or \
                     give the tenant a login or api_keys";
-        (Outcome::ByHand, note)
+        (Disposition::ByHand, note)
     } else if name == "return" && one.args.first().is_some_and(|code| code.starts_with("30")) {
-        (Outcome::Replaced, "the gateway redirects plain HTTP itself (--listen-http)")
+        (Disposition::Replaced, "the gateway redirects plain HTTP itself (--listen-http)")
     } else if CHANGES.contains(&name) {
-        (Outcome::ByHand, "the gateway has no such rule; find out what it was for")
+        (Disposition::ByHand, "the gateway has no such rule; find out what it was for")
     } else {
-        (Outcome::NotNeeded, "the gateway has no proxy in front of it")
+        (Disposition::NotNeeded, "the gateway has no proxy in front of it")
     };
     InventoryRow::new(Place::line(&one.path, one.line), title_of(one), outcome, note)
 }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use url::Url;
 
-use super::installation::{ExportFile, Installation, OldServer, Route, SwitchCommands};
-use super::inventory::{Inventory, Outcome, Place};
+use super::installation::{ExportFile, Installation, OldServer, ProxyRoute, SwitchCommands};
+use super::inventory::{Disposition, Inventory, Place};
 use super::overlay::Overlay;
 use super::values::{MCP_PORT, PATH_PREFIX, PUBLIC_URL, Variable};
 use crate::base::disk;
@@ -60,9 +60,9 @@ struct TenantAddress {
 /// Plans the move.
 pub(super) fn plan(installation: Installation) -> Plan {
     let Installation { servers, routes, mut inventory, .. } = installation;
-    let routes_of = link(&servers, &routes, &mut inventory);
+    let make_routes = link(&servers, &routes, &mut inventory);
     let mut locations: Vec<TenantAddress> = Vec::new();
-    for (server, routes) in servers.iter().zip(&routes_of) {
+    for (server, routes) in servers.iter().zip(&make_routes) {
         locations.push(locate(server, routes, &mut inventory));
     }
     let roots = crowded_roots(&locations);
@@ -71,7 +71,7 @@ pub(super) fn plan(installation: Installation) -> Plan {
         Plan { tenants: Vec::new(), shared_hosts: shared_hosts(&locations), inventory, rules: Vec::new() };
     for (at, (server, mut location)) in servers.into_iter().zip(locations).enumerate() {
         let name = choose_name(&server, &location, &mut names);
-        let own_port = server.port.filter(|_| notation::is_field("listen") && routes_of[at].is_empty());
+        let own_port = server.port.filter(|_| notation::is_field("listen") && make_routes[at].is_empty());
         match own_port {
             Some(port) if roots.contains(&at) => location.listen = Some(port),
             None if roots.contains(&at) => {
@@ -81,15 +81,15 @@ pub(super) fn plan(installation: Installation) -> Plan {
                      /{name}/mcp, and clients \
                      must be told"
                 );
-                plan.inventory.add(server.place.clone(), server.title.clone(), Outcome::ByHand, note);
+                plan.inventory.add(server.place.clone(), server.title.clone(), Disposition::ByHand, note);
             }
             _ => {}
         }
-        for route in &routes_of[at] {
+        for route in &make_routes[at] {
             let own = location.inner.as_str();
             account_for_route(route, own, &name, &mut plan);
         }
-        account_for_port(&server, &routes_of[at], &name, &location, &mut plan.inventory);
+        account_for_port(&server, &make_routes[at], &name, &location, &mut plan.inventory);
         let files = list_files(&server, &location, &name, &mut plan.inventory);
         plan.tenants.push(PlannedTenant {
             name,
@@ -103,8 +103,12 @@ pub(super) fn plan(installation: Installation) -> Plan {
 }
 
 /// Returns the routes to each server.
-fn link<'a>(servers: &[OldServer], routes: &'a [Route], inventory: &mut Inventory) -> Vec<Vec<&'a Route>> {
-    let mut of: Vec<Vec<&Route>> = servers.iter().map(|_| Vec::new()).collect();
+fn link<'a>(
+    servers: &[OldServer],
+    routes: &'a [ProxyRoute],
+    inventory: &mut Inventory,
+) -> Vec<Vec<&'a ProxyRoute>> {
+    let mut of: Vec<Vec<&ProxyRoute>> = servers.iter().map(|_| Vec::new()).collect();
     for route in routes {
         let at: Vec<_> = (0..servers.len()).filter(|&at| servers[at].is_at(&route.target)).collect();
         match at.as_slice() {
@@ -112,7 +116,7 @@ fn link<'a>(servers: &[OldServer], routes: &'a [Route], inventory: &mut Inventor
             [] => inventory.add(
                 route.place.clone(),
                 format!("{} -> {}", route.title, route.target),
-                Outcome::ByHand,
+                Disposition::ByHand,
                 "nothing that was given is there; if it is a server of the vendor's, give its files as \
                  FROM, too; \
                  otherwise it stays with the proxy",
@@ -121,7 +125,7 @@ fn link<'a>(servers: &[OldServer], routes: &'a [Route], inventory: &mut Inventor
                 let titles: Vec<_> = several.iter().map(|&at| servers[at].title.as_str()).collect();
                 let note = format!("several servers are there: {}", titles.join(", "));
                 let what = format!("{} -> {}", route.title, route.target);
-                inventory.add(route.place.clone(), what, Outcome::ByHand, note);
+                inventory.add(route.place.clone(), what, Disposition::ByHand, note);
             }
         }
     }
@@ -129,13 +133,13 @@ fn link<'a>(servers: &[OldServer], routes: &'a [Route], inventory: &mut Inventor
 }
 
 /// Decides where a tenant is reachable, as it was.
-fn locate(server: &OldServer, routes: &[&Route], inventory: &mut Inventory) -> TenantAddress {
+fn locate(server: &OldServer, routes: &[&ProxyRoute], inventory: &mut Inventory) -> TenantAddress {
     let public_url = server.value(PUBLIC_URL).map(str::to_owned);
     let parsed = public_url.as_deref().and_then(|url| Url::parse(url).ok());
     let of_url = parsed.as_ref().map(|url| url.path().trim_end_matches('/').to_owned());
     let own = server.value(PATH_PREFIX).map(|prefix| prefix.trim_end_matches('/').to_owned());
     let inner = own.clone().or_else(|| of_url.clone()).unwrap_or_default();
-    let seen: Vec<(&Route, String)> = routes
+    let seen: Vec<(&ProxyRoute, String)> = routes
         .iter()
         .filter(|route| !route.is_of_login(&inner))
         .filter_map(|route| Some((*route, route.public_prefix(&inner)?)))
@@ -144,7 +148,7 @@ fn locate(server: &OldServer, routes: &[&Route], inventory: &mut Inventory) -> T
         routes.iter().filter(|route| !route.is_of_login(&inner) && route.public_prefix(&inner).is_none());
     for route in lost {
         let note = format!("the server knows itself as {inner}/mcp, which this rule does not reach");
-        inventory.add(route.place.clone(), route.title.clone(), Outcome::ByHand, note);
+        inventory.add(route.place.clone(), route.title.clone(), Disposition::ByHand, note);
     }
     let routed = seen.first().map(|(_, prefix)| prefix.clone());
     let prefix = match (of_url, own) {
@@ -156,7 +160,7 @@ fn locate(server: &OldServer, routes: &[&Route], inventory: &mut Inventory) -> T
         let note = format!(
             "clients reached it at {other}/mcp, too; a tenant has one prefix, so tell them the other URL"
         );
-        inventory.add(route.place.clone(), route.title.clone(), Outcome::ByHand, note);
+        inventory.add(route.place.clone(), route.title.clone(), Disposition::ByHand, note);
     }
     let prefix = prefix.or_else(|| (!server.is_bare).then(String::new));
     let on_tls = seen.iter().filter(|(route, _)| route.is_tls).flat_map(|(route, _)| &route.hosts);
@@ -175,7 +179,7 @@ fn locate(server: &OldServer, routes: &[&Route], inventory: &mut Inventory) -> T
     let networks = networks.map(|lists| lists.concat()).filter(|list| !list.is_empty());
     for (route, _) in seen.iter().filter(|(route, _)| route.networks.is_some() && networks.is_none()) {
         let note = "it let only some networks through, but another rule lets everybody; decide who may call";
-        inventory.add(route.place.clone(), format!("{}: allow", route.title), Outcome::ByHand, note);
+        inventory.add(route.place.clone(), format!("{}: allow", route.title), Disposition::ByHand, note);
     }
     TenantAddress { inner, prefix, public_url, hosts, listen: None, networks }
 }
@@ -238,7 +242,7 @@ fn says_nothing(label: &str) -> bool {
         || label.starts_with("mcp_export")
 }
 
-fn account_for_route(route: &Route, own: &str, name: &str, plan: &mut Plan) {
+fn account_for_route(route: &ProxyRoute, own: &str, name: &str, plan: &mut Plan) {
     let note = match route.is_of_login(own) {
         true => "the gateway answers it for all tenants".to_owned(),
         false => format!("the gateway answers there with tenant {name}"),
@@ -246,7 +250,7 @@ fn account_for_route(route: &Route, own: &str, name: &str, plan: &mut Plan) {
     plan.inventory.add(
         route.place.clone(),
         format!("{} -> {}", route.title, route.target),
-        Outcome::Replaced,
+        Disposition::Replaced,
         note,
     );
     route.details.iter().cloned().for_each(|row| plan.inventory.push(row));
@@ -258,7 +262,7 @@ fn account_for_route(route: &Route, own: &str, name: &str, plan: &mut Plan) {
 
 fn account_for_port(
     server: &OldServer,
-    routes: &[&Route],
+    routes: &[&ProxyRoute],
     name: &str,
     location: &TenantAddress,
     inventory: &mut Inventory,
@@ -269,7 +273,7 @@ fn account_for_port(
             inventory.add(
                 given.place.clone(),
                 MCP_PORT,
-                Outcome::NotNeeded,
+                Disposition::NotNeeded,
                 "all tenants share the gateway's port",
             );
         }
@@ -277,7 +281,7 @@ fn account_for_port(
     };
     let place = given.map_or_else(|| server.place.clone(), |given| given.place.clone());
     if !routes.is_empty() {
-        inventory.add(place, format!("port {port}"), Outcome::NotNeeded, "only the proxy used it");
+        inventory.add(place, format!("port {port}"), Disposition::NotNeeded, "only the proxy used it");
         return;
     }
     if location.listen.is_some() {
@@ -286,7 +290,7 @@ fn account_for_port(
              [\"0.0.0.0:{port}\"]), and \
              --tls off keeps http:// there"
         );
-        inventory.add(place, format!("port {port}"), Outcome::ByHand, note);
+        inventory.add(place, format!("port {port}"), Disposition::ByHand, note);
         return;
     }
     if let Some(url) = location.public_url.as_deref().filter(|url| url.starts_with("https://")) {
@@ -295,7 +299,7 @@ fn account_for_port(
              gateway, or \
              the gateway take its place"
         );
-        inventory.add(place, format!("port {port}"), Outcome::ByHand, note);
+        inventory.add(place, format!("port {port}"), Disposition::ByHand, note);
         return;
     }
     let prefix = location.prefix.clone().unwrap_or_else(|| format!("/{name}"));
@@ -304,7 +308,7 @@ fn account_for_port(
          or the \
          gateway listens there, for all its tenants (--listen 0.0.0.0:{port} --tls off)"
     );
-    inventory.add(place, format!("port {port}"), Outcome::ByHand, note);
+    inventory.add(place, format!("port {port}"), Disposition::ByHand, note);
 }
 
 /// Lists the files of a tenant, and accounts for the values in them.
@@ -324,7 +328,7 @@ fn list_files(
                  or give it \
                  as FROM, too"
             );
-            inventory.add(server.place.clone(), server.title.clone(), Outcome::ByHand, note);
+            inventory.add(server.place.clone(), server.title.clone(), Disposition::ByHand, note);
             return overlay_files(server, location, name, true, inventory);
         }
     };
@@ -336,7 +340,7 @@ fn list_files(
             files.push(PlannedFile { name: export, bytes });
         }
         Err(error) => {
-            inventory.add(server.place.clone(), "export", Outcome::ByHand, error.to_string());
+            inventory.add(server.place.clone(), "export", Disposition::ByHand, error.to_string());
         }
     }
     files
@@ -352,7 +356,7 @@ fn account_for_config(server: &OldServer, export: &str, is_zip: bool, inventory:
             Some(_) => "a flag or variable of the process replaced it".to_owned(),
             None => format!("in {export}"),
         };
-        inventory.add(given.place.clone(), what, Outcome::Kept, note);
+        inventory.add(given.place.clone(), what, Disposition::Kept, note);
     }
 }
 
@@ -388,7 +392,7 @@ fn overlay_files(
         inventory.add(
             given.place.clone(),
             title_of(variable, given.text()),
-            Outcome::Kept,
+            Disposition::Kept,
             format!("in {file}"),
         );
     }
@@ -403,9 +407,11 @@ fn overlay_files(
             match other {
                 Some(prefix) => {
                     let note = format!("clients reach it at {prefix}/mcp, which is in {overlay_name}");
-                    inventory.add(given.place.clone(), what, Outcome::Replaced, note);
+                    inventory.add(given.place.clone(), what, Disposition::Replaced, note);
                 }
-                None => inventory.add(given.place.clone(), what, Outcome::Kept, format!("in {overlay_name}")),
+                None => {
+                    inventory.add(given.place.clone(), what, Disposition::Kept, format!("in {overlay_name}"))
+                }
             }
         }
     }
@@ -414,7 +420,7 @@ fn overlay_files(
         Some(Err(variable)) => inventory.add(
             server.place.clone(),
             variable,
-            Outcome::ByHand,
+            Disposition::ByHand,
             format!("its value cannot be written into a .env; write it into {name}.yaml"),
         ),
         None => {}

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::installation::{Route, Target};
-use super::inventory::{Inventory, Outcome, Place};
+use super::installation::{ProxyRoute, ProxyTarget};
+use super::inventory::{Disposition, Inventory, Place};
 
 pub(super) const UNKNOWN_MATCHER: &str = "this program does not read such a rule; write the tenant's \
                                           PATH_PREFIX yourself, \
@@ -57,7 +57,7 @@ pub(super) fn routes_of_labels(
     labels: &[(String, Option<String>, Place)],
     service: &str,
     inventory: &mut Inventory,
-) -> Vec<Route> {
+) -> Vec<ProxyRoute> {
     let mut routers: BTreeMap<&str, RouterLabels<'_>> = BTreeMap::new();
     for (name, value, place) in labels {
         let rest = name.strip_prefix("traefik.http.routers.");
@@ -72,29 +72,29 @@ pub(super) fn routes_of_labels(
             (key, _) => router.is_tls |= key.starts_with("tls"),
         }
     }
-    let target = Target { host: service.to_owned(), port: None };
+    let target = ProxyTarget { host: service.to_owned(), port: None };
     let mut routes = Vec::new();
     for (name, router) in routers {
         let Some((rule, place)) = router.rule else { continue };
         match parse(rule) {
-            Ok(rule) => routes.extend(routes_of(&rule, router.is_tls, place, &target)),
+            Ok(rule) => routes.extend(make_routes(&rule, router.is_tls, place, &target)),
             Err(matcher) => {
                 let what = format!("rule with {matcher}");
-                inventory.add(place.clone(), what, Outcome::ByHand, UNKNOWN_MATCHER);
+                inventory.add(place.clone(), what, Disposition::ByHand, UNKNOWN_MATCHER);
             }
         }
         if let Some(place) = router.middlewares {
-            inventory.add(place.clone(), format!("middlewares of {name}"), Outcome::ByHand, MIDDLEWARE);
+            inventory.add(place.clone(), format!("middlewares of {name}"), Disposition::ByHand, MIDDLEWARE);
         }
     }
     routes
 }
 
 /// Returns one route for each path of a rule.
-pub(super) fn routes_of(rule: &Rule, is_tls: bool, place: &Place, target: &Target) -> Vec<Route> {
+pub(super) fn make_routes(rule: &Rule, is_tls: bool, place: &Place, target: &ProxyTarget) -> Vec<ProxyRoute> {
     let root = [String::new()];
     let paths = if rule.paths.is_empty() { &root[..] } else { &rule.paths };
-    let route = |path: &String| Route {
+    let route = |path: &String| ProxyRoute {
         place: place.clone(),
         title: format!("rule for {}", if path.is_empty() { "/" } else { path }),
         hosts: rule.hosts.clone(),

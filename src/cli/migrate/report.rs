@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::inventory::{InventoryRow, Outcome};
+use super::inventory::{Disposition, InventoryRow};
 use super::plan::Plan;
 use super::write::Written;
 use crate::base::shell;
@@ -31,16 +31,16 @@ pub(super) fn inventory(plan: &Plan) -> String {
     for row in plan.inventory.rows() {
         // Things of one file that have no purpose any more share a row.
         let is_alike = |other: &&mut InventoryRow| {
-            other.outcome == Outcome::NotNeeded
+            other.outcome == Disposition::NotNeeded
                 && other.note == row.note
                 && other.place.file == row.place.file
         };
-        match rows.iter_mut().find(is_alike).filter(|_| row.outcome == Outcome::NotNeeded) {
+        match rows.iter_mut().find(is_alike).filter(|_| row.outcome == Disposition::NotNeeded) {
             Some(other) => other.what = format!("{}, {}", other.what, row.what),
             None => rows.push(row.clone()),
         }
     }
-    rows.sort_by_key(|row| (row.outcome == Outcome::ByHand, row.place.clone()));
+    rows.sort_by_key(|row| (row.outcome == Disposition::ByHand, row.place.clone()));
     let cells = |row: &InventoryRow| {
         vec![row.outcome.as_str().to_owned(), row.place.to_string(), row.what.clone(), row.note.clone()]
     };

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::inventory::{Inventory, Outcome, Place};
+use super::inventory::{Disposition, Inventory, Place};
 use super::nginx::{self, Directive};
 use super::values;
 use crate::base::disk;
@@ -127,7 +127,7 @@ impl Search<'_> {
             Ok(None) if is_named => self.inventory.add(
                 Place::file(path),
                 "the file",
-                Outcome::ByHand,
+                Disposition::ByHand,
                 "it is none of what can be moved: an export, a .env, a Compose file, a systemd unit, \
                  Kubernetes \
                  manifests, an NGINX configuration or a `docker run` line",
@@ -135,7 +135,7 @@ impl Search<'_> {
             Ok(None) => {}
             Err(fault) => {
                 let place = Place { file: path.to_owned(), line: fault.line };
-                self.inventory.add(place, "the file", Outcome::ByHand, fault.what);
+                self.inventory.add(place, "the file", Disposition::ByHand, fault.what);
             }
         }
     }

@@ -6,7 +6,7 @@ use super::docker_run;
 use super::environment::{set_variable, set_variables};
 use super::exports;
 use super::installation::{Installation, OldServer, SwitchCommands};
-use super::inventory::{Inventory, Outcome, Place};
+use super::inventory::{Disposition, Inventory, Place};
 use super::source::{Locator, SourceFile, has_extension, read_env_file};
 use super::values::MCP_PORT;
 use super::words::{self, JoinedLine};
@@ -52,30 +52,35 @@ pub(super) fn read(
     let place = start.place.clone();
     for assignment in assignments.iter().filter(|assignment| has_specifier(&assignment.value)) {
         let note = "it has a specifier (%), which only systemd knows; write the tenant's value yourself";
-        into.inventory.add(assignment.place.clone(), assignment.name.clone(), Outcome::ByHand, note);
+        into.inventory.add(assignment.place.clone(), assignment.name.clone(), Disposition::ByHand, note);
     }
     let command = match words::split(start.value.trim_start_matches(['-', '@', ':', '+', '!'])) {
         Ok(command) => command,
-        Err(why) => return into.inventory.add(place, "ExecStart", Outcome::ByHand, why),
+        Err(why) => return into.inventory.add(place, "ExecStart", Disposition::ByHand, why),
     };
     let unit = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let is_compose = |word: &String| word == "compose" || word.ends_with("docker-compose");
     if command.iter().any(is_compose) && command.iter().any(|word| word == "up") {
         let note = "the Compose file says the rest; give its folder as FROM, too";
-        return into.inventory.add(place, "ExecStart: docker compose", Outcome::Replaced, note);
+        return into.inventory.add(place, "ExecStart: docker compose", Disposition::Replaced, note);
     }
     if command.get(1).is_some_and(|word| word == "run") {
         let line = JoinedLine { number: place.line.unwrap_or(1), text: command.join(" ") };
         match docker_run::read_words(path, &line, &command, sources, locator, into) {
             true => set_switch(into, &unit),
             false => {
-                into.inventory.add(place, format!("unit {unit}"), Outcome::Left, "it runs something else")
+                into.inventory.add(place, format!("unit {unit}"), Disposition::Left, "it runs something else")
             }
         }
         return;
     }
     let Some(at) = command.iter().position(|word| word == "run.sh" || word.ends_with("/run.sh")) else {
-        return into.inventory.add(place, format!("unit {unit}"), Outcome::Left, "it runs something else");
+        return into.inventory.add(
+            place,
+            format!("unit {unit}"),
+            Disposition::Left,
+            "it runs something else",
+        );
     };
     let mut server = OldServer::new(place.clone(), format!("unit {unit}"), unit.clone());
     let folder =
@@ -117,14 +122,17 @@ fn attach_tree(
 ) {
     let Some(tree) = tree.filter(|tree| tree.is_dir()) else {
         let note = "the unpacked export that it runs is not on this machine; give its folder as FROM, too";
-        return into.inventory.add(place.clone(), "ExecStart: run.sh", Outcome::ByHand, note);
+        return into.inventory.add(place.clone(), "ExecStart: run.sh", Disposition::ByHand, note);
     };
     into.mark_used(&tree);
     match exports::attach(server, &tree, sources) {
-        Ok(()) => {
-            into.inventory.add(place.clone(), "ExecStart: run.sh", Outcome::Replaced, "the gateway serves it")
-        }
-        Err(why) => into.inventory.add(Place::file(&tree), "export", Outcome::ByHand, why),
+        Ok(()) => into.inventory.add(
+            place.clone(),
+            "ExecStart: run.sh",
+            Disposition::Replaced,
+            "the gateway serves it",
+        ),
+        Err(why) => into.inventory.add(Place::file(&tree), "export", Disposition::ByHand, why),
     }
 }
 
@@ -144,7 +152,7 @@ fn read_environment(
                     set_variable(server, name, value, &place, locator, inventory);
                 }
             }
-            Err(why) => inventory.add(place, "Environment", Outcome::ByHand, why),
+            Err(why) => inventory.add(place, "Environment", Disposition::ByHand, why),
         }
     }
     for assignment in assignments.iter().filter(|assignment| assignment.name == "EnvironmentFile") {
@@ -157,10 +165,15 @@ fn read_environment(
         match read_env_file(&file) {
             Ok(env) => {
                 set_variables(server, &file, &env, locator, inventory);
-                inventory.add(place, "EnvironmentFile", Outcome::Replaced, "its variables are taken over");
+                inventory.add(
+                    place,
+                    "EnvironmentFile",
+                    Disposition::Replaced,
+                    "its variables are taken over",
+                );
             }
             Err(_) if is_optional && !file.exists() => {}
-            Err(why) => inventory.add(place, "EnvironmentFile", Outcome::ByHand, why),
+            Err(why) => inventory.add(place, "EnvironmentFile", Disposition::ByHand, why),
         }
     }
 }
@@ -170,11 +183,11 @@ fn account_for_the_rest(assignments: &[Assignment], inventory: &mut Inventory) {
     for assignment in assignments.iter().filter(|assignment| !known.contains(&assignment.name.as_str())) {
         let place = assignment.place.clone();
         match NEEDS_A_PERSON.iter().find(|(name, _)| *name == assignment.name) {
-            Some((name, note)) => inventory.add(place, *name, Outcome::ByHand, *note),
+            Some((name, note)) => inventory.add(place, *name, Disposition::ByHand, *note),
             None => inventory.add(
                 place,
                 assignment.name.clone(),
-                Outcome::NotNeeded,
+                Disposition::NotNeeded,
                 "the gateway has a unit of its own",
             ),
         }
@@ -193,7 +206,7 @@ fn read_drop_ins(path: &Path, assignments: &mut Vec<Assignment>, into: &mut Inst
         match disk::read_text(&file, MAX_DROP_IN) {
             Ok(text) => parse(&file, &text, assignments),
             Err(error) => {
-                into.inventory.add(Place::file(&file), "the file", Outcome::ByHand, error.to_string())
+                into.inventory.add(Place::file(&file), "the file", Disposition::ByHand, error.to_string())
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::inventory::{Inventory, Outcome, Place};
+use super::inventory::{Disposition, Inventory, Place};
 use crate::base::secret::Secret;
 
 /// A variable of the vendor's server.
@@ -124,11 +124,13 @@ impl Values {
             return;
         }
         match is_runtime(name) {
-            true => inventory.add(place, name, Outcome::NotNeeded, "only the old server's runtime used it"),
+            true => {
+                inventory.add(place, name, Disposition::NotNeeded, "only the old server's runtime used it")
+            }
             false => inventory.add(
                 place,
                 name,
-                Outcome::ByHand,
+                Disposition::ByHand,
                 "not a variable of the vendor's guide; find out what it was for",
             ),
         }
@@ -153,7 +155,7 @@ impl Values {
                 inventory.add(
                     place.clone(),
                     format!("run.sh {what}"),
-                    Outcome::ByHand,
+                    Disposition::ByHand,
                     "not a flag of the vendor's guide; find out what it was for",
                 );
                 continue;
@@ -164,7 +166,7 @@ impl Values {
             };
             match value {
                 Some(value) => drop(self.set(name, &value, place.clone())),
-                None => inventory.add(place.clone(), flag, Outcome::ByHand, "the flag has no value"),
+                None => inventory.add(place.clone(), flag, Disposition::ByHand, "the flag has no value"),
             }
         }
     }

@@ -4,7 +4,7 @@
 use http::{StatusCode, Version, header};
 use serde_json::Value;
 
-use super::exchange::{Answer, NoAnswer};
+use super::exchange::{HttpAnswer, NoAnswer};
 use super::remedies::Interference;
 
 /// Members of documents that differ from one answer to the next.
@@ -19,7 +19,7 @@ const VOLATILE: [&str; 6] = [
 
 /// What a question is about, as far as proxies treat it differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Subject {
+pub(super) enum PathKind {
     /// A discovery document of the host.
     WellKnown,
     /// Anything below the tenant's prefix.
@@ -28,7 +28,7 @@ pub(super) enum Subject {
 
 /// The first thing in which two answers differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Difference {
+pub(super) struct AnswerDifference {
     pub(super) interference: Interference,
     /// What came through the public URL.
     pub(super) found: String,
@@ -37,11 +37,11 @@ pub(super) struct Difference {
 /// Compares the answer through the public URL with the gateway's own. Where that is not known,
 /// `is_expected` decides.
 pub(super) fn find(
-    subject: Subject,
-    direct: Option<&Answer>,
-    public: &Result<Answer, NoAnswer>,
-    is_expected: impl Fn(&Answer) -> bool,
-) -> Option<Difference> {
+    kind: PathKind,
+    direct: Option<&HttpAnswer>,
+    public: &Result<HttpAnswer, NoAnswer>,
+    is_expected: impl Fn(&HttpAnswer) -> bool,
+) -> Option<AnswerDifference> {
     let public = match public {
         Ok(answer) => answer,
         Err(error) => return Some(judge_no_answer(error)),
@@ -53,18 +53,18 @@ pub(super) fn find(
     let interference = match is_same {
         true if public.version == Version::HTTP_10 => Interference::OldProtocol,
         true => return None,
-        false => classify(subject, direct, public),
+        false => classify(kind, direct, public),
     };
-    Some(Difference { interference, found: describe(interference, direct, public) })
+    Some(AnswerDifference { interference, found: describe(interference, direct, public) })
 }
 
-fn judge_no_answer(error: &NoAnswer) -> Difference {
+fn judge_no_answer(error: &NoAnswer) -> AnswerDifference {
     let (interference, found) = match error {
         NoAnswer::Unreachable(why) => (Interference::Unreachable, format!("no connection ({why})")),
         NoAnswer::Silence => (Interference::Timeout, "no answer within 8 s".to_owned()),
         NoAnswer::BrokenOff(why) => (Interference::BreaksOff, format!("the answer broke off ({why})")),
     };
-    Difference { interference, found }
+    AnswerDifference { interference, found }
 }
 
 /// What of an answer has to arrive unchanged.
@@ -77,7 +77,7 @@ struct AnswerView {
     document: Option<Value>,
 }
 
-fn view(answer: &Answer) -> AnswerView {
+fn view(answer: &HttpAnswer) -> AnswerView {
     let text = |name: header::HeaderName| answer.header(name).map(str::to_owned);
     AnswerView {
         status: answer.status,
@@ -95,7 +95,7 @@ fn without_volatile(mut document: Value) -> Value {
     document
 }
 
-fn classify(subject: Subject, direct: Option<&Answer>, public: &Answer) -> Interference {
+fn classify(kind: PathKind, direct: Option<&HttpAnswer>, public: &HttpAnswer) -> Interference {
     if public.is_of_gateway() {
         return classify_of_gateway(direct, public);
     }
@@ -109,7 +109,7 @@ fn classify(subject: Subject, direct: Option<&Answer>, public: &Answer) -> Inter
         400 if body.contains("Header") && body.contains("Large") => Interference::HeaderLimit,
         408 | 504 | 524 => Interference::Timeout,
         500 | 502 | 503 | 520..=523 | 525..=530 => Interference::BadGateway,
-        404 | 410 if subject == Subject::WellKnown => Interference::DropsWellKnown,
+        404 | 410 if kind == PathKind::WellKnown => Interference::DropsWellKnown,
         404 | 410 => Interference::DropsPath,
         401 | 407 => Interference::Authenticates,
         403 | 406 | 451 | 499 => Interference::Forbids,
@@ -122,7 +122,7 @@ fn classify(subject: Subject, direct: Option<&Answer>, public: &Answer) -> Inter
 }
 
 /// The gateway answered, but to another request than the client's, or its answer was changed.
-fn classify_of_gateway(direct: Option<&Answer>, public: &Answer) -> Interference {
+fn classify_of_gateway(direct: Option<&HttpAnswer>, public: &HttpAnswer) -> Interference {
     let status = direct.map(|direct| direct.status);
     match public.status {
         status_now if status == Some(status_now) => classify_change(direct, public),
@@ -140,8 +140,8 @@ fn classify_of_gateway(direct: Option<&Answer>, public: &Answer) -> Interference
     }
 }
 
-fn classify_change(direct: Option<&Answer>, public: &Answer) -> Interference {
-    let challenge = |answer: &Answer| answer.headers.contains_key(header::WWW_AUTHENTICATE);
+fn classify_change(direct: Option<&HttpAnswer>, public: &HttpAnswer) -> Interference {
+    let challenge = |answer: &HttpAnswer| answer.headers.contains_key(header::WWW_AUTHENTICATE);
     match direct {
         Some(direct) if challenge(direct) && !challenge(public) => Interference::DropsChallenge,
         _ if public.is_html() && direct.is_some_and(|direct| !direct.is_html()) => {
@@ -151,7 +151,7 @@ fn classify_change(direct: Option<&Answer>, public: &Answer) -> Interference {
     }
 }
 
-fn describe(interference: Interference, direct: Option<&Answer>, public: &Answer) -> String {
+fn describe(interference: Interference, direct: Option<&HttpAnswer>, public: &HttpAnswer) -> String {
     let own = direct.map(|direct| format!("; the gateway's own answer is {}", direct.describe()));
     let own = own.unwrap_or_default();
     let detail = public.detail().map(|detail| format!(", {detail:?}")).unwrap_or_default();
@@ -172,7 +172,7 @@ fn describe(interference: Interference, direct: Option<&Answer>, public: &Answer
 }
 
 /// Names the part that was changed.
-fn find_changed_part(direct: &Answer, public: &Answer) -> Option<String> {
+fn find_changed_part(direct: &HttpAnswer, public: &HttpAnswer) -> Option<String> {
     let (own, through) = (view(direct), view(public));
     if own.challenge != through.challenge {
         return Some(format!("WWW-Authenticate is {:?}", through.challenge.unwrap_or_default()));
@@ -194,7 +194,7 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
+    fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> HttpAnswer {
         let headers: HeaderMap = headers
             .iter()
             .map(|(name, value)| {
@@ -203,18 +203,18 @@ mod tests {
             })
             .collect();
         let status = StatusCode::from_u16(status).expect("a status");
-        Answer { version: Version::HTTP_11, status, headers, body: Bytes::from(body.to_owned()) }
+        HttpAnswer { version: Version::HTTP_11, status, headers, body: Bytes::from(body.to_owned()) }
     }
 
     const OURS: [(&str, &str); 3] =
         [("x-request-id", "1"), ("x-content-type-options", "nosniff"), ("content-type", "application/json")];
 
-    fn ours(status: u16, body: &str) -> Answer {
+    fn ours(status: u16, body: &str) -> HttpAnswer {
         answer(status, &OURS, body)
     }
 
-    fn found(subject: Subject, direct: &Answer, public: Answer) -> Option<Interference> {
-        find(subject, Some(direct), &Ok(public), |_| true).map(|difference| difference.interference)
+    fn found(kind: PathKind, direct: &HttpAnswer, public: HttpAnswer) -> Option<Interference> {
+        find(kind, Some(direct), &Ok(public), |_| true).map(|difference| difference.interference)
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
         use Interference as I;
         let html = [("content-type", "text/html")];
         let own = ours(200, r#"{"issuer": "https://h/a", "client_id": "1"}"#);
-        let of = |public: Answer| found(Subject::Endpoint, &own, public);
+        let of = |public: HttpAnswer| found(PathKind::Endpoint, &own, public);
         assert_eq!(of(ours(200, r#"{"issuer": "https://h/a", "client_id": "2"}"#)), None);
         assert_eq!(of(ours(200, r#"{"issuer": "http://h/a"}"#)), Some(I::ChangesAnswer));
         assert_eq!(of(ours(404, "{}")), Some(I::RewritesPath));
@@ -244,11 +244,11 @@ mod tests {
             assert_eq!(of(answer(status, &html, "<html>")), Some(interference), "{status}");
         }
         let page = answer(404, &html, "<html>");
-        assert_eq!(found(Subject::WellKnown, &own, page), Some(I::DropsWellKnown));
+        assert_eq!(found(PathKind::WellKnown, &own, page), Some(I::DropsWellKnown));
         let redirect = |to: &str| answer(301, &[("location", to)], "");
         assert_eq!(of(redirect("http://h/a/mcp")), Some(I::RedirectsToHttp));
         assert_eq!(of(redirect("https://h/a/mcp/")), Some(I::Redirects));
-        let old = Answer { version: Version::HTTP_10, ..own.clone() };
+        let old = HttpAnswer { version: Version::HTTP_10, ..own.clone() };
         assert_eq!(of(old), Some(I::OldProtocol));
     }
 
@@ -258,16 +258,16 @@ mod tests {
         let refused = answer(401, &challenge, "{}");
         let admitted = ours(200, "{}");
         assert_eq!(
-            found(Subject::Endpoint, &admitted, refused.clone()),
+            found(PathKind::Endpoint, &admitted, refused.clone()),
             Some(Interference::DropsAuthorization)
         );
-        assert_eq!(found(Subject::Endpoint, &refused, ours(401, "{}")), Some(Interference::DropsChallenge));
-        assert_eq!(found(Subject::Endpoint, &refused, refused.clone()), None);
+        assert_eq!(found(PathKind::Endpoint, &refused, ours(401, "{}")), Some(Interference::DropsChallenge));
+        assert_eq!(found(PathKind::Endpoint, &refused, refused.clone()), None);
     }
 
     #[test]
     fn no_answer_is_a_difference() {
-        let of = |error| find(Subject::Endpoint, None, &Err(error), |_| true).map(|it| it.interference);
+        let of = |error| find(PathKind::Endpoint, None, &Err(error), |_| true).map(|it| it.interference);
         assert_eq!(of(NoAnswer::Silence), Some(Interference::Timeout));
         assert_eq!(of(NoAnswer::BrokenOff("x".into())), Some(Interference::BreaksOff));
     }

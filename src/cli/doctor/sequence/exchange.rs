@@ -24,7 +24,7 @@ const MAX_BODY: usize = 1 << 20;
 
 /// Where requests are sent.
 #[derive(Debug, Clone)]
-pub(super) struct Target {
+pub(super) struct RequestTarget {
     pub(super) address: SocketAddr,
     pub(super) is_tls: bool,
     /// The name for TLS.
@@ -47,7 +47,7 @@ pub(super) struct Question {
 
 /// An answer.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
+pub(super) struct HttpAnswer {
     pub(super) version: Version,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
@@ -68,16 +68,16 @@ pub(super) enum NoAnswer {
 /// How an event stream arrived.
 #[derive(Debug, Clone)]
 pub(super) struct StreamView {
-    pub(super) answer: Answer,
+    pub(super) answer: HttpAnswer,
     /// When the first bytes of the body came; `None` if none did while it was watched.
     pub(super) first_bytes_after: Option<Duration>,
     /// When it ended, if it did while it was watched.
     pub(super) ended_after: Option<Duration>,
 }
 
-impl Target {
+impl RequestTarget {
     /// Sends a request and reads the whole answer.
-    pub(super) async fn ask(&self, question: &Question) -> Result<Answer, NoAnswer> {
+    pub(super) async fn ask(&self, question: &Question) -> Result<HttpAnswer, NoAnswer> {
         let exchange = async {
             let mut opened = self.open(question).await?;
             let mut body = Vec::new();
@@ -87,7 +87,7 @@ impl Target {
                     break;
                 }
             }
-            Ok(Answer { body: body.into(), ..opened.head })
+            Ok(HttpAnswer { body: body.into(), ..opened.head })
         };
         tokio::time::timeout(PATIENCE, exchange).await.unwrap_or(Err(NoAnswer::Silence))
     }
@@ -177,8 +177,12 @@ impl Target {
         };
         let response = response.map_err(broken)?;
         let (head, body) = response.into_parts();
-        let head =
-            Answer { version: head.version, status: head.status, headers: head.headers, body: Bytes::new() };
+        let head = HttpAnswer {
+            version: head.version,
+            status: head.status,
+            headers: head.headers,
+            body: Bytes::new(),
+        };
         Ok(OpenAnswer { head, body, connection: (!is_closed).then_some(connection) })
     }
 }
@@ -187,7 +191,7 @@ type Connection = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// An answer whose body is still to be read. Its connection is driven meanwhile.
 struct OpenAnswer {
-    head: Answer,
+    head: HttpAnswer,
     body: hyper::body::Incoming,
     connection: Option<Connection>,
 }
@@ -239,7 +243,7 @@ impl Question {
     }
 }
 
-impl Answer {
+impl HttpAnswer {
     pub(super) fn header(&self, name: impl header::AsHeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }

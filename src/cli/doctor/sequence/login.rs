@@ -5,11 +5,11 @@ use http::{StatusCode, header};
 use serde_json::Value;
 use url::Url;
 
-use super::super::verdict::Verdict;
+use super::super::verdict::DoctorVerdict;
 use super::clients::Introduction;
-use super::differences::Subject;
-use super::exchange::{Answer, Question};
-use super::{CLIENT, Sequence, Step, Weight};
+use super::differences::PathKind;
+use super::exchange::{HttpAnswer, Question};
+use super::{CLIENT, Necessity, Sequence, Step};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 /// The challenge of the verifier that RFC 7636, appendix B has.
@@ -17,7 +17,7 @@ const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 impl Sequence<'_> {
     /// Goes from the challenge of the first answer to the page that asks for consent.
-    pub(super) async fn log_in(&mut self, first: &Answer) -> Option<()> {
+    pub(super) async fn log_in(&mut self, first: &HttpAnswer) -> Option<()> {
         let resource = self.find_resource_metadata(first).await?;
         let issuer = resource.get("authorization_servers")?.get(0)?.as_str()?.to_owned();
         let metadata = self.find_server_metadata(&issuer).await?;
@@ -28,12 +28,12 @@ impl Sequence<'_> {
     }
 
     /// The document that the challenge names, and the place where clients look without one.
-    async fn find_resource_metadata(&mut self, first: &Answer) -> Option<Value> {
+    async fn find_resource_metadata(&mut self, first: &HttpAnswer) -> Option<Value> {
         let challenge = first.header(header::WWW_AUTHENTICATE)?;
         let url = challenge.split("resource_metadata=\"").nth(1)?.split('"').next()?.to_owned();
         let path = self.own_path(&url, "resource_metadata of the challenge")?;
-        let subject = self.subject_of(&path);
-        let asked = self.step("resource metadata", subject, &get(&path), Weight::Needed, is_document).await;
+        let kind = self.path_kind(&path);
+        let asked = self.step("resource metadata", kind, &get(&path), Necessity::Needed, is_document).await;
         let Step::Done(answer) = asked else { return None };
         let document = answer.json()?;
         let resource = document.get("resource").and_then(Value::as_str).unwrap_or_default();
@@ -46,7 +46,7 @@ impl Sequence<'_> {
             let step = "resource metadata at the host";
             // Only old clients look there although the challenge names another place.
             let _other_way =
-                self.step(step, Subject::WellKnown, &get(&guessed), Weight::Optional, is_document).await;
+                self.step(step, PathKind::WellKnown, &get(&guessed), Necessity::Optional, is_document).await;
         }
         Some(document)
     }
@@ -64,14 +64,14 @@ impl Sequence<'_> {
         for (number, (step, path)) in places.iter().enumerate() {
             let is_last = number == places.len() - 1;
             let weight = match found.is_none() && (self.profile.knows_one_place || is_last) {
-                true => Weight::Needed,
-                false => Weight::Optional,
+                true => Necessity::Needed,
+                false => Necessity::Optional,
             };
             let before = self.agreed.len();
-            let asked = self.step(step, self.subject_of(path), &get(path), weight, is_document).await;
+            let asked = self.step(step, self.path_kind(path), &get(path), weight, is_document).await;
             match asked {
                 Step::Done(answer) if self.agreed.len() > before => found = found.or(answer.json()),
-                Step::Ended if weight == Weight::Needed => return None,
+                Step::Ended if weight == Necessity::Needed => return None,
                 _ => {}
             }
         }
@@ -88,11 +88,11 @@ impl Sequence<'_> {
     async fn become_known(&mut self, endpoint: Option<String>) -> Option<String> {
         let body = match &self.profile.introduction {
             Introduction::Document(url) => return Some((*url).to_owned()),
-            Introduction::Registration(body) => body.to_string(),
+            Introduction::Registration(body) => serde_json::to_string(body).ok()?,
         };
         let Some(endpoint) = endpoint else {
             self.verdicts.push(
-                Verdict::fault(
+                DoctorVerdict::fault(
                     CLIENT,
                     "registration-off",
                     self.connector.as_str(),
@@ -105,8 +105,9 @@ impl Sequence<'_> {
         };
         let path = self.own_path(&endpoint, "registration_endpoint")?;
         let question = Question::post(path, "application/json", body).with("accept", "application/json");
-        let is_registered = |answer: &Answer| answer.status == StatusCode::CREATED;
-        match self.step("registration", Subject::Endpoint, &question, Weight::Needed, is_registered).await {
+        let is_registered = |answer: &HttpAnswer| answer.status == StatusCode::CREATED;
+        match self.step("registration", PathKind::Endpoint, &question, Necessity::Needed, is_registered).await
+        {
             Step::Done(answer) => Some(answer.json()?.get("client_id")?.as_str()?.to_owned()),
             Step::Ended => None,
         }
@@ -127,8 +128,8 @@ impl Sequence<'_> {
             query.append_pair("resource", self.connector.as_str());
         }
         let question = Question::get(format!("{path}?{}", query.finish())).with("accept", "text/html");
-        let is_page = |answer: &Answer| answer.status == StatusCode::OK && answer.is_html();
-        match self.step("consent page", Subject::Endpoint, &question, Weight::Needed, is_page).await {
+        let is_page = |answer: &HttpAnswer| answer.status == StatusCode::OK && answer.is_html();
+        match self.step("consent page", PathKind::Endpoint, &question, Necessity::Needed, is_page).await {
             Step::Done(_) => Some(()),
             Step::Ended => None,
         }
@@ -146,8 +147,9 @@ impl Sequence<'_> {
             ("client_id", client_id),
         ]);
         let question = Question::post(path, FORM, form.finish()).with("accept", "application/json");
-        let is_refusal = |answer: &Answer| answer.status.is_client_error() && answer.json().is_some();
-        match self.step("token endpoint", Subject::Endpoint, &question, Weight::Needed, is_refusal).await {
+        let is_refusal = |answer: &HttpAnswer| answer.status.is_client_error() && answer.json().is_some();
+        match self.step("token endpoint", PathKind::Endpoint, &question, Necessity::Needed, is_refusal).await
+        {
             Step::Done(_) => Some(()),
             Step::Ended => None,
         }
@@ -168,7 +170,7 @@ impl Sequence<'_> {
     /// Clients compare these URLs with the one that they were given.
     fn say_other_base(&mut self, what: &str, url: &str) {
         self.verdicts.push(
-            Verdict::fault(
+            DoctorVerdict::fault(
                 CLIENT,
                 "public-url-differs",
                 self.connector.as_str(),
@@ -182,10 +184,10 @@ impl Sequence<'_> {
         );
     }
 
-    fn subject_of(&self, path: &str) -> Subject {
+    fn path_kind(&self, path: &str) -> PathKind {
         match path.starts_with("/.well-known/") {
-            true => Subject::WellKnown,
-            false => Subject::Endpoint,
+            true => PathKind::WellKnown,
+            false => PathKind::Endpoint,
         }
     }
 }
@@ -194,6 +196,6 @@ fn get(path: &str) -> Question {
     Question::get(path).with("accept", "application/json")
 }
 
-fn is_document(answer: &Answer) -> bool {
+fn is_document(answer: &HttpAnswer) -> bool {
     answer.status == StatusCode::OK && answer.json().is_some_and(|document| document.is_object())
 }

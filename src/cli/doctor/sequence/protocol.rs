@@ -6,11 +6,11 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::super::verdict::Verdict;
-use super::differences::Subject;
-use super::exchange::{Answer, Question};
+use super::super::verdict::DoctorVerdict;
+use super::differences::PathKind;
+use super::exchange::{HttpAnswer, Question};
 use super::remedies::Interference;
-use super::{CLIENT, Sequence, Step, Weight};
+use super::{CLIENT, Necessity, Sequence, Step};
 
 /// How long a stream is watched. The gateway's keep-alives come every twelve seconds.
 const WATCH: Duration = Duration::from_secs(10);
@@ -24,10 +24,11 @@ const MODERN: &str = "2026-07-28";
 
 impl Sequence<'_> {
     /// The first request, without a credential: the answer says what the client needs.
-    pub(super) async fn ask_first(&mut self) -> Option<Answer> {
+    pub(super) async fn ask_first(&mut self) -> Option<HttpAnswer> {
         let question = self.message("initialize", Some(1), self.hello(), false);
-        let is_known = |answer: &Answer| matches!(answer.status, StatusCode::OK | StatusCode::UNAUTHORIZED);
-        match self.step("first request", Subject::Endpoint, &question, Weight::Needed, is_known).await {
+        let is_known =
+            |answer: &HttpAnswer| matches!(answer.status, StatusCode::OK | StatusCode::UNAUTHORIZED);
+        match self.step("first request", PathKind::Endpoint, &question, Necessity::Needed, is_known).await {
             Step::Done(answer) => Some(*answer),
             Step::Ended => None,
         }
@@ -35,7 +36,7 @@ impl Sequence<'_> {
 
     /// The handshake, the tools, and a stream.
     pub(super) async fn call(&mut self) -> Option<()> {
-        let has_result = |answer: &Answer| {
+        let has_result = |answer: &HttpAnswer| {
             answer.status == StatusCode::OK && answer.json().is_some_and(|json| json.get("result").is_some())
         };
         let initialize = self.message("initialize", Some(1), self.hello(), true);
@@ -52,9 +53,9 @@ impl Sequence<'_> {
         &mut self,
         name: &'static str,
         question: &Question,
-        is_expected: impl Fn(&Answer) -> bool,
+        is_expected: impl Fn(&HttpAnswer) -> bool,
     ) -> Option<()> {
-        match self.step(name, Subject::Endpoint, question, Weight::Needed, is_expected).await {
+        match self.step(name, PathKind::Endpoint, question, Necessity::Needed, is_expected).await {
             Step::Done(_) => Some(()),
             Step::Ended => None,
         }
@@ -69,7 +70,7 @@ impl Sequence<'_> {
         };
         if view.answer.status != StatusCode::OK || view.answer.media_type() != "text/event-stream" {
             // Clients of earlier protocol versions open none.
-            self.verdicts.push(Verdict::not_checked(
+            self.verdicts.push(DoctorVerdict::not_checked(
                 CLIENT,
                 "stream-not-opened",
                 self.place(&question),
@@ -99,7 +100,7 @@ impl Sequence<'_> {
         let found = format!("step \"stream\": {found}");
         let changes = self.changes(interference, None);
         self.verdicts.push(
-            Verdict::fault(CLIENT, interference.code(), self.place(question), found)
+            DoctorVerdict::fault(CLIENT, interference.code(), self.place(question), found)
                 .meaning(interference.meaning())
                 .advice(interference.advice())
                 .changes(changes),
@@ -113,7 +114,7 @@ impl Sequence<'_> {
         let mut hello = self.hello();
         hello["_meta"] = json!({ "tenantd.doctor/padding": "x".repeat(size) });
         let question = self.message("initialize", Some(3), hello, true);
-        let is_known = |answer: &Answer| answer.status != StatusCode::PAYLOAD_TOO_LARGE;
+        let is_known = |answer: &HttpAnswer| answer.status != StatusCode::PAYLOAD_TOO_LARGE;
         self.done("large request", &question, is_known).await
     }
 

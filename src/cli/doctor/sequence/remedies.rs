@@ -1,7 +1,7 @@
 //! What interferes between clients and the gateway, what it means, and the line to change for each
 //! proxy. This is the one table of such lines.
 
-use super::super::verdict::Change;
+use super::super::verdict::ProxyChange;
 
 /// How something between clients and the gateway interferes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ struct Remedy {
 }
 
 /// What the lines have to name.
-pub(super) struct Place<'a> {
+pub(super) struct ProxyPlace<'a> {
     pub(super) prefix: &'a str,
     pub(super) host: &'a str,
     /// The gateway's address, as a proxy reaches it.
@@ -67,7 +67,7 @@ impl Interference {
     }
 
     /// Returns the lines to change, the product that answered first.
-    pub(super) fn changes(self, place: &Place<'_>) -> Vec<Change> {
+    pub(super) fn changes(self, place: &ProxyPlace<'_>) -> Vec<ProxyChange> {
         let remedy = self.remedy();
         let mut changes = vec![
             ("NGINX", remedy.nginx),
@@ -88,7 +88,7 @@ impl Interference {
                 .replace("{host}", place.host)
                 .replace("{upstream}", place.upstream)
         };
-        changes.into_iter().map(|(product, lines)| Change { product, lines: fill(lines) }).collect()
+        changes.into_iter().map(|(product, lines)| ProxyChange { product, lines: fill(lines) }).collect()
     }
 
     fn remedy(self) -> Remedy {
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn the_product_that_answered_is_named_first_and_the_lines_are_filled_in() {
-        let place = |server| Place { prefix: "/a", host: "h.test", upstream: "127.0.0.1:8080", server };
+        let place = |server| ProxyPlace { prefix: "/a", host: "h.test", upstream: "127.0.0.1:8080", server };
         let of = |server| Interference::DropsWellKnown.changes(&place(server));
         let products = |server| of(server).iter().map(|change| change.product).collect::<Vec<_>>();
         assert_eq!(products(Some("nginx/1.26")), ["NGINX", "Traefik", "Application Gateway"]);

@@ -4,8 +4,8 @@ use ipnet::IpNet;
 
 use super::objects::{Cluster, Object, at, items, target_name, text};
 use crate::bundle::{ConfigKey, ConfigNode, notation};
-use crate::cli::migrate::installation::{Installation, Route, Target};
-use crate::cli::migrate::inventory::{InventoryRow, Outcome, Place};
+use crate::cli::migrate::installation::{Installation, ProxyRoute, ProxyTarget};
+use crate::cli::migrate::inventory::{Disposition, InventoryRow, Place};
 use crate::cli::migrate::proxy_rules;
 
 /// How the annotation ends that lists the only networks of callers.
@@ -44,10 +44,10 @@ fn read_ingress(object: &Object, into: &mut Installation) {
                 let note = "its path is rewritten in a manner that this program does not read; write the \
                             tenant's \
                             PATH_PREFIX yourself";
-                into.inventory.add(place, title, Outcome::ByHand, note);
+                into.inventory.add(place, title, Disposition::ByHand, note);
                 continue;
             }
-            into.routes.push(Route {
+            into.routes.push(ProxyRoute {
                 place,
                 title,
                 hosts: hosts.clone(),
@@ -57,7 +57,7 @@ fn read_ingress(object: &Object, into: &mut Installation) {
                 replaced_by: rewrite.as_ref().map(|to| {
                     to.trim_end_matches("$2").trim_end_matches("$1").trim_end_matches('/').to_owned()
                 }),
-                target: Target { host: target_name(&object.namespace, &service), port: None },
+                target: ProxyTarget { host: target_name(&object.namespace, &service), port: None },
                 networks: networks_of(object),
                 details: details.clone(),
             });
@@ -79,7 +79,7 @@ fn read_ingress_route(object: &Object, into: &mut Installation) {
                 into.inventory.add(
                     place,
                     format!("rule with {matcher}"),
-                    Outcome::ByHand,
+                    Disposition::ByHand,
                     proxy_rules::UNKNOWN_MATCHER,
                 );
                 continue;
@@ -90,16 +90,17 @@ fn read_ingress_route(object: &Object, into: &mut Installation) {
             details.push(InventoryRow::new(
                 Place::line(&object.place.file, middleware.at.line),
                 format!("middleware {}", text(middleware, "name")),
-                Outcome::ByHand,
+                Disposition::ByHand,
                 proxy_rules::MIDDLEWARE,
             ));
         }
         for service in items(route, "services") {
             let namespace = Some(text(service, "namespace")).filter(|name| !name.is_empty());
             let namespace = namespace.unwrap_or_else(|| object.namespace.clone());
-            let target = Target { host: target_name(&namespace, &text(service, "name")), port: None };
-            let made = proxy_rules::routes_of(&rule, is_tls, &place, &target);
-            into.routes.extend(made.into_iter().map(|route| Route { details: details.clone(), ..route }));
+            let target = ProxyTarget { host: target_name(&namespace, &text(service, "name")), port: None };
+            let made = proxy_rules::make_routes(&rule, is_tls, &place, &target);
+            into.routes
+                .extend(made.into_iter().map(|route| ProxyRoute { details: details.clone(), ..route }));
         }
     }
 }
@@ -125,14 +126,14 @@ fn details_of(object: &Object) -> Vec<InventoryRow> {
         let is_guard = GUARDS.iter().any(|guard| name.contains(guard));
         let is_kept = name.ends_with(SOURCE_RANGE) && networks_of(object).is_some();
         let (outcome, note) = match is_guard {
-            true if is_kept => (Outcome::Kept, "as ALLOW_FROM of the tenant"),
+            true if is_kept => (Disposition::Kept, "as ALLOW_FROM of the tenant"),
             true => {
                 let note = "it restricted who may call, and the tenant's files do not: keep it in front of \
                             the gateway, or \
                             give the tenant a login or api_keys";
-                (Outcome::ByHand, note)
+                (Disposition::ByHand, note)
             }
-            false => (Outcome::NotNeeded, "the gateway has no proxy in front of it"),
+            false => (Disposition::NotNeeded, "the gateway has no proxy in front of it"),
         };
         InventoryRow::new(Place::line(&object.place.file, key.at.line), &*key.text, outcome, note)
     };

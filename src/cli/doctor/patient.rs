@@ -13,7 +13,7 @@ use super::super::admin_client::AdminClient;
 use super::super::args::{DoctorArgs, RunArgs};
 use super::super::run::{self, StartRefusal};
 use super::super::{check, configuration};
-use super::verdict::{Examination, Verdict};
+use super::verdict::{DoctorVerdict, Examination};
 use crate::admin::GatewayInfo;
 use crate::base::diagnostic::{Diagnostic, Severity};
 use crate::base::disk;
@@ -26,25 +26,25 @@ use crate::tenants::status::TenantStatus;
 const MAX_KEY_BYTES: u64 = 64 << 10;
 
 /// Everything that the examinations look at.
-pub(super) struct Subject {
+pub(super) struct Patient {
     pub(super) settings: Settings,
     pub(super) context: LoadContext,
-    pub(super) gateway: GatewayState,
+    pub(super) gateway: GatewayContact,
     /// The tenants in question: the named one, or all.
-    pub(super) tenants: Vec<SubjectTenant>,
+    pub(super) tenants: Vec<PatientTenant>,
     /// Whether one tenant was named, or there is only one.
     pub(super) is_one_tenant: bool,
     /// The base of the public URLs, without a path.
     pub(super) public: Url,
     /// What was found while the tenants were looked for.
-    pub(super) verdicts: Vec<Verdict>,
+    pub(super) verdicts: Vec<DoctorVerdict>,
     pub(super) key: Option<Secret>,
     /// The path of the only tenant's export, for `tenantd run`.
     pub(super) export: Option<PathBuf>,
 }
 
 /// Whether a gateway runs.
-pub(super) enum GatewayState {
+pub(super) enum GatewayContact {
     Running {
         admin: AdminClient,
         info: Box<GatewayInfo>,
@@ -57,7 +57,7 @@ pub(super) enum GatewayState {
 }
 
 /// A tenant, as its files and the gateway describe it.
-pub(super) struct SubjectTenant {
+pub(super) struct PatientTenant {
     pub(super) name: String,
     /// From its files; `None` if they cannot be read from here or are refused.
     pub(super) spec: Option<TenantSpec>,
@@ -78,7 +78,7 @@ pub(super) struct FoundInFiles {
     pub(super) help: Option<String>,
 }
 
-impl Subject {
+impl Patient {
     /// Finds everything that can be found.
     ///
     /// # Errors
@@ -86,16 +86,16 @@ impl Subject {
     pub(super) fn find(args: &DoctorArgs) -> anyhow::Result<Self> {
         let key = args.key_file.as_deref().map(read_key).transpose()?;
         let url = args.url.as_deref().map(parse_base).transpose()?;
-        let mut subject = match find_export(args) {
+        let mut patient = match find_export(args) {
             Some(path) => Self::of_export(args, Some(&path))?,
             None => Self::of_gateway(args)?,
         };
-        subject.key = key;
+        patient.key = key;
         if let Some(url) = url {
-            subject.tenants.iter_mut().for_each(|tenant| tenant.move_to(&url));
-            subject.public = url;
+            patient.tenants.iter_mut().for_each(|tenant| tenant.move_to(&url));
+            patient.public = url;
         }
-        Ok(subject)
+        Ok(patient)
     }
 
     /// The gateway of `serve` and its tenants; or that of `run`, if that is what runs.
@@ -103,7 +103,7 @@ impl Subject {
         let flags = args.settings.validation.flags(args.settings.gateway.flags(Flags::new()));
         let loaded = configuration::load_for_check(flags, args.settings.validation.config.as_deref())?;
         let mut settings = loaded.settings;
-        let gateway = GatewayState::find(settings.admin);
+        let gateway = GatewayContact::find(settings.admin);
         if let Some(info) = gateway.info() {
             if info.is_single_tenant {
                 return Self::of_export(args, info.tenants.as_deref());
@@ -135,7 +135,7 @@ impl Subject {
             Err(refusal) => return Self::of_refused_export(args, path, &refusal),
         };
         let mut settings = loaded.settings;
-        let gateway = GatewayState::find(settings.admin).only_of(&loaded.path);
+        let gateway = GatewayContact::find(settings.admin).only_of(&loaded.path);
         if let Some(info) = gateway.info() {
             adopt(&mut settings, info, args);
         }
@@ -143,14 +143,14 @@ impl Subject {
         let findings = outcome.report.iter().map(FoundInFiles::from).collect();
         let name = outcome.name.as_ref().map(ToString::to_string);
         let mut tenant =
-            SubjectTenant::new(name.unwrap_or_else(|| "the export".into()), outcome.spec, findings);
+            PatientTenant::new(name.unwrap_or_else(|| "the export".into()), outcome.spec, findings);
         tenant.status = gateway.statuses().into_iter().next();
         let base = tenant.connector.as_ref().map(Url::to_string);
         let base = base.unwrap_or_else(|| settings.public_base(settings.listen[0].address));
         let context = loaded.context;
-        let mut subject = Self::new(settings, context, gateway, vec![tenant], Vec::new(), &base, true);
-        subject.export = Some(loaded.path);
-        Ok(subject)
+        let mut patient = Self::new(settings, context, gateway, vec![tenant], Vec::new(), &base, true);
+        patient.export = Some(loaded.path);
+        Ok(patient)
     }
 
     /// What can be said where there is no export, or one that `run` would not start with.
@@ -163,7 +163,7 @@ impl Subject {
         let settings = configuration::load_quietly(&flags, args.settings.validation.config.as_deref())?;
         let place = path.map_or("the export".to_owned(), |path| path.display().to_string());
         let verdict = |reason: &String| {
-            Verdict::fault(Examination::Tenant, "export-refused", place.clone(), reason.clone())
+            DoctorVerdict::fault(Examination::Tenant, "export-refused", place.clone(), reason.clone())
                 .meaning("`tenantd run` ends with this message and does not start")
                 .advice(refusal.advice())
         };
@@ -171,16 +171,16 @@ impl Subject {
         let context = configuration::load_context(&settings);
         let base = settings.public_base(settings.listen[0].address);
         let gateway =
-            GatewayState::Silent { why: "there is nothing that it could serve".into(), admin: None };
+            GatewayContact::Silent { why: "there is nothing that it could serve".into(), admin: None };
         Ok(Self::new(settings, context, gateway, Vec::new(), verdicts, &base, true))
     }
 
     fn new(
         settings: Settings,
         context: LoadContext,
-        gateway: GatewayState,
-        tenants: Vec<SubjectTenant>,
-        verdicts: Vec<Verdict>,
+        gateway: GatewayContact,
+        tenants: Vec<PatientTenant>,
+        verdicts: Vec<DoctorVerdict>,
         base: &str,
         is_named: bool,
     ) -> Self {
@@ -192,7 +192,7 @@ impl Subject {
     }
 
     /// Returns the only tenant in question.
-    pub(super) fn tenant(&self) -> Option<&SubjectTenant> {
+    pub(super) fn tenant(&self) -> Option<&PatientTenant> {
         self.tenants.first().filter(|_| self.is_one_tenant && self.tenants.len() == 1)
     }
 
@@ -215,7 +215,7 @@ impl Subject {
     pub(super) fn direct_addresses(&self) -> Vec<SocketAddr> {
         let configured = || self.settings.listen.iter().map(|listen| listen.address).collect();
         let listen = match &self.gateway {
-            GatewayState::Running { info, .. } if !info.listen.is_empty() => info.listen.clone(),
+            GatewayContact::Running { info, .. } if !info.listen.is_empty() => info.listen.clone(),
             _ => configured(),
         };
         let reachable = |address: SocketAddr| match address.ip() {
@@ -265,10 +265,10 @@ fn find_export(args: &DoctorArgs) -> Option<PathBuf> {
 fn find_tenants(
     settings: &Settings,
     context: &LoadContext,
-    gateway: &GatewayState,
+    gateway: &GatewayContact,
     named: Option<&str>,
-    verdicts: &mut Vec<Verdict>,
-) -> Vec<SubjectTenant> {
+    verdicts: &mut Vec<DoctorVerdict>,
+) -> Vec<PatientTenant> {
     let is_meant = |name: &str, stem: &str| named.is_none_or(|named| named == name || named == stem);
     let mut tenants = Vec::new();
     match check::validate_paths(std::slice::from_ref(&settings.tenants), context) {
@@ -279,11 +279,11 @@ fn find_tenants(
                     continue;
                 }
                 let findings = checked.findings.iter().map(FoundInFiles::from).collect();
-                tenants.push(SubjectTenant::new(name, checked.spec, findings));
+                tenants.push(PatientTenant::new(name, checked.spec, findings));
             }
         }
         Err((path, error)) => verdicts.push(
-            Verdict::not_checked(
+            DoctorVerdict::not_checked(
                 Examination::Tenant,
                 "files-unreadable",
                 path.display().to_string(),
@@ -299,7 +299,7 @@ fn find_tenants(
         match tenants.iter_mut().find(|tenant| tenant.name == status.name || tenant.name == status.stem) {
             Some(tenant) => tenant.take_status(status),
             None => {
-                let mut tenant = SubjectTenant::new(status.name.clone(), None, Vec::new());
+                let mut tenant = PatientTenant::new(status.name.clone(), None, Vec::new());
                 tenant.take_status(status);
                 tenants.push(tenant);
             }
@@ -307,18 +307,23 @@ fn find_tenants(
     }
     if let Some(named) = named.filter(|_| tenants.is_empty()) {
         verdicts.push(
-            Verdict::fault(Examination::Tenant, "tenant-unknown", named, "there is no tenant with this name")
-                .meaning("every request for it is answered 404")
-                .advice(format!(
-                    "`tenantd tenants list` shows all names; the tenants folder is {}",
-                    settings.tenants.display()
-                )),
+            DoctorVerdict::fault(
+                Examination::Tenant,
+                "tenant-unknown",
+                named,
+                "there is no tenant with this name",
+            )
+            .meaning("every request for it is answered 404")
+            .advice(format!(
+                "`tenantd tenants list` shows all names; the tenants folder is {}",
+                settings.tenants.display()
+            )),
         );
     }
     tenants
 }
 
-impl GatewayState {
+impl GatewayContact {
     fn find(admin: Option<SocketAddr>) -> Self {
         let Some(address) = admin else {
             let why = "its admin listener is off in these settings; give its address with --admin".to_owned();
@@ -358,7 +363,7 @@ impl GatewayState {
     }
 }
 
-impl SubjectTenant {
+impl PatientTenant {
     fn new(name: String, spec: Option<TenantSpec>, findings: Vec<FoundInFiles>) -> Self {
         let connector = spec.as_ref().and_then(|spec| Url::parse(&spec.public_url.connector_url()).ok());
         Self { name, spec, connector, status: None, findings }
