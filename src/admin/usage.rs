@@ -52,19 +52,8 @@ pub(super) async fn report(call: Call<'_>) -> Response<Body> {
 fn read_query(call: &Call<'_>, now: Timestamp) -> Result<UsageQuery, String> {
     let from = call.parameter("from").map(|text| read_time(&text, Bound::From)).transpose()?;
     let to = call.parameter("to").map(|text| read_time(&text, Bound::To)).transpose()?;
-    let by = match call.parameter("by").as_deref() {
-        None | Some("") => None,
-        Some("person") => Some(UsageBy::Person),
-        Some("tool") => Some(UsageBy::Tool),
-        Some("client") => Some(UsageBy::Client),
-        Some(other) => return Err(format!("by is person, tool or client, not {other:?}")),
-    };
-    let per = match call.parameter("per").as_deref() {
-        None | Some("") => None,
-        Some("hour") => Some(UsagePer::Hour),
-        Some("day") => Some(UsagePer::Day),
-        Some(other) => return Err(format!("per is hour or day, not {other:?}")),
-    };
+    let by = read_choice(call, "by", &UsageBy::ALL, UsageBy::as_str)?;
+    let per = read_choice(call, "per", &UsagePer::ALL, UsagePer::as_str)?;
     let today = Offset::UTC.to_datetime(now).date();
     let from = from.unwrap_or_else(|| start_of_day(today.first_of_month()));
     let to = to.unwrap_or_else(|| start_of_day(today.saturating_add(1.day())));
@@ -76,6 +65,23 @@ fn read_query(call: &Call<'_>, now: Timestamp) -> Result<UsageQuery, String> {
         per,
         limit: MAX_ROWS + 1,
     })
+}
+
+/// Reads a parameter that has one of a few values, if it is given.
+fn read_choice<T: Copy>(
+    call: &Call<'_>,
+    parameter: &str,
+    choices: &[T],
+    name: fn(T) -> &'static str,
+) -> Result<Option<T>, String> {
+    let Some(given) = call.parameter(parameter).filter(|given| !given.is_empty()) else { return Ok(None) };
+    match choices.iter().find(|choice| name(**choice) == given) {
+        Some(choice) => Ok(Some(*choice)),
+        None => {
+            let names: Vec<_> = choices.iter().map(|choice| name(*choice)).collect();
+            Err(format!("{parameter} is {}, not {given:?}", names.join(" or ")))
+        }
+    }
 }
 
 /// Which end of the time a text gives.

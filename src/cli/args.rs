@@ -25,7 +25,7 @@ pub use logins::{BlockPlaceArgs, LoginFilterArgs, LoginsAction, LoginsArgs};
 pub use run::RunArgs;
 pub use settings::{GatewayArgs, ValidationArgs};
 pub use support_bundle::SupportBundleArgs;
-pub use usage::{UsageArgs, UsageBy, UsageFormat, UsagePer};
+pub use usage::{UsageArgs, UsageFormat};
 
 /// Serves many tenants' MCP servers from one machine and one public IP.
 #[derive(Debug, Parser)]

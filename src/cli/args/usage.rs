@@ -1,8 +1,10 @@
 //! The arguments of `tenantd usage`.
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
 use super::AdminArgs;
+use crate::store::{UsageBy, UsagePer};
 
 /// The arguments of `tenantd usage`.
 #[derive(Debug, Args)]
@@ -30,42 +32,32 @@ pub struct UsageArgs {
     pub admin: AdminArgs,
 }
 
-/// What a report adds up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum UsageBy {
-    /// Each person, key and program; anonymous callers are one.
-    Person,
-    /// Each tool.
-    Tool,
-    /// Each OAuth client.
-    Client,
-}
+impl ValueEnum for UsageBy {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
 
-impl UsageBy {
-    pub(in crate::cli) fn as_str(self) -> &'static str {
-        match self {
-            Self::Person => "person",
-            Self::Tool => "tool",
-            Self::Client => "client",
-        }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Self::Person => "Each person, key and program; anonymous callers are one",
+            Self::Tool => "Each tool",
+            Self::Client => "Each OAuth client",
+        };
+        Some(PossibleValue::new(self.as_str()).help(help))
     }
 }
 
-/// The periods of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum UsagePer {
-    /// One row for each hour.
-    Hour,
-    /// One row for each day.
-    Day,
-}
+impl ValueEnum for UsagePer {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
 
-impl UsagePer {
-    pub(in crate::cli) fn as_str(self) -> &'static str {
-        match self {
-            Self::Hour => "hour",
-            Self::Day => "day",
-        }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Self::Hour => "One row for each hour",
+            Self::Day => "One row for each day",
+        };
+        Some(PossibleValue::new(self.as_str()).help(help))
     }
 }
 

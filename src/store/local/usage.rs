@@ -106,6 +106,20 @@ pub enum UsageBy {
     Client,
 }
 
+impl UsageBy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Person, Self::Tool, Self::Client];
+
+    /// Returns its name in the command line and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Tool => "tool",
+            Self::Client => "client",
+        }
+    }
+}
+
 /// The periods of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UsagePer {
@@ -113,6 +127,19 @@ pub enum UsagePer {
     Hour,
     /// One for each day.
     Day,
+}
+
+impl UsagePer {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Hour, Self::Day];
+
+    /// Returns its name in the command line and in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
 }
 
 /// What a report is about.
