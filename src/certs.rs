@@ -73,7 +73,7 @@ pub struct Error(pub String);
 /// those that this machine trusts.
 ///
 /// # Errors
-/// The file cannot be used, or this machine trusts nobody.
+/// The file cannot be used, or this machine trusts no authority.
 pub fn client_config(root: Option<&Path>) -> Result<rustls::ClientConfig, Error> {
     acme::tls_client_config(root)
 }

@@ -164,7 +164,7 @@ impl Usage {
                 resets_at: resets_at(crossing.kind, period),
             };
             warning.log();
-            // Nobody has to listen.
+            // There may be no subscriber.
             let _subscribers = self.warnings.send(warning);
         }
     }

@@ -2,8 +2,9 @@
 //! almost an entry's (`lookalike`).
 //!
 //! Ignored silently: dot files, `*~`, `#*#`, `*.tmp`, `*.part`, `*.filepart`, `*.crdownload`,
-//! `*.swp`, `*.status.json`, `*.usage.json`, `README*`, `LICENSE*`, `*.md`, `*.txt` (not `*.yaml.txt`),
-//! `lost+found`. [`find_stray_files`] reports all other files that belong to no tenant.
+//! `*.swp`, `*.status.json`, `*.usage.json`, `README*`, `LICENSE*`, `*.md`, `*.txt` (not
+//! `*.yaml.txt`), `lost+found`. [`find_stray_files`] reports all other files that belong to no
+//! tenant.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;

@@ -64,7 +64,7 @@ pub enum ChainProblem {
     Other(String),
 }
 
-/// Opens a TLS connection to whoever answers, whatever the certificate is worth.
+/// Opens a TLS connection to a server, whatever its certificate is worth.
 ///
 /// # Errors
 /// The server does not speak TLS, or the name can be no server's.

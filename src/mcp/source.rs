@@ -80,7 +80,7 @@ pub(super) struct ToolEntry<'a> {
     pub(super) reads_context: bool,
     /// Whether the tool only reads, repeatably, from one dataset.
     pub(super) is_query: bool,
-    /// What a client that waits is told to be waiting for; `None` if the tool tells its progress.
+    /// What a waiting client reads that it waits for; `None` if the tool reports its progress.
     pub(super) waits_for: Option<&'static str>,
 }
 

@@ -2,7 +2,7 @@
 //! in, and over after a quarter of an hour. Nothing of it is stored here.
 //!
 //! There is one cookie for the host, as browsers send it to all tenants there; one of another
-//! tenant does not open, so whoever goes from one tenant to another logs in again.
+//! tenant does not open, so a person who goes from one tenant to another logs in again.
 
 use std::sync::Arc;
 

@@ -108,7 +108,7 @@ impl AuthServer {
         }
     }
 
-    /// Returns why nobody can log in, according to the last exchange with the provider.
+    /// Returns why no person can log in, according to the last exchange with the provider.
     pub fn degradation(&self) -> Option<Degradation> {
         let (problem, since) = self.provider.problem()?;
         Some(Degradation { reason: problem.describe(self.provider.brand()), since })

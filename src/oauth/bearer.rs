@@ -271,7 +271,7 @@ impl BearerCheck {
         Self { rule, allow_from, revoked }
     }
 
-    /// Verifies that the tenant answers `caller`; `None` if nobody knows where the request comes
+    /// Verifies that the tenant answers `caller`; `None` if it is unknown where the request comes
     /// from. It comes before everything else that the tenant does.
     ///
     /// # Errors
@@ -280,7 +280,7 @@ impl BearerCheck {
         if self.allow_from.allows(caller) { Ok(()) } else { Err(Denial::NetworkNotAllowed) }
     }
 
-    /// Checks the credentials of a request from `peer`; `None` if nobody knows where it comes from.
+    /// Checks the credentials of a request from `peer`; `None` if its origin is unknown.
     ///
     /// # Errors
     /// Returns the denial to answer with. It is `Denial::Unavailable` if a login cannot be

@@ -2,7 +2,7 @@
 //! memory, as every call checks them; the store has them too, for restarts. A block that the store
 //! could not take is in force all the same, and is written as soon as possible.
 //!
-//! A block belongs to the name of a tenant and not to one of its incarnations: whoever is kept out
+//! A block belongs to the name of a tenant and not to one of its incarnations: a blocked person
 //! stays out when a tenant is removed and added again.
 
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ pub struct Block {
     pub until: Option<Timestamp>,
 }
 
-/// Who is meant: an account, or whoever has a name.
+/// Who is meant: an account, or all accounts with a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PersonRef {
@@ -43,15 +43,15 @@ pub enum PersonRef {
     Account {
         /// The account's id.
         oid: Arc<str>,
-        /// Who keeps the account; none if nobody knew when the block was set, so that every account
-        /// with this id is meant.
+        /// Who keeps the account; none if that was unknown when the block was set, so that every
+        /// account with this id is meant.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tid: Option<Arc<str>>,
         /// The user name at that time, for display.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         user: Option<Arc<str>>,
     },
-    /// Whoever has this user name or verified address, in small letters. Names change hands.
+    /// All accounts with this user name or verified address, in small letters. Names change hands.
     Name { user: Arc<str> },
 }
 
@@ -69,7 +69,7 @@ struct BlockIndex {
     /// By the account's id, or by the name in small letters.
     by_subject: HashMap<Arc<str>, Vec<Arc<Block>>>,
     has_names: bool,
-    /// Blocks of which nobody knows whom they mean.
+    /// Blocks that cannot be read, so that it is unknown whom they mean.
     unreadable: Vec<BlockId>,
 }
 

@@ -21,7 +21,7 @@ use super::context::AuthContext;
 use super::credential_fingerprint::CredentialFingerprints;
 use super::error::Unavailable;
 use super::issuer::Issuer;
-use super::revocations::{Caller, GrantRevocationToken};
+use super::revocations::{GrantHolder, GrantRevocationToken};
 use super::tokens::access_token::{self, AccessToken, ResourceOwner};
 use crate::base::digest::Digest;
 use crate::base::random;
@@ -108,7 +108,7 @@ pub(super) enum GrantRejection {
     NotAllowed,
     /// An operator keeps the person out.
     Blocked,
-    /// Nobody knows whether an operator keeps the person out.
+    /// It is unknown whether an operator keeps the person out.
     Unavailable,
     /// It belongs to a machine client, or to one of its secrets or keys, that no longer exists.
     MachineClientRemoved,
@@ -353,12 +353,12 @@ impl Grants {
         token: &AccessToken,
         parent: &CancellationToken,
     ) -> GrantRevocationToken {
-        let caller = || Caller {
+        let holder = || GrantHolder {
             tenant: Arc::clone(self.issuer.tenant.as_arc()),
             client: token.client_digest,
             account: token.resource_owner.as_ref().map(|owner| Arc::clone(&owner.account)),
         };
-        self.context.revocations.token_for(token.grant_id, caller, parent)
+        self.context.revocations.token_for(token.grant_id, holder, parent)
     }
 
     /// Records that a person's access token was used now.

@@ -47,7 +47,7 @@ pub(super) enum LoginError {
     Identity(identity::Error),
     /// An operator keeps the person out.
     Blocked(Account),
-    /// The grant cannot be persisted, or nobody knows whether the person may log in.
+    /// The grant cannot be persisted, or it is unknown whether the person may log in.
     Unavailable,
 }
 

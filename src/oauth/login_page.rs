@@ -59,13 +59,13 @@ pub(super) struct AccountPage<'a> {
 pub(super) struct AccountView<'a> {
     /// The person's name.
     pub(super) person: &'a str,
-    pub(super) connections: Vec<Connection>,
+    pub(super) connections: Vec<ConnectedClient>,
     /// Proves that a form comes from this page in this browser.
     pub(super) token: &'a str,
 }
 
 /// An application that a person has connected.
-pub(super) struct Connection {
+pub(super) struct ConnectedClient {
     pub(super) id: String,
     pub(super) client: String,
     pub(super) since: String,

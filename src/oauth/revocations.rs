@@ -29,12 +29,12 @@ pub(super) struct Revocations {
 #[derive(Debug)]
 struct CallsInFlight {
     token: GrantRevocationToken,
-    caller: Caller,
+    holder: GrantHolder,
 }
 
-/// Who makes the calls of a grant.
+/// Who a grant was given to.
 #[derive(Debug, Clone)]
-pub(super) struct Caller {
+pub(super) struct GrantHolder {
     pub(super) tenant: Arc<str>,
     pub(super) client: Digest,
     /// None for a machine client.
@@ -56,15 +56,15 @@ impl Revocations {
                 }
             }
             RevokedSubject::Client(digest) => {
-                self.end_calls(|caller| caller.tenant == *tenant && caller.client == digest);
+                self.end_calls(|holder| holder.tenant == *tenant && holder.client == digest);
             }
         }
     }
 
-    /// Ends the calls and streams of these callers.
-    pub(super) fn end_calls(&self, is_meant: impl Fn(&Caller) -> bool) {
+    /// Ends the calls and streams of these grants.
+    pub(super) fn end_calls(&self, is_meant: impl Fn(&GrantHolder) -> bool) {
         self.in_flight.retain(|_, calls| {
-            let is_over = is_meant(&calls.caller);
+            let is_over = is_meant(&calls.holder);
             if is_over {
                 calls.token.cancel();
             }
@@ -115,10 +115,10 @@ impl Revocations {
     pub(super) fn token_for(
         &self,
         grant: GrantId,
-        caller: impl FnOnce() -> Caller,
+        holder: impl FnOnce() -> GrantHolder,
         parent: &CancellationToken,
     ) -> GrantRevocationToken {
-        let begin = || CallsInFlight { token: Arc::new(parent.child_token()), caller: caller() };
+        let begin = || CallsInFlight { token: Arc::new(parent.child_token()), holder: holder() };
         let mut calls = self.in_flight.entry(grant).or_insert_with(begin);
         if calls.token.is_cancelled() {
             calls.token = Arc::new(parent.child_token());
@@ -147,8 +147,8 @@ mod tests {
         Revocation { subject, issued_until: NOW, forget_at: NOW + 1.hour() }
     }
 
-    fn machine(tenant: &Arc<str>) -> Caller {
-        Caller { tenant: Arc::clone(tenant), client: Digest::of(b"machine"), account: None }
+    fn machine(tenant: &Arc<str>) -> GrantHolder {
+        GrantHolder { tenant: Arc::clone(tenant), client: Digest::of(b"machine"), account: None }
     }
 
     #[test]
@@ -182,16 +182,16 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_whoever_is_meant_end_and_begin_anew() {
+    fn calls_end_and_may_begin_anew() {
         let revocations = Revocations::default();
         let (acme, parent) = (Arc::from("acme"), CancellationToken::new());
-        let ada = || Caller { account: Some(Arc::new(ada())), ..machine(&acme) };
+        let ada = || GrantHolder { account: Some(Arc::new(ada())), ..machine(&acme) };
         let grant = GrantId::random();
         let (hers, its) = (
             revocations.token_for(grant, ada, &parent),
             revocations.token_for(GrantId::random(), || machine(&acme), &parent),
         );
-        revocations.end_calls(|caller| caller.account.is_some());
+        revocations.end_calls(|holder| holder.account.is_some());
         assert!(hers.is_cancelled() && !its.is_cancelled());
         assert!(!revocations.token_for(grant, ada, &parent).is_cancelled());
     }

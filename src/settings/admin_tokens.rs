@@ -65,8 +65,8 @@ struct WrittenToken {
     expires: Option<String>,
 }
 
-/// Parses the file. One wrong entry makes the whole file wrong, so that nobody relies on half of
-/// it.
+/// Parses the file. One wrong entry makes the whole file wrong, so that no operator relies on half
+/// of it.
 ///
 /// # Errors
 /// What is wrong, and where.

@@ -12,7 +12,7 @@ const PREFIX: &str = "TENANTD_";
 const CONFIG: &str = "TENANTD_CONFIG";
 /// The master key itself. It is not a setting, and this module must not keep it.
 const MASTER_KEY: &str = "TENANTD_MASTER_KEY";
-/// The token of whoever asks an admin listener; the same holds for it.
+/// The token of a client of the admin listener; the same holds for it.
 const ADMIN_TOKEN: &str = "TENANTD_ADMIN_TOKEN";
 const DEFAULT_FILE: &str = "tenantd.yaml";
 

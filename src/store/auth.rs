@@ -60,7 +60,7 @@ impl AuthStore {
     /// older master key sealed.
     ///
     /// # Errors
-    /// [`ErrorKind::Unavailable`] if it cannot be read. What does not open is told in the state.
+    /// [`ErrorKind::Unavailable`] if it cannot be read. The state names what does not open.
     pub async fn load_state(&self) -> Result<StoredAuthState, Error> {
         self.run(|tables| {
             tables.reseal_incarnations();

@@ -56,7 +56,7 @@ pub(super) struct Entry {
     unwritten_revision: Option<Box<UnwrittenRevision>>,
     /// Whether the revision in force could not be persisted.
     is_unpersisted: bool,
-    /// Why the last rollback failed, until that is told.
+    /// Why the last rollback failed, until that is announced.
     rollback_failure: Option<Box<str>>,
     state: TenantState,
     since: Timestamp,

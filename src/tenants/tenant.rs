@@ -43,7 +43,7 @@ impl Tenant {
         self.listener_degradation().or_else(|| self.mcp.degradation()).or_else(of_login)
     }
 
-    /// Returns why nobody can log in, if that is because the provider refuses the tenant's app.
+    /// Returns why no person can log in, if that is because the provider refuses the tenant's app.
     pub fn login_refusal(&self) -> Option<Degradation> {
         self.login.as_ref().and_then(AuthServer::app_refusal)
     }

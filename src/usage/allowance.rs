@@ -11,7 +11,7 @@ use crate::spec::CallLimits;
 
 /// When a call is checked or counted, by both clocks.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
+pub(super) struct CallTime {
     pub(super) now: Timestamp,
     pub(super) monotonic: Instant,
     pub(super) period: Period,
@@ -78,7 +78,7 @@ impl Allowance {
     }
 
     /// Checks whether one more call is allowed, and takes nothing.
-    pub(super) fn check(&mut self, limits: &CallLimits, at: &Moment) -> Result<(), Reached> {
+    pub(super) fn check(&mut self, limits: &CallLimits, at: &CallTime) -> Result<(), Reached> {
         self.counts.roll(at.period);
         for (kind, used, of) in self.counts.quotas(limits) {
             if let Some(of) = of.filter(|of| used >= *of) {
@@ -95,7 +95,7 @@ impl Allowance {
     }
 
     /// Takes one call that [`check`](Self::check) allowed.
-    pub(super) fn take(&mut self, limits: &CallLimits, at: &Moment) -> Option<Crossing> {
+    pub(super) fn take(&mut self, limits: &CallLimits, at: &CallTime) -> Option<Crossing> {
         self.in_flight += 1;
         if let Some(per_minute) = limits.calls_per_minute {
             self.full_at = Some(next_full(self.full_at.unwrap_or(at.monotonic), per_minute, at.monotonic));
@@ -127,7 +127,7 @@ impl Allowance {
     }
 
     /// Whether forgetting it changes nothing.
-    pub(super) fn is_idle(&self, at: &Moment) -> bool {
+    pub(super) fn is_idle(&self, at: &CallTime) -> bool {
         let counts = &self.counts;
         let is_over =
             counts.month < at.period.month || (counts.calls_per_month, counts.bytes_per_month) == (0, 0);
@@ -155,7 +155,7 @@ impl Allowance {
 }
 
 /// Returns the time until a quota begins again.
-fn until(kind: LimitKind, at: &Moment) -> Duration {
+fn until(kind: LimitKind, at: &CallTime) -> Duration {
     let next = resets_at(kind, at.period);
     Duration::try_from(next.duration_since(at.now)).unwrap_or(WINDOW)
 }
@@ -177,9 +177,9 @@ mod tests {
         ManualClock::at("2026-11-30T23:00:00Z".parse().expect("a time"))
     }
 
-    fn moment(clock: &ManualClock) -> Moment {
+    fn moment(clock: &ManualClock) -> CallTime {
         let now = clock.now();
-        Moment { now, monotonic: clock.monotonic(), period: Period::from_time(now) }
+        CallTime { now, monotonic: clock.monotonic(), period: Period::from_time(now) }
     }
 
     /// Makes a call, or returns the limit that is reached.

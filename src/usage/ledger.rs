@@ -38,13 +38,13 @@ pub(super) struct TenantLedger {
 struct LedgerKey {
     /// When the hour began, in seconds since 1970.
     starts: i64,
-    person: Person,
+    person: LedgerPerson,
     client: Option<Arc<str>>,
     tool: Arc<str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Person {
+enum LedgerPerson {
     Identified(CallerKey),
     Anonymous,
     Others,
@@ -60,13 +60,13 @@ impl TenantLedger {
     /// Counts a call.
     pub(super) fn record(&mut self, caller: &UsageCaller, tool: &Arc<str>, call: &EndedCall) {
         let person = match caller.key.is_identified() {
-            true => Person::Identified(caller.key.clone()),
-            false => Person::Anonymous,
+            true => LedgerPerson::Identified(caller.key.clone()),
+            false => LedgerPerson::Anonymous,
         };
         let starts = call.now.as_second().div_euclid(3_600) * 3_600;
         let mut key = LedgerKey { starts, person, client: caller.client.clone(), tool: Arc::clone(tool) };
         if self.rows.len() >= MAX_TENANT_ROWS && !self.rows.contains_key(&key) {
-            key = LedgerKey { person: Person::Others, client: None, ..key };
+            key = LedgerKey { person: LedgerPerson::Others, client: None, ..key };
         }
         let name = || caller.name.clone();
         let entry = self.rows.entry(key);
@@ -156,11 +156,11 @@ impl Backlog {
 }
 
 fn to_row(tenant: &Arc<str>, key: LedgerKey, entry: LedgerEntry) -> UsageRow {
-    let is_others = key.person == Person::Others;
+    let is_others = key.person == LedgerPerson::Others;
     let person = match key.person {
-        Person::Identified(key) => key.to_string(),
-        Person::Anonymous => ANONYMOUS.to_owned(),
-        Person::Others => OTHERS.to_owned(),
+        LedgerPerson::Identified(key) => key.to_string(),
+        LedgerPerson::Anonymous => ANONYMOUS.to_owned(),
+        LedgerPerson::Others => OTHERS.to_owned(),
     };
     let client = key.client.map(|client| client.to_string()).unwrap_or_default();
     UsageRow {

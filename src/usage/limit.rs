@@ -110,7 +110,7 @@ impl fmt::Display for LimitReached {
             write!(f, "; it begins again at {}", Minute(resets_at))?;
         }
         if let Some(wait) = self.wait {
-            write!(f, " (in {})", Span(wait))?;
+            write!(f, " (in {})", CoarseDuration(wait))?;
         }
         f.write_str(". Calling again before does not help.")
     }
@@ -165,9 +165,9 @@ impl fmt::Display for Minute {
 }
 
 /// A time to wait: days and hours, hours and minutes, or minutes.
-struct Span(Duration);
+struct CoarseDuration(Duration);
 
-impl fmt::Display for Span {
+impl fmt::Display for CoarseDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let minutes = self.0.as_secs().div_ceil(60);
         let (days, hours) = (minutes / 1_440, minutes / 60 % 24);
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn times_are_told_as_people_tell_them() {
-        let span = |seconds| Span(Duration::from_secs(seconds)).to_string();
+        let span = |seconds| CoarseDuration(Duration::from_secs(seconds)).to_string();
         assert_eq!(
             [span(5), span(3_600), span(90_000), span(200_000)],
             ["1 min", "1 h 0 min", "1 day 1 h", "2 days 7 h"]

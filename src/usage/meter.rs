@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Usage;
-use super::allowance::Moment;
+use super::allowance::CallTime;
 use super::caller::UsageCaller;
 use super::limit::{LimitReached, QuotaStatus};
 use super::period::Period;
-use super::quotas::Admission;
+use super::quotas::AdmittedCall;
 use super::tenant_usage::{CallToRecord, TenantUsage};
 use super::traffic::{CallEnd, TrafficReport};
 use crate::spec::UsageLimits;
@@ -51,15 +51,15 @@ impl UsageMeter {
     }
 }
 
-/// A call that is under way; it is counted when it is dropped. One that nobody finished, since its
-/// client went away, counts as answered without bytes.
+/// A call that is under way; it is counted when it is dropped. One without an end, since its client
+/// went away, counts as answered without bytes.
 #[derive(Debug)]
 pub struct MeteredCall {
     meter: UsageMeter,
     started: Instant,
     caller: UsageCaller,
     tool: Arc<str>,
-    admission: Option<Admission>,
+    admission: Option<AdmittedCall>,
     /// How it ended, as soon as that is certain.
     end: Option<CallEnd>,
     bytes: u64,
@@ -76,7 +76,7 @@ impl MeteredCall {
             return Ok(());
         }
         let now = usage.clock.now();
-        let at = Moment { now, monotonic: usage.clock.monotonic(), period: Period::from_time(now) };
+        let at = CallTime { now, monotonic: usage.clock.monotonic(), period: Period::from_time(now) };
         let admitted = tenant.admit(limits, &self.tool, &self.caller, &at);
         let (admission, crossings) = admitted.inspect_err(|_| self.end = Some(CallEnd::Refused))?;
         self.admission = Some(admission);

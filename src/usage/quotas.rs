@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::allowance::{Allowance, Crossing, Moment, QuotaCounts, Reached, resets_at};
+use super::allowance::{Allowance, CallTime, Crossing, QuotaCounts, Reached, resets_at};
 use super::caller::{CallerKey, UsageCaller};
 use super::limit::{LimitReached, LimitScope, QuotaStatus};
 use super::period::Period;
@@ -19,7 +19,7 @@ const MAX_IDENTIFIED: usize = 20_000;
 const MAX_NETWORKS: usize = 10_000;
 /// How many allowances all further callers of a kind share.
 const SHARED: u64 = 256;
-/// How often allowances that nobody needs are looked for while all places are taken.
+/// How often idle allowances are looked for while all places are taken.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The allowances of one tenant.
@@ -41,7 +41,7 @@ struct Callers {
 
 /// A call that was admitted, and whose allowances it was taken from.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(super) struct AdmittedCall {
     tool: Arc<str>,
     caller: UsageCaller,
     /// The key of the allowance, which may be a shared one.
@@ -58,10 +58,10 @@ impl Quotas {
         limits: &UsageLimits,
         tool: &Arc<str>,
         caller: &UsageCaller,
-        at: &Moment,
-    ) -> Result<(Admission, Crossings), LimitReached> {
+        at: &CallTime,
+    ) -> Result<(AdmittedCall, Crossings), LimitReached> {
         let key = self.callers(&caller.key).place(&caller.key, at);
-        let admission = Admission { tool: Arc::clone(tool), caller: caller.clone(), key };
+        let admission = AdmittedCall { tool: Arc::clone(tool), caller: caller.clone(), key };
         let mut reached = None;
         self.for_each(limits, &admission, |scope, allowance, limits| {
             if reached.is_none() {
@@ -82,7 +82,7 @@ impl Quotas {
     pub(super) fn end(
         &mut self,
         limits: &UsageLimits,
-        admission: &Admission,
+        admission: &AdmittedCall,
         bytes: u64,
         period: Period,
     ) -> Crossings {
@@ -149,7 +149,7 @@ impl Quotas {
     fn for_each(
         &mut self,
         limits: &UsageLimits,
-        admission: &Admission,
+        admission: &AdmittedCall,
         mut visit: impl FnMut(&dyn Fn() -> LimitScope, &mut Allowance, &CallLimits),
     ) {
         if !limits.tenant.is_empty() {
@@ -169,7 +169,7 @@ impl Quotas {
 
 impl Callers {
     /// Returns the key of the allowance that a caller has, or shares once all places are taken.
-    fn place(&mut self, key: &CallerKey, at: &Moment) -> CallerKey {
+    fn place(&mut self, key: &CallerKey, at: &CallTime) -> CallerKey {
         let bound = if key.is_identified() { MAX_IDENTIFIED } else { MAX_NETWORKS };
         if self.allowances.len() < bound || self.allowances.contains_key(key) {
             return key.clone();
@@ -187,7 +187,7 @@ impl Callers {
     }
 }
 
-fn to_refusal(scope: LimitScope, (kind, of, wait): Reached, at: &Moment) -> LimitReached {
+fn to_refusal(scope: LimitScope, (kind, of, wait): Reached, at: &CallTime) -> LimitReached {
     let resets_at = kind.is_quota().then(|| resets_at(kind, at.period));
     LimitReached { scope, kind, of, wait, resets_at }
 }
@@ -224,9 +224,9 @@ mod tests {
     use crate::base::clock::{Clock, ManualClock};
     use crate::usage::limit::LimitKind;
 
-    fn at() -> Moment {
+    fn at() -> CallTime {
         let clock = ManualClock::at("2026-11-26T10:00:00Z".parse().expect("a time"));
-        Moment { now: clock.now(), monotonic: clock.monotonic(), period: Period::from_time(clock.now()) }
+        CallTime { now: clock.now(), monotonic: clock.monotonic(), period: Period::from_time(clock.now()) }
     }
 
     fn caller(key: CallerKey) -> UsageCaller {

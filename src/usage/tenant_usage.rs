@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
-use super::allowance::Moment;
+use super::allowance::CallTime;
 use super::caller::UsageCaller;
 use super::ledger::{Backlog, EndedCall, TenantLedger};
 use super::limit::{LimitReached, QuotaStatus};
 use super::period::Period;
-use super::quotas::{Admission, Crossings, Quotas};
+use super::quotas::{AdmittedCall, Crossings, Quotas};
 use super::traffic::{HourTraffic, Traffic};
 use crate::base::sync::lock;
 use crate::spec::UsageLimits;
@@ -38,7 +38,7 @@ struct State {
 pub(super) struct CallToRecord<'a> {
     pub(super) call: EndedCall,
     pub(super) limits: &'a UsageLimits,
-    pub(super) admission: Option<&'a Admission>,
+    pub(super) admission: Option<&'a AdmittedCall>,
     /// Who called which tool; `None` if the ledger does not have the call.
     pub(super) ledger_entry: Option<(&'a UsageCaller, &'a Arc<str>)>,
 }
@@ -77,8 +77,8 @@ impl TenantUsage {
         limits: &UsageLimits,
         tool: &Arc<str>,
         caller: &UsageCaller,
-        at: &Moment,
-    ) -> Result<(Admission, Crossings), LimitReached> {
+        at: &CallTime,
+    ) -> Result<(AdmittedCall, Crossings), LimitReached> {
         lock(&self.state).quotas.get_or_insert_default().admit(limits, tool, caller, at)
     }
 

@@ -58,7 +58,7 @@ impl Usage {
         if batch.is_empty() {
             return true;
         }
-        // If nobody waits any more, the write is finished all the same.
+        // A caller that stops waiting does not stop the write.
         let batch = Arc::new(batch);
         let written = store.write_usage(Arc::clone(&batch)).await;
         if let Err(error) = &written {

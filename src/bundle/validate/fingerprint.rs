@@ -2,9 +2,9 @@
 //!
 //! It says whether a refused change may concern who may call. The encoding is canonical: every text
 //! and list begins with its length, every variant with its name, and each type is taken apart
-//! completely, so that nobody can add a field without deciding whether it counts. Fingerprints are
+//! completely, so that a field cannot be added without deciding whether it counts. Fingerprints are
 //! compared within one process and never stored: after a restart the live revision is read anew, by
-//! the same version as its files. So the encoding may change, and an upgrade closes nobody.
+//! the same version as its files. So the encoding may change, and an upgrade closes no tenant.
 
 use std::sync::Arc;
 
@@ -99,7 +99,7 @@ impl Encoder {
     }
 
     fn entra(&mut self, entra: &EntraSpec) {
-        // The app and its secrets are encoded as written; when they end changes nobody's access.
+        // The app and its secrets are encoded as written; when they end changes no access.
         let EntraSpec {
             client_id: _,
             client_secrets: _,

@@ -92,7 +92,7 @@ impl<'a> CallerView<'a> {
         let item = self.source().resource_item(uri).ok_or(AccessError::Unknown)?;
         match self.may(item) {
             true => Ok(GrantedResource { uri, source: self.source() }),
-            // Nobody may have what belongs to a hidden tool, so it is not there.
+            // What belongs to a hidden tool is granted to no caller, so it is not there.
             false if !self.state.permissions.is_offered(item) => Err(AccessError::Unknown),
             false => Err(AccessError::NotAllowed(uri)),
         }
@@ -113,7 +113,7 @@ impl<'a> GrantedTool<'a> {
         self.tool.name
     }
 
-    /// Returns what a client that waits is told to be waiting for, if the tool does not tell its
+    /// Returns what a waiting client reads that it waits for, if the tool does not report its
     /// progress itself.
     pub(in crate::mcp) fn waits_for(self) -> Option<&'static str> {
         self.tool.waits_for

@@ -20,7 +20,7 @@ use crate::oauth::error::Unavailable;
 use crate::oauth::form_origin;
 use crate::oauth::grants::GrantRejection;
 use crate::oauth::login::{self, LoginError, PendingLogin};
-use crate::oauth::login_page::{self, AccountPage, AccountView, Connection, ErrorPage};
+use crate::oauth::login_page::{self, AccountPage, AccountView, ConnectedClient, ErrorPage};
 use crate::oauth::logins::{EndError, Initiator, Login, LoginFilter, Logins};
 use crate::oauth::parameters::Parameters;
 use crate::oauth::response;
@@ -106,10 +106,10 @@ fn page(server: &AuthServer, account: Option<AccountView<'_>>) -> Response<Body>
     page.to_response()
 }
 
-fn describe(login: &Login) -> Connection {
+fn describe(login: &Login) -> ConnectedClient {
     let client = login.client_name.clone().unwrap_or_else(|| name_from_id(&login.client_id));
     let [since, last_used, expires] = [login.since, login.last_used, login.expires_at].map(format_time);
-    Connection { id: login.id.clone(), client, since, last_used, expires }
+    ConnectedClient { id: login.id.clone(), client, since, last_used, expires }
 }
 
 /// Returns what a client is called that has no name: the host of its document, if it has one.

@@ -58,7 +58,7 @@ pub struct BlockedPerson {
     pub notice: Option<&'static str>,
 }
 
-/// Why nobody was blocked or unblocked.
+/// Why an order to block or unblock was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
     /// The order says neither a tenant nor all of them, or both.
@@ -125,8 +125,8 @@ impl Logins {
         let reason = new.reason.clone().filter(|reason| !reason.is_empty());
         let (named, notice_without_login) = subject_without_login(&person);
         let mut block = Block { tenant: tenant.clone(), subject: named.clone(), reason, since, until };
-        // Finding the account takes seconds if there are many logins. Meanwhile whoever has the
-        // name is kept out.
+        // Finding the account takes seconds if there are many logins. Meanwhile all accounts with
+        // the name are kept out.
         let provisional = self.context.blocks.insert_provisional(block.clone());
         self.end_calls(&block);
         let account = self.find_account(&person).await?;
@@ -205,12 +205,12 @@ impl Logins {
         }
     }
 
-    /// Ends the calls and streams of whom a block in force keeps out. Whoever is let in from here
-    /// on has met the block; the calls of all others are known.
+    /// Ends the calls and streams of all whom a block in force keeps out. Calls that are admitted
+    /// from here on were checked against the block; all others are registered.
     fn end_calls(&self, block: &Block) {
-        self.context.revocations.end_calls(|caller| {
-            let is_here = block.tenant.as_ref().is_none_or(|tenant| *tenant == caller.tenant);
-            is_here && caller.account.as_ref().is_some_and(|account| block.subject.matches(account))
+        self.context.revocations.end_calls(|holder| {
+            let is_here = block.tenant.as_ref().is_none_or(|tenant| *tenant == holder.tenant);
+            is_here && holder.account.as_ref().is_some_and(|account| block.subject.matches(account))
         });
     }
 
@@ -237,7 +237,7 @@ impl Logins {
     }
 }
 
-/// Returns whom a name means that nobody has logged in with.
+/// Returns whom a name means with which no login was made here.
 fn subject_without_login(person: &PersonName) -> (PersonRef, &'static str) {
     if person.as_given().contains('@') {
         let notice = "nobody has logged in with this name here, so whoever has the name is kept out; names can \

@@ -1,4 +1,4 @@
-//! Why a claim is rejected, and what its operator is told.
+//! Why a claim is rejected, and in which words its operator learns of it.
 
 use crate::base::diagnostic::Diagnostic;
 use crate::base::shell;
