@@ -68,7 +68,7 @@ where
 {
     let AdmittedCaller { principal, revocation } =
         authorize(server, context, tenant, request.headers()).await?;
-    check_rate_limit(context, tenant, &principal)?;
+    check_rate_limit(context, tenant, &principal).await?;
     if principal != Principal::Anonymous {
         context.set_credential();
     }
@@ -113,15 +113,21 @@ async fn authorize(
     admitted.map_err(CallRejection::Denied)
 }
 
-fn check_rate_limit(
+async fn check_rate_limit(
     context: &RequestContext<'_>,
     tenant: &Tenant,
     principal: &Principal,
 ) -> Result<(), CallRejection> {
     let Some(per_minute) = tenant.spec.limits.requests_per_minute else { return Ok(()) };
     let caller = principal.usage_key(context.caller.ip());
-    let acquired = tenant.slot.rate_limit.acquire(caller, per_minute, context.started);
-    acquired.map_err(|wait| CallRejection::RateLimited { wait })
+    let acquired = tenant.slot.rate_limit.acquire(caller.clone(), per_minute, context.started);
+    match acquired {
+        Ok(()) => Ok(()),
+        Err(wait) => {
+            tenant.usage.pace_refusal(caller).await;
+            Err(CallRejection::RateLimited { wait })
+        }
+    }
 }
 
 /// Reads the request body. Returns the request and the reservation for the time until it is

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Usage;
 use super::allowance::CallTime;
-use super::caller::UsageCaller;
+use super::caller::{CallerKey, UsageCaller};
 use super::limit::{LimitReached, QuotaStatus};
 use super::period::Period;
 use super::quotas::AdmittedCall;
@@ -37,6 +37,15 @@ impl UsageMeter {
         let call = self.usage.ended_call(CallEnd::Refused, Duration::ZERO, 0);
         let ended = CallToRecord { call, limits: &self.limits, admission: None, ledger_entry: None };
         self.usage.record(&self.tenant, &ended);
+    }
+
+    /// Waits before a request is told that a limit refused it, if its caller was refused many times
+    /// in this minute, so that a flood of refused requests takes no time from others.
+    pub async fn pace_refusal(&self, caller: CallerKey) {
+        let delay = self.tenant.refusal_delay(caller, self.usage.clock.monotonic());
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
     }
 
     /// Returns the tenant's traffic of the last 24 hours, and how much of its quotas is used.
@@ -117,10 +126,9 @@ impl Drop for MeteredCall {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::ManualClock;
+    use crate::base::clock::{Clock, ManualClock};
     use crate::spec::{CallLimits, TenantName};
     use crate::store::{KeySource, Store, UsageBy, UsageQuery};
-    use crate::usage::caller::CallerKey;
 
     fn clock() -> Arc<ManualClock> {
         Arc::new(ManualClock::at("2026-11-26T10:00:00Z".parse().expect("a time")))
@@ -187,6 +195,20 @@ mod tests {
         assert_eq!(raised.quotas()[0].used, 5, "a reload goes on counting");
         assert_eq!(call(&raised), Ok(()), "under the new limit");
         assert!(call(&raised).is_err());
+    }
+
+    #[test]
+    fn the_answers_to_a_caller_that_is_refused_all_the_time_wait_and_nobody_elses() {
+        let clock = clock();
+        let acme = meter(&Usage::new(clock.clone()), "acme", a_day(0));
+        let delay = |who: &str| acme.tenant.refusal_delay(CallerKey::User(who.into()), clock.monotonic());
+        for _ in 0..60 {
+            assert_eq!(delay("ann"), Duration::ZERO);
+        }
+        assert_eq!(delay("ann"), Duration::from_millis(500));
+        assert_eq!(delay("ben"), Duration::ZERO);
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(delay("ann"), Duration::ZERO, "a minute later");
     }
 
     #[tokio::test]

@@ -2,25 +2,34 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::allowance::CallTime;
-use super::caller::UsageCaller;
+use super::caller::{CallerKey, UsageCaller};
 use super::ledger::{Backlog, EndedCall, TenantLedger};
 use super::limit::{LimitReached, QuotaStatus};
 use super::period::Period;
 use super::quotas::{AdmittedCall, Crossings, Quotas};
+use super::rate_limit::RateBuckets;
 use super::traffic::{HourTraffic, Traffic};
 use crate::base::sync::lock;
 use crate::spec::UsageLimits;
 use crate::store::{StoredQuota, UsageCounts};
+
+/// How many refusals of a minute each caller hears of at once.
+const PROMPT_REFUSALS_PER_MINUTE: u32 = 60;
+/// How long each further one waits. A client that asks again without pause then costs two requests
+/// a second for each of its connections, not as many as the gateway can refuse.
+const REFUSAL_DELAY: Duration = Duration::from_millis(500);
 
 /// The counters of one tenant. They take little memory until its first call.
 #[derive(Debug)]
 pub(super) struct TenantUsage {
     name: Arc<str>,
     calls_in_flight: AtomicUsize,
+    refusals: RateBuckets,
     state: Mutex<State>,
 }
 
@@ -52,7 +61,8 @@ pub(super) struct Recorded {
 
 impl TenantUsage {
     pub(super) fn new(name: Arc<str>) -> Self {
-        Self { name, calls_in_flight: AtomicUsize::new(0), state: Mutex::default() }
+        let (calls_in_flight, refusals) = (AtomicUsize::new(0), RateBuckets::default());
+        Self { name, calls_in_flight, refusals, state: Mutex::default() }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -80,6 +90,14 @@ impl TenantUsage {
         at: &CallTime,
     ) -> Result<(AdmittedCall, Crossings), LimitReached> {
         lock(&self.state).quotas.get_or_insert_default().admit(limits, tool, caller, at)
+    }
+
+    /// Returns how long the answer to a refused request waits.
+    pub(super) fn refusal_delay(&self, caller: CallerKey, now: Instant) -> Duration {
+        match self.refusals.acquire(caller, PROMPT_REFUSALS_PER_MINUTE, now) {
+            Ok(()) => Duration::ZERO,
+            Err(_) => REFUSAL_DELAY,
+        }
     }
 
     /// Counts a call that ended.

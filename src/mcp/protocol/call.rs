@@ -57,6 +57,9 @@ pub(super) async fn call_tool(
                 Err(failure) => Err(failure),
             };
             finish_metering(metered, &outcome);
+            if let Err(CallFailure::Limit(_)) = outcome {
+                info.pace_refusal(state, caller).await;
+            }
             (&**tool.name(), outcome)
         }
     };

@@ -134,9 +134,17 @@ impl RequestInfo {
         caller: &Principal,
         tool: Arc<str>,
     ) -> MeteredCall {
+        state.config.usage.begin(self.started, caller.usage_caller(self.caller_address()), tool)
+    }
+
+    fn caller_address(&self) -> IpAddr {
         // Only tests have requests without an address.
-        let address = self.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        state.config.usage.begin(self.started, caller.usage_caller(address), tool)
+        self.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// Waits before the answer to a call that a limit refused, if its caller was refused often.
+    pub(super) async fn pace_refusal(&self, state: &ServerState, caller: &Principal) {
+        state.config.usage.pace_refusal(caller.usage_key(self.caller_address())).await;
     }
 
     /// Appends the request id, under which the log has more.

@@ -50,6 +50,9 @@ pub(super) async fn read(
                 Err(limit) => Err(limit.into()),
             };
             finish_metering(metered, &output);
+            if let Err(CallFailure::Limit(_)) = output {
+                info.pace_refusal(state, caller).await;
+            }
             output
         }
     };
