@@ -15,7 +15,7 @@ const MAX_TOKEN_CHARS: usize = 200;
 
 #[derive(Template)]
 #[template(path = "admin/login.html")]
-struct LoginPage<'a> {
+struct TokenLoginPage<'a> {
     csrf_token: &'a str,
     to: &'a str,
     trouble: Option<&'a str>,
@@ -109,7 +109,7 @@ pub(super) fn too_often(head: &Parts) -> Response<Body> {
 
 fn render(call: &Call<'_>, status: StatusCode, to: &str, trouble: Option<&str>) -> Response<Body> {
     let has_login = call.admin.auth.has_login();
-    let login = LoginPage { csrf_token: &call.csrf_token(), to: local_path(to), trouble, has_login };
+    let login = TokenLoginPage { csrf_token: &call.csrf_token(), to: local_path(to), trouble, has_login };
     page(status, login.render().expect("the template writes into a String"))
 }
 

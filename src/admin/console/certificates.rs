@@ -4,7 +4,7 @@ use askama::Template;
 
 use super::frame::{Frame, Section, Visit};
 use super::link;
-use super::moment::Moment;
+use super::relative_time::RelativeTime;
 use crate::admin::Admin;
 use crate::certs::CertificateStatus;
 use crate::settings::TlsMode;
@@ -18,19 +18,19 @@ const ROWS: usize = 200;
 struct CertificatesPage {
     frame: Frame,
     source: &'static str,
-    rows: Vec<Row>,
+    rows: Vec<CertificateRow>,
     omitted: usize,
 }
 
-struct Row {
+struct CertificateRow {
     name: String,
     state: String,
     days_left: Option<i64>,
-    ends: Option<Moment>,
+    ends: Option<RelativeTime>,
     issuer: Option<String>,
     serial: Option<String>,
-    renews: Option<Moment>,
-    next_attempt: Option<Moment>,
+    renews: Option<RelativeTime>,
+    next_attempt: Option<RelativeTime>,
     failures: u32,
     trouble: Option<String>,
     /// Where it is renewed, if the gateway can.
@@ -45,7 +45,7 @@ pub(super) fn render(admin: &Admin, visit: &Visit<'_>) -> String {
     let page = CertificatesPage {
         frame: Frame::new("Certificates", Section::Certificates, visit),
         source: describe(admin.info.tls),
-        rows: statuses.into_iter().take(ROWS).map(|status| Row::new(status, visit)).collect(),
+        rows: statuses.into_iter().take(ROWS).map(|status| CertificateRow::new(status, visit)).collect(),
         omitted,
     };
     page.render().expect("the page is written to a String")
@@ -60,9 +60,9 @@ fn describe(tls: TlsMode) -> &'static str {
     }
 }
 
-impl Row {
+impl CertificateRow {
     fn new(status: CertificateStatus, visit: &Visit<'_>) -> Self {
-        let moment = |at: Option<jiff::Timestamp>| at.map(|at| visit.moment(at));
+        let relative_time = |at: Option<jiff::Timestamp>| at.map(|at| visit.relative_time(at));
         let days = |end: jiff::Timestamp| (end.as_second() - visit.now.as_second()).div_euclid(86400);
         let text = |text: Option<String>| text.map(|text| printable(&text).into_owned());
         let renew_path = status.ca.is_some().then(|| link::segment(&status.name));
@@ -71,11 +71,11 @@ impl Row {
             name: printable(&status.name).into_owned(),
             state: status.state.to_string(),
             days_left: status.not_after.map(days),
-            ends: moment(status.not_after),
+            ends: relative_time(status.not_after),
             issuer: text(status.issuer),
             serial: status.serial,
-            renews: moment(status.renew_at),
-            next_attempt: moment(status.next_attempt.filter(|_| status.failures > 0)),
+            renews: relative_time(status.renew_at),
+            next_attempt: relative_time(status.next_attempt.filter(|_| status.failures > 0)),
             failures: status.failures,
             trouble: text(status.trouble),
         }

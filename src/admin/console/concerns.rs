@@ -6,7 +6,7 @@ use super::display_state::DisplayState;
 use super::findings::first_error;
 use super::frame::Visit;
 use super::link;
-use super::moment::{Ago, Moment};
+use super::relative_time::{Ago, RelativeTime};
 use crate::admin::Admin;
 use crate::certs::CertificateStatus;
 use crate::settings::TlsMode;
@@ -25,7 +25,7 @@ pub(super) struct Concern {
     pub(super) subject: String,
     /// Where the console says more.
     pub(super) path: Option<String>,
-    pub(super) since: Option<Moment>,
+    pub(super) since: Option<RelativeTime>,
     pub(super) reason: String,
     pub(super) help: Option<String>,
 }
@@ -49,7 +49,7 @@ impl Concern {
             word: state.word(),
             subject: printable(entry.name()).into_owned(),
             path: Some(link::tenant(entry.name())),
-            since: Some(visit.moment(entry.since())),
+            since: Some(visit.relative_time(entry.since())),
             reason: reason.unwrap_or_else(|| "its page says more".to_owned()),
             help,
         }

@@ -36,10 +36,10 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// The open streams of one gateway's console. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct EventStreams(Arc<Shared>);
+pub(super) struct EventStreams(Arc<StreamsState>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct StreamsState {
     /// The oldest first.
     open: Mutex<VecDeque<CancellationToken>>,
     /// What was last counted, and when.

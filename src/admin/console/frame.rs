@@ -4,8 +4,8 @@ use askama::Template;
 use jiff::Timestamp;
 
 use super::assets;
-use super::moment::Moment;
 use super::notices::Notice;
+use super::relative_time::RelativeTime;
 use crate::admin::call::Call;
 use crate::admin::request::query_parameter;
 use crate::settings::AdminRole;
@@ -38,8 +38,8 @@ impl<'a> Visit<'a> {
         query_parameter(self.query, name)
     }
 
-    pub(super) fn moment(&self, at: Timestamp) -> Moment {
-        Moment::new(at, self.now)
+    pub(super) fn relative_time(&self, at: Timestamp) -> RelativeTime {
+        RelativeTime::new(at, self.now)
     }
 }
 

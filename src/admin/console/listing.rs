@@ -4,7 +4,7 @@ use super::concerns::explain;
 use super::display_state::DisplayState;
 use super::frame::Visit;
 use super::link;
-use super::moment::Moment;
+use super::relative_time::RelativeTime;
 use crate::telemetry::printable::printable;
 use crate::tenants::PublishedEntry;
 use crate::tenants::registry::RoutingTable;
@@ -30,7 +30,7 @@ pub(super) struct ListQuery {
 
 /// One page of the list.
 pub(super) struct ListPage {
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<TenantRow>,
     /// How many tenants were found in all.
     pub(super) found: usize,
     pub(super) number: usize,
@@ -40,14 +40,14 @@ pub(super) struct ListPage {
 }
 
 /// A tenant in the list.
-pub(super) struct Row {
+pub(super) struct TenantRow {
     pub(super) state: DisplayState,
     pub(super) name: String,
     pub(super) path: String,
     pub(super) title: Option<String>,
     pub(super) reason: Option<String>,
     pub(super) url: Option<String>,
-    pub(super) since: Moment,
+    pub(super) since: RelativeTime,
 }
 
 /// A filter by state.
@@ -121,7 +121,7 @@ impl<'a> Listing<'a> {
         let number = query.page.clamp(1, count);
         let rows = found.iter().skip((number - 1) * ROWS).take(ROWS);
         ListPage {
-            rows: rows.map(|(state, entry)| Row::new(*state, entry, visit)).collect(),
+            rows: rows.map(|(state, entry)| TenantRow::new(*state, entry, visit)).collect(),
             found: found.len(),
             number,
             count,
@@ -152,7 +152,7 @@ fn matches(entry: &PublishedEntry, wanted: &str) -> bool {
         || mounts.filter_map(|mount| mount.host.as_ref()).any(|host| contains(host.as_str()))
 }
 
-impl Row {
+impl TenantRow {
     fn new(state: DisplayState, entry: &PublishedEntry, visit: &Visit<'_>) -> Self {
         let spec = entry.tenant.as_deref().map(|tenant| &tenant.spec);
         let title = spec.map(|spec| &*spec.title).filter(|title| *title != entry.name());
@@ -163,7 +163,7 @@ impl Row {
             title: title.map(|title| printable(title).into_owned()),
             reason: state.is_trouble().then(|| explain(entry).0).flatten(),
             url: spec.map(|spec| spec.public_url.connector_url()),
-            since: visit.moment(entry.since()),
+            since: visit.relative_time(entry.since()),
         }
     }
 }

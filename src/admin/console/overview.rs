@@ -7,7 +7,7 @@ use super::display_state::DisplayState;
 use super::frame::{Frame, Section, Visit};
 use super::link;
 use super::listing::{Chip, ListPage, ListQuery, Listing};
-use super::moment::{Ago, Span};
+use super::relative_time::{Ago, RoundedDuration};
 use super::traffic::TrafficView;
 use crate::admin::Admin;
 use crate::certs::CertificateStatus;
@@ -151,7 +151,7 @@ fn store_tile(admin: &Admin) -> Tile {
 
 fn version_tile(admin: &Admin, visit: &Visit<'_>) -> Tile {
     let uptime = visit.now.as_second() - admin.startup.at.as_second();
-    let uptime = Span(uptime.max(0).unsigned_abs());
+    let uptime = RoundedDuration(uptime.max(0).unsigned_abs());
     let lines = vec![format!("version {}", admin.info.version), admin.info.public_base.clone()];
     Tile { title: "Running", path: None, value: format!("for {uptime}"), lines }
 }

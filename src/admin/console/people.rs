@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::actions::{Order, lead_to, make_notice, read_answer};
 use super::frame::{Frame, Section, Visit};
 use super::link;
-use super::moment::Moment;
+use super::relative_time::RelativeTime;
 use crate::admin::Admin;
 use crate::admin::call::Call;
 use crate::admin::logins;
@@ -41,8 +41,8 @@ pub(super) struct LoginView {
     /// What the person is blocked by: the account itself, since names change.
     pub(super) account: Option<String>,
     pub(super) client: String,
-    pub(super) since: Moment,
-    pub(super) last_used: Moment,
+    pub(super) since: RelativeTime,
+    pub(super) last_used: RelativeTime,
 }
 
 /// A block.
@@ -50,8 +50,8 @@ struct BlockView {
     person: String,
     place: String,
     reason: Option<String>,
-    since: Option<Moment>,
-    until: Option<Moment>,
+    since: Option<RelativeTime>,
+    until: Option<RelativeTime>,
     lift_path: String,
 }
 
@@ -161,8 +161,8 @@ impl LoginView {
                 .into_owned(),
             account: person.map(|person| format!("{}/{}", person.tid, person.oid)),
             client: printable(login.client_name.as_deref().unwrap_or(&login.client_id)).into_owned(),
-            since: visit.moment(login.since),
-            last_used: visit.moment(login.last_used),
+            since: visit.relative_time(login.since),
+            last_used: visit.relative_time(login.last_used),
         }
     }
 }
@@ -171,14 +171,15 @@ impl BlockView {
     fn new(listed: ListedBlock, visit: &Visit<'_>) -> Self {
         let block = listed.block.as_ref().map(|block| json!(block)).unwrap_or_default();
         let text = |name: &str| block[name].as_str().map(|text| printable(text).into_owned());
-        let moment =
-            |name: &str| block[name].as_str().and_then(|at| at.parse().ok()).map(|at| visit.moment(at));
+        let moment = |name: &str| {
+            block[name].as_str().and_then(|at| at.parse().ok()).map(|at| visit.relative_time(at))
+        };
         Self {
             person: text("user").or_else(|| text("oid")).unwrap_or_else(|| "unreadable".to_owned()),
             place: text("tenant").unwrap_or_else(|| "all tenants".to_owned()),
             reason: text("reason"),
-            since: moment("since"),
-            until: moment("until"),
+            since: relative_time("since"),
+            until: relative_time("until"),
             lift_path: format!("/people/unblock/{}", link::segment(&listed.id)),
         }
     }

@@ -4,7 +4,7 @@ use askama::Template;
 
 use super::frame::{Frame, Section, Visit};
 use super::link;
-use super::moment::Moment;
+use super::relative_time::RelativeTime;
 use crate::admin::Admin;
 use crate::bundle::DocumentDiff;
 use crate::telemetry::printable::printable;
@@ -14,7 +14,7 @@ use crate::tenants::reconcile::Revision;
 pub(super) struct RevisionView {
     pub(super) number: u64,
     pub(super) digest: String,
-    pub(super) accepted: Moment,
+    pub(super) accepted: RelativeTime,
     pub(super) in_force: bool,
     /// Where it is compared with the one before it, if that is stored.
     pub(super) diff_path: Option<String>,
@@ -28,7 +28,7 @@ pub(super) fn views(tenant: &str, revisions: Vec<Revision>, visit: &Visit<'_>) -
         diff_path: earlier.map(|from| diff_path(tenant, from, revision.number)),
         number: revision.number,
         digest: revision.digest,
-        accepted: visit.moment(revision.accepted_at),
+        accepted: visit.relative_time(revision.accepted_at),
         in_force: revision.in_force,
     };
     revisions.into_iter().zip(earlier).map(view).collect()

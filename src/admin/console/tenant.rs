@@ -10,8 +10,8 @@ use super::display_state::DisplayState;
 use super::findings::{self, FindingView};
 use super::frame::{Frame, Section, Visit};
 use super::link;
-use super::moment::{Moment, Span};
 use super::people::{self, LoginView};
+use super::relative_time::{RelativeTime, RoundedDuration};
 use super::revisions::{self, RevisionView};
 use super::traffic::TrafficView;
 use crate::admin::Admin;
@@ -38,7 +38,7 @@ struct TenantPage {
     /// The revision to go back to when the one in force misbehaves.
     rollback: Option<u64>,
     is_rolled_back: bool,
-    since: Moment,
+    since: RelativeTime,
     reason: Option<String>,
     help: Option<String>,
     findings: Vec<FindingView>,
@@ -74,7 +74,7 @@ struct PeopleView {
 /// An API key. Only its digest is known here, and not even that is shown.
 struct KeyView {
     label: String,
-    expires: Option<Moment>,
+    expires: Option<RelativeTime>,
     is_expired: bool,
 }
 
@@ -88,7 +88,7 @@ struct ClientView {
     name: String,
     id: String,
     kind: &'static str,
-    added: Moment,
+    added: RelativeTime,
 }
 
 /// What the tenant calls.
@@ -97,7 +97,7 @@ struct BackendView {
     circuit: String,
     is_well: bool,
     in_flight: usize,
-    last_problem: Option<(String, Moment)>,
+    last_problem: Option<(String, RelativeTime)>,
 }
 
 /// Renders the page; `None` if there is no such tenant.
@@ -147,7 +147,7 @@ impl TenantPage {
             may_be_accepted: entry.findings().iter().any(|finding| finding.code == "claim-free"),
             rollback: None,
             is_rolled_back: status.rolled_back,
-            since: visit.moment(status.since),
+            since: visit.relative_time(status.since),
             reason,
             help,
             findings: findings::views(entry.findings()),
@@ -183,7 +183,7 @@ impl AccessView {
             name: printable(&client.name).into_owned(),
             id: client.client_id,
             kind: if client.public { "without a secret" } else { "with a secret" },
-            added: visit.moment(client.entered_at),
+            added: visit.relative_time(client.entered_at),
         };
         Self {
             clients: clients.into_iter().map(client).collect(),
@@ -194,7 +194,7 @@ impl AccessView {
     fn new(access: &AccessSpec, summary: String, visit: &Visit<'_>) -> Self {
         let key = |key: &crate::spec::ApiKeySpec| KeyView {
             label: printable(&key.label).into_owned(),
-            expires: key.expires.map(|expires| visit.moment(expires)),
+            expires: key.expires.map(|expires| visit.relative_time(expires)),
             is_expired: key.expires.is_some_and(|expires| expires <= visit.now),
         };
         let networks = access.allow_from.networks().into_iter().flatten();
@@ -225,7 +225,7 @@ impl BackendView {
                 CircuitState::Open { pause } => {
                     format!(
                         "open: calls are refused at once; the next is tried in {}",
-                        Span(pause.as_secs() + 1)
+                        RoundedDuration(pause.as_secs() + 1)
                     )
                 }
                 CircuitState::HalfOpen => "half open: the next call decides".to_owned(),
@@ -233,7 +233,7 @@ impl BackendView {
             is_well: matches!(circuit, CircuitState::Closed { .. }) && problem.is_none(),
             in_flight: tenant.mcp.in_flight_count(),
             last_problem: problem
-                .map(|problem| (printable(&problem.reason).into_owned(), visit.moment(problem.since))),
+                .map(|problem| (printable(&problem.reason).into_owned(), visit.relative_time(problem.since))),
         }
     }
 }

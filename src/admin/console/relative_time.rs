@@ -6,21 +6,21 @@ use jiff::Timestamp;
 
 /// A point in time, seen from now.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moment {
+pub(super) struct RelativeTime {
     at: Timestamp,
     now: Timestamp,
 }
 
-impl Moment {
+impl RelativeTime {
     pub(super) fn new(at: Timestamp, now: Timestamp) -> Self {
         Self { at, now }
     }
 }
 
 /// The element is made of a time only.
-impl askama::filters::HtmlSafe for Moment {}
+impl askama::filters::HtmlSafe for RelativeTime {}
 
-impl fmt::Display for Moment {
+impl fmt::Display for RelativeTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (machine, full) =
             (self.at.strftime("%Y-%m-%dT%H:%M:%SZ"), self.at.strftime("%Y-%m-%d %H:%M:%S UTC"));
@@ -34,7 +34,7 @@ pub(super) struct Ago(pub(super) i64);
 
 impl fmt::Display for Ago {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (Span(self.0.unsigned_abs()), self.0) {
+        match (RoundedDuration(self.0.unsigned_abs()), self.0) {
             (_, -59..60) => f.write_str("just now"),
             (span, ..0) => write!(f, "in {span}"),
             (span, _) => write!(f, "{span} ago"),
@@ -43,9 +43,9 @@ impl fmt::Display for Ago {
 }
 
 /// A number of seconds in its largest unit.
-pub(super) struct Span(pub(super) u64);
+pub(super) struct RoundedDuration(pub(super) u64);
 
-impl fmt::Display for Span {
+impl fmt::Display for RoundedDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             seconds @ ..60 => write!(f, "{seconds} s"),
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_time_is_told_by_its_age_and_exactly() {
         let now: Timestamp = "2026-11-26T12:00:00Z".parse().expect("a time");
-        let shown = |at: &str| Moment::new(at.parse().expect("a time"), now).to_string();
+        let shown = |at: &str| RelativeTime::new(at.parse().expect("a time"), now).to_string();
         let two_minutes =
             "<time datetime=\"2026-11-26T11:57:30Z\" title=\"2026-11-26 11:57:30 UTC\">2 min ago</time>";
         assert_eq!(shown("2026-11-26T11:57:30.97Z"), two_minutes);
