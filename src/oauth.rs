@@ -20,6 +20,7 @@ mod incarnations;
 pub mod issuer;
 mod last_uses;
 mod login;
+mod login_counts;
 mod login_page;
 pub mod logins;
 pub mod parameters;

@@ -1,43 +1,74 @@
 //! The audit, read by operators: newest lines first, with filters.
 
+use std::io;
+
 use http::{Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 
+use super::Admin;
 use super::call::Call;
-use super::response::{self, problem};
+use super::response::{self, Refusal, problem};
 use crate::base::body::Body;
-use crate::telemetry::audit::{AuditCursor, AuditFilter};
+use crate::telemetry::audit::{AuditCursor, AuditFilter, AuditPage};
 
 /// How many lines an answer has if the request does not say.
 const DEFAULT_LINES: usize = 100;
 
-/// Answers `/api/audit`.
-pub(super) async fn list(call: Call<'_>) -> Response<Body> {
-    let filter = match read_filter(&call) {
-        Ok(filter) => filter,
-        Err(detail) => return problem(StatusCode::BAD_REQUEST, &detail),
-    };
-    let Some(file) = call.admin.audit.file().map(ToOwned::to_owned) else {
-        let detail =
-            "this gateway writes no audit (`audit: off`, or a state folder that is missing or read-only)";
-        return problem(StatusCode::CONFLICT, detail);
-    };
-    match tokio::task::spawn_blocking(move || filter.read(&file)).await {
-        Ok(Ok(page)) => response::json(StatusCode::OK, &page),
-        Ok(Err(error)) => {
-            problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("the audit cannot be read: {error}"))
+/// Why the audit is not shown.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AuditUnreadable {
+    #[error("this gateway writes no audit (`audit: off`, or a state folder that is missing or read-only)")]
+    Off,
+    #[error("the audit cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("the gateway is shutting down")]
+    ShuttingDown,
+}
+
+impl Refusal for AuditUnreadable {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Off => StatusCode::CONFLICT,
+            Self::Io(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         }
-        Err(_) => problem(StatusCode::SERVICE_UNAVAILABLE, "the gateway is shutting down"),
     }
 }
 
-fn read_filter(call: &Call<'_>) -> Result<AuditFilter, String> {
-    let text = |name: &str| call.parameter(name).filter(|text| !text.is_empty());
+/// Answers `/api/audit`.
+pub(super) async fn list(call: Call<'_>) -> Response<Body> {
+    match parse_filter(|name| call.parameter(name), call.admin.clock.now()) {
+        Ok(filter) => response::from_result(read(call.admin, filter).await),
+        Err(detail) => problem(StatusCode::BAD_REQUEST, &detail),
+    }
+}
+
+/// Reads the lines that fit.
+///
+/// # Errors
+/// There is no audit, or its files cannot be read.
+pub(super) async fn read(admin: &Admin, filter: AuditFilter) -> Result<AuditPage, AuditUnreadable> {
+    let file = admin.audit.file().map(ToOwned::to_owned).ok_or(AuditUnreadable::Off)?;
+    let page = tokio::task::spawn_blocking(move || filter.read(&file)).await;
+    Ok(page.map_err(|_| AuditUnreadable::ShuttingDown)??)
+}
+
+/// Parses which lines are wanted. `parameter` returns a parameter of the request.
+///
+/// # Errors
+/// What is wrong, in words for people.
+pub(super) fn parse_filter(
+    parameter: impl Fn(&str) -> Option<String>,
+    now: Timestamp,
+) -> Result<AuditFilter, String> {
+    let text = |name: &str| parameter(name).filter(|text| !text.is_empty());
     let time = |name: &str| {
         match text(name) {
         None => Ok(None),
-        Some(given) => parse_time(&given, call.admin.clock.now()).map(Some).ok_or_else(|| {
-            format!("`{name}` is {given:?}: write a time (2026-11-25T09:00:00Z), a date, or how long ago (30m, 6h, 7d)")
+        Some(given) => parse_time(&given, now).map(Some).ok_or_else(|| {
+            format!(
+                "`{name}` is {given:?}: write a time (2026-11-25T09:00:00Z), a date, or how long ago (30m, 6h, 7d)"
+            )
         }),
     }
     };
@@ -60,6 +91,7 @@ fn read_filter(call: &Call<'_>) -> Result<AuditFilter, String> {
         until: time("until")?,
         before,
         limit,
+        max_bytes: None,
     })
 }
 

@@ -6,7 +6,9 @@
 
 mod actions;
 mod add;
+mod alerts;
 mod assets;
+mod audit;
 mod certificates;
 mod concerns;
 mod display_state;
@@ -25,6 +27,7 @@ mod tenant;
 mod traffic;
 
 use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::Value;
 
 use self::actions::perform;
 use self::drafts::Drafts;
@@ -57,8 +60,23 @@ pub(super) fn show_file(name: &str) -> Response<Body> {
 }
 
 /// Answers `/`.
-pub(super) fn show_overview(call: &Call<'_>) -> Response<Body> {
-    page(overview::render(call.admin, &Visit::new(call)))
+pub(super) async fn show_overview(call: Call<'_>) -> Response<Body> {
+    page(overview::render(call.admin, &Visit::new(&call)).await)
+}
+
+/// Answers `/audit`.
+pub(super) async fn show_audit(call: Call<'_>) -> Response<Body> {
+    page(audit::render(call.admin, &Visit::new(&call)).await)
+}
+
+/// Answers `/alerts`.
+pub(super) fn show_alerts(call: &Call<'_>) -> Response<Body> {
+    page(alerts::render(call.admin, &Visit::new(call)))
+}
+
+/// Sends a test event to the targets.
+pub(super) async fn test_alerts(call: Call<'_>) -> Response<Body> {
+    alerts::test(call).await
 }
 
 /// Answers `/certificates`.
@@ -123,13 +141,14 @@ pub(super) async fn accept_file(call: Call<'_>) -> Response<Body> {
 
 /// Scans the tenants folder.
 pub(super) async fn reload(call: Call<'_>) -> Response<Body> {
-    perform(call, |call| Box::pin(commands::reload(call)), "/", "The tenants folder was read.").await
+    let done = |_: &Value| "The tenants folder was read.".to_owned();
+    perform(call, |call| Box::pin(commands::reload(call)), "/", done).await
 }
 
 /// Renews a certificate.
 pub(super) async fn renew(call: Call<'_>) -> Response<Body> {
     let done = format!("The certificate of {} was renewed.", call.segment(0));
-    perform(call, |call| Box::pin(commands::renew(call)), "/certificates", &done).await
+    perform(call, |call| Box::pin(commands::renew(call)), "/certificates", |_| done).await
 }
 
 /// Pauses a tenant.
@@ -148,6 +167,12 @@ pub(super) async fn accept(call: Call<'_>) -> Response<Body> {
     perform_on_tenant(call, |call| Box::pin(commands::accept(call)), "Accepted what its files claim.").await
 }
 
+/// Puts the change in force that waits for approval.
+pub(super) async fn approve(call: Call<'_>) -> Response<Body> {
+    let done = "Approved: the change is in force.";
+    perform_on_tenant(call, |call| Box::pin(commands::approve(call)), done).await
+}
+
 /// Puts a stored revision in force.
 pub(super) async fn roll_back(call: Call<'_>) -> Response<Body> {
     let number = call.parameter("revision").unwrap_or_default();
@@ -157,7 +182,7 @@ pub(super) async fn roll_back(call: Call<'_>) -> Response<Body> {
 
 async fn perform_on_tenant(call: Call<'_>, order: actions::Order, done: &str) -> Response<Body> {
     let path = link::tenant(call.segment(0));
-    perform(call, order, &path, done).await
+    perform(call, order, &path, |_| done.to_owned()).await
 }
 
 fn page_or_not_found(html: Option<String>, visit: &Visit<'_>) -> Response<Body> {

@@ -59,6 +59,14 @@ pub(super) async fn list(call: Call<'_>) -> Response<Body> {
     response::from_result(logins.list(&filter, given("after").as_deref(), limit.clamp(1, MAX_LOGINS)).await)
 }
 
+/// Counts logins.
+pub(super) async fn summarize(admin: &Admin) -> Response<Body> {
+    match &admin.logins {
+        Some(logins) => response::from_result(logins.summarize().await),
+        None => without_store(),
+    }
+}
+
 /// Lists the blocks.
 pub(super) fn blocks(admin: &Admin) -> Response<Body> {
     match &admin.logins {

@@ -81,7 +81,9 @@ pub(super) static ROUTES: &[Route] = &[
     Route::open("/metrics", |call| Box::pin(async move { api::metrics(call.admin) })),
     Route::open("/console/{file}", |call| Box::pin(async move { console::show_file(call.segment(0)) })),
     Route::open("/favicon.ico", |_| Box::pin(async { console::show_file("icon.png") })),
-    Route::read("/", |call| Box::pin(async move { console::show_overview(&call) })),
+    Route::read("/", |call| Box::pin(console::show_overview(call))),
+    Route::read("/alerts", |call| Box::pin(async move { console::show_alerts(&call) })),
+    Route::read("/audit", |call| Box::pin(console::show_audit(call))),
     Route::read("/certificates", |call| Box::pin(async move { console::show_certificates(&call) })),
     Route::read("/tenants/{name}", |call| Box::pin(console::show_tenant(call))),
     Route::read("/tenants/{name}/diff", |call| Box::pin(console::show_diff(call))),
@@ -90,6 +92,7 @@ pub(super) static ROUTES: &[Route] = &[
     // A form sends nothing but POST. Each of these has a row of the API do it.
     Route::change(Method::POST, "/add", "check", |call| Box::pin(console::check_file(call))),
     Route::change(Method::POST, "/add/{file}/accept", "add", |call| Box::pin(console::accept_file(call))),
+    Route::change(Method::POST, "/alerts/test", "notify_test", |call| Box::pin(console::test_alerts(call))),
     Route::change(Method::POST, "/reload", "reload", |call| Box::pin(console::reload(call))),
     Route::change(Method::POST, "/certificates/{certificate}/renew", "renew", |call| {
         Box::pin(console::renew(call))
@@ -100,6 +103,9 @@ pub(super) static ROUTES: &[Route] = &[
     Route::change(Method::POST, "/tenants/{name}/pause", "pause", |call| Box::pin(console::pause(call))),
     Route::change(Method::POST, "/tenants/{name}/resume", "resume", |call| Box::pin(console::resume(call))),
     Route::change(Method::POST, "/tenants/{name}/accept", "accept", |call| Box::pin(console::accept(call))),
+    Route::change(Method::POST, "/tenants/{name}/approve", "approve", |call| {
+        Box::pin(console::approve(call))
+    }),
     Route::change(Method::POST, "/tenants/{name}/rollback", "rollback", |call| {
         Box::pin(console::roll_back(call))
     }),
@@ -131,6 +137,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route::read("/api/tenants/{name}/keys", |call| Box::pin(signing_keys::list(call))),
     Route::read("/api/tenants/{name}/diff", |call| Box::pin(commands::diff(call))),
     Route::read("/api/logins", |call| Box::pin(logins::list(call))),
+    Route::read("/api/logins/summary", |call| Box::pin(async move { logins::summarize(call.admin).await })),
     Route::read("/api/blocks", |call| Box::pin(async move { logins::blocks(call.admin) })),
     Route::change(Method::POST, "/api/logins/end", "end_logins", |call| Box::pin(logins::end(call))),
     Route::change(Method::POST, "/api/blocks", "block", |call| Box::pin(logins::block(call))),

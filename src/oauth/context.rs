@@ -15,6 +15,7 @@ use super::blocks::Blocks;
 use super::error::Unavailable;
 use super::incarnations::IncarnationTable;
 use super::last_uses::LastUses;
+use super::login_counts::LoginCounts;
 use super::replay::ReplayCache;
 use super::revocations::Revocations;
 use super::tokens::verified_cache::VerifiedTokenCache;
@@ -41,6 +42,7 @@ pub struct AuthContext {
     pub(super) revocations: Revocations,
     pub(super) blocks: Blocks,
     pub(super) last_uses: LastUses,
+    pub(super) login_counts: LoginCounts,
     /// Tenants whose removed clients can no longer be identified.
     unreadable_removals: Vec<Arc<str>>,
     pub(super) verified_tokens: VerifiedTokenCache,
@@ -100,6 +102,7 @@ impl AuthContext {
             revocations,
             blocks,
             last_uses: LastUses::default(),
+            login_counts: LoginCounts::default(),
             unreadable_removals,
             verified_tokens: VerifiedTokenCache::default(),
             used_assertions: ReplayCache::default(),

@@ -188,6 +188,7 @@ pub(super) fn record(
     meta: RequestMeta<'_>,
 ) {
     server.context.metrics.record_login(server.tenant.as_str(), outcome);
+    server.context.login_counts.record(outcome == "ok", server.context.now());
     server.context.audit.record(&AuditRecord {
         who,
         client_addr: Some(meta.source),

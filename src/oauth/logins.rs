@@ -19,11 +19,14 @@ pub use self::filter::{LoginFilter, PersonName};
 use super::context::AuthContext;
 use super::error::Unavailable;
 use super::grants::{GrantPayload, MAX_GRANT_LIFETIME};
+pub use super::login_counts::DayOfLogins;
 use crate::identity::Account;
 use crate::store::{GrantCursor, GrantId, ListedGrant};
 
 /// The most logins that one request lists or ends.
 pub const MAX_LOGINS: usize = 100_000;
+/// The most logins that a summary counts.
+const MAX_COUNTED: usize = 1_000;
 /// How many rows are read at once, so that the store is never held for long.
 const READ_BATCH: u32 = 500;
 
@@ -78,6 +81,17 @@ pub struct LoginPage {
     pub logins: Vec<Login>,
     /// What to ask with for the rest, if there may be more.
     pub next: Option<String>,
+}
+
+/// How many people are logged in, and how many logins there were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct LoginSummary {
+    /// The logins in force, 1,000 at most.
+    pub in_force: usize,
+    /// Whether these are all.
+    pub is_complete: bool,
+    /// The logins of the last 24 hours, since the start of the gateway.
+    pub last_day: DayOfLogins,
 }
 
 /// A grant in a list, opened.
@@ -142,6 +156,19 @@ impl Logins {
             format!("{tenant}/{id}")
         });
         Ok(LoginPage { logins: found.iter().map(|grant| self.describe(grant)).collect(), next })
+    }
+
+    /// Counts the logins in force, and those of the last 24 hours.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read.
+    pub async fn summarize(&self) -> Result<LoginSummary, Unavailable> {
+        let found = self.find(&LoginFilter::default(), None, MAX_COUNTED + 1).await?.len();
+        Ok(LoginSummary {
+            in_force: found.min(MAX_COUNTED),
+            is_complete: found <= MAX_COUNTED,
+            last_day: self.context.login_counts.sum(self.context.now()),
+        })
     }
 
     async fn find(

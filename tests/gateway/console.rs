@@ -1,5 +1,8 @@
 //! The console of the admin listener: what its pages say, and what they never contain.
 
+mod audit;
+mod operations;
+
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -130,7 +133,15 @@ async fn what_files_contain_is_text_on_every_page() {
         .await;
     let (_, listed) = gateway.admin("/api/tenants").await;
     assert!(listed.contains("<script>alert(1)"), "the tenants have the text: {listed}");
-    for path in ["/", "/tenants/named", "/tenants/broken", "/tenants/%3Cb%3E%27%26", "/certificates"] {
+    for path in [
+        "/",
+        "/tenants/named",
+        "/tenants/broken",
+        "/tenants/%3Cb%3E%27%26",
+        "/certificates",
+        "/alerts",
+        "/audit?person=%3Cscript%3E&since=%3Cscript%3E",
+    ] {
         let html = page(&gateway, path).await;
         for markup in ["<script>", "<img src=x", "<b>'&"] {
             assert!(!html.contains(markup), "{path} has {markup}: {html}");
@@ -320,7 +331,9 @@ async fn without_its_token_no_form_changes_anything() {
             "/tenants/a/pause",
             "/tenants/a/resume",
             "/tenants/a/accept",
+            "/tenants/a/approve",
             "/tenants/a/rollback?revision=1",
+            "/alerts/test",
             "/reload",
             "/certificates/localhost/renew",
             "/add",

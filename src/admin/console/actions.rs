@@ -17,12 +17,24 @@ use crate::telemetry::printable::printable;
 /// A handler of the API.
 pub(super) type Order = for<'a> fn(Call<'a>) -> BoxFuture<'a, Response<Body>>;
 
-/// Has a handler of the API do it, and leads back to the page at `path`. `done` is what that page
+/// Has a handler of the API do it, and leads back to the page at `path`. `done` says what that page
 /// says of success.
-pub(super) async fn perform(call: Call<'_>, order: Order, path: &str, done: &str) -> Response<Body> {
+pub(super) async fn perform(
+    call: Call<'_>,
+    order: Order,
+    path: &str,
+    done: impl FnOnce(&Value) -> String,
+) -> Response<Body> {
     let admin = call.admin;
-    let (status, answer) = read_answer(order(call).await).await;
-    lead_to(admin, path, status, make_notice(status, &answer, done))
+    let response = order(call).await;
+    let extensions = response.extensions().clone();
+    let (status, answer) = read_answer(response).await;
+    let done = if status.is_success() { done(&answer) } else { String::new() };
+    let mut response = lead_to(admin, path, status, make_notice(status, &answer, &done));
+    // The handler may have left what the audit says.
+    response.extensions_mut().extend(extensions);
+    response.extensions_mut().insert(OrderStatus(status));
+    response
 }
 
 /// Leads to a page that shows a notice.

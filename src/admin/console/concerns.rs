@@ -2,20 +2,25 @@
 
 use jiff::Timestamp;
 
+use super::alerts::find_subject_page;
 use super::display_state::DisplayState;
 use super::findings::first_error;
 use super::frame::Visit;
 use super::link;
 use super::relative_time::{Ago, RelativeTime};
 use crate::admin::Admin;
+use crate::alerts::{Condition, ConditionKey};
 use crate::certs::CertificateStatus;
 use crate::settings::TlsMode;
+use crate::spec::AlertKind;
 use crate::telemetry::printable::printable;
 use crate::tenants::PublishedEntry;
 use crate::tenants::tenant::Tenant;
 
 /// The maximum number of certificates in the list.
 const MAX_CERTIFICATES: usize = 5;
+/// The maximum number of alerts in the list; their page has all of them.
+const MAX_ALERTS: usize = 5;
 
 /// One thing that somebody has to do something about.
 pub(super) struct Concern {
@@ -118,6 +123,8 @@ pub(super) fn find_gateway_concerns(
         let concern = Concern::new("The tenants folder", "error", "not read", reason);
         concerns.push(concern.help(format!("look at rights of {}", admin.startup.tenants.display())));
     }
+    concerns.extend(find_settings_concern(admin));
+    concerns.extend(find_alert_concerns(admin));
     let is_manual = admin.info.tls == TlsMode::Manual;
     let is_late = |status: &&CertificateStatus| !status.is_healthy() || (is_manual && ends_soon(status, now));
     let late = certificates.iter().filter(is_late).take(MAX_CERTIFICATES);
@@ -127,6 +134,56 @@ pub(super) fn find_gateway_concerns(
         concerns.push(Concern::new("The audit", "warning", "lines lost", reason));
     }
     concerns
+}
+
+/// Returns what the file of the settings says and the gateway does not do.
+fn find_settings_concern(admin: &Admin) -> Option<Concern> {
+    let settings = admin.settings.load();
+    if let Some(refusal) = &settings.refusal {
+        let reason = format!("the changed settings are not in force: {refusal}");
+        let concern = Concern::new("The settings", "error", "refused", printable(&reason));
+        return Some(concern.help("put the file right and send SIGHUP"));
+    }
+    let waiting = settings.waiting.join(", ");
+    (!waiting.is_empty()).then(|| {
+        let reason = format!("changed, and in force after a restart: {waiting}");
+        Concern::new("The settings", "notice", "waiting", printable(&reason))
+    })
+}
+
+/// Returns the alerts that no state of a tenant, certificate or the store shows.
+fn find_alert_concerns(admin: &Admin) -> Vec<Concern> {
+    let conditions = admin.alerts.conditions();
+    let shown = conditions.iter().filter(|(key, _)| is_shown_as_alert(key.kind));
+    let concern = |(key, condition): (&ConditionKey, &Condition)| {
+        let subject = &condition.subject;
+        let concern = Concern::new(
+            &printable(&subject.name),
+            "warning",
+            key.kind.as_str(),
+            printable(&condition.summary),
+        );
+        let path = find_subject_page(subject.kind, &subject.name).unwrap_or_else(|| "/alerts".to_owned());
+        Concern { path: Some(path), ..concern.help(printable(&condition.action)) }
+    };
+    shown.take(MAX_ALERTS).map(concern).collect()
+}
+
+fn is_shown_as_alert(kind: AlertKind) -> bool {
+    match kind {
+        AlertKind::DiskLow
+        | AlertKind::LoginRefused
+        | AlertKind::ClientSecretExpires
+        | AlertKind::ApiKeyExpires
+        | AlertKind::QuotaNear => true,
+        AlertKind::TenantRejected
+        | AlertKind::TenantStale
+        | AlertKind::TenantDegraded
+        | AlertKind::ChangesHeld
+        | AlertKind::CertificateNotRenewing
+        | AlertKind::StoreUnwritable
+        | AlertKind::AuditLosing => false,
+    }
 }
 
 /// Whether a certificate ends within two weeks.

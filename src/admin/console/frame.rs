@@ -49,14 +49,18 @@ pub(super) enum Section {
     Overview,
     People,
     Certificates,
+    Alerts,
+    Audit,
     Add,
 }
 
 impl Section {
-    const ALL: [(Self, &str, &str); 4] = [
+    const ALL: [(Self, &str, &str); 6] = [
         (Self::Overview, "/", "Overview"),
         (Self::People, "/people", "People"),
         (Self::Certificates, "/certificates", "Certificates"),
+        (Self::Alerts, "/alerts", "Alerts"),
+        (Self::Audit, "/audit", "Audit"),
         (Self::Add, "/add", "Add"),
     ];
 }

@@ -1,6 +1,7 @@
 //! The overview: what needs a person, how the gateway is, and all tenants, trouble first.
 
 use askama::Template;
+use jiff::SignedDuration;
 
 use super::concerns::{self, Concern};
 use super::display_state::DisplayState;
@@ -11,6 +12,7 @@ use super::relative_time::{Ago, RoundedDuration};
 use super::traffic::TrafficView;
 use crate::admin::Admin;
 use crate::certs::CertificateStatus;
+use crate::oauth::logins::{DayOfLogins, LoginSummary};
 use crate::settings::TlsMode;
 use crate::tenants::registry::RoutingTable;
 
@@ -43,7 +45,8 @@ struct Tile {
 }
 
 /// Renders the page.
-pub(super) fn render(admin: &Admin, visit: &Visit<'_>) -> String {
+pub(super) async fn render(admin: &Admin, visit: &Visit<'_>) -> String {
+    let logins = logins_tile(admin, visit).await;
     let table = admin.registry.load_full();
     let (listing, query) = (Listing::collect(&table), ListQuery::parse(visit));
     let certificates = admin.certificates.statuses();
@@ -56,7 +59,7 @@ pub(super) fn render(admin: &Admin, visit: &Visit<'_>) -> String {
         concerns,
         more_concerns: find_more_concerns(&listing),
         traffic: TrafficView::from(admin.usage.traffic()),
-        tiles: tiles(admin, &table, &certificates, visit),
+        tiles: logins.into_iter().chain(tiles(admin, &table, &certificates, visit)).collect(),
         chips: listing.chips(&query),
         is_initial_scan_done: table.is_initial_scan_done,
         total: listing.total(),
@@ -88,6 +91,22 @@ fn tiles(
         store_tile(admin),
         version_tile(admin, visit),
     ]
+}
+
+/// How many people are logged in, and how many logins there were. `None` without a store.
+async fn logins_tile(admin: &Admin, visit: &Visit<'_>) -> Option<Tile> {
+    let (value, lines) = match admin.logins.as_ref()?.summarize().await {
+        Ok(LoginSummary { in_force, is_complete, last_day }) => {
+            let more = if is_complete { "" } else { "more than " };
+            let is_new = visit.now.duration_since(admin.startup.at) < SignedDuration::from_hours(24);
+            let since = if is_new { "since the start" } else { "in the last 24 hours" };
+            let DayOfLogins { succeeded, failed } = last_day;
+            let lines = vec![format!("{succeeded} logged in {since}"), format!("{failed} did not get in")];
+            (format!("{more}{in_force} in force"), lines)
+        }
+        Err(_) => ("unknown".to_owned(), vec!["the store cannot be read now".to_owned()]),
+    };
+    Some(Tile { title: "Logins", path: Some("/people"), value, lines })
 }
 
 fn certificates_tile(admin: &Admin, certificates: &[CertificateStatus], visit: &Visit<'_>) -> Tile {

@@ -4,7 +4,7 @@ use askama::Template;
 use http::Response;
 use serde_json::{Value, json};
 
-use super::actions::{Order, lead_to, make_notice, read_answer};
+use super::actions::perform;
 use super::frame::{Frame, Section, Visit};
 use super::link;
 use super::relative_time::RelativeTime;
@@ -105,7 +105,7 @@ pub(super) async fn find_logins(admin: &Admin, tenant: &str, visit: &Visit<'_>) 
 pub(super) async fn end(call: Call<'_>) -> Response<Body> {
     let order = json!({ "id": call.field("id") });
     let done = |answer: &Value| format!("Signed out: {} login ended.", answer["ended"]);
-    perform(call, order, |call| Box::pin(logins::end(call)), done).await
+    perform(call.with_json(&order), |call| Box::pin(logins::end(call)), "/people", done).await
 }
 
 /// Blocks the person that a form names.
@@ -120,33 +120,13 @@ pub(super) async fn block(call: Call<'_>) -> Response<Body> {
         let notice = answer["notice"].as_str().map(|notice| format!(" {notice}.")).unwrap_or_default();
         format!("Blocked until you lift it; logins ended: {}.{notice}", answer["logins_ended"])
     };
-    perform(call, order, |call| Box::pin(logins::block(call)), done).await
+    perform(call.with_json(&order), |call| Box::pin(logins::block(call)), "/people", done).await
 }
 
 /// Lifts a block.
 pub(super) async fn unblock(call: Call<'_>) -> Response<Body> {
-    perform(call, Value::Null, |call| Box::pin(logins::unblock(call)), |_| "The block is lifted.".to_owned())
-        .await
-}
-
-/// Has the API take an order, and leads back to the page.
-async fn perform(
-    call: Call<'_>,
-    order: Value,
-    handler: Order,
-    done: impl Fn(&Value) -> String,
-) -> Response<Body> {
-    let admin = call.admin;
-    let response = handler(call.with_json(&order)).await;
-    let extensions = response.extensions().clone();
-    let (status, answer) = read_answer(response).await;
-    let notice = match status.is_success() {
-        true => make_notice(status, &answer, &done(&answer)),
-        false => make_notice(status, &answer, ""),
-    };
-    let mut response = lead_to(admin, "/people", status, notice);
-    response.extensions_mut().extend(extensions);
-    response
+    let done = |_: &Value| "The block is lifted.".to_owned();
+    perform(call, |call| Box::pin(logins::unblock(call)), "/people", done).await
 }
 
 impl LoginView {
@@ -171,7 +151,7 @@ impl BlockView {
     fn new(listed: ListedBlock, visit: &Visit<'_>) -> Self {
         let block = listed.block.as_ref().map(|block| json!(block)).unwrap_or_default();
         let text = |name: &str| block[name].as_str().map(|text| printable(text).into_owned());
-        let moment = |name: &str| {
+        let relative_time = |name: &str| {
             block[name].as_str().and_then(|at| at.parse().ok()).map(|at| visit.relative_time(at))
         };
         Self {

@@ -7,8 +7,9 @@ use super::link;
 use super::relative_time::RelativeTime;
 use crate::admin::Admin;
 use crate::bundle::DocumentDiff;
-use crate::telemetry::printable::printable;
-use crate::tenants::reconcile::Revision;
+use crate::telemetry::printable::{printable, printable_lines};
+use crate::tenants::ToolChange;
+use crate::tenants::reconcile::{Revision, RevisionComparison};
 
 /// A stored revision.
 pub(super) struct RevisionView {
@@ -48,8 +49,20 @@ struct DiffPage {
     from: u64,
     /// The number, or [`HELD`].
     to: String,
+    /// What the model reads, if that differs.
+    tools: Vec<ToolChangeView>,
     documents: Vec<DocumentView>,
     refusal: Option<String>,
+    /// Where this very change is approved, if it waits for that.
+    approve_path: Option<String>,
+}
+
+/// What differs of one part of a tool. The texts are those around the first difference.
+struct ToolChangeView {
+    /// The tool and the part, or only the part.
+    title: String,
+    before: Option<String>,
+    after: Option<String>,
 }
 
 /// The differences of one document. Secrets are blanked before they come here.
@@ -86,24 +99,44 @@ pub(super) async fn render_diff(admin: &Admin, name: &str, visit: &Visit<'_>) ->
     let shown = printable(admin.registry.load().find_entry(name)?.name()).into_owned();
     let number = |parameter| visit.parameter(parameter).and_then(|text| text.parse().ok());
     let (from, to): (Option<u64>, Option<u64>) = (number("from"), number("to"));
-    let compared = admin.reconciler.diff(name, from, to).await;
-    let (from, to, documents, refusal) = match compared {
-        Ok(comparison) => {
-            let newer = comparison.to.map_or_else(|| HELD.to_owned(), |to| to.to_string());
-            (comparison.from, newer, comparison.documents, None)
-        }
-        Err(refusal) => {
-            (from.unwrap_or(0), to.unwrap_or(0).to_string(), Vec::new(), Some(refusal.to_string()))
-        }
-    };
-    let page = DiffPage {
+    let mut page = DiffPage {
         frame: Frame::new(format!("{shown}: changes"), Section::Overview, visit),
         tenant_path: link::tenant(name),
         name: shown,
-        from,
-        to,
-        documents: documents.into_iter().map(DocumentView::from).collect(),
-        refusal,
+        from: from.unwrap_or(0),
+        to: to.unwrap_or(0).to_string(),
+        tools: Vec::new(),
+        documents: Vec::new(),
+        refusal: None,
+        approve_path: None,
     };
+    match admin.reconciler.diff(name, from, to).await {
+        Ok(comparison) => page.fill(comparison, name),
+        Err(refusal) => page.refusal = Some(refusal.to_string()),
+    }
     Some(page.render().expect("the page is written to a String"))
+}
+
+impl DiffPage {
+    fn fill(&mut self, comparison: RevisionComparison, tenant: &str) {
+        let RevisionComparison { from, to, held, tools, documents } = comparison;
+        self.from = from;
+        self.to = to.map_or_else(|| HELD.to_owned(), |to| to.to_string());
+        self.tools = tools.into_iter().map(ToolChangeView::from).collect();
+        self.documents = documents.into_iter().map(DocumentView::from).collect();
+        let approve = format!("{}/approve", link::tenant(tenant));
+        self.approve_path = held.map(|digest| link::with_query(&approve, &[("digest", &digest)]));
+    }
+}
+
+impl From<ToolChange> for ToolChangeView {
+    fn from(change: ToolChange) -> Self {
+        let text = |text: String| printable_lines(&text).into_owned();
+        let tool = change.tool.map(|tool| format!("{}: ", printable(&tool))).unwrap_or_default();
+        Self {
+            title: format!("{tool}{}", change.part),
+            before: change.before.map(text),
+            after: change.after.map(text),
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use askama::Template;
 
+use super::audit::{self, LastCalls};
 use super::concerns::explain;
 use super::display_state::DisplayState;
 use super::findings::{self, FindingView};
@@ -48,6 +49,7 @@ struct TenantPage {
     access: Option<AccessView>,
     people: Option<PeopleView>,
     traffic: TrafficView,
+    last_calls: Option<LastCalls>,
     backend: Option<BackendView>,
     files: Vec<String>,
     revisions: Vec<RevisionView>,
@@ -119,8 +121,13 @@ pub(super) async fn render(admin: &Admin, name: &str, visit: &Visit<'_>) -> Opti
     let status = entry.status();
     let in_force = revisions.iter().position(|revision| revision.in_force);
     let rollback = in_force.and_then(|at| revisions.get(at + 1)).map(|revision| revision.number);
+    let last_calls = match entry.tenant.is_some() {
+        true => Some(audit::find_last_calls(admin, entry.name()).await),
+        false => None,
+    };
     let page = TenantPage {
         access,
+        last_calls,
         people,
         rollback,
         revisions,
@@ -157,6 +164,7 @@ impl TenantPage {
             access: None,
             people: None,
             traffic: TrafficView::from(admin.usage.tenant_traffic(entry.name())),
+            last_calls: None,
             backend: tenant.map(|tenant| BackendView::new(tenant, admin.clock.monotonic(), visit)),
             files: status.files.iter().map(|file| printable(file).into_owned()).collect(),
             revisions: Vec::new(),

@@ -3,6 +3,7 @@
 //! Files are read backwards in pieces, so memory does not depend on their size. One query looks at
 //! a bounded number of bytes; its cursor says where the next one goes on.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -28,7 +29,7 @@ pub struct AuditFilter {
     pub tenant: Option<String>,
     /// The user name, the id of the account, the label of a key or program, or the operator.
     pub person: Option<String>,
-    /// The OAuth client's id.
+    /// The OAuth client's id, or the name that the client gives itself.
     pub client: Option<String>,
     /// The tool.
     pub tool: Option<String>,
@@ -44,6 +45,8 @@ pub struct AuditFilter {
     pub before: Option<AuditCursor>,
     /// The most lines, up to 1000.
     pub limit: usize,
+    /// The most bytes that are looked at, if less than usual.
+    pub max_bytes: Option<u64>,
 }
 
 /// A place in the files: a file, which keeps its inode when it is renamed, and an offset.
@@ -70,9 +73,15 @@ impl AuditCursor {
     }
 }
 
+impl fmt::Display for AuditCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.inode, self.offset)
+    }
+}
+
 impl Serialize for AuditCursor {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{}-{}", self.inode, self.offset))
+        serializer.collect_str(self)
     }
 }
 
@@ -87,6 +96,7 @@ struct LineFields {
     oid: Option<String>,
     label: Option<String>,
     operator: Option<String>,
+    client: Option<String>,
     client_id: Option<String>,
     tool: Option<String>,
 }
@@ -99,6 +109,7 @@ impl AuditFilter {
     pub fn read(&self, path: &Path) -> io::Result<AuditPage> {
         let limit = self.limit.clamp(1, MAX_LINES);
         let mut page = AuditPage { lines: Vec::new(), next: None };
+        let max_scanned = self.max_bytes.map_or(MAX_SCANNED, |bytes| bytes.min(MAX_SCANNED));
         let mut scanned = 0;
         let mut files = open_all(path)?;
         if let Some(cursor) = self.before {
@@ -120,7 +131,7 @@ impl AuditFilter {
                     Judgement::Other => {}
                     Judgement::TooOld => return Ok(page),
                 }
-                if page.lines.len() >= limit || scanned >= MAX_SCANNED {
+                if page.lines.len() >= limit || scanned >= max_scanned {
                     page.next = Some(AuditCursor { inode: file.inode, offset });
                     return Ok(page);
                 }
@@ -140,9 +151,13 @@ impl AuditFilter {
             let all = [&fields.user, &fields.oid, &fields.label, &fields.operator];
             all.into_iter().flatten().any(|found| found.eq_ignore_ascii_case(wanted))
         });
+        let is_client = self.client.as_deref().is_none_or(|wanted| {
+            let all = [&fields.client, &fields.client_id];
+            all.into_iter().flatten().any(|found| found.eq_ignore_ascii_case(wanted))
+        });
         let fits = self.until.is_none_or(|until| fields.at < until)
             && is(&self.tenant, &fields.tenant)
-            && is(&self.client, &fields.client_id)
+            && is_client
             && is(&self.tool, &fields.tool)
             && is(&self.outcome, &fields.outcome)
             && is(&self.event, &fields.event)
