@@ -80,7 +80,7 @@ async fn a_tenants_page_has_its_last_calls_and_no_others() {
 #[tokio::test]
 async fn without_an_audit_the_page_says_so() {
     let backend = FakeBackend::start().await;
-    let setup = Setup::new().flag("--audit", "off").file("a.yaml", Tenant::new("a", &backend).yaml());
+    let setup = Setup::new().settings("audit: off\n").file("a.yaml", Tenant::new("a", &backend).yaml());
     let gateway = setup.start().await;
     gateway.until_state("a", "serving").await;
     for path in ["/audit", "/tenants/a"] {
