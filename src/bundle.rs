@@ -29,6 +29,7 @@ mod secret_file;
 mod secret_refs;
 mod shape;
 mod single;
+mod slim;
 mod snapshot;
 mod source_text;
 mod tenant_name;
@@ -48,6 +49,7 @@ use crate::base::digest::Digest;
 use crate::routing::GatewayHosts;
 use crate::spec::{BackendOnly, DataFingerprints, HoldChanges, TenantListeners, TenantName, TenantSpec};
 
+pub use archive::MAX_ARCHIVE;
 pub use confinement::secret_file_owner;
 pub use discover::{
     FolderListing, entry_id_of, find_stray_files, folder_like, is_unpacked_export, list_entries, list_folder,
@@ -57,6 +59,7 @@ pub use lookalike::lookalike_keys;
 pub use pack::pack;
 pub use secret_file::{Presence, SecretFile};
 pub use single::{list_single, single_entry_id, watched_folders};
+pub use slim::SlimExport;
 pub use snapshot::{DiffLine, DocumentDiff, Draft, Snapshot};
 pub use tree::{ConfigKey, ConfigNode, ConfigValue, Position, SyntaxError, ValueStyle};
 

@@ -30,6 +30,7 @@ mod port_holder;
 pub mod render;
 mod run;
 mod serve;
+mod slim;
 mod store;
 mod support_bundle;
 mod tenants;
@@ -66,6 +67,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Verb::Container => container::run(),
         Verb::Check(args) => run_check(&args),
         Verb::Migrate(args) => migrate::run(&args),
+        Verb::Slim(args) => slim::run(&args),
         Verb::Tenants(args) => tenants::run(&args),
         Verb::Store(args) => store::run(&args),
         Verb::Certs(args) => certs::run(&args),

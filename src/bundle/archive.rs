@@ -19,7 +19,7 @@ use self::other_format::OtherFormat;
 use super::tree::MAX_BYTES;
 
 /// The largest archive, in bytes.
-pub(super) const MAX_ARCHIVE: u64 = 32 << 20;
+pub const MAX_ARCHIVE: u64 = 32 << 20;
 const MAX_ENTRIES: u64 = 10_000;
 const MAX_CONFIGS: usize = 64;
 /// The longest name of a configuration, in bytes. A zip allows 64 KiB, and findings repeat the

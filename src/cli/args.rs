@@ -14,6 +14,7 @@ mod doctor;
 mod logins;
 mod run;
 mod settings;
+mod slim;
 mod support_bundle;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use doctor::{ClientKind, DoctorArgs};
 pub use logins::{BlockPlaceArgs, LoginFilterArgs, LoginsAction, LoginsArgs};
 pub use run::RunArgs;
 pub use settings::{GatewayArgs, ValidationArgs};
+pub use slim::SlimArgs;
 pub use support_bundle::SupportBundleArgs;
 pub use usage::{UsageArgs, UsageFormat};
 
@@ -60,6 +62,9 @@ pub enum Verb {
     /// Turn an old installation of the vendor's servers into tenants' files.
     #[command(after_help = MIGRATE_EXAMPLES)]
     Migrate(Box<MigrateArgs>),
+    /// Keep of an export only what is read, for Kubernetes Secrets.
+    #[command(after_help = slim::EXAMPLES)]
+    Slim(SlimArgs),
     /// Show or change the tenants of a running gateway.
     #[command(after_help = TENANTS_EXAMPLES)]
     Tenants(TenantsArgs),
