@@ -11,7 +11,7 @@ use super::notices::Notice;
 use super::relative_time::RelativeTime;
 use crate::admin::Admin;
 use crate::admin::call::Call;
-use crate::admin::notify;
+use crate::admin::notify::test as send_test_alert;
 use crate::alerts::{AlertsStatus, CurrentCondition, SubjectKind, TargetStatus};
 use crate::base::body::Body;
 use crate::spec::AlertKind;
@@ -74,7 +74,7 @@ pub(super) fn render(admin: &Admin, visit: &Visit<'_>) -> String {
 /// Sends a test event to each target, or to the one that the form names.
 pub(super) async fn test(call: Call<'_>) -> Response<Body> {
     let admin = call.admin;
-    let (status, answer) = read_answer(notify::test(call).await).await;
+    let (status, answer) = read_answer(send_test_alert(call).await).await;
     let notice = match answer["results"].as_array() {
         Some(results) if status.is_success() => describe_results(results),
         _ => make_notice(status, &answer, ""),
