@@ -25,6 +25,7 @@ mod section;
 mod source;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU8;

@@ -193,23 +193,91 @@ fn findings_and_their_page_have_the_same_codes() {
     );
 }
 
+/// Words in the doctor's source that look like codes and are not.
+const NO_VERDICTS: [&str; 6] = [
+    "application-gateway",
+    "mcp-method",
+    "mcp-protocol-version",
+    "www-authenticate",
+    "x-content-type-options",
+    "x-forwarded-for",
+];
+
+/// The doctor's codes that no test makes it say: a file system that can be entered and not looked
+/// at, and an examination that takes 40 s.
+const UNTESTED_VERDICTS: [&str; 2] = ["filesystem-unknown", "took-too-long"];
+
+/// Returns the texts in quotes that look like codes.
+fn quoted_codes(code: &str) -> BTreeSet<String> {
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let texts: Vec<&str> = lines.flat_map(|line| line.split('"').skip(1).step_by(2)).collect();
+    let is_code = |text: &&str| looks_like_code(text) && !text.starts_with(|c: char| c.is_ascii_digit());
+    texts.into_iter().filter(is_code).map(str::to_owned).collect()
+}
+
+/// Returns the codes of the doctor's verdicts in its source, and its tests' texts.
+fn verdicts_and_their_tests() -> (BTreeSet<String>, String) {
+    let (mut source, mut tests) = (String::new(), String::new());
+    for file in files(&root().join("src/cli/doctor"), ".rs") {
+        let text = read(&file);
+        let (code, own_tests) = text.split_once("#[cfg(test)]\nmod tests {").unwrap_or((&text, ""));
+        source += code;
+        tests += own_tests;
+    }
+    source += &read("src/cli/doctor.rs");
+    source += &read("src/backend/probe.rs").split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+    let own = ["tests/gateway/doctor.rs", "tests/gateway/peers/doctor_traefik.rs"].map(read).concat();
+    tests += &own;
+    tests.extend(files(&root().join("tests/gateway/doctor"), ".rs").iter().map(read));
+    let codes = quoted_codes(&source);
+    (codes.into_iter().filter(|code| !NO_VERDICTS.contains(&code.as_str())).collect(), tests)
+}
+
+/// Returns the codes that a part of a page names.
+fn named_codes(part: &str) -> BTreeSet<String> {
+    quoted(part).filter(|text| looks_like_code(text)).map(str::to_owned).collect()
+}
+
 #[test]
-fn the_doctors_page_has_the_codes_of_its_verdicts() {
-    let doctor = files(&root().join("src/cli/doctor"), ".rs");
-    let source: String = doctor.iter().map(read).collect();
+fn each_verdict_of_the_doctor_is_on_its_page_and_has_a_test() {
+    let (codes, tests) = verdicts_and_their_tests();
+    assert!(codes.len() > 90, "the source was not understood: {codes:?}");
     let page = read("docs/doctor.md");
     let (_, tables) = page.split_once("## Verdicts").expect("the page lists them");
-    let documented: BTreeSet<&str> = quoted(tables).filter(|text| looks_like_code(text)).collect();
-    assert!(documented.len() > 50, "the page was not understood");
-    let probed = read("src/backend/probe.rs");
-    for code in &documented {
-        let quoted = format!("\"{code}\"");
-        assert!(source.contains(&quoted) || probed.contains(&quoted), "no verdict has the code {code}");
-    }
-    let given = source.split("code: \"").skip(1).filter_map(|rest| rest.split('"').next());
-    for code in given {
-        assert!(documented.contains(code), "docs/doctor.md lacks {code}");
-    }
+    let (tables, _) = tables.split_once("## The support bundle").expect("another part follows");
+    let documented = named_codes(tables);
+    let missing: Vec<_> = codes.difference(&documented).collect();
+    assert!(
+        missing.is_empty(),
+        "docs/doctor.md lacks these, or they are no codes (NO_VERDICTS): {missing:?}"
+    );
+    let unknown: Vec<_> = documented.difference(&codes).collect();
+    assert!(unknown.is_empty(), "no verdict has these codes of docs/doctor.md: {unknown:?}");
+    let is_tested = |code: &&String| tests.contains(&format!("\"{code}\""));
+    let untested: Vec<_> = codes.iter().filter(|code| !is_tested(code)).map(String::as_str).collect();
+    assert_eq!(untested, UNTESTED_VERDICTS, "each verdict has a test that breaks the world and reads it");
+}
+
+#[test]
+fn each_trouble_that_the_doctor_names_is_in_the_table_of_symptoms() {
+    let (codes, _) = verdicts_and_their_tests();
+    let page = read("docs/doctor.md");
+    let (_, harmless) = page.split_once("### Not checked").expect("the page says what is no fault");
+    let (harmless, _) = harmless.split_once("## The support bundle").expect("another part follows");
+    let harmless = named_codes(harmless);
+    let page = read("docs/troubleshooting.md");
+    let (_, symptoms) = page.split_once("## Each symptom").expect("the page has the table");
+    let (symptoms, _) = symptoms.split_once("## Exports").expect("another part follows");
+    let rows = symptoms.lines().filter(|line| line.starts_with("| "));
+    let cells = rows.map(|row| row.split(" | ").take(2).collect::<Vec<_>>().join(" "));
+    let named: BTreeSet<String> = cells.flat_map(|cells| named_codes(&cells)).collect();
+    let findings = codes_of_source();
+    let unknown: Vec<_> =
+        named.iter().filter(|code| !codes.contains(*code) && !findings.contains(*code)).collect();
+    assert!(unknown.is_empty(), "these codes of docs/troubleshooting.md do not exist: {unknown:?}");
+    let missing: Vec<_> =
+        codes.iter().filter(|code| !named.contains(*code) && !harmless.contains(*code)).collect();
+    assert!(missing.is_empty(), "docs/troubleshooting.md has no row for these: {missing:?}");
 }
 
 /// Returns the `tenantd` command lines in the code of a page, each up to the end of the command.

@@ -56,12 +56,15 @@ fn summarize_certificates(admin: &Admin) -> serde_json::Value {
     json!({ "served": statuses.len(), "trouble": unhealthy })
 }
 
-/// Shows the settings in force as they print themselves: what is a secret has a type that prints as
-/// `[redacted]`.
+/// Shows the settings in force by their names in the file, and those that wait for a restart.
 pub(super) fn show_settings(admin: &Admin) -> Response<Body> {
     let in_force = admin.settings.load();
-    let text = format!("waiting for a restart: {:?}\n{:#?}\n", in_force.waiting, in_force.settings);
-    response::with_content(StatusCode::OK, TEXT, text)
+    let shown = json!({
+        "settings": in_force.settings.to_json(),
+        "waiting": in_force.waiting,
+        "refusal": in_force.refusal,
+    });
+    response::json(StatusCode::OK, &shown)
 }
 
 /// Shows the last lines of the log.

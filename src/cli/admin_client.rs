@@ -105,9 +105,9 @@ impl AdminClient {
         self.get("/healthz").map(|_| ())
     }
 
-    /// Returns the settings in force as text, without secrets.
-    pub(super) fn settings(&self) -> Result<String, Error> {
-        self.text("/api/settings")
+    /// Returns the settings in force by their names, without secrets.
+    pub(super) fn settings(&self) -> Result<Value, Error> {
+        self.get_parsed("/api/settings")
     }
 
     /// Returns what a path is answered with, as text.

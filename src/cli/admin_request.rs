@@ -11,13 +11,13 @@ use serde_json::Value;
 use url::Url;
 
 use super::admin_client::{AdminClient, Error};
-use super::args::AdminArgs;
+use super::args::{AdminAccessArgs, AdminArgs};
 use super::{Exit, configuration, output, render};
 use crate::base::disk;
 use crate::base::dns::DnsResolver;
 use crate::base::secret::Secret;
 use crate::certs;
-use crate::settings::{AdminTls, Flags, SettingKey, TlsMode};
+use crate::settings::{AdminTls, Flags, SettingKey, Settings, TlsMode};
 
 /// The variable of the token.
 const TOKEN_VARIABLE: &str = "TENANTD_ADMIN_TOKEN";
@@ -46,17 +46,35 @@ fn local_client(admin: &AdminArgs) -> anyhow::Result<AdminClient> {
     let flags = Flags::new().with(SettingKey::ADMIN, &admin.admin);
     let settings = configuration::load_quietly(&flags, admin.config.as_deref())?;
     let off = "the admin listener is off in these settings; give its address with --admin";
-    let address = settings.admin.context(off)?;
+    settings_client(&settings, admin.admin_ca.as_deref())?.context(off)
+}
+
+/// Creates a client for the listener of these settings, which sends the token of this file or of
+/// the environment; `None` if the listener is off.
+///
+/// # Errors
+/// The token or the authority's certificate cannot be read.
+pub(super) fn find_client(
+    settings: &Settings,
+    access: &AdminAccessArgs,
+) -> anyhow::Result<Option<AdminClient>> {
+    let token = read_token(access.admin_token_file.as_deref())?;
+    let client = settings_client(settings, access.admin_ca.as_deref())?;
+    Ok(client.map(|client| client.with_token(token)))
+}
+
+fn settings_client(settings: &Settings, ca: Option<&Path>) -> anyhow::Result<Option<AdminClient>> {
+    let Some(address) = settings.admin else { return Ok(None) };
     let client = AdminClient::new(address);
     if !matches!(settings.admin_access.tls, Some(AdminTls::Gateway | AdminTls::Files { .. })) {
-        return Ok(client);
+        return Ok(Some(client));
     }
     let local_ca = settings.certs.join(certs::LOCAL_CA_FILE);
     let local_ca = (settings.tls == TlsMode::SelfSigned).then_some(local_ca);
-    let config = certs::client_config(admin.admin_ca.as_deref().or(local_ca.as_deref()))?;
+    let config = certs::client_config(ca.or(local_ca.as_deref()))?;
     let named = settings.admin_access.hosts.first().or(settings.hosts.first());
     let name = named.map_or_else(|| "localhost".to_owned(), ToString::to_string);
-    Ok(client.with_tls(ServerName::try_from(name)?, config))
+    Ok(Some(client.with_tls(ServerName::try_from(name)?, config)))
 }
 
 /// Creates a client for `https://NAME:PORT`.

@@ -608,6 +608,19 @@ pub struct CertsQueryArgs {
     pub certs: Option<String>,
 }
 
+/// What opens the admin listener of the gateway's settings.
+#[derive(Debug, Clone, Args)]
+pub struct AdminAccessArgs {
+    /// A file with the token for the admin listener [default: the variable TENANTD_ADMIN_TOKEN, or
+    /// none].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub admin_token_file: Option<PathBuf>,
+    /// The certificate of the authority that the admin listener's TLS must be from (PEM) [default:
+    /// what this machine trusts].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub admin_ca: Option<PathBuf>,
+}
+
 /// Where a running gateway's admin listener is.
 #[derive(Debug, Args)]
 pub struct AdminArgs {

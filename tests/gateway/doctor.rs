@@ -3,6 +3,7 @@
 
 mod machine;
 mod proxies;
+mod worlds;
 
 use std::path::Path;
 use std::process::Command;
@@ -13,46 +14,85 @@ use super::harness::Gateway;
 use super::harness::gateway::BINARY;
 use super::harness::secret;
 
+/// The key of a tenant's callers.
+pub(crate) const KEY: &str = "the-key-of-a-caller-0123456789";
+
+/// How the tenant behind a proxy is guarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guard {
+    Login,
+    Key,
+    Open,
+}
+
+/// Returns what a tenant's file has of a key.
+pub(crate) fn digest(key: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// What the doctor said.
 #[derive(Debug)]
-struct Said {
+pub(crate) struct Said {
     code: Option<i32>,
     report: Value,
 }
 
 /// A run of `tenantd doctor`.
-struct Doctor {
+pub(crate) struct Doctor {
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
+    /// What it runs through: a shell in namespaces of its own, another user.
+    through: Vec<String>,
 }
 
 impl Doctor {
     /// Asks without a gateway.
-    fn new(arguments: &[&str]) -> Self {
+    pub(crate) fn new(arguments: &[&str]) -> Self {
         let all = ["doctor", "--format", "json", "--backend-allow", "127.0.0.0/8"];
         let arguments = all.iter().chain(arguments).map(|&argument| argument.to_owned()).collect();
-        Self { arguments, variables: Vec::new() }
+        Self { arguments, variables: Vec::new(), through: Vec::new() }
     }
 
     /// Asks beside a running gateway.
-    fn beside(gateway: &Gateway, arguments: &[&str]) -> Self {
+    pub(crate) fn beside(gateway: &Gateway, arguments: &[&str]) -> Self {
         let admin = gateway.admin_address().to_string();
         Self::new(&[&["--admin", admin.as_str()], arguments].concat())
     }
 
-    fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub(crate) fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
         self.variables.push((name.to_owned(), value.into()));
         self
     }
 
-    fn trusting(self, certificate: &Path) -> Self {
+    /// Lets it run in namespaces of its own (`unshare`), after these lines of a shell. With one for
+    /// processes, what the lines start ends with it.
+    fn inside(mut self, namespaces: &[&str], lines: &str) -> Self {
+        let script = format!("PATH=/usr/sbin:/usr/bin:/sbin:/bin\n{lines}\nexec \"$@\"");
+        let shell =
+            [&["/usr/bin/unshare"][..], namespaces, &["--", "/bin/sh", "-ec", &script, "sh"]].concat();
+        self.through.extend(shell.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Lets it run as the user `nobody`.
+    fn as_nobody(mut self) -> Self {
+        let user = ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        self.through.extend(user.map(str::to_owned));
+        self
+    }
+
+    pub(crate) fn trusting(self, certificate: &Path) -> Self {
         self.variable("SSL_CERT_FILE", certificate.display().to_string())
     }
 
-    async fn ask(self) -> Said {
+    pub(crate) async fn ask(self) -> Said {
         let running = tokio::task::spawn_blocking(move || {
-            let mut command = Command::new(BINARY);
-            command.args(&self.arguments).env_clear().envs(self.variables);
+            let mut words = self.through;
+            words.push(BINARY.to_owned());
+            words.extend(self.arguments);
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]).env_clear().envs(self.variables);
             command.output().expect("the binary runs")
         });
         let output = running.await.expect("it runs");
@@ -66,7 +106,7 @@ impl Doctor {
 }
 
 impl Said {
-    fn verdicts(&self) -> &Vec<Value> {
+    pub(crate) fn verdicts(&self) -> &Vec<Value> {
         self.report["verdicts"].as_array().expect("a list")
     }
 
@@ -76,7 +116,7 @@ impl Said {
         found.map(|verdict| verdict["code"].as_str().expect("a code")).collect()
     }
 
-    fn faults(&self) -> Vec<&str> {
+    pub(crate) fn faults(&self) -> Vec<&str> {
         self.codes("fault")
     }
 

@@ -26,6 +26,7 @@
 //! - [`doctor`]: `tenantd doctor` names what is broken, and what to do
 //!   - `machine`: the gateway, its files, folders and ports, its certificate, backend and login
 //!   - `proxies`: each way of a proxy to break what a client sends
+//!   - `worlds`: networks, disks, users, certificates and states that are broken
 //! - [`entra`]: 1, 3; an Entra outage ends no session; a session that Entra ends, ends here
 //! - [`hold`]: 3; changes of what the model reads wait for approval, and keep no revoked key alive
 //! - [`hot_life`]: 4, 5; files change in every way, and the gateway ends where a cold start would
@@ -69,6 +70,7 @@
 //!   - `access`, `calls`, `changes`, `waiting`, `login`: what each client library does
 //!   - `authorization`, `conformance`, `inspector`: the suites and the inspector
 //!   - `prometheus`: the shipped rules fire, and every query of the dashboard is answered
+//!   - `doctor_traefik`: what the doctor prints for Traefik, applied to a real one
 //!   - `proxies`: the SDKs log in behind NGINX, Traefik and the paths of an Application Gateway
 //!   - `mcp_remote`, `browser`, `scanner`: `mcp-remote`, Chromium and `testssl`
 //!   - `cache`, `entra`, `library`, `script`, `stage`: how peers are found and driven (harness)

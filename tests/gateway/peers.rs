@@ -11,6 +11,7 @@ mod calls;
 mod changes;
 mod conformance;
 mod console;
+mod doctor_traefik;
 mod entra;
 mod frameworks;
 mod inspector;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::{Format, ServeArgs};
+use super::{AdminAccessArgs, Format, ServeArgs};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -38,6 +38,9 @@ pub struct DoctorArgs {
     /// The output format.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// What opens its admin listener.
+    #[command(flatten)]
+    pub access: AdminAccessArgs,
     /// The settings of the gateway, where they are not in its file.
     #[command(flatten)]
     pub settings: ServeArgs,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::{DoctorArgs, Format, ServeArgs};
+use super::{AdminAccessArgs, DoctorArgs, Format, ServeArgs};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -29,6 +29,9 @@ pub struct SupportBundleArgs {
     /// Replace people's names, ids and addresses, as the audit has them, by numbers.
     #[arg(long)]
     pub without_people: bool,
+    /// What opens its admin listener.
+    #[command(flatten)]
+    pub access: AdminAccessArgs,
     /// The settings of the gateway, where they are not in its file.
     #[command(flatten)]
     pub settings: ServeArgs,
@@ -43,6 +46,7 @@ impl SupportBundleArgs {
             url: None,
             key_file: None,
             format: Format::Json,
+            access: self.access.clone(),
             settings: self.settings.clone(),
         }
     }

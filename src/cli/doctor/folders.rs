@@ -1,5 +1,6 @@
 //! The folders: whether the gateway's user may use them, and what their file systems are like.
 
+use std::io;
 use std::path::Path;
 
 use super::super::port_holder;
@@ -53,8 +54,14 @@ fn find_gateway_user(patient: &Patient) -> Identity {
 
 fn examine_folder(purpose: Purpose, folder: &Path, who: &Identity) -> Vec<DoctorVerdict> {
     let place = folder.display().to_string();
-    if !folder.exists() {
-        return vec![judge_missing(purpose, folder)];
+    match folder.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return vec![judge_missing(purpose, folder)],
+        // A folder above it cannot be entered.
+        Err(error) => {
+            let why = format!("user {} cannot look at it: {error}", who.user());
+            return vec![judge_forbidden(purpose, folder, who, why)];
+        }
+        Ok(_) => {}
     }
     if !folder.is_dir() {
         return vec![DoctorVerdict::ok(FOLDERS, "folder-good", place, "is a file")];
@@ -97,19 +104,23 @@ fn judge_missing(purpose: Purpose, folder: &Path) -> DoctorVerdict {
 }
 
 fn judge_rights(purpose: Purpose, folder: &Path, who: &Identity) -> Option<DoctorVerdict> {
-    let place = folder.display().to_string();
     let writes = purpose != Purpose::Tenants;
     let why = who.check_folder(folder, writes).err()?;
+    Some(judge_forbidden(purpose, folder, who, why))
+}
+
+fn judge_forbidden(purpose: Purpose, folder: &Path, who: &Identity, why: String) -> DoctorVerdict {
+    let place = folder.display().to_string();
     let (meaning, right) = match purpose {
         Purpose::Tenants => ("no tenant is read, or changes are not noticed", "rx"),
         Purpose::State => ("the gateway does not start, or every login is lost at the next restart", "rwx"),
         Purpose::Certs => ("certificates cannot be kept", "rwx"),
     };
-    Some(DoctorVerdict::fault(FOLDERS, "folder-forbidden", place.clone(), why).meaning(meaning).advice(format!(
-        "`chown {} {place}`, or `chmod g+{right}` for its group; for a mounted folder on the machine that it \
-             is mounted from",
+    DoctorVerdict::fault(FOLDERS, "folder-forbidden", place.clone(), why).meaning(meaning).advice(format!(
+        "`chown {} {place}`, or `chmod g+{right}` for its group, and `x` on each folder above it; for a mounted \
+         folder on the machine that it is mounted from",
         who.user()
-    )))
+    ))
 }
 
 fn judge_filesystem(purpose: Purpose, place: &str, filesystem: &Filesystem) -> Vec<DoctorVerdict> {

@@ -45,7 +45,7 @@ pub(super) fn examine(patient: &Patient) -> Vec<DoctorVerdict> {
             }));
             verdicts
         }
-        GatewayContact::Silent { why, admin } => vec![judge_silence(patient, why, admin.is_some())],
+        GatewayContact::Silent { why, was_asked } => vec![judge_silence(patient, why, *was_asked)],
     }
 }
 

@@ -9,10 +9,10 @@ use anyhow::Context as _;
 use serde_json::Value;
 use url::Url;
 
-use super::super::admin_client::AdminClient;
+use super::super::admin_client::{AdminClient, Error};
 use super::super::args::{DoctorArgs, RunArgs};
 use super::super::run::{self, StartRefusal};
-use super::super::{check, configuration};
+use super::super::{admin_request, check, configuration};
 use super::verdict::{DoctorVerdict, Examination};
 use crate::admin::GatewayInfo;
 use crate::base::diagnostic::{Diagnostic, Severity};
@@ -52,7 +52,7 @@ pub(super) enum GatewayContact {
     /// Nobody answered; why.
     Silent {
         why: String,
-        admin: Option<SocketAddr>,
+        was_asked: bool,
     },
 }
 
@@ -103,7 +103,7 @@ impl Patient {
         let flags = args.settings.validation.flags(args.settings.gateway.flags(Flags::new()));
         let loaded = configuration::load_for_check(flags, args.settings.validation.config.as_deref())?;
         let mut settings = loaded.settings;
-        let gateway = GatewayContact::find(settings.admin);
+        let gateway = GatewayContact::find(admin_request::find_client(&settings, &args.access)?);
         if let Some(info) = gateway.info() {
             if info.is_single_tenant {
                 return Self::of_export(args, info.tenants.as_deref());
@@ -135,7 +135,8 @@ impl Patient {
             Err(refusal) => return Self::of_refused_export(args, path, &refusal),
         };
         let mut settings = loaded.settings;
-        let gateway = GatewayContact::find(settings.admin).only_of(&loaded.path);
+        let gateway =
+            GatewayContact::find(admin_request::find_client(&settings, &args.access)?).only_of(&loaded.path);
         if let Some(info) = gateway.info() {
             adopt(&mut settings, info, args);
         }
@@ -171,7 +172,7 @@ impl Patient {
         let context = configuration::load_context(&settings);
         let base = settings.public_base(settings.listen[0].address);
         let gateway =
-            GatewayContact::Silent { why: "there is nothing that it could serve".into(), admin: None };
+            GatewayContact::Silent { why: "there is nothing that it could serve".into(), was_asked: false };
         Ok(Self::new(settings, context, gateway, Vec::new(), verdicts, &base, true))
     }
 
@@ -324,15 +325,21 @@ fn find_tenants(
 }
 
 impl GatewayContact {
-    fn find(admin: Option<SocketAddr>) -> Self {
-        let Some(address) = admin else {
+    fn find(admin: Option<AdminClient>) -> Self {
+        let Some(admin) = admin else {
             let why = "its admin listener is off in these settings; give its address with --admin".to_owned();
-            return Self::Silent { why, admin: None };
+            return Self::Silent { why, was_asked: false };
         };
-        let admin = AdminClient::new(address);
         match admin.gateway_info() {
             Ok(info) => Self::Running { admin, info: Box::new(info) },
-            Err(error) => Self::Silent { why: error.to_string(), admin: Some(address) },
+            Err(error @ (Error::Rejected(..) | Error::Status(..))) => {
+                let why = format!(
+                    "its admin listener refuses ({error}); if it asks for a token, give one with \
+                     --admin-token-file or TENANTD_ADMIN_TOKEN"
+                );
+                Self::Silent { why, was_asked: true }
+            }
+            Err(error) => Self::Silent { why: error.to_string(), was_asked: true },
         }
     }
 
@@ -341,7 +348,7 @@ impl GatewayContact {
         match &self {
             Self::Running { info, .. } if info.tenants.as_deref().is_some_and(|path| path != export) => {
                 let why = "the gateway that answers on the admin address serves something else".to_owned();
-                Self::Silent { why, admin: None }
+                Self::Silent { why, was_asked: false }
             }
             _ => self,
         }

@@ -64,7 +64,9 @@ fn judge_taken(port: u16) -> DoctorVerdict {
             format!("a gateway has it ({holder}), but its admin listener was not found"),
         )
         .meaning("what only the gateway knows could not be asked")
-        .advice("give the address of its admin listener with --admin"),
+        .advice(
+            "give the address of its admin listener with --admin, and --admin-token-file if it asks for a token",
+        ),
         Some(holder) => DoctorVerdict::fault(
             PORTS,
             "port-taken",

@@ -198,6 +198,7 @@ impl Sequence<'_> {
         weight: Necessity,
         is_expected: impl Fn(&HttpAnswer) -> bool,
     ) -> Step {
+        let question = &question.clone().with_default_agent(self.profile.metadata_agent);
         let direct = match &self.direct {
             Some(direct) => direct.ask(question).await.ok(),
             None => None,
@@ -285,8 +286,9 @@ impl Sequence<'_> {
         public: Option<&HttpAnswer>,
     ) -> Vec<super::verdict::ProxyChange> {
         let upstream = match &self.direct {
-            Some(direct) => direct.address.to_string(),
-            None => "the-gateway:8000".to_owned(),
+            Some(direct) if direct.is_tls => format!("https://{}", direct.address),
+            Some(direct) => format!("http://{}", direct.address),
+            None => "http://the-gateway:8000".to_owned(),
         };
         interference.changes(&ProxyPlace {
             prefix: self.tenant.prefix(),

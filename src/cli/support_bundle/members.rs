@@ -7,9 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::super::admin_client::AdminClient;
 use super::super::args::SupportBundleArgs;
-use super::super::{configuration, doctor, port_holder, render};
+use super::super::{admin_request, configuration, doctor, port_holder, render};
 use crate::base::clock::{Clock, SystemClock};
 use crate::settings::{Flags, Settings};
 
@@ -37,7 +36,7 @@ pub(super) fn collect(args: &SupportBundleArgs) -> anyhow::Result<Vec<Member>> {
     let doctor_args = &args.doctor();
     let flags = args.settings.validation.flags(args.settings.gateway.flags(Flags::new()));
     let mut settings = configuration::load_quietly(&flags, args.settings.validation.config.as_deref())?;
-    let admin = settings.admin.map(AdminClient::new);
+    let admin = admin_request::find_client(&settings, &args.access)?;
     let info = admin.as_ref().and_then(|admin| admin.gateway_info().ok());
     if let Some(info) = &info {
         doctor::adopt(&mut settings, info, doctor_args);
@@ -50,13 +49,10 @@ pub(super) fn collect(args: &SupportBundleArgs) -> anyhow::Result<Vec<Member>> {
         "collected": SystemClock.now().to_string(),
     });
     let mut members = vec![member("versions.json", "versions of program, gateway and system", &versions)];
-    let own = format!("the gateway does not run; these are the settings of this command\n{settings:#?}\n");
-    let in_force = running.as_ref().and_then(|admin| admin.settings().ok()).unwrap_or(own);
-    members.push(Member {
-        name: "settings.txt",
-        purpose: "the settings in force, without secrets",
-        text: in_force,
-    });
+    let own =
+        || json!({ "settings": settings.to_json(), "gateway": "does not run: these are this command's" });
+    let in_force = running.as_ref().and_then(|admin| admin.settings().ok()).unwrap_or_else(own);
+    members.push(member("settings.json", "the settings in force, without secrets", &in_force));
     if let (Some(admin), Some(info)) = (running, &info) {
         members.push(member("gateway.json", "the gateway's addresses and folders", info));
         members.push(member(

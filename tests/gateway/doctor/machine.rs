@@ -12,7 +12,7 @@ use super::super::harness::entra::{APP, DIRECTORY, Endpoint, FakeEntra, Fault};
 use super::super::harness::front::{Front, free_ports};
 use super::super::harness::secret::secret;
 use super::super::harness::{FakeBackend, Gateway, Reply, Setup, Tenant};
-use super::Doctor;
+use super::{Doctor, KEY, digest};
 
 /// A gateway with the tenant "a".
 async fn gateway(tenant: Tenant) -> Gateway {
@@ -235,7 +235,9 @@ async fn each_fault_of_the_certificate_is_told_as_a_stranger_sees_it() {
     let backend = FakeBackend::start().await;
     let port = free_ports(1)[0];
     let url = format!("public_url: https://localhost:{port}/a");
-    let tenant = Tenant::new("a", &backend).with(&url);
+    // Nobody watches the streams of a tenant whose key is not given.
+    let key = format!("api_keys: [{{label: c, sha256: {}}}]", digest(KEY));
+    let tenant = Tenant::new("a", &backend).with(&url).with(&key);
     let gateway = Setup::new().flag("--tls", "off").file("a.yaml", tenant.yaml()).start().await;
     gateway.until_state("a", "serving").await;
     let lines = format!(

@@ -8,15 +8,7 @@ use super::super::harness::entra::FakeEntra;
 use super::super::harness::front::{Front, free_ports};
 use super::super::harness::secret::secret;
 use super::super::harness::{FakeBackend, Gateway, Setup, Tenant};
-use super::{Doctor, Said};
-
-/// How the tenant behind a proxy is guarded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Guard {
-    Login,
-    Key,
-    Open,
-}
+use super::{Doctor, Guard, KEY, Said, digest};
 
 /// A proxy that is wrong in one way.
 struct Case {
@@ -43,10 +35,9 @@ const fn case(
 const AT_ONCE: usize = 4;
 /// What every proxy should have.
 const GOOD: &str = "location PREFIX/ { PASS } location /.well-known/ { PASS }";
-const KEY: &str = "the-key-of-a-caller-0123456789";
 
 #[rustfmt::skip]
-const CASES: [Case; 24] = [
+const CASES: [Case; 25] = [
     case(Guard::Login, "claude", "location PREFIX/ { PASS }", "well-known-dropped", "authorization server metadata"),
     case(Guard::Login, "copilot-studio", "location PREFIX/ { PASS }", "well-known-dropped", "authorization server metadata"),
     case(Guard::Login, "vscode", "location / { return 404; }", "path-dropped", "first request"),
@@ -70,6 +61,7 @@ const CASES: [Case; 24] = [
     case(Guard::Login, "sdk", "location / { return 444; }", "answer-broken-off", "first request"),
     case(Guard::Key, "sdk", "location / { PASS proxy_ignore_headers X-Accel-Buffering; }", "stream-buffered", "stream"),
     case(Guard::Key, "sdk", "location / { PASS proxy_buffering off; proxy_read_timeout 3s; }", "stream-cut", "stream"),
+    case(Guard::Key, "sdk", "location / { PASS proxy_set_header Content-Type text/plain; }", "request-changed", "initialize"),
     case(Guard::Login, "sdk", "location PREFIX/ { PASS } location /.well-known/ { return 503; }", "bad-gateway", "resource metadata at the host"),
 ];
 
@@ -145,11 +137,6 @@ impl World {
 
 fn name(number: usize) -> String {
     format!("t{number}")
-}
-
-fn digest(key: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[tokio::test]

@@ -133,9 +133,10 @@ fn classify_of_gateway(direct: Option<&HttpAnswer>, public: &HttpAnswer) -> Inte
             Interference::DropsChallenge
         }
         StatusCode::UNAUTHORIZED => Interference::DropsAuthorization,
-        StatusCode::METHOD_NOT_ALLOWED | StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            Interference::ChangesRequest
-        }
+        StatusCode::METHOD_NOT_ALLOWED
+        | StatusCode::NOT_ACCEPTABLE
+        | StatusCode::BAD_REQUEST
+        | StatusCode::UNSUPPORTED_MEDIA_TYPE => Interference::ChangesRequest,
         _ => classify_change(direct, public),
     }
 }

@@ -241,6 +241,15 @@ impl Question {
         self.headers.push((name, value.into()));
         self
     }
+
+    /// Adds a user agent, unless there is one already or the client sends none.
+    pub(super) fn with_default_agent(self, agent: Option<&'static str>) -> Self {
+        let has_one = self.headers.iter().any(|(name, _)| *name == "user-agent");
+        match agent.filter(|_| !has_one) {
+            Some(agent) => self.with("user-agent", agent),
+            None => self,
+        }
+    }
 }
 
 impl HttpAnswer {

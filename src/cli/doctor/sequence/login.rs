@@ -12,6 +12,9 @@ use super::exchange::{HttpAnswer, Question};
 use super::{CLIENT, Necessity, Sequence, Step};
 
 const FORM: &str = "application/x-www-form-urlencoded";
+/// The size of the cookie that comes with the request for consent: less than NGINX takes in one line
+/// as it is delivered, and not more than those of logins that are under way.
+const COOKIE_BYTES: usize = 6000;
 /// The challenge of the verifier that RFC 7636, appendix B has.
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
@@ -127,7 +130,9 @@ impl Sequence<'_> {
         if self.profile.sends_resource {
             query.append_pair("resource", self.connector.as_str());
         }
-        let question = Question::get(format!("{path}?{}", query.finish())).with("accept", "text/html");
+        let cookie = format!("tenantd-doctor={}", "x".repeat(COOKIE_BYTES));
+        let question = Question::get(format!("{path}?{}", query.finish()));
+        let question = question.with("accept", "text/html").with("cookie", cookie);
         let is_page = |answer: &HttpAnswer| answer.status == StatusCode::OK && answer.is_html();
         match self.step("consent page", PathKind::Endpoint, &question, Necessity::Needed, is_page).await {
             Step::Done(_) => Some(()),

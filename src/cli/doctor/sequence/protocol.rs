@@ -7,13 +7,15 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::super::verdict::DoctorVerdict;
+use super::clients::Opening;
 use super::differences::PathKind;
 use super::exchange::{HttpAnswer, Question};
 use super::remedies::Interference;
 use super::{CLIENT, Necessity, Sequence, Step};
 
-/// How long a stream is watched. The gateway's keep-alives come every twelve seconds.
-const WATCH: Duration = Duration::from_secs(10);
+/// How long a stream is watched: until the gateway's first keep-alive, which comes after fifteen
+/// seconds, since some proxies notice only then that its time is over.
+const WATCH: Duration = Duration::from_secs(17);
 /// When the first event of a stream is late. The gateway sends it at once.
 const LATE: Duration = Duration::from_secs(5);
 /// Room for what stands around the padding of a large request.
@@ -25,7 +27,10 @@ const MODERN: &str = "2026-07-28";
 impl Sequence<'_> {
     /// The first request, without a credential: the answer says what the client needs.
     pub(super) async fn ask_first(&mut self) -> Option<HttpAnswer> {
-        let question = self.message("initialize", Some(1), self.hello(), false);
+        let question = match self.profile.opening {
+            Opening::Discover => self.modern_message("server/discover", 1, json!({}), false),
+            _ => self.message("initialize", Some(1), self.hello(), false),
+        };
         let is_known =
             |answer: &HttpAnswer| matches!(answer.status, StatusCode::OK | StatusCode::UNAUTHORIZED);
         match self.step("first request", PathKind::Endpoint, &question, Necessity::Needed, is_known).await {
@@ -39,11 +44,21 @@ impl Sequence<'_> {
         let has_result = |answer: &HttpAnswer| {
             answer.status == StatusCode::OK && answer.json().is_some_and(|json| json.get("result").is_some())
         };
-        let initialize = self.message("initialize", Some(1), self.hello(), true);
-        let initialized = self.message("notifications/initialized", None, json!({}), true);
-        let list = self.message("tools/list", Some(2), json!({}), true);
-        self.done("initialize", &initialize, has_result).await?;
-        self.done("initialized", &initialized, |answer| answer.status == StatusCode::ACCEPTED).await?;
+        let list = match self.profile.opening {
+            Opening::Discover => {
+                let discover = self.modern_message("server/discover", 1, json!({}), true);
+                self.done("server/discover", &discover, has_result).await?;
+                self.modern_message("tools/list", 2, json!({}), true)
+            }
+            _ => {
+                let initialize = self.message("initialize", Some(1), self.hello(), true);
+                self.done("initialize", &initialize, has_result).await?;
+                let initialized = self.message("notifications/initialized", None, json!({}), true);
+                let is_accepted = |answer: &HttpAnswer| answer.status == StatusCode::ACCEPTED;
+                self.done("initialized", &initialized, is_accepted).await?;
+                self.message("tools/list", Some(2), json!({}), true)
+            }
+        };
         self.done("tools/list", &list, has_result).await?;
         self.watch_stream().await;
         Some(())
@@ -66,7 +81,7 @@ impl Sequence<'_> {
         let question = self.listen();
         // A proxy that keeps everything back keeps the head back, too.
         let Ok(view) = self.public.watch(&question, WATCH).await else {
-            return self.say_stream(&question, Interference::Buffers, "no answer within 10 s");
+            return self.say_stream(&question, Interference::Buffers, "no answer within 17 s");
         };
         if view.answer.status != StatusCode::OK || view.answer.media_type() != "text/event-stream" {
             // Clients of earlier protocol versions open none.
@@ -82,7 +97,7 @@ impl Sequence<'_> {
             (None, None) => self.say_stream(
                 &question,
                 Interference::Buffers,
-                "no event within 10 s, although one was sent at once",
+                "no event within 17 s, although one was sent at once",
             ),
             (Some(first), _) if first > LATE => {
                 let found = format!("the first event came after {} s", first.as_secs());
@@ -120,7 +135,7 @@ impl Sequence<'_> {
 
     fn hello(&self) -> Value {
         json!({
-            "protocolVersion": self.profile.protocol,
+            "protocolVersion": self.profile.opening.version(),
             "capabilities": {},
             "clientInfo": { "name": "tenantd doctor", "version": env!("CARGO_PKG_VERSION") },
         })
@@ -133,24 +148,30 @@ impl Sequence<'_> {
             message["id"] = json!(id);
         }
         let question = self.post(message, has_key);
-        match method {
-            "initialize" => question,
-            _ => question.with("mcp-protocol-version", self.profile.protocol),
+        match self.profile.opening {
+            Opening::Initialize(version) if method != "initialize" => {
+                question.with("mcp-protocol-version", version)
+            }
+            _ => question,
         }
     }
 
     /// A stream of the protocol version that has one without a call.
     fn listen(&self) -> Question {
-        let meta = json!({
+        let params = json!({ "notifications": { "toolsListChanged": true } });
+        self.modern_message("subscriptions/listen", 4, params, true)
+    }
+
+    /// Builds a message of the version that has no handshake.
+    fn modern_message(&self, method: &'static str, id: u64, mut params: Value, has_key: bool) -> Question {
+        params["_meta"] = json!({
             "io.modelcontextprotocol/protocolVersion": MODERN,
             "io.modelcontextprotocol/clientInfo": { "name": "tenantd doctor", "version": "1" },
             "io.modelcontextprotocol/clientCapabilities": {},
         });
-        let params = json!({ "notifications": { "toolsListChanged": true }, "_meta": meta });
-        let message =
-            json!({ "jsonrpc": "2.0", "id": 4, "method": "subscriptions/listen", "params": params });
-        let question = self.post(message, true).with("mcp-protocol-version", MODERN);
-        question.with("mcp-method", "subscriptions/listen")
+        let message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        let question = self.post(message, has_key).with("mcp-protocol-version", MODERN);
+        question.with("mcp-method", method)
     }
 
     fn post(&self, message: Value, has_key: bool) -> Question {
