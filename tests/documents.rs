@@ -225,7 +225,7 @@ fn verdicts_and_their_tests() -> (BTreeSet<String>, String) {
         tests += own_tests;
     }
     source += &read("src/cli/doctor.rs");
-    source += &read("src/backend/probe.rs").split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+    source += read("src/backend/probe.rs").split("#[cfg(test)]").next().unwrap_or_default();
     let own = ["tests/gateway/doctor.rs", "tests/gateway/peers/doctor_traefik.rs"].map(read).concat();
     tests += &own;
     tests.extend(files(&root().join("tests/gateway/doctor"), ".rs").iter().map(read));

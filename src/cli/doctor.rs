@@ -6,6 +6,7 @@
 mod backend;
 mod chain;
 mod clock;
+mod contact;
 mod folders;
 mod gateway;
 mod login;

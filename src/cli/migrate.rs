@@ -46,11 +46,11 @@ pub(super) fn run(args: &MigrateArgs) -> anyhow::Result<Exit> {
     if let Some(old) = &args.compare {
         return compare::run(old, args);
     }
-    let mut checking = settings_of(args, &BTreeSet::new())?;
+    let mut checking = load_settings(args, &BTreeSet::new())?;
     let folder = args.to.clone().unwrap_or_else(|| checking.settings.tenants.clone());
     let plan = plan::plan(read(&args.from, &folder)?);
     if checking.is_host_unknown && !plan.shared_hosts.is_empty() {
-        checking = settings_of(args, &plan.shared_hosts)?;
+        checking = load_settings(args, &plan.shared_hosts)?;
     }
     if plan.tenants.is_empty() {
         output::print(&report::inventory(&plan))?;
@@ -109,7 +109,10 @@ fn read(from: &[PathBuf], to: &Path) -> anyhow::Result<Installation> {
 
 /// Returns the settings by which the result is judged, with `hosts` as hosts of the gateway, too:
 /// hosts that several tenants share are the gateway's, if no source names any.
-fn settings_of(args: &MigrateArgs, hosts: &BTreeSet<String>) -> anyhow::Result<configuration::CheckSettings> {
+fn load_settings(
+    args: &MigrateArgs,
+    hosts: &BTreeSet<String>,
+) -> anyhow::Result<configuration::CheckSettings> {
     let flags = args.validation.flags(Flags::new()).with(SettingKey::HOST, hosts);
     configuration::load_for_check(flags, args.validation.config.as_deref())
 }

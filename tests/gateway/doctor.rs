@@ -76,7 +76,7 @@ impl Doctor {
     }
 
     /// Lets it run as the user `nobody`.
-    fn as_nobody(mut self) -> Self {
+    fn run_by_nobody(mut self) -> Self {
         let user = ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
         self.through.extend(user.map(str::to_owned));
         self

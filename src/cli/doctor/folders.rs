@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 
 use super::super::port_holder;
-use super::patient::{GatewayContact, Patient};
+use super::contact::GatewayContact;
+use super::patient::Patient;
 use super::verdict::{DoctorVerdict, Examination};
 use crate::base::filesystem::{Filesystem, FilesystemKind};
 use crate::base::permission::Identity;

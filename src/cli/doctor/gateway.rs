@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::super::port_holder;
-use super::patient::{GatewayContact, Patient, PatientTenant};
+use super::contact::GatewayContact;
+use super::patient::{Patient, PatientTenant};
 use super::verdict::{DoctorVerdict, Examination};
 use crate::telemetry::printable::printable;
 

@@ -9,10 +9,10 @@ use anyhow::Context as _;
 use serde_json::Value;
 use url::Url;
 
-use super::super::admin_client::{AdminClient, Error};
 use super::super::args::{DoctorArgs, RunArgs};
 use super::super::run::{self, StartRefusal};
 use super::super::{admin_request, check, configuration};
+use super::contact::GatewayContact;
 use super::verdict::{DoctorVerdict, Examination};
 use crate::admin::GatewayInfo;
 use crate::base::diagnostic::{Diagnostic, Severity};
@@ -41,19 +41,6 @@ pub(super) struct Patient {
     pub(super) key: Option<Secret>,
     /// The path of the only tenant's export, for `tenantd run`.
     pub(super) export: Option<PathBuf>,
-}
-
-/// Whether a gateway runs.
-pub(super) enum GatewayContact {
-    Running {
-        admin: AdminClient,
-        info: Box<GatewayInfo>,
-    },
-    /// Nobody answered; why.
-    Silent {
-        why: String,
-        was_asked: bool,
-    },
 }
 
 /// A tenant, as its files and the gateway describe it.
@@ -87,8 +74,8 @@ impl Patient {
         let key = args.key_file.as_deref().map(read_key).transpose()?;
         let url = args.url.as_deref().map(parse_base).transpose()?;
         let mut patient = match find_export(args) {
-            Some(path) => Self::of_export(args, Some(&path))?,
-            None => Self::of_gateway(args)?,
+            Some(path) => Self::from_export(args, Some(&path))?,
+            None => Self::from_gateway(args)?,
         };
         patient.key = key;
         if let Some(url) = url {
@@ -99,14 +86,14 @@ impl Patient {
     }
 
     /// The gateway of `serve` and its tenants; or that of `run`, if that is what runs.
-    fn of_gateway(args: &DoctorArgs) -> anyhow::Result<Self> {
+    fn from_gateway(args: &DoctorArgs) -> anyhow::Result<Self> {
         let flags = args.settings.validation.flags(args.settings.gateway.flags(Flags::new()));
         let loaded = configuration::load_for_check(flags, args.settings.validation.config.as_deref())?;
         let mut settings = loaded.settings;
         let gateway = GatewayContact::find(admin_request::find_client(&settings, &args.access)?);
         if let Some(info) = gateway.info() {
             if info.is_single_tenant {
-                return Self::of_export(args, info.tenants.as_deref());
+                return Self::from_export(args, info.tenants.as_deref());
             }
             adopt(&mut settings, info, args);
         }
@@ -119,7 +106,7 @@ impl Patient {
     }
 
     /// The export of `run`, whether it runs or not.
-    fn of_export(args: &DoctorArgs, path: Option<&Path>) -> anyhow::Result<Self> {
+    fn from_export(args: &DoctorArgs, path: Option<&Path>) -> anyhow::Result<Self> {
         let flags = &args.settings;
         let run_args = RunArgs {
             path: path.map(Path::to_owned),
@@ -132,11 +119,11 @@ impl Patient {
         };
         let loaded = match run::load_export(&run_args) {
             Ok(loaded) => loaded,
-            Err(refusal) => return Self::of_refused_export(args, path, &refusal),
+            Err(refusal) => return Self::from_refused_export(args, path, &refusal),
         };
         let mut settings = loaded.settings;
-        let gateway =
-            GatewayContact::find(admin_request::find_client(&settings, &args.access)?).only_of(&loaded.path);
+        let gateway = GatewayContact::find(admin_request::find_client(&settings, &args.access)?)
+            .only_with(&loaded.path);
         if let Some(info) = gateway.info() {
             adopt(&mut settings, info, args);
         }
@@ -155,7 +142,7 @@ impl Patient {
     }
 
     /// What can be said where there is no export, or one that `run` would not start with.
-    fn of_refused_export(
+    fn from_refused_export(
         args: &DoctorArgs,
         path: Option<&Path>,
         refusal: &StartRefusal,
@@ -322,52 +309,6 @@ fn find_tenants(
         );
     }
     tenants
-}
-
-impl GatewayContact {
-    fn find(admin: Option<AdminClient>) -> Self {
-        let Some(admin) = admin else {
-            let why = "its admin listener is off in these settings; give its address with --admin".to_owned();
-            return Self::Silent { why, was_asked: false };
-        };
-        match admin.gateway_info() {
-            Ok(info) => Self::Running { admin, info: Box::new(info) },
-            Err(error @ (Error::Rejected(..) | Error::Status(..))) => {
-                let why = format!(
-                    "its admin listener refuses ({error}); if it asks for a token, give one with \
-                     --admin-token-file or TENANTD_ADMIN_TOKEN"
-                );
-                Self::Silent { why, was_asked: true }
-            }
-            Err(error) => Self::Silent { why: error.to_string(), was_asked: true },
-        }
-    }
-
-    /// Several gateways of one tenant may run here; only the one with this export counts.
-    fn only_of(self, export: &Path) -> Self {
-        match &self {
-            Self::Running { info, .. } if info.tenants.as_deref().is_some_and(|path| path != export) => {
-                let why = "the gateway that answers on the admin address serves something else".to_owned();
-                Self::Silent { why, was_asked: false }
-            }
-            _ => self,
-        }
-    }
-
-    /// Returns what a running gateway says of itself.
-    pub(super) fn info(&self) -> Option<&GatewayInfo> {
-        match self {
-            Self::Running { info, .. } => Some(info),
-            Self::Silent { .. } => None,
-        }
-    }
-
-    fn statuses(&self) -> Vec<TenantStatus> {
-        match self {
-            Self::Running { admin, .. } => admin.tenants().unwrap_or_default(),
-            Self::Silent { .. } => Vec::new(),
-        }
-    }
 }
 
 impl PatientTenant {

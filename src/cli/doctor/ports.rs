@@ -8,8 +8,9 @@ use futures_util::future::join_all;
 use tokio::net::TcpStream;
 
 use super::super::port_holder;
+use super::contact::GatewayContact;
 use super::names;
-use super::patient::{GatewayContact, Patient};
+use super::patient::Patient;
 use super::verdict::{DoctorVerdict, Examination};
 
 const PORTS: Examination = Examination::Ports;

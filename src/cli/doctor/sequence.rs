@@ -80,7 +80,7 @@ pub(super) async fn examine(
         address: *address,
         is_tls: patient.is_https(),
         host: patient.host().to_owned(),
-        authority: authority_of(&connector),
+        authority: make_authority(&connector),
         is_direct: false,
     };
     let mut sequence = Sequence {
@@ -101,7 +101,7 @@ pub(super) async fn examine(
 }
 
 /// Returns the value of the Host header for a URL.
-fn authority_of(url: &Url) -> String {
+fn make_authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
         Some(port) => format!("{host}:{port}"),

@@ -107,7 +107,7 @@ impl ComposeFile<'_> {
     fn read_service(&self, name: &str, line: usize, service: &ConfigNode, into: &mut Installation) {
         let member = |name: &str| service.member(name).map(|(_, node)| node);
         let text = |node: &ConfigNode| node.text().unwrap_or_default().to_owned();
-        let environment = member("environment").map(pairs_of).unwrap_or_default();
+        let environment = member("environment").map(read_pairs).unwrap_or_default();
         let volumes: Vec<_> = member("volumes")
             .map(items)
             .unwrap_or_default()
@@ -156,7 +156,7 @@ impl ComposeFile<'_> {
         let own_port = server.value(values::MCP_PORT).and_then(|port| port.parse().ok());
         server.port = server.port.or(own_port);
         self.account_for_the_rest(service, into);
-        let labels = member("labels").map(pairs_of).unwrap_or_default();
+        let labels = member("labels").map(read_pairs).unwrap_or_default();
         let labels: Vec<_> =
             labels.into_iter().map(|(name, value, line)| (name, value, self.place(line))).collect();
         into.routes.extend(proxy_rules::routes_of_labels(&labels, name, &mut into.inventory));
@@ -317,7 +317,7 @@ fn items(node: &ConfigNode) -> Vec<&ConfigNode> {
 }
 
 /// Returns the pairs of a mapping, or of a list of `NAME=value`, each with its line.
-fn pairs_of(node: &ConfigNode) -> Vec<(String, Option<String>, usize)> {
+fn read_pairs(node: &ConfigNode) -> Vec<(String, Option<String>, usize)> {
     if let ConfigValue::List(items) = &node.value {
         let pairs = items.iter().filter_map(|item| Some((item.text()?, item.at.line)));
         return pairs

@@ -25,7 +25,7 @@ pub(super) fn read(sources: &[SourceFile], into: &mut Installation) {
     for (path, documents) in manifests {
         documents.iter().for_each(|document| cluster.add(path, document));
     }
-    for object in cluster.of_kinds(&["Deployment", "StatefulSet", "DaemonSet", "Pod"]) {
+    for object in cluster.list_kinds(&["Deployment", "StatefulSet", "DaemonSet", "Pod"]) {
         read_workload(&cluster, object, into);
     }
     routes::read(&cluster, into);
@@ -60,7 +60,7 @@ fn read_workload(cluster: &Cluster, object: &Object, into: &mut Installation) {
         for mount in mounts {
             read_mount(cluster, object, pod, mount, &mut server, into);
         }
-        server.names.extend(cluster.services_of(object));
+        server.names.extend(cluster.find_services(object));
         server.switch = Some(switch(object));
         let note = "the gateway serves it";
         into.inventory.add(
@@ -237,7 +237,7 @@ fn account_for_volume(volume: &ConfigNode, name: &str, place: Place, into: &mut 
 /// Whether a Service is reachable from outside of the cluster, and no proxy is in front of it.
 fn is_exposed(cluster: &Cluster, service: &Object) -> bool {
     let kind = service.root.member("spec").map(|(_, spec)| text(spec, "type")).unwrap_or_default();
-    let has_proxy = cluster.of_kinds(&["Ingress", "IngressRoute"]).next().is_some();
+    let has_proxy = cluster.list_kinds(&["Ingress", "IngressRoute"]).next().is_some();
     matches!(kind.as_str(), "LoadBalancer" | "NodePort") && !has_proxy
 }
 

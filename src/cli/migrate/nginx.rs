@@ -123,7 +123,7 @@ impl Parser<'_> {
             Some('{') => self.sign(Token::Open),
             Some('}') => self.sign(Token::Close),
             Some(';') => self.sign(Token::End),
-            Some(&quote @ ('"' | '\'')) => self.quoted(quote).map(Token::Word),
+            Some(&quote @ ('"' | '\'')) => self.read_quoted(quote).map(Token::Word),
             _ => self.word().map(Token::Word),
         }
     }
@@ -150,7 +150,7 @@ impl Parser<'_> {
                 c if c.is_whitespace() => break,
                 '\\' => {
                     self.next();
-                    word.push_str(&self.escaped());
+                    word.push_str(&self.read_escaped());
                 }
                 c => {
                     self.next();
@@ -161,7 +161,7 @@ impl Parser<'_> {
         Ok(word)
     }
 
-    fn quoted(&mut self, quote: char) -> Result<String, GrammarError> {
+    fn read_quoted(&mut self, quote: char) -> Result<String, GrammarError> {
         let line = self.line;
         self.next();
         let mut word = String::new();
@@ -169,7 +169,7 @@ impl Parser<'_> {
             match self.next() {
                 None => return Err(GrammarError { line, what: "a quote is not closed" }),
                 Some(c) if c == quote => break,
-                Some('\\') => word.push_str(&self.escaped()),
+                Some('\\') => word.push_str(&self.read_escaped()),
                 Some(c) => word.push(c),
             }
         }
@@ -182,7 +182,7 @@ impl Parser<'_> {
 
     /// Returns what a backslash and the next character stand for: NGINX keeps those that it does
     /// not know, which are of regular expressions.
-    fn escaped(&mut self) -> String {
+    fn read_escaped(&mut self) -> String {
         match self.next() {
             None => "\\".to_owned(),
             Some(c @ ('"' | '\'' | '\\' | ' ' | ';' | '{' | '}')) => c.to_string(),

@@ -73,7 +73,7 @@ pub(super) fn read(sources: &[SourceFile], into: &mut Installation) {
             continue;
         }
         into.mark_used(path);
-        let mut includes = Includes { base: base_of(path), count: 0, into };
+        let mut includes = Includes { base: find_base(path), count: 0, into };
         flat.extend(directives.iter().flat_map(|directive| includes.flatten((path, directive), 0)));
     }
     let mut upstreams = BTreeMap::new();
@@ -84,7 +84,7 @@ pub(super) fn read(sources: &[SourceFile], into: &mut Installation) {
 }
 
 /// Returns the folder that relative includes are meant to be in: that of `nginx.conf`.
-fn base_of(path: &Path) -> PathBuf {
+fn find_base(path: &Path) -> PathBuf {
     let folder = path.parent().unwrap_or(Path::new(""));
     let main = folder.ancestors().find(|folder| folder.join("nginx.conf").is_file());
     main.unwrap_or(folder).to_owned()
@@ -264,7 +264,7 @@ impl<'a> ServerBlock<'a> {
     fn read_route(&self, around: &[&Flat], location: &Flat, pass: &Flat, into: &mut Installation) {
         let place = Place::line(&location.path, location.line);
         let title = format!("location {}", location.args.join(" "));
-        let Some(path) = path_of(&location.args) else {
+        let Some(path) = find_path(&location.args) else {
             let note = "a regular expression that this program does not read; write the tenant's \
                         PATH_PREFIX yourself";
             return into.inventory.add(place, title, Disposition::ByHand, note);
@@ -275,8 +275,8 @@ impl<'a> ServerBlock<'a> {
                         PATH_PREFIX yourself";
             return into.inventory.add(Place::line(&pass.path, pass.line), title, Disposition::ByHand, note);
         };
-        let rewritten = rewrite_of(location, &path);
-        let networks = self.networks_of(around);
+        let rewritten = find_rewrite(location, &path);
+        let networks = self.find_networks(around);
         let mut details = self.details.clone();
         for one in around.iter().flat_map(|block| &block.children) {
             let is_read = ["proxy_pass", "location"].contains(&one.name.as_str())
@@ -307,7 +307,7 @@ impl<'a> ServerBlock<'a> {
 
     /// Returns the networks of `allow …; deny all;` in the innermost block that has such rules, if
     /// tenants' files can say the same.
-    fn networks_of(&self, around: &[&Flat]) -> Option<Vec<IpNet>> {
+    fn find_networks(&self, around: &[&Flat]) -> Option<Vec<IpNet>> {
         if !notation::is_field("allow_from") {
             return None;
         }
@@ -350,7 +350,7 @@ impl<'a> ServerBlock<'a> {
 
 /// Returns the path of a location, without a slash at its end. Of a regular expression only a
 /// literal beginning is understood: `~ ^/tenant-a(/|$)`.
-fn path_of(args: &[String]) -> Option<String> {
+fn find_path(args: &[String]) -> Option<String> {
     let trimmed = |path: &str| path.trim_end_matches('/').to_owned();
     match args {
         [path] if path.starts_with('/') => Some(trimmed(path)),
@@ -368,7 +368,7 @@ fn path_of(args: &[String]) -> Option<String> {
 }
 
 /// Returns the path that `rewrite ^/tenant-a/(.*)$ /$1 break` puts in the place of the location's.
-fn rewrite_of(location: &Flat, path: &str) -> Option<String> {
+fn find_rewrite(location: &Flat, path: &str) -> Option<String> {
     let rewrite = location.children.iter().find(|one| one.name == "rewrite")?;
     let (from, to) = (rewrite.args.first()?, rewrite.args.get(1)?);
     let from = from.trim_start_matches('^').replace("\\.", ".");
@@ -384,7 +384,7 @@ fn is_network_rule(what: &str) -> bool {
 
 fn detail_of_server(one: &Flat) -> Option<InventoryRow> {
     let row = |outcome, note: &str| {
-        Some(InventoryRow::new(Place::line(&one.path, one.line), title_of(one), outcome, note))
+        Some(InventoryRow::new(Place::line(&one.path, one.line), make_title(one), outcome, note))
     };
     match one.name.as_str() {
         "server_name" => row(Disposition::Kept, "the hosts of its tenants"),
@@ -413,10 +413,10 @@ fn detail_of_location(one: &Flat) -> InventoryRow {
     } else {
         (Disposition::NotNeeded, "the gateway has no proxy in front of it")
     };
-    InventoryRow::new(Place::line(&one.path, one.line), title_of(one), outcome, note)
+    InventoryRow::new(Place::line(&one.path, one.line), make_title(one), outcome, note)
 }
 
-fn title_of(one: &Flat) -> String {
+fn make_title(one: &Flat) -> String {
     let is_told =
         GUARDS.contains(&one.name.as_str()) || ["server_name", "rewrite"].contains(&one.name.as_str());
     match is_told {

@@ -170,7 +170,7 @@ fn locate(server: &OldServer, routes: &[&ProxyRoute], inventory: &mut Inventory)
         Some(format!("https://{host}{}", prefix.clone().unwrap_or_default()))
     };
     let public_url = public_url.or_else(from_route);
-    let main = public_url.as_deref().and_then(host_of);
+    let main = public_url.as_deref().and_then(find_host);
     hosts.retain(|host| is_name(host) && Some(host) != main.as_ref());
     hosts.sort();
     hosts.dedup();
@@ -191,7 +191,7 @@ fn is_name(host: &str) -> bool {
         && HostName::parse(host).is_some()
 }
 
-fn host_of(url: &str) -> Option<String> {
+fn find_host(url: &str) -> Option<String> {
     Url::parse(url).ok()?.host_str().map(str::to_owned)
 }
 
@@ -200,7 +200,7 @@ fn crowded_roots(locations: &[TenantAddress]) -> BTreeSet<usize> {
     let mut roots: BTreeMap<Option<String>, Vec<usize>> = BTreeMap::new();
     for (at, location) in locations.iter().enumerate() {
         if location.prefix.as_deref() == Some("") {
-            roots.entry(location.public_url.as_deref().and_then(host_of)).or_default().push(at);
+            roots.entry(location.public_url.as_deref().and_then(find_host)).or_default().push(at);
         }
     }
     roots.into_values().filter(|at| at.len() > 1).flatten().collect()
@@ -210,7 +210,7 @@ fn shared_hosts(locations: &[TenantAddress]) -> BTreeSet<String> {
     let mut count: BTreeMap<String, usize> = BTreeMap::new();
     for location in locations {
         let hosts =
-            location.public_url.as_deref().and_then(host_of).into_iter().chain(location.hosts.clone());
+            location.public_url.as_deref().and_then(find_host).into_iter().chain(location.hosts.clone());
         hosts.for_each(|host| *count.entry(host).or_default() += 1);
     }
     count.into_iter().filter(|(_, count)| *count > 1).map(|(host, _)| host).collect()
@@ -223,7 +223,7 @@ fn choose_name(server: &OldServer, location: &TenantAddress, taken: &mut BTreeSe
     let label =
         Some(label.trim_matches(['-', '_', '@', ' ']).to_owned()).filter(|label| !says_nothing(label));
     let dataset = server.dataset.clone();
-    let host = location.public_url.as_deref().and_then(host_of);
+    let host = location.public_url.as_deref().and_then(find_host);
     let candidates =
         [prefix.filter(|prefix| !prefix.is_empty()), label, dataset, host, Some("tenant".to_owned())];
     let name = candidates.into_iter().flatten().find_map(|text| TenantName::from_entry_id(&text));
@@ -391,7 +391,7 @@ fn overlay_files(
         };
         inventory.add(
             given.place.clone(),
-            title_of(variable, given.text()),
+            make_title(variable, given.text()),
             Disposition::Kept,
             format!("in {file}"),
         );
@@ -455,7 +455,7 @@ fn set_location(server: &OldServer, location: &TenantAddress, is_zip: bool, over
     }
 }
 
-fn title_of(variable: &Variable, text: &str) -> String {
+fn make_title(variable: &Variable, text: &str) -> String {
     match variable.is_shown {
         true => format!("{}={}", variable.name, text.trim()),
         false => variable.name.to_owned(),

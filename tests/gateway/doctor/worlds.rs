@@ -382,7 +382,7 @@ async fn folders_of_another_user_are_told() {
     let tenants = at("shop");
     for state in [at("own"), at("shut/state")] {
         let arguments = [&NO_GATEWAY[..], &["--state", &state, "--tenants", &tenants]].concat();
-        let said = Doctor::new(&arguments).inside(&["-m"], &modes).as_nobody().ask().await;
+        let said = Doctor::new(&arguments).inside(&["-m"], &modes).run_by_nobody().ask().await;
         let found = said.assert_fault("folder-forbidden").to_string();
         assert!(found.contains("65534"), "{found}");
         assert_eq!(said.verdict("files-unreadable")["outcome"], "not-checked");

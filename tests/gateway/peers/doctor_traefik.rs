@@ -150,7 +150,7 @@ impl Configuration {
                 Some((items, "router's middlewares")) => {
                     items.split(", ").for_each(|item| self.remove_middleware(item));
                 }
-                Some((item, "static configuration")) => drop(remove(&mut self.statics, item)),
+                Some((item, "static configuration")) => remove(&mut self.statics, item),
                 Some((_, place)) => panic!("{place} is no place"),
                 None => yaml += &format!("{line}\n"),
             }
@@ -209,7 +209,9 @@ fn merge(whole: &mut Value, more: Value) {
 fn remove(whole: &mut Value, path: &str) {
     let Value::Object(members) = whole else { return };
     match path.split_once('.') {
-        None => drop(members.remove(path)),
+        None => {
+            members.remove(path);
+        }
         Some((first, rest)) => {
             let Some(part) = members.get_mut(first) else { return };
             remove(part, rest);

@@ -79,7 +79,7 @@ impl Asker {
             true => self.post("initialize", Some(1), &initialize).await?,
             false => response,
         };
-        let result = match result_of(&response) {
+        let result = match read_result(&response) {
             Ok(result) => result,
             Err(why) => {
                 answers.refusal = Some(why);
@@ -117,7 +117,7 @@ impl Asker {
         for page in 0..MAX_PAGES {
             let parameters = cursor.map_or(json!({}), |cursor: Value| json!({ "cursor": cursor }));
             let response = self.post("tools/list", Some(2 + page), &parameters).await?;
-            let result = match result_of(&response) {
+            let result = match read_result(&response) {
                 Ok(result) => result,
                 Err(why) => return Ok(Err(why)),
             };
@@ -210,7 +210,7 @@ fn response_in_stream(body: &[u8]) -> Option<Value> {
     })
 }
 
-fn result_of(response: &FetchedResponse) -> Result<Value, String> {
+fn read_result(response: &FetchedResponse) -> Result<Value, String> {
     if response.status == StatusCode::UNAUTHORIZED {
         return Err("it requires a credential (401)".to_owned());
     }

@@ -117,7 +117,7 @@ impl Cluster {
         &self.0
     }
 
-    pub(super) fn of_kinds<'a>(&'a self, kinds: &'a [&str]) -> impl Iterator<Item = &'a Object> {
+    pub(super) fn list_kinds<'a>(&'a self, kinds: &'a [&str]) -> impl Iterator<Item = &'a Object> {
         self.0.iter().filter(|object| kinds.contains(&object.kind.as_str()))
     }
 
@@ -128,7 +128,7 @@ impl Cluster {
     }
 
     /// Returns the names under which Services lead to a workload: `namespace/name`.
-    pub(super) fn services_of(&self, workload: &Object) -> Vec<String> {
+    pub(super) fn find_services(&self, workload: &Object) -> Vec<String> {
         let Some(labels) = workload.pod_labels() else { return Vec::new() };
         let selects = |service: &&Object| {
             let selector = at(&service.root, &["spec", "selector"]).map_or(&[][..], ConfigNode::pairs);
@@ -137,7 +137,8 @@ impl Cluster {
             };
             !selector.is_empty() && selector.iter().all(|(name, value)| has(&name.text, value))
         };
-        let services = self.of_kinds(&["Service"]).filter(|service| service.namespace == workload.namespace);
+        let services =
+            self.list_kinds(&["Service"]).filter(|service| service.namespace == workload.namespace);
         services.filter(selects).map(|service| target_name(&service.namespace, &service.name)).collect()
     }
 }

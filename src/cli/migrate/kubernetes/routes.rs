@@ -15,17 +15,17 @@ const GUARDS: &[&str] = &["auth-", "whitelist", "allowlist", "denylist", "limit-
 
 /// Reads all rules.
 pub(super) fn read(cluster: &Cluster, into: &mut Installation) {
-    for object in cluster.of_kinds(&["Ingress"]) {
+    for object in cluster.list_kinds(&["Ingress"]) {
         read_ingress(object, into);
     }
-    for object in cluster.of_kinds(&["IngressRoute"]) {
+    for object in cluster.list_kinds(&["IngressRoute"]) {
         read_ingress_route(object, into);
     }
 }
 
 fn read_ingress(object: &Object, into: &mut Installation) {
     let Some(spec) = at(&object.root, &["spec"]) else { return };
-    let details = details_of(object);
+    let details = list_details(object);
     let rewrite = annotation(object, "rewrite-target");
     for rule in items(spec, "rules") {
         let hosts: Vec<String> =
@@ -58,7 +58,7 @@ fn read_ingress(object: &Object, into: &mut Installation) {
                     to.trim_end_matches("$2").trim_end_matches("$1").trim_end_matches('/').to_owned()
                 }),
                 target: ProxyTarget { host: target_name(&object.namespace, &service), port: None },
-                networks: networks_of(object),
+                networks: find_networks(object),
                 details: details.clone(),
             });
         }
@@ -85,7 +85,7 @@ fn read_ingress_route(object: &Object, into: &mut Installation) {
                 continue;
             }
         };
-        let mut details = details_of(object);
+        let mut details = list_details(object);
         for middleware in items(route, "middlewares") {
             details.push(InventoryRow::new(
                 Place::line(&object.place.file, middleware.at.line),
@@ -115,16 +115,16 @@ fn annotation(object: &Object, ending: &str) -> Option<String> {
 }
 
 /// Returns the networks of `whitelist-source-range`, if tenants' files can say the same.
-fn networks_of(object: &Object) -> Option<Vec<IpNet>> {
+fn find_networks(object: &Object) -> Option<Vec<IpNet>> {
     let list = annotation(object, SOURCE_RANGE).filter(|_| notation::is_field("allow_from"))?;
     list.split(',').map(|network| network.trim().parse().ok()).collect()
 }
 
-fn details_of(object: &Object) -> Vec<InventoryRow> {
+fn list_details(object: &Object) -> Vec<InventoryRow> {
     let row = |(key, _): &(ConfigKey, ConfigNode)| {
         let name = key.text.rsplit('/').next().unwrap_or_default();
         let is_guard = GUARDS.iter().any(|guard| name.contains(guard));
-        let is_kept = name.ends_with(SOURCE_RANGE) && networks_of(object).is_some();
+        let is_kept = name.ends_with(SOURCE_RANGE) && find_networks(object).is_some();
         let (outcome, note) = match is_guard {
             true if is_kept => (Disposition::Kept, "as ALLOW_FROM of the tenant"),
             true => {
