@@ -235,8 +235,12 @@ impl TenantRules {
 impl Admin {
     /// Returns what the gateway says of itself.
     fn describe_gateway(&self) -> GatewayInfo {
-        let hosts = self.settings.load().settings.hosts.iter().map(ToString::to_string).collect();
-        GatewayInfo { hosts, ..self.info.clone() }
+        let in_force = self.settings.load();
+        let hosts = in_force.settings.hosts.iter().map(ToString::to_string).collect();
+        let request_memory_mib = in_force.settings.limits.request_memory_mib;
+        let rules = self.info.tenant_rules.clone();
+        let tenant_rules = rules.map(|rules| TenantRules { request_memory_mib, ..rules });
+        GatewayInfo { hosts, tenant_rules, ..self.info.clone() }
     }
 
     /// Serves until the process ends, since probes need answers while the gateway drains.

@@ -67,6 +67,8 @@ pub struct Alerts {
     deps: TargetDeps,
     tasks: Tasks,
     running: Mutex<RunningTargets>,
+    /// How long what may flap must last.
+    hold: watch::Sender<Duration>,
 }
 
 /// The targets, and the signal that ends their tasks.
@@ -115,14 +117,16 @@ impl Alerts {
             clock: Arc::clone(&observed.clock),
         };
         let (publisher, settled) = watch::channel(None);
-        let alerts = Self { settled, deps, tasks: tasks.clone(), running: Mutex::default() };
+        let (hold, current_hold) = watch::channel(hold);
+        let alerts = Self { settled, deps, tasks: tasks.clone(), running: Mutex::default(), hold };
         let told: Vec<Telling> = alerts.replace_targets(targets);
         let known: Conditions = told.iter().flat_map(Telling::conditions).collect();
         alerts.run_targets(told);
         let (observed, publisher) = (Arc::new(observed), Arc::new(publisher));
         let shutdown = tasks.shutdown_signal().clone();
         let observing = tasks.supervise("alerts", move || {
-            let (observer, mut settling) = (Observer::new(Arc::clone(&observed)), Settling::new(hold));
+            let mut settling = Settling::new(current_hold.clone());
+            let observer = Observer::new(Arc::clone(&observed));
             let before = publisher.borrow().clone();
             let before = before.map_or_else(|| known.clone(), |before| (*before).clone());
             settling.carry_over(before, observed.clock.monotonic());
@@ -140,6 +144,11 @@ impl Alerts {
     pub fn set_targets(&self, targets: Vec<NotifyTarget>) {
         let told = self.replace_targets(targets);
         self.run_targets(told);
+    }
+
+    /// Changes how long what may flap must last.
+    pub fn set_hold(&self, hold: Duration) {
+        self.hold.send_replace(hold);
     }
 
     /// Ends the tasks of the targets and takes these targets instead. Returns what each was told

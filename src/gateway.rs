@@ -170,8 +170,7 @@ impl Gateway {
     /// [`Error`] if a listener cannot be bound, or a folder, file or store cannot be created or
     /// opened.
     pub async fn build(mut settings: Settings, inputs: TenantInputs, key: KeySource) -> Result<Self, Error> {
-        settings.limits.connections =
-            open_files::connections(settings.limits.connections, open_files::raise_limit());
+        open_files::limit_connections(&mut settings);
         let TenantInputs { source, env, given } = inputs;
         if let TenantsSource::Folder(folder) = &source {
             create_tenants_folder(folder)?;
@@ -272,6 +271,7 @@ impl Gateway {
             server: Arc::clone(&server),
             reconciler: reconciler.clone(),
             alerts,
+            pool: self.tenant_deps.pool.clone(),
             context: self.load_context.clone(),
             own_hosts,
         };

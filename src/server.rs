@@ -150,7 +150,8 @@ impl Server {
     /// end if other proxies are trusted now: who may speak for others was decided when they began.
     pub fn apply_settings(&self, settings: &Settings) {
         let live = LiveSettings::new(settings);
-        self.connection_limiter.set_per_network(live.limits.connections_per_ip);
+        self.connection_limiter.set_limits(&live.limits);
+        self.budgets.set_limits(&live.limits);
         let previous = self.live.swap(Arc::new(live));
         if !previous.trusted_proxies.is_same_as(settings) {
             self.close_connections();

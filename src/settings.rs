@@ -51,7 +51,7 @@ pub use environment::{Environment, config_path};
 pub use key::SettingKey;
 pub use limits::{Limits, REQUEST_FACTOR};
 pub use otlp::OtlpSettings;
-pub use reload::{SettingSources, SettingsInForce, WrittenSettings};
+pub use reload::{SettingSources, SettingsInForce, WrittenSettings, live_settings};
 pub use source::Flags;
 
 /// The source of TLS certificates.

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::Admin;
 use super::response::{self, no_tenant};
 use crate::base::body::Body;
+use crate::settings::live_settings;
 use crate::telemetry::log;
 use crate::tenants::registry::RoutingTable;
 
@@ -61,6 +62,7 @@ pub(super) fn show_settings(admin: &Admin) -> Response<Body> {
     let in_force = admin.settings.load();
     let shown = json!({
         "settings": in_force.settings.to_json(),
+        "live": live_settings().collect::<Vec<_>>(),
         "waiting": in_force.waiting,
         "refusal": in_force.refusal,
     });

@@ -12,11 +12,11 @@ const MIN_FREE_BYTES: u64 = 256 << 20;
 /// The room on a folder's disk.
 pub(super) struct DiskSpace {
     folder: PathBuf,
-    answer: Arc<Mutex<Answer>>,
+    reading: Arc<Mutex<DiskReading>>,
 }
 
 #[derive(Default)]
-struct Answer {
+struct DiskReading {
     is_awaited: bool,
     last: Option<Room>,
 }
@@ -30,7 +30,7 @@ struct Room {
 
 impl DiskSpace {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder, answer: Arc::default() }
+        Self { folder, reading: Arc::default() }
     }
 
     /// Returns the folder.
@@ -41,22 +41,22 @@ impl DiskSpace {
     /// Returns what is wrong, as of the last answer, and asks again.
     pub(super) fn trouble(&mut self) -> Option<String> {
         self.ask();
-        lock(&self.answer).last?.trouble(&self.folder)
+        lock(&self.reading).last?.trouble(&self.folder)
     }
 
     fn ask(&self) {
-        if std::mem::replace(&mut lock(&self.answer).is_awaited, true) {
+        if std::mem::replace(&mut lock(&self.reading).is_awaited, true) {
             return;
         }
-        let (folder, answer) = (self.folder.clone(), Arc::clone(&self.answer));
+        let (folder, reading) = (self.folder.clone(), Arc::clone(&self.reading));
         tokio::task::spawn_blocking(move || {
             let room = rustix::fs::statvfs(&folder).ok().map(|disk| Room {
                 free: disk.f_bavail.saturating_mul(disk.f_frsize),
                 total: disk.f_blocks.saturating_mul(disk.f_frsize),
             });
-            let mut answer = lock(&answer);
+            let mut reading = lock(&reading);
             // A folder that is missing is others' news.
-            (answer.is_awaited, answer.last) = (false, room);
+            (reading.is_awaited, reading.last) = (false, room);
         });
     }
 }

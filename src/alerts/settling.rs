@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use super::condition::{ConditionKey, Conditions};
 use crate::spec::AlertKind;
 
@@ -14,7 +16,7 @@ const RESTART_GRACE: Duration = Duration::from_secs(600);
 /// The conditions that have settled, and those that may be changing.
 #[derive(Debug)]
 pub(super) struct Settling {
-    hold: Duration,
+    hold: watch::Receiver<Duration>,
     settled: Conditions,
     /// Since when a condition is seen and not settled, or settled and not seen.
     changing: BTreeMap<ConditionKey, Instant>,
@@ -24,7 +26,7 @@ pub(super) struct Settling {
 
 impl Settling {
     /// Creates it without any condition. `hold` is how long those that may flap must last.
-    pub(super) fn new(hold: Duration) -> Self {
+    pub(super) fn new(hold: watch::Receiver<Duration>) -> Self {
         Self { hold, settled: Conditions::new(), changing: BTreeMap::new(), carried: BTreeMap::new() }
     }
 
@@ -72,7 +74,7 @@ impl Settling {
     fn has_lasted(&mut self, key: &ConditionKey, now: Instant) -> bool {
         let hold = match self.carried.get(key) {
             Some(_) => RESTART_GRACE,
-            None if may_flap(key.kind) => self.hold,
+            None if may_flap(key.kind) => *self.hold.borrow(),
             None => Duration::ZERO,
         };
         let since = *self.changing.entry(key.clone()).or_insert(now);
@@ -99,6 +101,10 @@ mod tests {
 
     const HOLD: Duration = Duration::from_secs(30);
 
+    fn new_settling() -> Settling {
+        Settling::new(watch::channel(HOLD).1)
+    }
+
     fn conditions(kinds: &[AlertKind]) -> Conditions {
         let condition = |kind: &AlertKind| {
             let key = ConditionKey { kind: *kind, id: "acme".to_owned() };
@@ -114,7 +120,7 @@ mod tests {
     #[test]
     fn what_may_flap_settles_after_the_hold_and_the_rest_at_once() {
         let clock = ManualClock::at(jiff::Timestamp::UNIX_EPOCH);
-        let mut settling = Settling::new(HOLD);
+        let mut settling = new_settling();
         let both = [AlertKind::TenantRejected, AlertKind::TenantDegraded];
         assert!(settling.update(conditions(&both), clock.monotonic()));
         assert_eq!(kinds(&settling), [AlertKind::TenantRejected]);
@@ -132,9 +138,22 @@ mod tests {
     }
 
     #[test]
+    fn a_hold_that_is_shortened_counts_at_once() {
+        let clock = ManualClock::at(jiff::Timestamp::UNIX_EPOCH);
+        let (sender, hold) = watch::channel(HOLD);
+        let mut settling = Settling::new(hold);
+        let degraded = || conditions(&[AlertKind::TenantDegraded]);
+        assert!(!settling.update(degraded(), clock.monotonic()));
+        clock.advance(HOLD / 2);
+        assert!(!settling.update(degraded(), clock.monotonic()));
+        sender.send_replace(HOLD / 2);
+        assert!(settling.update(degraded(), clock.monotonic()));
+    }
+
+    #[test]
     fn what_comes_and_goes_within_the_hold_never_settles() {
         let clock = ManualClock::at(jiff::Timestamp::UNIX_EPOCH);
-        let mut settling = Settling::new(HOLD);
+        let mut settling = new_settling();
         let degraded = || conditions(&[AlertKind::TenantDegraded]);
         for _ in 0..10 {
             assert!(!settling.update(degraded(), clock.monotonic()));
@@ -148,7 +167,7 @@ mod tests {
     #[test]
     fn a_text_or_level_that_changes_is_news_of_a_settled_condition() {
         let clock = ManualClock::at(jiff::Timestamp::UNIX_EPOCH);
-        let mut settling = Settling::new(HOLD);
+        let mut settling = new_settling();
         let mut expiring = conditions(&[AlertKind::ApiKeyExpires]);
         assert!(settling.update(expiring.clone(), clock.monotonic()));
         assert!(!settling.update(expiring.clone(), clock.monotonic()));
@@ -159,7 +178,7 @@ mod tests {
     #[test]
     fn what_only_traffic_shows_is_carried_over_a_restart_for_a_while() {
         let clock = ManualClock::at(jiff::Timestamp::UNIX_EPOCH);
-        let mut settling = Settling::new(HOLD);
+        let mut settling = new_settling();
         let before = [AlertKind::TenantRejected, AlertKind::TenantDegraded];
         settling.carry_over(conditions(&before), clock.monotonic());
         assert_eq!(kinds(&settling), [AlertKind::TenantDegraded]);
@@ -174,7 +193,7 @@ mod tests {
     #[test]
     fn what_is_seen_again_after_a_restart_is_over_after_the_usual_hold() {
         let clock = ManualClock::at(jiff::Timestamp::UNIX_EPOCH);
-        let mut settling = Settling::new(HOLD);
+        let mut settling = new_settling();
         let degraded = || conditions(&[AlertKind::TenantDegraded]);
         settling.carry_over(degraded(), clock.monotonic());
         assert!(!settling.update(degraded(), clock.monotonic()), "it is no news");

@@ -233,6 +233,21 @@ impl ContextCache {
         dropped.inspect(|dropped| self.report_dropped(dropped)).is_some()
     }
 
+    /// Changes how much memory contexts may take to `mib` MiB. What no longer fits is dropped, the
+    /// largest first.
+    pub(super) fn set_mib(&self, mib: usize) {
+        let mut index = self.index();
+        self.0.budget.set_mib(mib);
+        let mut dropped = Vec::new();
+        while self.0.budget.held() > self.0.budget.limit() {
+            let Some((_, largest)) = index.slots.last_key_value() else { break };
+            let cell = Arc::clone(&largest.cell);
+            dropped.extend(index.drop_context(&cell));
+        }
+        drop(index);
+        self.report_dropped(&dropped);
+    }
+
     /// Makes `needed` bytes free by dropping contexts of more than `weight` bytes, the largest
     /// first. Drops none, and returns `None`, if that does not suffice.
     fn make_room(&self, index: &mut ContextIndex, needed: u64, weight: u64) -> Option<Vec<DroppedContext>> {

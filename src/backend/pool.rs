@@ -112,6 +112,13 @@ impl Pool {
         self
     }
 
+    /// Changes how much memory, in MiB, the responses and the kept contexts of all tenants may take.
+    /// Contexts that no longer fit are dropped.
+    pub fn set_memory_limits(&self, responses_mib: usize, contexts_mib: usize) {
+        self.responses.set_mib(responses_mib);
+        self.contexts.set_mib(contexts_mib);
+    }
+
     /// Returns the same pool with responses counted in this tenant's share.
     pub fn for_tenant(mut self, name: &TenantName) -> Self {
         self.responses = self.responses.for_tenant(name);

@@ -21,6 +21,11 @@ impl ResponseBudget {
         Self { budget, tenant: None }
     }
 
+    /// Changes how much memory responses may take to `mib` MiB. What is held stays.
+    pub(super) fn set_mib(&self, mib: usize) {
+        self.budget.set_mib(mib);
+    }
+
     pub(super) fn for_tenant(&self, name: &TenantName) -> Self {
         Self { budget: Arc::clone(&self.budget), tenant: Some(Arc::clone(name.as_arc())) }
     }

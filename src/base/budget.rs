@@ -11,7 +11,8 @@
 //!   credential. Callers without one therefore cannot lock out callers with one, neither from the
 //!   whole budget nor from one tenant.
 //!
-//! A [`Reservation`] returns its weight when it is dropped. A refused request reserves nothing.
+//! A [`Reservation`] returns its weight when it is dropped. A refused request reserves nothing. The
+//! limit may change at any time: what is held stays, and counts against the new one.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +37,7 @@ pub enum Consumer {
 /// The bounds of one resource and how much of it is held.
 #[derive(Debug)]
 pub struct Budget {
-    limit: u64,
+    limit: AtomicU64,
     held: AtomicU64,
     /// The weight each party holds. An entry lives as long as its [`BudgetShare`].
     shares: DashMap<Consumer, Weak<BudgetShare>>,
@@ -47,7 +48,8 @@ pub struct Budget {
 pub struct BudgetShare {
     budget: Arc<Budget>,
     consumer: Consumer,
-    limit: u64,
+    /// A limit of its own; without it, it follows the budget's.
+    own_limit: Option<u64>,
     held: AtomicU64,
 }
 
@@ -98,17 +100,23 @@ impl Exhausted {
 impl Budget {
     /// Creates a budget of this limit. The unit is up to its user.
     pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit, held: AtomicU64::new(0), shares: DashMap::new() })
+        Arc::new(Self { limit: limit.into(), held: AtomicU64::new(0), shares: DashMap::new() })
     }
 
     /// Creates a budget of `mib` MiB, counted in bytes.
     pub fn from_mib(mib: usize) -> Arc<Self> {
-        Self::new((mib as u64).saturating_mul(1 << 20))
+        Self::new(mib_to_bytes(mib))
     }
 
     /// Returns the limit for all parties together.
     pub fn limit(&self) -> u64 {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Changes the limit to `mib` MiB. What is held stays: until enough of it was returned, nothing
+    /// more is reserved.
+    pub fn set_mib(&self, mib: usize) {
+        self.limit.store(mib_to_bytes(mib), Ordering::Relaxed);
     }
 
     /// Returns the weight that all parties hold together now.
@@ -118,27 +126,27 @@ impl Budget {
 
     /// Returns the limit of one party.
     pub fn share_limit(&self) -> u64 {
-        self.limit / 2
+        self.limit() / 2
     }
 
     /// Returns the share of a party with its default limit. Keep it where the party is looked up
     /// often.
     pub fn share(self: &Arc<Self>, consumer: Consumer) -> Arc<BudgetShare> {
-        let limit = match consumer {
-            Consumer::Tenant(_) | Consumer::Network(_) | Consumer::Origin(_) => self.share_limit(),
-            Consumer::Client { .. } => self.share_limit() / 2,
-        };
-        self.share_with_limit(consumer, limit)
+        self.find_share(consumer, None)
     }
 
     /// Returns the share of a party, which may hold up to `limit`. Pass the same limit each time.
     pub fn share_with_limit(self: &Arc<Self>, consumer: Consumer, limit: u64) -> Arc<BudgetShare> {
+        self.find_share(consumer, Some(limit))
+    }
+
+    fn find_share(self: &Arc<Self>, consumer: Consumer, own_limit: Option<u64>) -> Arc<BudgetShare> {
         let mut entry = self.shares.entry(consumer.clone()).or_default();
         if let Some(share) = entry.upgrade() {
             return share;
         }
         let share =
-            Arc::new(BudgetShare { budget: Arc::clone(self), consumer, limit, held: AtomicU64::new(0) });
+            Arc::new(BudgetShare { budget: Arc::clone(self), consumer, own_limit, held: AtomicU64::new(0) });
         *entry = Arc::downgrade(&share);
         share
     }
@@ -171,6 +179,15 @@ impl BudgetShare {
     /// Returns the weight that the party holds now.
     pub fn held(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Returns how much the party may hold.
+    fn limit(&self) -> u64 {
+        let default = match self.consumer {
+            Consumer::Tenant(_) | Consumer::Network(_) | Consumer::Origin(_) => self.budget.share_limit(),
+            Consumer::Client { .. } => self.budget.share_limit() / 2,
+        };
+        self.own_limit.unwrap_or(default)
     }
 
     fn to_exhausted(&self) -> Exhausted {
@@ -210,15 +227,18 @@ impl Reservation {
     /// The bound that would be exceeded: a share's (tenant, source network or client) or the
     /// budget's.
     pub fn try_grow(&mut self, weight: u64) -> Result<(), Exhausted> {
+        if weight == 0 {
+            return Ok(());
+        }
         for (at, share) in self.shares.iter().enumerate() {
             let Some(share) = share else { continue };
-            if !try_add(&share.held, weight, self.available_limit(share.limit)) {
+            if !try_add(&share.held, weight, self.available_limit(share.limit())) {
                 let exhausted = share.to_exhausted();
                 self.release_shares(at, weight);
                 return Err(exhausted);
             }
         }
-        if !try_add(&self.budget.held, weight, self.available_limit(self.budget.limit)) {
+        if !try_add(&self.budget.held, weight, self.available_limit(self.budget.limit())) {
             self.release_shares(self.shares.len(), weight);
             return Err(Exhausted::Budget);
         }
@@ -250,8 +270,8 @@ impl Reservation {
     /// if the whole budget is more than three quarters full.
     pub fn is_under_pressure(&self) -> bool {
         let budget = &self.budget;
-        let is_large = |share: &Arc<BudgetShare>| share.held() > share.limit / 2;
-        let is_full = budget.held() > budget.limit / 4 * 3;
+        let is_large = |share: &Arc<BudgetShare>| share.held() > share.limit() / 2;
+        let is_full = budget.held() > budget.limit() / 4 * 3;
         self.shares.iter().flatten().any(is_large) || (is_full && !self.may_use_reserve)
     }
 
@@ -272,6 +292,10 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         self.release();
     }
+}
+
+fn mib_to_bytes(mib: usize) -> u64 {
+    (mib as u64).saturating_mul(1 << 20)
 }
 
 /// Adds `weight` unless the sum would exceed `limit`.
@@ -422,6 +446,21 @@ mod tests {
         assert_eq!((one.try_grow(40), another.weight()), (Ok(()), 0));
         assert_eq!(another.try_grow(11), Err(Exhausted::Tenant));
         assert_eq!(another.try_grow(10), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_that_changes_counts_what_is_held() {
+        const MIB: u64 = 1 << 20;
+        let budget = Budget::from_mib(4);
+        let mut a = budget.new_reservation(tenant(&budget, "a"), None, true);
+        let mut b = budget.new_reservation(tenant(&budget, "b"), None, true);
+        assert_eq!((a.try_grow(2 * MIB), a.try_grow(1)), (Ok(()), Err(Exhausted::Tenant)));
+        budget.set_mib(8);
+        assert_eq!((a.try_grow(2 * MIB), a.try_grow(1)), (Ok(()), Err(Exhausted::Tenant)), "also of a share");
+        budget.set_mib(2);
+        assert_eq!(b.try_grow(1), Err(Exhausted::Budget), "what is held is more than the limit");
+        a.shrink(3 * MIB);
+        assert_eq!((b.try_grow(MIB), a.try_grow(1)), (Ok(()), Err(Exhausted::Tenant)));
     }
 
     #[test]

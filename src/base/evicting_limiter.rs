@@ -35,8 +35,18 @@ pub trait Evictable: Send + Sync {
 #[derive(Debug)]
 pub struct EvictingLimiter<O> {
     permits: Arc<Semaphore>,
+    capacity: Mutex<Capacity>,
     per_network: AtomicUsize,
     table: Mutex<PermitTable<O>>,
+}
+
+/// How many permits there are.
+#[derive(Debug)]
+struct Capacity {
+    max: usize,
+    /// How many permits in use are too many since the limit was lowered; each goes when it is
+    /// returned.
+    excess: usize,
 }
 
 #[derive(Debug)]
@@ -69,13 +79,42 @@ pub struct AcceptPermit(OwnedSemaphorePermit);
 impl<O: Evictable> EvictingLimiter<O> {
     /// Creates `max` permits, of which one client network may hold `per_network`.
     pub fn new(max: usize, per_network: usize) -> Arc<Self> {
-        let permits = Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS)));
+        let max = max.min(Semaphore::MAX_PERMITS);
+        let permits = Arc::new(Semaphore::new(max));
         let table = PermitTable {
             network_counts: HashMap::new(),
             without_credential: VecDeque::new(),
             with_credential: VecDeque::new(),
         };
-        Arc::new(Self { permits, per_network: per_network.into(), table: Mutex::new(table) })
+        let capacity = Mutex::new(Capacity { max, excess: 0 });
+        Arc::new(Self { permits, capacity, per_network: per_network.into(), table: Mutex::new(table) })
+    }
+
+    /// Changes how many permits there are. Those in use stay, even if they are more than that; as
+    /// long as they are, idle connections are closed for each that wants to come.
+    pub fn set_max(&self, max: usize) {
+        let max = max.min(Semaphore::MAX_PERMITS);
+        let mut capacity = lock(&self.capacity);
+        if let Some(more) = max.checked_sub(capacity.max) {
+            let kept = more.min(capacity.excess);
+            capacity.excess -= kept;
+            self.permits.add_permits(more - kept);
+        } else {
+            let fewer = capacity.max - max;
+            capacity.excess += fewer - self.permits.forget_permits(fewer);
+        }
+        capacity.max = max;
+    }
+
+    /// Takes a permit out of use if there are too many. Returns it otherwise.
+    fn keep_if_allowed(&self, permit: OwnedSemaphorePermit) -> Option<OwnedSemaphorePermit> {
+        let mut capacity = lock(&self.capacity);
+        if capacity.excess == 0 {
+            return Some(permit);
+        }
+        capacity.excess -= 1;
+        permit.forget();
+        None
     }
 
     /// Changes how many permits one client network may hold. Those it holds stay.
@@ -99,7 +138,10 @@ impl<O: Evictable> EvictingLimiter<O> {
             }
             let permit = Arc::clone(&self.permits).acquire_owned();
             if let Ok(permit) = tokio::time::timeout(RETRY_INTERVAL, permit).await {
-                return AcceptPermit(permit.expect("the semaphore is never closed"));
+                let permit = self.keep_if_allowed(permit.expect("the semaphore is never closed"));
+                if let Some(permit) = permit {
+                    return AcceptPermit(permit);
+                }
             }
         }
     }
@@ -284,6 +326,37 @@ mod tests {
             drop(permit);
         };
         assert!(tokio::join!(next, ended).0.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lower_limit_closes_idle_connections_for_new_ones_and_a_higher_one_has_room() {
+        let limiter = EvictingLimiter::new(3, 10);
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(insert(&limiter, "192.0.2.1").await.expect("a permit"));
+        }
+        limiter.set_max(2);
+        let next = limiter.acquire(|| {});
+        let closed = async {
+            // One to come down to two, and one in exchange.
+            for permit in held.drain(..2) {
+                permit.evicted().await;
+            }
+            held.len()
+        };
+        let (permit, left) = tokio::join!(next, closed);
+        assert_eq!((left, limiter.permits.available_permits()), (1, 0));
+        let network = "192.0.2.2".parse().expect("an address");
+        held.push(limiter.admit(permit, network, Arc::default()).expect("admitted"));
+
+        limiter.set_max(4);
+        assert_eq!(limiter.permits.available_permits(), 2);
+        limiter.set_max(1);
+        limiter.set_max(2);
+        held.clear();
+        let _one = limiter.acquire(|| {}).await;
+        let _two = limiter.acquire(|| {}).await;
+        assert!(limiter.is_full(), "lowered below what was held, and raised again");
     }
 
     #[tokio::test]

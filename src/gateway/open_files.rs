@@ -3,14 +3,23 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::settings::Settings;
+
 /// Files needed besides connections: folders, the store, logs and idle backend connections.
 const RESERVE: u64 = 64;
 /// The minimum, so that some client can be served under any limit.
 const FEWEST_CONNECTIONS: usize = 8;
 
+/// Raises the limit of open files as far as possible, and lowers `limits.connections` to what it
+/// allows.
+pub(super) fn limit_connections(settings: &mut Settings) {
+    let asked = &mut settings.limits.connections;
+    *asked = connections(*asked, raise_limit());
+}
+
 /// Raises the soft limit of open files to the hard limit and returns it; `None` is unlimited. A
 /// common soft limit is 1,024, a legacy of `select`.
-pub(super) fn raise_limit() -> Option<u64> {
+fn raise_limit() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current == maximum {
         return current;
@@ -27,7 +36,7 @@ pub(super) fn raise_limit() -> Option<u64> {
 /// Returns the number of connections possible under a limit of open files.
 ///
 /// Since a call may need a backend connection as well, clients do not get all files.
-pub(super) fn connections(asked: usize, open_files: Option<u64>) -> usize {
+fn connections(asked: usize, open_files: Option<u64>) -> usize {
     let Some(open_files) = open_files else { return asked };
     let room = open_files.saturating_sub(RESERVE) / 5 * 4;
     let room = usize::try_from(room).unwrap_or(usize::MAX).max(FEWEST_CONNECTIONS);

@@ -124,13 +124,19 @@ fn describe_settings(settings: &SettingsInForce) -> String {
 
 /// `12 tenants served, 1 in trouble`.
 fn describe_tenants(table: &RoutingTable) -> String {
-    use TenantState::{Degraded, Rejected, Serving, Stale};
+    use TenantState::{Degraded, Held, Rejected, Serving, Stale};
     let counts = table.count_current_states();
     let sum = |states: &[TenantState]| states.iter().map(|state| counts[*state as usize].1).sum::<i64>();
-    let (served, troubled) = (sum(&[Serving, Degraded, Stale]), sum(&[Degraded, Stale, Rejected]));
+    let served = sum(&[Serving, Degraded, Stale, Held]);
     let noun = if served == 1 { "tenant" } else { "tenants" };
-    match troubled {
-        0 => format!("{served} {noun} served"),
-        _ => format!("{served} {noun} served, {troubled} in trouble"),
-    }
+    let troubled = match sum(&[Degraded, Stale, Rejected]) {
+        0 => String::new(),
+        troubled => format!(", {troubled} in trouble"),
+    };
+    let held = match sum(&[Held]) {
+        0 => String::new(),
+        1 => ", 1 with a change that waits for approval".to_owned(),
+        held => format!(", {held} with changes that wait for approval"),
+    };
+    format!("{served} {noun} served{troubled}{held}")
 }

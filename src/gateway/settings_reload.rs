@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::{certificate_names, load_context};
+use super::{certificate_names, load_context, open_files};
 use crate::alerts::Alerts;
+use crate::backend::Pool;
 use crate::base::diagnostic::Report;
 use crate::bundle::LoadContext;
 use crate::server::Server;
@@ -24,7 +26,8 @@ pub(super) struct SettingsReloader {
     pub(super) server: Arc<Server>,
     pub(super) reconciler: ReconcilerHandle,
     pub(super) alerts: Arc<Alerts>,
-    /// The context in force, of which only the hosts change.
+    pub(super) pool: Pool,
+    /// The context in force, of which only the hosts and the largest request change.
     pub(super) context: LoadContext,
     pub(super) own_hosts: watch::Sender<Arc<Vec<HostName>>>,
 }
@@ -39,6 +42,7 @@ impl SettingsReloader {
         match read {
             Ok(read) => {
                 let taken = own.update(&read);
+                open_files::limit_connections(&mut own.settings);
                 self.apply(&own, &taken);
                 report(&own, &taken);
             }
@@ -57,14 +61,17 @@ impl SettingsReloader {
         if taken.is_empty() {
             return;
         }
+        let limits = &own.settings.limits;
         self.server.apply_settings(&own.settings);
+        self.pool.set_memory_limits(limits.backend_memory_mib, limits.context_memory_mib);
+        self.alerts.set_hold(Duration::from_secs(limits.notify_hold_seconds));
         if taken.contains(&"log_filter") {
             log::set_filter(own.settings.log_filter.as_deref());
         }
         if taken.contains(&"notify") {
             self.alerts.set_targets(own.settings.notify.clone());
         }
-        if taken.iter().any(|name| ["host", "extra_host"].contains(name)) {
+        if taken.iter().any(|name| ["host", "extra_host", "limits.request_memory_mib"].contains(name)) {
             self.own_hosts.send_replace(Arc::new(certificate_names::own(&own.settings)));
             let changed = load_context(
                 &own.settings,
@@ -72,7 +79,11 @@ impl SettingsReloader {
                 std::iter::empty(),
                 BTreeMap::new(),
             );
-            self.reconciler.change_context(LoadContext { hosts: changed.hosts, ..self.context.clone() });
+            self.reconciler.change_context(LoadContext {
+                hosts: changed.hosts,
+                largest_request: changed.largest_request,
+                ..self.context.clone()
+            });
         }
     }
 }

@@ -81,6 +81,13 @@ impl MemoryBudgets {
         }
     }
 
+    /// Changes how much memory there is. What is held stays.
+    pub(super) fn set_limits(&self, limits: &Limits) {
+        self.requests.budget.set_mib(limits.request_memory_mib);
+        self.calls.budget.set_mib(limits.call_memory_mib);
+        self.responses.budget.set_mib(limits.answer_memory_mib);
+    }
+
     /// Reserves room for a call, or for a stream of the person or service client
     /// `stream_subject`, if there is also room for its response.
     ///

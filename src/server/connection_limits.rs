@@ -25,9 +25,11 @@ impl ConnectionLimiter {
         Self { limiter: EvictingLimiter::new(limits.connections, limits.connections_per_ip), metrics }
     }
 
-    /// Changes how many connections one client network may have. Those that are open stay.
-    pub(super) fn set_per_network(&self, per_network: usize) {
-        self.limiter.set_per_network(per_network);
+    /// Changes how many connections there may be, of all and of one client network. Those that are
+    /// open stay.
+    pub(super) fn set_limits(&self, limits: &Limits) {
+        self.limiter.set_max(limits.connections);
+        self.limiter.set_per_network(limits.connections_per_ip);
     }
 
     /// Waits until one more connection may be accepted; further connections queue in the kernel.

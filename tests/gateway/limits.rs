@@ -32,7 +32,7 @@ async fn a_body_over_the_tenants_cap_is_refused() {
 }
 
 /// Sends the head of a search request and the first `sent` bytes of its body of `length` bytes.
-async fn begin_request(address: SocketAddr, sent: usize, length: usize) -> TcpStream {
+pub(super) async fn begin_request(address: SocketAddr, sent: usize, length: usize) -> TcpStream {
     let head = format!(
         "POST /a/mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Accept: application/json, text/event-stream\r\nContent-Length: {length}\r\n\r\n"
@@ -44,7 +44,7 @@ async fn begin_request(address: SocketAddr, sent: usize, length: usize) -> TcpSt
 }
 
 /// Reads the head of the next response.
-async fn answer(stream: &mut TcpStream) -> String {
+pub(super) async fn answer(stream: &mut TcpStream) -> String {
     let mut answer = vec![0; 2_048];
     let read = tokio::time::timeout(PATIENCE, stream.read(&mut answer)).await.expect("an answer in time");
     String::from_utf8_lossy(&answer[..read.expect("an answer")]).into_owned()

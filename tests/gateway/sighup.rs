@@ -1,5 +1,9 @@
 //! SIGHUP: settings that change while the gateway runs, and those that wait for a restart.
 
+mod connections;
+mod memory;
+mod rates;
+
 use std::fs;
 use std::net::TcpStream;
 use std::time::Duration;
@@ -50,9 +54,22 @@ async fn hosts_and_trusted_proxies_change_without_a_restart() {
     })
     .await;
     assert!(gateway.admin("/api/gateway").await.1.contains("other.test"));
+    let extra = format!("extra.test:{port}");
+    assert_eq!(page(&gateway, &extra, None).await, 421);
+    change(&gateway, "host: [localhost, other.test]\nextra_host: [extra.test]\n");
+    until("the further host is answered", async || (page(&gateway, &extra, None).await == 200).then_some(()))
+        .await;
 
     let (own, stranger) = (format!("localhost:{port}"), Some("198.51.100.7"));
     assert_eq!(page(&gateway, &own, stranger).await, 200, "nobody's word counts, so the peer calls");
+    let path = Some("198.51.100.7, 10.0.0.1");
+    change(&gateway, "host: [localhost]\ntrusted_proxies: [127.0.0.0/8]\ntrusted_proxy_hops: 2\n");
+    until("two proxies are counted", async || (page(&gateway, &own, path).await == 403).then_some(())).await;
+    change(&gateway, "host: [localhost]\ntrusted_proxies: [127.0.0.0/8]\ntrusted_proxy_hops: 1\n");
+    until("one proxy is counted", async || (page(&gateway, &own, path).await == 200).then_some(())).await;
+    change(&gateway, "host: [localhost]\n");
+    until("nobody's word counts again", async || (page(&gateway, &own, stranger).await == 200).then_some(()))
+        .await;
     let before = gateway.client_with(|builder| builder.http1_only());
     assert_eq!(before.get("/a/").await.status, 200);
     change(&gateway, "host: [localhost]\ntrusted_proxies: [127.0.0.0/8]\ntrusted_proxy_hops: 1\n");
@@ -124,12 +141,15 @@ async fn settings_with_errors_change_nothing_and_others_wait_for_a_restart() {
     assert_eq!(page(&gateway, &first, None).await, 200);
 
     let ready = manager.count("READY=1");
-    change(&gateway, "extra_host: [first.test]\naudit_files: 3\nlimits:\n  call_memory_mib: 99\n");
-    let waiting = "STATUS=1 tenant served; audit_files, limits.call_memory_mib wait for a restart";
+    change(&gateway, "extra_host: [first.test]\naudit_files: 3\nhsts: 1d\n");
+    let waiting = "STATUS=1 tenant served; audit_files, hsts wait for a restart";
     manager.until_told(waiting).await;
     let settings = readiness(&gateway).await.1["settings"].clone();
-    assert_eq!(settings, json!({ "waiting": ["audit_files", "limits.call_memory_mib"], "refusal": null }));
+    assert_eq!(settings, json!({ "waiting": ["audit_files", "hsts"], "refusal": null }));
     assert!(gateway.output().contains("changed settings wait for a restart"));
+    let shown: Value = serde_json::from_str(&gateway.admin("/api/settings").await.1).expect("JSON");
+    assert_eq!(shown["waiting"], json!(["audit_files", "hsts"]), "{shown}");
+    assert_eq!((&shown["live"][0], &shown["refusal"]), (&json!("extra_host"), &Value::Null), "{shown}");
     until("reloading has ended", async || (manager.count("READY=1") > ready).then_some(())).await;
     let told = manager.told();
     assert!(told.iter().any(|line| line.starts_with("MONOTONIC_USEC=")), "{told:?}");

@@ -49,6 +49,22 @@ fn the_largest_context_goes_first_and_only_for_a_smaller_one() {
 }
 
 #[test]
+fn a_lower_limit_drops_the_largest_contexts_and_a_higher_one_has_room_again() {
+    let cache = cache(kib(4 << 10));
+    let [small, large, larger] = slots();
+    cache.keep(&small, context(kib(400)), None);
+    cache.keep(&large, context(kib(700)), None);
+    cache.keep(&larger, context(kib(800)), None);
+    cache.set_mib(1);
+    assert_eq!((is_kept(&small), is_kept(&large), is_kept(&larger)), (true, false, false));
+    assert_eq!(held_bytes(&cache), kib(400));
+    assert!(!cache.has_room_again(&large));
+    cache.set_mib(2);
+    assert!(cache.has_room_again(&large) && cache.keep(&large, context(kib(700)), None).was_kept());
+    assert!(is_kept(&small));
+}
+
+#[test]
 fn nothing_is_dropped_for_a_context_that_has_no_room_even_so() {
     let cache = cache(kib(100));
     let [small, large, newcomer] = slots();

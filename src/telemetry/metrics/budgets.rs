@@ -43,7 +43,6 @@ impl BudgetMetrics {
     }
 
     pub(super) fn add(&self, name: &'static str, budget: Arc<Budget>) {
-        self.limits.get_or_create(&BudgetLabels { budget: name }).set(gauge(budget.limit()));
         lock(&self.watched).push((name, budget));
     }
 
@@ -51,9 +50,10 @@ impl BudgetMetrics {
         self.refused.get_or_create(&RejectionLabels { budget, reason }).inc();
     }
 
-    /// Updates the gauges of what budgets hold.
+    /// Updates the gauges of what budgets hold and may hold.
     pub(super) fn update(&self) {
         for (name, budget) in lock(&self.watched).iter() {
+            self.limits.get_or_create(&BudgetLabels { budget: name }).set(gauge(budget.limit()));
             self.held.get_or_create(&BudgetLabels { budget: name }).set(gauge(budget.held()));
         }
     }
