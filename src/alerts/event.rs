@@ -1,4 +1,6 @@
-//! What a target is told: one JSON object, or one sentence.
+//! What a target is told: one JSON object, or a message for a chat.
+
+mod chat;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -143,24 +145,6 @@ impl Event {
     pub(super) fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("an event is plain data")
     }
-
-    /// Returns the event as a message of Slack's incoming webhooks.
-    pub(super) fn to_slack(&self) -> Vec<u8> {
-        let mut text = format!("*{}* {}", self.state.as_str(), escape_slack(&self.summary));
-        if self.state == EventState::Raised {
-            text += &format!("\nWhat to do: {}", escape_slack(&self.action));
-        }
-        text += &format!("\n{} on {}", self.kind, escape_slack(&self.gateway));
-        if self.missed > 0 {
-            text += &format!("\n{} more came and went while this webhook did not answer", self.missed);
-        }
-        serde_json::to_vec(&serde_json::json!({ "text": text })).expect("a text is plain data")
-    }
-}
-
-/// Slack reads three characters as markup.
-fn escape_slack(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 fn first_names(subjects: &[&Subject]) -> String {
@@ -245,14 +229,5 @@ mod tests {
         assert_eq!(event.count, 10_000);
         assert!(event.summary.contains("10000 tenants are degraded") && event.summary.contains("9995 more"));
         assert!(event.to_json().len() < 8 << 10, "{}", event.to_json().len());
-    }
-
-    #[test]
-    fn markup_in_a_name_is_text_in_slack() {
-        let key = ConditionKey { kind: AlertKind::TenantRejected, id: "x".to_owned() };
-        let condition = Condition::new(Subject::tenant("x"), "<!channel> & <http://evil.example|x>", "look");
-        let event = Event::raised(AlertKind::TenantRejected, &[(&key, &condition)], context());
-        let text = String::from_utf8(event.to_slack()).expect("JSON");
-        assert!(text.contains("&lt;!channel&gt; &amp; &lt;http"), "{text}");
     }
 }

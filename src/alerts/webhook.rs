@@ -51,6 +51,7 @@ impl Webhook {
         let body = match self.settings.format {
             WebhookFormat::Json => event.to_json(),
             WebhookFormat::Slack => event.to_slack(),
+            WebhookFormat::Teams => event.to_teams(),
         };
         let mut request = client
             .post(url)

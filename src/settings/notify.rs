@@ -75,6 +75,8 @@ pub enum WebhookFormat {
     Json,
     /// A message, as Slack's incoming webhooks and those of its likes take it.
     Slack,
+    /// An Adaptive Card, as a workflow of Teams takes it.
+    Teams,
 }
 
 /// A target as it is written.

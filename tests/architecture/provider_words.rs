@@ -14,6 +14,7 @@ const HOME: &[&str] = &["identity/entra.rs", "identity/entra/", "bundle/validate
 
 /// The other places, each with its reason.
 const ELSEWHERE: &[(&str, &str)] = &[
+    ("alerts/event/chat.rs", "the media type of an Adaptive Card"),
     ("bundle/fields.rs", "fields of the vendor's export, by name"),
     ("bundle/validate.rs", "names the module"),
     ("bundle/validate/fingerprint.rs", "takes each part of the spec apart"),

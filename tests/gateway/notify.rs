@@ -1,6 +1,7 @@
 //! Whom the gateway tells of trouble: the setting `notify`.
 
 mod kinds;
+mod reload;
 
 use std::fs;
 use std::path::Path;
@@ -224,7 +225,7 @@ async fn what_came_and_went_while_a_receiver_was_down_is_counted() {
 async fn a_test_says_what_each_target_answered() {
     let (good, bad) = (FakeBackend::start().await, FakeBackend::start().await);
     let third = format!(
-        "  - name: chat\n    webhook_file: chat.url\n    format: slack\n  - name: failing\n    webhook: {}\n    secret_file: signing.key\n  - name: script\n    command: [/bin/sh, -c, 'cat >> events.jsonl']\n",
+        "  - name: chat\n    webhook_file: chat.url\n    format: slack\n  - name: channel\n    webhook_file: chat.url\n    format: teams\n  - name: failing\n    webhook: {}\n    secret_file: signing.key\n  - name: script\n    command: [/bin/sh, -c, 'cat >> events.jsonl']\n",
         bad.url("/hook")
     );
     bad.answer("/hook", Reply::Status(410, Value::Null));
@@ -237,10 +238,15 @@ async fn a_test_says_what_each_target_answered() {
     let line = |name: &str| printed.lines().find(|line| line.starts_with(name)).expect("a line").to_owned();
     assert!(line("pager").contains("arrived") && line("pager").contains("200"), "{printed}");
     assert!(line("failing").contains("failed") && line("failing").contains("410"), "{printed}");
-    assert!(line("chat").contains("arrived") && line("script").contains("arrived"), "{printed}");
+    assert!(line("chat").contains("arrived") && line("channel").contains("arrived"));
+    assert!(line("script").contains("arrived"), "{printed}");
     let chat =
         good.requests().into_iter().find(|request| request.target.starts_with("/chat/")).expect("told");
     assert!(chat.json()["text"].as_str().is_some_and(|text| text.contains("this is a test")));
+    let cards = good.requests().into_iter().filter(|request| request.json()["type"] == "message");
+    let cards: Vec<Value> = cards.map(|request| request.json()["attachments"][0].clone()).collect();
+    assert_eq!(cards[0]["contentType"], "application/vnd.microsoft.card.adaptive");
+    assert!(cards.len() == 1 && cards[0]["content"].to_string().contains("this is a test"), "{cards:?}");
     let script = fs::read_to_string(gateway.path().join("events.jsonl")).expect("written");
     assert_eq!(serde_json::from_str::<Value>(&script).expect("JSON")["kind"], "test");
 

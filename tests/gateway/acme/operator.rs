@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::pebble::{Options, Pebble};
 use super::visitor::Visitor;
-use super::{status, until_trouble};
-use crate::harness::{PATIENCE, until, until_within};
+use super::{renew, status, until_trouble};
+use crate::harness::{FakeBackend, PATIENCE, until, until_within};
 
 /// Runs `tenantd certs` in a folder. Returns the exit code and the output.
 fn certs(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
@@ -49,6 +49,31 @@ async fn the_command_line_lists_renews_and_explains() {
         code == Some(1) && text.contains("ok  https://localhost") && text.contains("!!  mcp.test"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_certificate_that_the_ca_refuses_is_told_until_it_is_there() {
+    let (pebble, receiver) = (Pebble::start(Options::default()).await, FakeBackend::start().await);
+    pebble.lead("mcp.test", "127.0.0.9").await;
+    let lines = format!("notify:\n  - {{name: pager, webhook: '{}'}}\n", receiver.url("/hook"));
+    let gateway = pebble.setup(&lines).flag("--host", "mcp.test").start().await;
+    until_trouble(&gateway, "mcp.test", "could not validate mcp.test").await;
+    let told = async |state: &str| {
+        until(&format!("it is {state}"), async || {
+            let events = receiver.requests().into_iter().map(|request| request.json());
+            events
+                .filter(|event| event["subject"]["name"] == "mcp.test")
+                .find(|event| event["state"] == state)
+        })
+        .await
+    };
+    let raised = told("raised").await;
+    assert_eq!(raised["kind"], "certificate-not-renewing", "{raised}");
+    let summary = raised["summary"].as_str().expect("a text");
+    assert!(summary.contains("could not validate mcp.test"), "the CA's own reason: {summary}");
+    pebble.lead_back("mcp.test").await;
+    renew(&gateway, "mcp.test").await;
+    told("resolved").await;
 }
 
 #[tokio::test]

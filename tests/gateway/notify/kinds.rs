@@ -9,7 +9,9 @@ use super::super::harness::entra::{Endpoint, FakeEntra, Fault};
 use super::super::harness::gateway::may_mount;
 use super::super::harness::login::App;
 use super::super::harness::secret::secret;
+use super::super::harness::service_manager::ServiceManager;
 use super::super::harness::{Era, FakeBackend, Reply, Tenant, until};
+use super::super::state::fine;
 use super::{events, settings, setup, until_told};
 
 #[tokio::test]
@@ -31,6 +33,61 @@ async fn a_dead_backend_and_its_recovery_are_told() {
     }
     until("it answers", async || (ask().await.json()["result"]["isError"] != true).then_some(())).await;
     until_told(&receiver, "tenant-degraded", "resolved").await;
+    assert_eq!(events(&receiver).len(), 2);
+}
+
+#[tokio::test]
+async fn a_quota_that_is_nearly_and_then_wholly_used_is_told() {
+    let (backend, receiver) = (FakeBackend::start().await, FakeBackend::start().await);
+    let limits = |calls: u32| {
+        Tenant::new("acme", &backend)
+            .with(&format!("limits: {{tools: {{search: {{calls_per_day: {calls}}}}}}}"))
+            .yaml()
+    };
+    let gateway = setup(&settings(&receiver)).file("acme.yaml", limits(5)).start().await;
+    let ask = async || gateway.client().search(Era::Modern, "/acme", "q").await;
+    for _ in 0..3 {
+        ask().await.data();
+    }
+    // Something that is told at once, and is seen later than the calls.
+    gateway.put("bad.zip", "no zip");
+    until_told(&receiver, "tenant-rejected", "raised").await;
+    assert_eq!(events(&receiver).len(), 1, "three fifths are no news");
+    ask().await.data();
+    let near = until_told(&receiver, "quota-near", "raised").await;
+    let text = near["summary"].as_str().expect("a text");
+    assert!(text.contains("calls_per_day (5) of its tool search") && text.contains("four fifths"), "{near}");
+    ask().await.data();
+    ask().await.tool_error();
+    let used_up = until("it is told again", async || {
+        let told = events(&receiver);
+        told.into_iter().find(|event| event["summary"].as_str().is_some_and(|it| it.contains("is used up")))
+    })
+    .await;
+    assert_eq!((&used_up["kind"], &used_up["state"]), (&"quota-near".into(), &"raised".into()), "{used_up}");
+    gateway.put("acme.yaml", limits(100));
+    until_told(&receiver, "quota-near", "resolved").await;
+    assert_eq!(events(&receiver).len(), 4, "{:?}", events(&receiver));
+}
+
+#[tokio::test]
+async fn a_change_that_waits_for_approval_is_told_until_it_is_approved() {
+    let (backend, receiver) = (FakeBackend::start().await, FakeBackend::start().await);
+    let edition = |text: &str| Tenant::new("acme", &backend).with(&format!("description: {text}")).zip();
+    let setup = setup(&settings(&receiver)).file("acme.zip", edition("First"));
+    let manager = ServiceManager::start(setup.path());
+    let setup = setup.variable("NOTIFY_SOCKET", &manager.socket());
+    let gateway = setup.file("acme.yaml", "hold_changes: tools\n").start().await;
+    gateway.until_state("acme", "serving").await;
+    gateway.put("acme.zip", edition("Second"));
+    let raised = until_told(&receiver, "changes-held", "raised").await;
+    assert_eq!((&raised["subject"]["name"], &raised["code"]), (&"acme".into(), &"tool-text-changed".into()));
+    assert!(raised["action"].as_str().is_some_and(|it| it.contains("tenants approve acme")), "{raised}");
+    manager.has_heard("STATUS=1 tenant served, 1 with a change that waits for approval").await;
+    let before = manager.count("STATUS=1 tenant served");
+    fine(&gateway, &["approve", "acme"]);
+    until_told(&receiver, "changes-held", "resolved").await;
+    until("it is told", async || (manager.count("STATUS=1 tenant served") > before).then_some(())).await;
     assert_eq!(events(&receiver).len(), 2);
 }
 
