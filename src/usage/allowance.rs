@@ -95,7 +95,7 @@ impl Allowance {
     }
 
     /// Takes one call that [`check`](Self::check) allowed.
-    pub(super) fn take(&mut self, limits: &CallLimits, at: &CallTime) -> Option<Crossing> {
+    pub(super) fn take(&mut self, limits: &CallLimits, at: &CallTime) -> Vec<Crossing> {
         self.in_flight += 1;
         if let Some(per_minute) = limits.calls_per_minute {
             self.full_at = Some(next_full(self.full_at.unwrap_or(at.monotonic), per_minute, at.monotonic));
@@ -107,11 +107,11 @@ impl Allowance {
     }
 
     /// Ends a call that was taken, with the bytes of its result.
-    pub(super) fn end(&mut self, limits: &CallLimits, bytes: u64, period: Period) -> Option<Crossing> {
+    pub(super) fn end(&mut self, limits: &CallLimits, bytes: u64, period: Period) -> Vec<Crossing> {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.counts.roll(period);
         if bytes == 0 {
-            return None;
+            return Vec::new();
         }
         self.change_counts(limits, |counts| {
             counts.bytes_per_day = counts.bytes_per_day.saturating_add(bytes);
@@ -135,13 +135,9 @@ impl Allowance {
         self.in_flight == 0 && is_full && is_over
     }
 
-    fn change_counts(
-        &mut self,
-        limits: &CallLimits,
-        change: impl FnOnce(&mut QuotaCounts),
-    ) -> Option<Crossing> {
+    fn change_counts(&mut self, limits: &CallLimits, change: impl FnOnce(&mut QuotaCounts)) -> Vec<Crossing> {
         if !limits.has_quotas() {
-            return None;
+            return Vec::new();
         }
         let before = self.counts;
         change(&mut self.counts);
@@ -150,7 +146,7 @@ impl Allowance {
             let of: u64 = of?;
             (is_nearly(used, of) && !is_nearly(earlier.1, of)).then_some(Crossing { kind, used, of })
         };
-        self.counts.quotas(limits).into_iter().zip(before.quotas(limits)).find_map(crossed)
+        self.counts.quotas(limits).into_iter().zip(before.quotas(limits)).filter_map(crossed).collect()
     }
 }
 
@@ -250,10 +246,31 @@ mod tests {
         let limits = CallLimits { calls_per_day: Some(5), ..CallLimits::default() };
         let mut crossings = |count| {
             let at = moment(&clock);
-            (0..count).filter_map(|_| allowance.take(&limits, &at)).collect::<Vec<_>>()
+            (0..count).flat_map(|_| allowance.take(&limits, &at)).collect::<Vec<_>>()
         };
         assert_eq!(crossings(3), []);
         assert_eq!(crossings(3), [Crossing { kind: LimitKind::CallsPerDay, used: 4, of: 5 }]);
+    }
+
+    #[test]
+    fn each_kind_of_quota_is_told_also_if_several_are_near_at_once() {
+        let (clock, mut allowance) = (clock(), Allowance::default());
+        let limits = CallLimits {
+            calls_per_day: Some(5),
+            calls_per_month: Some(5),
+            bytes_per_day: Some(50),
+            bytes_per_month: Some(50),
+            ..CallLimits::default()
+        };
+        let at = moment(&clock);
+        let mut told = Vec::new();
+        for _ in 0..5 {
+            told.extend(allowance.take(&limits, &at));
+            told.extend(allowance.end(&limits, 10, at.period));
+        }
+        let mut kinds: Vec<_> = told.iter().map(|crossing| crossing.kind.as_str()).collect();
+        kinds.sort_unstable();
+        assert_eq!(kinds, ["bytes_per_day", "bytes_per_month", "calls_per_day", "calls_per_month"]);
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Quotas {
         }
         let mut crossings = Crossings::new();
         self.for_each(limits, &admission, |scope, allowance, limits| {
-            crossings.extend(allowance.take(limits, at).map(|crossing| (scope(), crossing)));
+            crossings.extend(allowance.take(limits, at).into_iter().map(|crossing| (scope(), crossing)));
         });
         Ok((admission, crossings))
     }
@@ -88,7 +88,8 @@ impl Quotas {
     ) -> Crossings {
         let mut crossings = Crossings::new();
         self.for_each(limits, admission, |scope, allowance, limits| {
-            crossings.extend(allowance.end(limits, bytes, period).map(|crossing| (scope(), crossing)));
+            let crossed = allowance.end(limits, bytes, period).into_iter();
+            crossings.extend(crossed.map(|crossing| (scope(), crossing)));
         });
         crossings
     }

@@ -1,5 +1,7 @@
 //! How much tenants are used, and how much they may be: traffic, limits of calls, the ledger.
 
+mod documented;
+
 use std::process::Command;
 
 use serde_json::{Value, json};
