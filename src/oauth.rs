@@ -23,6 +23,7 @@ mod login;
 mod login_counts;
 mod login_page;
 pub mod logins;
+mod machine_tokens;
 pub mod parameters;
 mod pkce;
 mod replay;

@@ -63,7 +63,8 @@ fn fetch_all(filter: &LoginFilterArgs, admin: &AdminArgs) -> anyhow::Result<Answ
             Ok(page) => page,
             Err(error) => return Ok(Err(error)),
         };
-        all.extend(page["logins"].as_array().into_iter().flatten().cloned());
+        all.extend(entries(&page, "programs", "program"));
+        all.extend(entries(&page, "logins", "person"));
         after = page["next"].as_str().map(str::to_owned);
         if after.is_none() {
             return Ok(Ok(Value::Array(all)));
@@ -75,6 +76,13 @@ fn fetch_all(filter: &LoginFilterArgs, admin: &AdminArgs) -> anyhow::Result<Answ
             return Ok(Ok(Value::Array(all)));
         }
     }
+}
+
+/// Returns the entries of one kind on a page, which say so.
+fn entries(page: &Value, member: &str, kind: &str) -> Vec<Value> {
+    let mut entries = page[member].as_array().cloned().unwrap_or_default();
+    entries.iter_mut().for_each(|entry| entry["kind"] = kind.into());
+    entries
 }
 
 fn end(order: &Value, filter: &LoginFilterArgs, yes: bool, admin: &AdminArgs) -> anyhow::Result<Exit> {
@@ -182,16 +190,18 @@ fn login_table(listed: &Value) -> String {
     let mut logins: Vec<_> = listed.as_array().into_iter().flatten().collect();
     let order = |login: &Value| {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_lowercase();
-        (text(&login["tenant"]), text(&login["person"]["user"]), text(&login["since"]))
+        (text(&login["tenant"]), text(&login["person"]["user"]), text(&login["label"]), text(&login["since"]))
     };
     logins.sort_by_cached_key(|login| order(login));
     let row = |login: &&Value| {
         let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
         let person = &login["person"];
-        let who = if person["user"].is_string() { &person["user"] } else { &person["oid"] };
-        let time = |name: &str| minutes(login[name].as_str().unwrap_or_default());
+        let names = [&login["label"], &person["user"], &person["oid"]];
+        let who = names.into_iter().find(|name| name.is_string()).unwrap_or(&Value::Null);
+        let time = |name: &str| minutes(login[name].as_str().unwrap_or("-"));
         vec![
             text(&login["tenant"]),
+            text(&login["kind"]),
             text(who),
             client_title(login),
             time("since"),
@@ -204,7 +214,7 @@ fn login_table(listed: &Value) -> String {
     match rows.is_empty() {
         true => "Nobody is logged in.\n".to_owned(),
         false => {
-            output::table(&["TENANT", "PERSON", "CLIENT", "SINCE", "LAST USED", "UNTIL", "LOGIN"], &rows)
+            output::table(&["TENANT", "KIND", "WHO", "CLIENT", "SINCE", "LAST USED", "UNTIL", "LOGIN"], &rows)
         }
     }
 }
@@ -248,17 +258,27 @@ mod tests {
     fn logins_and_blocks_are_tables() {
         let login = |tenant: &str, user: Value, client: Value| {
             json!({
-                "id": "0a", "tenant": tenant, "person": { "user": user, "oid": "o-1" }, "client_id": "c".repeat(50),
+                "id": "0a", "kind": "person", "tenant": tenant, "person": { "user": user, "oid": "o-1" },
+                "client_id": "c".repeat(50),
                 "client_name": client, "since": "2026-11-26T10:00:00Z", "last_used": "2026-11-26T11:30:05Z",
                 "expires_at": "2026-12-26T11:00:00Z",
             })
         };
-        let listed =
-            json!([login("beta", json!("ada@x"), json!("Claude")), login("acme", Value::Null, Value::Null)]);
+        let page = json!({ "programs": [{
+            "id": "0d", "tenant": "beta", "client_id": "job", "label": "Nightly job", "since": "2026-11-26T10:00:00Z",
+            "last_used": null, "expires_at": "2026-11-26T11:00:00Z",
+        }]});
+        let mut listed = entries(&page, "programs", "program");
+        listed.extend([
+            login("beta", json!("ada@x"), json!("Claude")),
+            login("acme", Value::Null, Value::Null),
+        ]);
+        let listed = Value::Array(listed);
         insta::assert_snapshot!(login_table(&listed), @r"
-        TENANT  PERSON  CLIENT                                    SINCE              LAST USED          UNTIL              LOGIN
-        acme    o-1     ccccccccccccccccccccccccccccccccccccccc…  2026-11-26 10:00Z  2026-11-26 11:30Z  2026-12-26 11:00Z  0a
-        beta    ada@x   Claude                                    2026-11-26 10:00Z  2026-11-26 11:30Z  2026-12-26 11:00Z  0a
+        TENANT  KIND     WHO          CLIENT                                    SINCE              LAST USED          UNTIL              LOGIN
+        acme    person   o-1          ccccccccccccccccccccccccccccccccccccccc…  2026-11-26 10:00Z  2026-11-26 11:30Z  2026-12-26 11:00Z  0a
+        beta    program  Nightly job  job                                       2026-11-26 10:00Z  -                  2026-11-26 11:00Z  0d
+        beta    person   ada@x        Claude                                    2026-11-26 10:00Z  2026-11-26 11:30Z  2026-12-26 11:00Z  0a
         ");
         let listed = json!([
             { "id": "0b", "tenant": null, "oid": "o", "user": "ada@x", "since": "2026-11-26T10:00:00Z", "reason": "left" },

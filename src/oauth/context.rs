@@ -16,6 +16,7 @@ use super::error::Unavailable;
 use super::incarnations::IncarnationTable;
 use super::last_uses::LastUses;
 use super::login_counts::LoginCounts;
+use super::machine_tokens::MachineTokens;
 use super::replay::ReplayCache;
 use super::revocations::Revocations;
 use super::tokens::verified_cache::VerifiedTokenCache;
@@ -43,6 +44,7 @@ pub struct AuthContext {
     pub(super) blocks: Blocks,
     pub(super) last_uses: LastUses,
     pub(super) login_counts: LoginCounts,
+    pub(super) machine_tokens: MachineTokens,
     /// Tenants whose removed clients can no longer be identified.
     unreadable_removals: Vec<Arc<str>>,
     pub(super) verified_tokens: VerifiedTokenCache,
@@ -103,6 +105,7 @@ impl AuthContext {
             blocks,
             last_uses: LastUses::default(),
             login_counts: LoginCounts::default(),
+            machine_tokens: MachineTokens::default(),
             unreadable_removals,
             verified_tokens: VerifiedTokenCache::default(),
             used_assertions: ReplayCache::default(),
@@ -170,6 +173,7 @@ impl AuthContext {
         let now = self.now();
         self.revocations.remove_expired(now);
         self.last_uses.remove_old(now);
+        self.machine_tokens.remove_expired(now);
         self.used_assertions.remove_expired(now);
         self.remove_expired_blocks(now).await;
         self.refresh_locks.retain(|_, lock| Arc::strong_count(lock) > 1);

@@ -21,6 +21,7 @@ use super::context::AuthContext;
 use super::credential_fingerprint::CredentialFingerprints;
 use super::error::Unavailable;
 use super::issuer::Issuer;
+use super::machine_tokens::MachineToken;
 use super::revocations::{GrantHolder, GrantRevocationToken};
 use super::tokens::access_token::{self, AccessToken, ResourceOwner};
 use crate::base::digest::Digest;
@@ -361,10 +362,16 @@ impl Grants {
         self.context.revocations.token_for(token.grant_id, holder, parent)
     }
 
-    /// Records that a person's access token was used now.
+    /// Records that an access token was used now.
     pub(super) fn record_use(&self, token: &AccessToken) {
+        let (id, now) = (token.grant_id, self.context.now());
         if token.resource_owner.is_some() {
-            self.context.last_uses.record(token.grant_id, self.context.now());
+            self.context.last_uses.record(id, now);
+        } else if let Some(machine) = self.find_machine_client(token) {
+            let incarnation = self.issuer.current_incarnation();
+            self.context
+                .machine_tokens
+                .record_use(id, now, || MachineToken::from_access_token(token, incarnation, &machine.label));
         }
     }
 

@@ -117,7 +117,9 @@ impl Issuer {
         let mut claims = self.new_claims(client_id, scope, now);
         claims.set_subject(bearer);
         let text = keys.sign(now, |kid| claims.signing_input(kid));
-        Ok(IssuedToken { text: Secret::new(text), jti: claims.jti.into() })
+        let id = GrantId::parse(&claims.gid).expect("it was written from an id");
+        let issued_at = Timestamp::from_second(claims.iat).expect("it was written from a time");
+        Ok(IssuedToken { text: Secret::new(text), jti: claims.jti.into(), id, issued_at })
     }
 
     fn new_claims(&self, client_id: &str, scope: &str, now: Timestamp) -> AccessTokenClaims {

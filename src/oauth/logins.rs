@@ -7,6 +7,7 @@
 mod block;
 mod end;
 mod filter;
+mod programs;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use serde::Serialize;
 pub use self::block::{BlockError, BlockedPerson, ListedBlock, NewBlock};
 pub use self::end::{EndError, EndedLogins, Initiator};
 pub use self::filter::{LoginFilter, PersonName};
+pub use self::programs::ProgramToken;
 use super::context::AuthContext;
 use super::error::Unavailable;
 use super::grants::{GrantPayload, MAX_GRANT_LIFETIME};
@@ -79,6 +81,8 @@ pub struct Person {
 pub struct LoginPage {
     /// The logins.
     pub logins: Vec<Login>,
+    /// The tokens of programs; all of them are in the first part.
+    pub programs: Vec<ProgramToken>,
     /// What to ask with for the rest, if there may be more.
     pub next: Option<String>,
 }
@@ -149,13 +153,15 @@ impl Logins {
         after: Option<&str>,
         limit: usize,
     ) -> Result<LoginPage, Unavailable> {
+        let programs = if after.is_none() { self.list_programs(filter) } else { Vec::new() };
         let after = after.and_then(parse_cursor);
         let found = self.find(filter, after, limit.min(MAX_LOGINS)).await?;
         let next = found.last().filter(|_| found.len() >= limit.min(MAX_LOGINS)).map(|last| {
             let GrantCursor { tenant, id } = last.cursor();
             format!("{tenant}/{id}")
         });
-        Ok(LoginPage { logins: found.iter().map(|grant| self.describe(grant)).collect(), next })
+        let logins = found.iter().map(|grant| self.describe(grant)).collect();
+        Ok(LoginPage { logins, programs, next })
     }
 
     /// Counts the logins in force, and those of the last 24 hours.

@@ -17,6 +17,7 @@ use crate::oauth::client_auth::{AuthenticatedClient, ClientAuthError, ClientForm
 use crate::oauth::error::Unavailable;
 use crate::oauth::grants::{GrantError, GrantPayload, RotatedGrant};
 use crate::oauth::issuer::Issuer;
+use crate::oauth::machine_tokens::MachineToken;
 use crate::oauth::parameters::{ParameterError, Parameters};
 use crate::oauth::tokens::access_token::TokenSubject;
 use crate::oauth::{credential_fingerprint, pkce, response, scope};
@@ -151,6 +152,14 @@ impl TokenRequest<'_> {
         let subject = TokenSubject::Machine { roles: &machine.roles, fingerprint: &fingerprint };
         let issued = issuer.issue(&client.id, &scope, &subject).await?;
         audit.jti = Some(issued.jti);
+        self.server.context.machine_tokens.insert(MachineToken {
+            id: issued.id,
+            incarnation: issuer.current_incarnation().clone(),
+            client_id: Arc::clone(&client.id),
+            label: Arc::clone(&machine.label),
+            issued_at: issued.issued_at,
+            expires_at: issued.issued_at + issuer.access_token_lifetime,
+        });
         Ok(token_response(issuer, &issued.text, None, &scope))
     }
 

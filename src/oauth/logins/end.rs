@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::{LoginFilter, Logins, MAX_LOGINS, OpenedGrant};
-use crate::base::digest::Digest;
 use crate::oauth::error::Unavailable;
 use crate::oauth::grants::revocation_at;
+use crate::oauth::machine_tokens::MachineToken;
 use crate::store::{Incarnation, Revocation, RevokedSubject};
 use crate::telemetry::audit::{AuditEvent, AuditRecord};
 
@@ -72,15 +72,16 @@ impl Logins {
     /// Ends logins: their access and refresh tokens become invalid, and calls and streams in
     /// progress end, at once. When this returns `Ok`, that is on the disk.
     ///
-    /// A client together with a tenant means the tokens that a machine client of the tenant's file
-    /// has got for itself, too.
+    /// Tokens that programs got for themselves end, too, unless a person is named.
     ///
     /// # Errors
     /// Fails if the store cannot be read, or cannot be written. In the latter case the logins ended
     /// nevertheless, which is persisted later.
     pub async fn end(&self, filter: &LoginFilter, by: Initiator<'_>) -> Result<EndedLogins, EndError> {
         let found = self.find(filter, None, MAX_LOGINS).await?;
-        let mut is_stored = self.revoke_machine_tokens(filter).await;
+        let (programs, revocations) = self.revoke_programs(filter);
+        let mut is_stored = revocations.is_empty() || self.persist(revocations).await;
+        programs.iter().for_each(|token| self.record_program(token, by));
         for batch in found.chunks(WRITE_BATCH) {
             let now = self.context.now();
             let revocations = batch.iter().map(|opened| {
@@ -90,19 +91,8 @@ impl Logins {
             is_stored &= self.persist(revocations.collect()).await;
             batch.iter().for_each(|opened| self.record(opened, by));
         }
-        let ended = found.len();
+        let ended = found.len() + programs.len();
         if is_stored { Ok(EndedLogins { ended }) } else { Err(EndError::NotStored { ended }) }
-    }
-
-    async fn revoke_machine_tokens(&self, filter: &LoginFilter) -> bool {
-        let LoginFilter { tenant: Some(tenant), client: Some(client), person: None, account: None, id: None } =
-            filter
-        else {
-            return true;
-        };
-        let Some(incarnation) = self.context.incarnations.find(tenant) else { return true };
-        let subject = RevokedSubject::Client(Digest::of(client.as_bytes()));
-        self.persist(vec![(incarnation, revocation_at(subject, self.context.now()))]).await
     }
 
     /// Revokes in memory first, so that it is in force even if the store cannot be written now.
@@ -120,6 +110,15 @@ impl Logins {
             }
         }
         written
+    }
+
+    fn record_program(&self, token: &MachineToken, by: Initiator<'_>) {
+        let entry = AuditRecord {
+            client_id: Some(&token.client_id),
+            grant: Some(token.id.to_string()),
+            ..AuditRecord::new(AuditEvent::Revocation, token.incarnation.tenant(), "ok")
+        };
+        self.context.audit.record(&by.sign(entry));
     }
 
     fn record(&self, opened: &OpenedGrant, by: Initiator<'_>) {

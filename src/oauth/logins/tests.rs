@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use super::super::testkit::{TestGateway, ada};
+use super::super::testkit::{
+    MACHINE, MACHINE_SECRET, TestAuthServer, TestGateway, ada, form_request, with_basic_auth,
+};
 use super::*;
 use crate::oauth::blocks::PersonRef;
 use crate::oauth::grants::NewGrant;
@@ -97,6 +99,59 @@ async fn a_use_is_remembered() {
     acme.grants.record_use(&token);
     let page = bed.logins().list(&LoginFilter::default(), None, 9).await.expect("read");
     assert_eq!(page.logins[0].last_used.duration_since(page.logins[0].renewed_at).as_secs(), 600);
+}
+
+/// Returns a token that the program of the tenant's file gets for itself.
+async fn program_token(server: &TestAuthServer) -> String {
+    let form = form_request(&[("grant_type", "client_credentials")]);
+    let sold = server.request_token(with_basic_auth(form, MACHINE, MACHINE_SECRET)).await;
+    assert_eq!(sold.status, 200);
+    sold.text("access_token").to_owned()
+}
+
+async fn programs(bed: &TestGateway, filter: LoginFilter) -> Vec<ProgramToken> {
+    bed.logins().list(&filter, None, 9).await.expect("read").programs
+}
+
+#[tokio::test]
+async fn tokens_of_programs_are_listed_and_end_alone_or_together() {
+    let bed = TestGateway::new().await;
+    let (acme, beta) = (bed.server("acme"), bed.server("beta"));
+    let (first, second) = (program_token(&acme).await, program_token(&acme).await);
+    let other = program_token(&beta).await;
+    let token = acme.grants.verify_access_token(first.as_bytes()).await.expect("valid");
+    acme.grants.record_use(&token);
+    let listed = programs(&bed, by("acme", "", "")).await;
+    assert_eq!(listed.iter().filter(|program| program.last_used.is_some()).count(), 1, "{listed:?}");
+    assert!(listed.len() == 2 && listed.iter().all(|program| *program.client_id == *MACHINE));
+    assert_eq!(programs(&bed, by("", "", &listed[0].label.to_uppercase())).await.len(), 3);
+    assert!(programs(&bed, by("", "ada@contoso.com", "")).await.is_empty(), "a program is no person");
+
+    let alone = LoginFilter { id: Some(token.grant_id), ..LoginFilter::default() };
+    assert_eq!(bed.logins().end(&alone, ORDER).await, Ok(EndedLogins { ended: 1 }));
+    assert!(!acme.is_access_token_valid(&first).await && acme.is_access_token_valid(&second).await);
+    assert_eq!(programs(&bed, by("acme", "", "")).await.len(), 1);
+    assert_eq!(bed.logins().end(&by("acme", "", ""), ORDER).await, Ok(EndedLogins { ended: 1 }));
+    assert!(!acme.is_access_token_valid(&second).await && beta.is_access_token_valid(&other).await);
+    assert!(programs(&bed, by("acme", "", "")).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_programs_token_from_before_a_restart_is_listed_once_it_is_used_and_ends_in_any_case() {
+    let bed = TestGateway::new().await;
+    let token = program_token(&bed.server("acme")).await;
+    let bed = bed.restart().await;
+    let acme = bed.server("acme");
+    assert!(programs(&bed, LoginFilter::default()).await.is_empty());
+    let access = acme.grants.verify_access_token(token.as_bytes()).await.expect("valid");
+    acme.grants.record_use(&access);
+    assert_eq!(programs(&bed, LoginFilter::default()).await.len(), 1);
+
+    drop(acme);
+    let bed = bed.restart().await;
+    let acme = bed.server("acme");
+    assert_eq!(bed.logins().end(&by("acme", "", MACHINE), ORDER).await, Ok(EndedLogins { ended: 0 }));
+    assert!(!acme.is_access_token_valid(&token).await);
 }
 
 fn everywhere(person: &str) -> NewBlock {

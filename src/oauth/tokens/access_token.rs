@@ -49,6 +49,9 @@ pub(in crate::oauth) enum TokenSubject<'a> {
 pub(in crate::oauth) struct IssuedToken {
     pub(in crate::oauth) text: Secret,
     pub(in crate::oauth) jti: String,
+    /// The grant that it belongs to, or a machine's token's own id.
+    pub(in crate::oauth) id: GrantId,
+    pub(in crate::oauth) issued_at: Timestamp,
 }
 
 /// A token whose signature was verified.

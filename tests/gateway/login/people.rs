@@ -1,7 +1,12 @@
 //! What operators do about people: list who is logged in, end logins, keep people out.
 
+mod programs;
+mod promptness;
+
 use std::process::{Command, Output};
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -233,4 +238,75 @@ async fn a_name_that_nobody_has_logged_in_with_can_be_kept_out_and_a_block_outla
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success() && said.contains(expected), "{bad:?}: {said}");
     }
+}
+
+#[tokio::test]
+async fn a_block_is_in_force_again_after_a_restored_backup() {
+    let (entra, _backend, gateway) = stage().await;
+    let app = App::registered(&gateway, "/a").await;
+    let tokens = app.tokens(&entra).await;
+    text(&logins(&gateway, &["block", ADA, "--all-tenants", "--reason", "laptop stolen"]));
+    let store = |gateway: &Gateway, arguments: &[&str]| {
+        let state = gateway.path().join("state").display().to_string();
+        let mut command = Command::new(BINARY);
+        text(
+            &command
+                .arg("store")
+                .args(arguments)
+                .args(["--state", &state])
+                .env_clear()
+                .output()
+                .expect("it runs"),
+        )
+    };
+    let copy = gateway.path().join("copy.db").display().to_string();
+    store(&gateway, &["backup", &copy, "--admin", &gateway.admin_address().to_string()]);
+    text(&logins(&gateway, &["unblock", ADA]));
+    assert_eq!(text(&logins(&gateway, &["blocks"])), "Nobody is blocked.\n");
+
+    let (client_id, redirect_uri) = (app.client_id.clone(), CALLBACK.to_owned());
+    drop(app);
+    let gateway = gateway.killed();
+    store(&gateway, &["restore", &copy]);
+    let gateway = gateway.start_again().await;
+    let listed = text(&logins(&gateway, &["blocks"]));
+    assert!(listed.contains(ADA) && listed.contains("laptop stolen"), "{listed}");
+    let app = App { gateway: &gateway, prefix: "/a", client_id, redirect_uri };
+    assert_eq!(refresh(&app, &tokens).await, (400, "invalid_grant".to_owned()));
+    assert_ne!(call(&gateway, "/a", &tokens).await, 200);
+    let mut browser = Browser::new(&gateway);
+    let callback = app.log_in_at_microsoft(&mut browser, &entra).await;
+    assert_eq!(browser.get(&callback).await.status, 403);
+}
+
+#[tokio::test]
+async fn access_tokens_live_as_long_as_the_tenants_file_says() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let tenant = |minutes: &str| {
+        Tenant::new("a", &backend).with(&format!("{}access_token_minutes: {minutes}\n", entra.lines())).yaml()
+    };
+    let setup = Setup::new().flag("--entra-authority", &entra.authority());
+    let gateway = setup.file("a.yaml", tenant("5")).start().await;
+    gateway.until_state("a", "serving").await;
+    let app = App::registered(&gateway, "/a").await;
+    let lifetime = async || {
+        let back = app.log_in(&mut Browser::new(&gateway), &entra).await;
+        let sold = app.redeem(&super::parameter(&back, "code").expect("a code")).await.json();
+        let token = sold["access_token"].as_str().expect("a token").to_owned();
+        let claims = token.split('.').nth(1).expect("claims");
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).expect("base64");
+        let claims: Value = serde_json::from_slice(&claims).expect("JSON");
+        let seconds = claims["exp"].as_i64().expect("a time") - claims["iat"].as_i64().expect("a time");
+        assert_eq!(sold["expires_in"], seconds, "{sold}");
+        seconds
+    };
+    assert_eq!(lifetime().await, 300);
+    for bad in ["4", "61"] {
+        gateway.put("a.yaml", tenant(bad));
+        let status = gateway.until_state("a", "stale").await;
+        assert!(status["findings"].to_string().contains("access_token_minutes"), "{status}");
+        gateway.put("a.yaml", tenant("60"));
+        gateway.until_state("a", "serving").await;
+    }
+    assert_eq!(lifetime().await, 3_600);
 }
