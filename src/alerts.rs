@@ -15,7 +15,6 @@ mod disk_space;
 mod event;
 mod observer;
 mod settling;
-mod signature;
 mod target;
 mod telling;
 mod webhook;

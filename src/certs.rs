@@ -52,6 +52,7 @@ pub use self::status::CertificateStatus;
 use crate::base::clock::Clock;
 use crate::base::panic::{Panicked, catch_panic_sync};
 use crate::base::task::{PanicCounts, Tasks};
+use crate::base::tls_client;
 use crate::settings::{Ca, Settings, TlsMode};
 use crate::spec::HostName;
 use crate::telemetry::metrics::Metrics;
@@ -75,7 +76,7 @@ pub struct Error(pub String);
 /// # Errors
 /// The file cannot be used, or this machine trusts no authority.
 pub fn client_config(root: Option<&Path>) -> Result<rustls::ClientConfig, Error> {
-    acme::tls_client_config(root)
+    tls_client::config(root).map_err(|error| Error(error.to_string()))
 }
 
 /// Returns the statuses of the certificates stored in a folder, from whichever mode. Only reads the

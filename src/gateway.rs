@@ -50,7 +50,7 @@ use crate::settings::{
     OpenTenants, SettingSources, Settings, SettingsInForce, TlsMode, WrittenSettings, ZipHosts,
 };
 use crate::store::{self, KeySource, Store};
-use crate::telemetry::audit::{Audit, AuditFileConfig};
+use crate::telemetry::audit::{Audit, AuditConfig, AuditFileConfig};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otlp::{Exporter, Tracer};
 use crate::tenants::reconcile::ReconcilerConfig;
@@ -129,6 +129,8 @@ const START_PATIENCE: Duration = Duration::from_secs(5);
 const USAGE_FLUSH_TIMEOUT: Duration = Duration::from_secs(4);
 /// The time for flushing the audit records of the last calls.
 const AUDIT_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time for sending them to the sinks; what is left is sent after the next start.
+const SINKS_FINISH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The time for sending the spans of the last calls.
 const SPANS_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -277,6 +279,7 @@ impl Gateway {
         };
         let (audit, usage) = (self.tenant_deps.audit.clone(), Arc::clone(&self.tenant_deps.usage));
         usage.start_writing(&self.tasks);
+        audit.start_sinks(&self.tasks);
         let is_single = matches!(self.source, TenantsSource::Single(_));
         let Self { settings, addresses, tasks, listeners, http_listeners, registry, exporter, .. } = self;
         if let Some(exporter) = exporter.clone() {
@@ -319,9 +322,11 @@ impl Gateway {
                 exporter.flush(SPANS_FLUSH_TIMEOUT).await;
             }
             // Flushing the last audit records takes moments.
-            let flushing = tokio::task::spawn_blocking(move || audit.flush(AUDIT_FLUSH_TIMEOUT));
+            let file = audit.clone();
+            let flushing = tokio::task::spawn_blocking(move || file.flush(AUDIT_FLUSH_TIMEOUT));
             // If all blocking threads hang, the flush never starts.
             let _written = tokio::time::timeout(2 * AUDIT_FLUSH_TIMEOUT, flushing).await;
+            audit.finish_sinks(SINKS_FINISH_TIMEOUT).await;
             drained
         };
         tokio::select! {
@@ -636,7 +641,7 @@ fn build_tenant_deps(
     Ok(TenantDeps {
         pool,
         context_refresher,
-        audit: start_audit(settings, &clock, &metrics)?,
+        audit: open_audit(settings, &clock, &metrics)?,
         usage,
         tracer: Tracer::default(),
         metrics,
@@ -700,16 +705,21 @@ async fn build_login(
     }))
 }
 
-/// Starts the audit. If the state folder is missing or read-only there is none, like all
+/// Opens the audit. If the state folder is missing or read-only there is none, like all
 /// persistence.
-fn start_audit(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Result<Audit, Error> {
-    let Some(bytes) = settings.audit.filter(|_| settings.state.is_dir()) else {
+fn open_audit(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Result<Audit, Error> {
+    let has_none = settings.audit.is_none() && settings.audit_sinks.is_empty();
+    if has_none || !settings.state.is_dir() {
         return Ok(Audit::disabled());
-    };
+    }
     let file = settings.state.join("audit.jsonl");
-    let file_config =
-        AuditFileConfig { path: file.clone(), max_bytes: bytes, max_files: settings.audit_files };
-    match Audit::start(file_config, Arc::clone(clock), Arc::clone(metrics)) {
+    let max_files = settings.audit_files;
+    let config = AuditConfig {
+        file: settings.audit.map(|max_bytes| AuditFileConfig { path: file.clone(), max_bytes, max_files }),
+        sinks: settings.audit_sinks.clone(),
+        state: settings.state.clone(),
+    };
+    match Audit::start(config, Arc::clone(clock), Arc::clone(metrics)) {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
             tracing::error!(file = %file.display(), %error, "serving without an audit: nobody's calls are recorded");
             Ok(Audit::disabled())

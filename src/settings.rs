@@ -10,6 +10,7 @@
 mod acme;
 mod admin;
 mod admin_tokens;
+mod audit_sinks;
 mod consistency;
 mod environment;
 mod file;
@@ -39,6 +40,7 @@ use url::Url;
 use crate::base::diagnostic::Report;
 use crate::routing::GatewayHosts;
 use crate::spec::{BackendOnly, HoldChanges, HostName, ListenAddress, TenantListeners};
+use crate::telemetry::audit::sinks::SinkConfig;
 use crate::telemetry::log::LogFormat;
 
 pub use self::notify::{
@@ -182,6 +184,8 @@ pub struct Settings {
     pub audit: Option<u64>,
     /// The number of audit files kept, including the current one.
     pub audit_files: u32,
+    /// The receivers of the audit beside the file.
+    pub audit_sinks: Vec<SinkConfig>,
     /// Who is told of trouble.
     pub notify: Vec<NotifyTarget>,
 }
@@ -262,6 +266,7 @@ impl Default for Settings {
             hsts: None,
             audit: Some(64 << 20),
             audit_files: 8,
+            audit_sinks: Vec::new(),
             notify: Vec::new(),
         }
     }
@@ -279,7 +284,7 @@ impl Settings {
     ) -> Result<LoadedSettings, Error> {
         let mut report = environment.report_misspelt();
         let mut written = file.map(|path| file::read(path, &mut report)).unwrap_or_default();
-        let section::Sections { limits, notify, otlp } = std::mem::take(&mut written.sections);
+        let section::Sections { audit_sinks, limits, notify, otlp } = std::mem::take(&mut written.sections);
         let mut reader = reader::SettingsReader::new(flags, environment, &written, report);
         let mut settings = reader.read_settings();
         let is_host_given = reader.is_given(SettingKey::HOST) || reader.is_given(SettingKey::PUBLIC_BASE);
@@ -291,6 +296,8 @@ impl Settings {
         settings.limits = limits.validate(&mut report);
         settings.notify = self::notify::validate(notify, &written.place, &mut report);
         given.extend(self::notify::written(&settings.notify));
+        settings.audit_sinks = self::audit_sinks::validate(audit_sinks, &written.place, &mut report);
+        given.extend(self::audit_sinks::written(&settings.audit_sinks));
         settings.otlp = otlp.validate(file, &mut report);
         consistency::check(&mut settings, &mut report);
         match report.has_errors() {

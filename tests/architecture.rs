@@ -37,7 +37,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
     ("rcgen", &["certs"]),
     ("x509_parser", &["certs"]),
-    ("rustls_platform_verifier", &["backend", "certs"]),
+    ("rustls_platform_verifier", &["backend", "base", "certs"]),
     // Two HTTP clients: `backend`'s refuses forbidden addresses, and `certs`' must reach the CA
     // wherever it is.
     ("hyper_util::client", &["backend", "certs"]),

@@ -13,6 +13,8 @@ use crate::certs::{CertificateState, CertificateStatus, Certificates};
 use crate::settings::TlsMode;
 use crate::spec::AlertKind;
 use crate::store::Store;
+use crate::telemetry::audit::Audit;
+use crate::telemetry::audit::sinks::SinkTrouble;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::registry::{Registry, RoutingTable};
 use crate::tenants::status::TenantState;
@@ -41,6 +43,8 @@ pub struct Observed {
     pub folders: Vec<PathBuf>,
     /// Knows how many lines of the audit were lost.
     pub metrics: Arc<Metrics>,
+    /// Knows which sinks are in trouble.
+    pub audit: Audit,
     /// The source of the current time.
     pub clock: Arc<dyn Clock>,
 }
@@ -78,6 +82,7 @@ impl Observer {
         conditions.extend(self.store_condition());
         conditions.extend(self.disks.iter_mut().filter_map(disk_condition));
         conditions.extend(self.audit_condition());
+        conditions.extend(self.observed.audit.sink_troubles().iter().map(sink_condition));
         Some(conditions)
     }
 
@@ -115,6 +120,20 @@ impl Observer {
         let action = "free space on the disk of the state folder, or make audit.jsonl writable";
         Some(gateway_condition(AlertKind::AuditLosing, summary, action))
     }
+}
+
+/// Returns what is wrong with a sink of the audit.
+fn sink_condition(trouble: &SinkTrouble) -> (ConditionKey, Condition) {
+    let SinkTrouble { sink, to, failing, is_dropping } = trouble;
+    let failing = match failing {
+        Some((since, why)) => format!("takes no lines since {since:.0} ({why})"),
+        None => "was too slow or away".to_owned(),
+    };
+    let dropping = if *is_dropping { "lines were dropped" } else { "they wait in its spool" };
+    let summary = format!("the sink {sink} of the audit ({to}) {failing}: {dropping}");
+    let action = "have its receiver take lines again, or correct or remove the sink in audit_sinks";
+    let key = ConditionKey { kind: AlertKind::AuditLosing, id: format!("sink {sink}") };
+    (key, Condition::new(Subject::gateway(), summary, action))
 }
 
 fn gateway_condition(kind: AlertKind, summary: &str, action: &str) -> (ConditionKey, Condition) {

@@ -11,10 +11,9 @@ use url::Url;
 
 use super::delivery::DeliveryFailure;
 use super::event::Event;
-use super::signature::SigningKeys;
 use crate::base::headers::parse_retry_after;
-use crate::base::process_resolver::ProcessResolver;
-use crate::base::{disk, error_chain};
+use crate::base::webhook_signature::SigningKeys;
+use crate::base::{disk, error_chain, http_client};
 use crate::settings::{WebhookAddress, WebhookFormat, WebhookSettings, parse_webhook_url};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,12 +85,9 @@ impl Webhook {
     /// Created at the first event, since a machine without CA certificates must be able to start.
     fn client(&self) -> Option<&reqwest::Client> {
         let client = self.client.get_or_init(|| {
-            let builder = reqwest::Client::builder()
-                .user_agent(concat!("tenantd/", env!("CARGO_PKG_VERSION")))
-                .redirect(reqwest::redirect::Policy::none())
+            let builder = http_client::builder()
                 .connect_timeout(CONNECT_TIMEOUT)
                 .timeout(RESPONSE_TIMEOUT)
-                .dns_resolver(ProcessResolver)
                 // Events are rare, and the body of the last answer was not read.
                 .pool_max_idle_per_host(0);
             let built = builder.build();

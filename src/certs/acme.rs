@@ -35,7 +35,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::account_locks::AccountLocks;
 use self::certs_folder::{CertsFolder, CertsFolderError, LoadedCertificate};
-pub(super) use self::http::tls_client_config;
 use self::job::JobOutcome;
 pub(super) use self::job::JobReport;
 use self::managed_certificate::ManagedCertificate;

@@ -20,6 +20,7 @@ pub(super) fn start(gateway: &Gateway) -> Arc<Alerts> {
             store: gateway.store.clone(),
             folders: state.iter().cloned().chain(tenants_folder(&gateway.source)).collect(),
             metrics: Arc::clone(&gateway.tenant_deps.metrics),
+            audit: gateway.tenant_deps.audit.clone(),
             clock: Arc::clone(&gateway.tenant_deps.clock),
         },
         targets: settings.notify.clone(),

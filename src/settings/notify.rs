@@ -253,7 +253,8 @@ pub fn parse_webhook_url(text: &str) -> Option<Url> {
     (matches!(url.scheme(), "http" | "https") && is_plain).then_some(url)
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether a URL leads to this machine.
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),

@@ -101,6 +101,7 @@ impl<'a> SettingsReader<'a> {
             hsts: self.read_one(SettingKey::HSTS, parse::period_or_off).unwrap_or(default.hsts),
             audit: self.read_one(SettingKey::AUDIT, parse::size_or_off).unwrap_or(default.audit),
             audit_files: self.read_one(SettingKey::AUDIT_FILES, parse::files).unwrap_or(default.audit_files),
+            audit_sinks: default.audit_sinks,
             notify: default.notify,
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! Lines pass through a bounded queue to a dedicated thread, because files block. If the queue or
 //! the disk is full, lines are lost and counted (`tenantd_audit_lost`); no caller waits for them.
-//! The file is rotated by size.
+//! The file is rotated by size. The same lines go to the [`sinks`], with the same `id`.
 //!
 //! Each tenant has a share of what is written ([`shares`]). Lines beyond it are replaced by lines
 //! with their number.
@@ -11,7 +11,9 @@
 mod query;
 mod rotating_file;
 mod shares;
+pub mod sinks;
 
+use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,8 +26,11 @@ use serde::Serialize;
 pub use self::query::{AuditCursor, AuditFilter, AuditPage};
 use self::rotating_file::RotatingFile;
 use self::shares::{AdmitDecision, AuditShares, OmittedLines};
+use self::sinks::{AuditSinks, DroppedLines, SinkConfig, SinkTrouble};
 use super::metrics::Metrics;
 use crate::base::clock::Clock;
+use crate::base::random;
+use crate::base::task::Tasks;
 
 /// A second of calls at a busy gateway; about 3 MB.
 const QUEUE: usize = 8192;
@@ -42,6 +47,17 @@ pub struct AuditFileConfig {
     pub max_bytes: u64,
     /// The maximum number of files, including the one being written.
     pub max_files: u32,
+}
+
+/// Where the audit goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// The file, if one is written.
+    pub file: Option<AuditFileConfig>,
+    /// The receivers beside the file.
+    pub sinks: Vec<SinkConfig>,
+    /// The state folder, in which lines wait for the sinks.
+    pub state: PathBuf,
 }
 
 /// What happened.
@@ -62,6 +78,8 @@ pub enum AuditEvent {
     Read,
     /// An operator ordered something about a tenant.
     Order,
+    /// Lines did not reach a sink of the audit.
+    Loss,
 }
 
 /// The content of one line. Fields that do not apply are omitted.
@@ -108,6 +126,9 @@ pub struct AuditRecord<'a> {
     /// The certificate that an order is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<&'a str>,
+    /// The sink of the audit that lost lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sink: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The tool called.
     pub tool: Option<&'a str>,
@@ -160,6 +181,7 @@ impl<'a> AuditRecord<'a> {
             uid: None,
             operator: None,
             certificate: None,
+            sink: None,
             tool: None,
             resource: None,
             elapsed_ms: None,
@@ -180,7 +202,8 @@ impl std::fmt::Debug for Audit {
 }
 
 struct AuditQueue {
-    path: PathBuf,
+    path: Option<PathBuf>,
+    sinks: AuditSinks,
     lines: SyncSender<WriterMessage>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -230,21 +253,23 @@ impl Audit {
         Self::default()
     }
 
-    /// Opens the file and starts the thread that writes to it.
+    /// Opens the file and the spools of the sinks, and starts the thread that writes to them.
     ///
     /// # Errors
     /// The file cannot be opened, or no thread can be started.
-    pub fn start(
-        keeping: AuditFileConfig,
-        clock: Arc<dyn Clock>,
-        metrics: Arc<Metrics>,
-    ) -> std::io::Result<Self> {
-        let path = keeping.path.clone();
-        let file = RotatingFile::open(keeping)?;
+    pub fn start(config: AuditConfig, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        let AuditConfig { file, sinks, state } = config;
+        let path = file.as_ref().map(|file| file.path.clone());
+        let file = file.map(RotatingFile::open).transpose()?;
+        let sinks = AuditSinks::open(sinks, &state, &clock, &metrics);
         let (lines, queue) = sync_channel(QUEUE);
         let shares = Arc::new(AuditShares::default());
         let writer = AuditWriter {
             file,
+            sinks: sinks.clone(),
+            for_sinks: Vec::new(),
+            run_id: random::hex::<6>(),
+            number: 0,
             failing: false,
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
@@ -253,12 +278,35 @@ impl Audit {
         let thread = std::thread::Builder::new().name("audit".into());
         // The thread ends with the last handle; `flush` waits for its lines.
         let _detached = thread.spawn(move || writer.run(&queue))?;
-        Ok(Self(Some(Arc::new(AuditQueue { path, lines, clock, metrics, shares }))))
+        Ok(Self(Some(Arc::new(AuditQueue { path, sinks, lines, clock, metrics, shares }))))
     }
 
-    /// Returns the file being written, if the audit is on.
+    /// Starts to send to the sinks.
+    pub fn start_sinks(&self, tasks: &Tasks) {
+        self.0.iter().for_each(|queue| queue.sinks.start(self, tasks));
+    }
+
+    /// Sends to the sinks what waits for them, for a limited time, and ends that. What is left is
+    /// sent after the next start.
+    pub async fn finish_sinks(&self, patience: Duration) {
+        if let Some(queue) = &self.0 {
+            queue.sinks.finish(patience).await;
+        }
+    }
+
+    /// Returns the sinks that are in trouble now.
+    pub fn sink_troubles(&self) -> Vec<SinkTrouble> {
+        self.0.as_ref().map(|queue| queue.sinks.troubles()).unwrap_or_default()
+    }
+
+    /// Returns the file being written, if there is one.
     pub fn file(&self) -> Option<&Path> {
-        self.0.as_ref().map(|queue| &*queue.path)
+        self.0.as_ref().and_then(|queue| queue.path.as_deref())
+    }
+
+    /// Whether lines are written anywhere.
+    pub fn is_on(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Writes a line, or counts it if it exceeds the tenant's share.
@@ -280,6 +328,16 @@ impl Audit {
         }
     }
 
+    /// Writes a line that states how many lines did not reach a sink. Returns whether it will be
+    /// written.
+    fn record_dropped(&self, sink: &str, dropped: DroppedLines) -> bool {
+        let Some(queue) = &self.0 else { return false };
+        let entry = AuditRecord { sink: Some(sink), ..AuditRecord::new(AuditEvent::Loss, "", "dropped") };
+        let (left_out, since) = (Some(dropped.lines), Some(dropped.since));
+        let line = AuditLine { at: queue.clock.now(), entry: &entry, left_out, since }.written();
+        queue.lines.try_send(WriterMessage::Line(line)).is_ok()
+    }
+
     /// Waits until all previous lines are written, but no longer than `timeout`. Blocks.
     pub fn flush(&self, timeout: Duration) {
         let Some(queue) = &self.0 else { return };
@@ -299,9 +357,16 @@ impl AuditLine<'_> {
     }
 }
 
-/// The thread that writes the file.
+/// The thread that writes the file and the spools.
 struct AuditWriter {
-    file: RotatingFile,
+    file: Option<RotatingFile>,
+    sinks: AuditSinks,
+    /// Lines that the spools get next.
+    for_sinks: Vec<Vec<u8>>,
+    /// With the number it makes a line's `id`, which no line of any other process has.
+    run_id: String,
+    /// The number of the last line.
+    number: u64,
     /// The last line could not be written.
     failing: bool,
     clock: Arc<dyn Clock>,
@@ -316,12 +381,17 @@ impl AuditWriter {
                 Ok(first) => {
                     std::thread::sleep(GATHER);
                     std::iter::once(first).chain(queue.try_iter()).for_each(|message| self.meet(message));
+                    self.fill_spools();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.say_counts(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.say_counts();
+                    return self.fill_spools();
+                }
             }
             if self.shares.due_in_ms(self.clock.now()) == Some(0) {
                 self.say_counts();
+                self.fill_spools();
             }
         }
     }
@@ -336,18 +406,29 @@ impl AuditWriter {
 
     fn meet(&mut self, message: WriterMessage) {
         match message {
-            WriterMessage::Line(line) => self.keep(&line),
+            WriterMessage::Line(line) => self.keep(line),
             WriterMessage::CountingStarted => {}
             WriterMessage::Flush(written) => {
                 self.say_counts();
+                self.fill_spools();
                 // The caller may have stopped waiting.
                 let _asker = written.try_send(());
             }
         }
     }
 
-    fn keep(&mut self, line: &[u8]) {
-        match self.file.write(line) {
+    fn keep(&mut self, mut line: Vec<u8>) {
+        self.number += 1;
+        append_id(&mut line, &self.run_id, self.number);
+        self.write(&line);
+        if !self.sinks.is_empty() {
+            self.for_sinks.push(line);
+        }
+    }
+
+    fn write(&mut self, line: &[u8]) {
+        let Some(file) = &mut self.file else { return };
+        match file.write(line) {
             Ok(()) => self.failing = false,
             Err(error) => {
                 self.metrics.record_lost_audit_line();
@@ -358,6 +439,10 @@ impl AuditWriter {
         }
     }
 
+    fn fill_spools(&mut self) {
+        self.sinks.append(&std::mem::take(&mut self.for_sinks));
+    }
+
     fn say_counts(&mut self) {
         let at = self.clock.now();
         for (tenant, counted) in self.shares.take_counts() {
@@ -366,10 +451,16 @@ impl AuditWriter {
                 let client_id = by.as_ref().and_then(|by| by.client_id.as_deref());
                 let entry = AuditRecord { who, client_id, ..AuditRecord::new(*event, &tenant, outcome) };
                 let line = AuditLine { at, entry: &entry, left_out: Some(*lines), since: Some(*since) };
-                self.keep(&line.written());
+                self.keep(line.written());
             }
         }
     }
+}
+
+/// Adds `id` to a line, as its last field.
+fn append_id(line: &mut Vec<u8>, run_id: &str, number: u64) {
+    line.truncate(line.len() - "}\n".len());
+    write!(line, ",\"id\":\"{run_id}-{number}\"}}\n").expect("writing to a vector cannot fail");
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! cost of ten thousand tenants for a collector stays bounded. No label holds text that a client
 //! sent.
 
+mod audit_sinks;
 mod budgets;
 mod health;
 mod outcome;
@@ -24,6 +25,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::audit_sinks::AuditSinkMetrics;
 use self::budgets::BudgetMetrics;
 pub use self::health::GatewayHealth;
 pub use self::outcome::CallOutcome;
@@ -86,6 +88,7 @@ pub struct Metrics {
     store_writable: Gauge,
     audit_lost: Counter,
     audit_counted: Counter,
+    audit_sinks: AuditSinkMetrics,
     notifications: Family<TargetOutcomeLabels, Counter>,
     certificate_orders: Family<OutcomeLabels, Counter>,
     budgets: BudgetMetrics,
@@ -116,6 +119,7 @@ impl Metrics {
             store_writable: Gauge::default(),
             audit_lost: Counter::default(),
             audit_counted: Counter::default(),
+            audit_sinks: AuditSinkMetrics::default(),
             notifications: Family::default(),
             certificate_orders: Family::default(),
             budgets: BudgetMetrics::default(),
@@ -165,6 +169,7 @@ impl Metrics {
         self.register_life();
         self.register_certificates();
         self.budgets.register(&mut self.registry);
+        self.audit_sinks.register(&mut self.registry);
         self.registry.register_collector(Box::new(TenantCollector(Arc::clone(&self.tenant_counters))));
         self.registry.register_collector(Box::new(Arc::clone(&self.state)));
         self.registry.register_collector(Box::new(ProcessCollector));

@@ -22,8 +22,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use jiff::SignedDuration;
 use rustls::RootCertStore;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -32,7 +31,7 @@ use tower_service::Service;
 
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::dns::DnsResolver;
-use crate::base::headers;
+use crate::base::{headers, tls_client};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -132,43 +131,21 @@ fn parse_retry_after(headers: &http::HeaderMap) -> Option<SignedDuration> {
     SignedDuration::try_from(wait).ok().filter(|wait| wait.as_secs() <= u32::MAX.into())
 }
 
-pub(in crate::certs) fn tls_client_config(
-    root: Option<&Path>,
-) -> Result<rustls::ClientConfig, crate::certs::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .expect("aws-lc speaks TLS 1.2 and 1.3");
-    let Some(path) = root else {
-        let verifier = rustls_platform_verifier::Verifier::new(provider).map_err(|error| {
-            crate::certs::Error(format!(
-                "this machine trusts no certificate authority ({error}), so it can connect to no CA; install \
-                 CA certificates (Debian: ca-certificates) or set SSL_CERT_FILE"
-            ))
-        })?;
-        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-        return Ok(builder.with_no_client_auth());
-    };
-    Ok(builder.with_root_certificates(read_root_certificates(path)?).with_no_client_auth())
+/// Returns the TLS configuration for a CA's server.
+fn tls_client_config(root: Option<&Path>) -> Result<rustls::ClientConfig, crate::certs::Error> {
+    tls_client::config(root).map_err(describe)
 }
 
 /// Reads the certificates of a PEM file.
 pub(super) fn read_root_certificates(path: &Path) -> Result<RootCertStore, crate::certs::Error> {
-    let describe_error = |why: String| {
-        let file = path.display();
-        crate::certs::Error(format!("the CA's root certificate {file} (acme_ca_root) cannot be used: {why}"))
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in
-        CertificateDer::pem_file_iter(path).map_err(|error| describe_error(error.to_string()))?
-    {
-        let certificate = certificate.map_err(|error| describe_error(error.to_string()))?;
-        roots.add(certificate).map_err(|error| describe_error(error.to_string()))?;
-    }
-    match roots.is_empty() {
-        true => Err(describe_error("it contains no certificate".into())),
-        false => Ok(roots),
-    }
+    tls_client::read_roots(path).map_err(describe)
+}
+
+fn describe(error: tls_client::Error) -> crate::certs::Error {
+    crate::certs::Error(match error {
+        tls_client::Error::NoRoots(_) => format!("no connection to a CA is possible: {error}"),
+        tls_client::Error::File { .. } => format!("the CA's root certificate (acme_ca_root) {error}"),
+    })
 }
 
 /// Opens TLS connections.

@@ -96,7 +96,7 @@ pub(super) enum AdmitDecision {
 impl AuditShares {
     /// Decides about a line of `bytes` bytes, and counts it if it does not fit.
     pub(super) fn admit(&self, entry: &AuditRecord<'_>, bytes: usize, at: Timestamp) -> AdmitDecision {
-        if entry.event == AuditEvent::Order {
+        if matches!(entry.event, AuditEvent::Order | AuditEvent::Loss) {
             // Operators do not flood, and nothing that others do shall hide what they did.
             return AdmitDecision::Write;
         }

@@ -1,5 +1,5 @@
-//! Signs events as Standard Webhooks does (<https://www.standardwebhooks.com>): HMAC-SHA256 over
-//! id, time and body.
+//! Signs what is posted to receivers as Standard Webhooks does
+//! (<https://www.standardwebhooks.com>): HMAC-SHA256 over id, time and body.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 
-use crate::base::disk;
-use crate::base::secret::Secret;
+use super::disk;
+use super::secret::Secret;
 
 /// The largest file of keys.
 const MAX_FILE_BYTES: u64 = 16 << 10;
@@ -18,15 +18,15 @@ const MAX_KEYS: usize = 4;
 /// Marks a key whose rest is base64.
 const ENCODED: &str = "whsec_";
 
-/// The keys that sign a target's events.
-pub(super) struct SigningKeys(Vec<hmac::Key>);
+/// The keys of one receiver.
+pub struct SigningKeys(Vec<hmac::Key>);
 
 impl SigningKeys {
     /// Reads the keys of a file, one a line. Blocks.
     ///
     /// # Errors
     /// The file cannot be read, has no key, or one that is not what it says.
-    pub(super) fn read(path: &Path) -> Result<Self, String> {
+    pub fn read(path: &Path) -> Result<Self, String> {
         let describe = |why: String| format!("the signing key {} cannot be used: {why}", path.display());
         let text = disk::read_text(path, MAX_FILE_BYTES).map(Secret::new);
         let text = text.map_err(|error| describe(error.to_string()))?;
@@ -40,7 +40,7 @@ impl SigningKeys {
     }
 
     /// Returns the value of `webhook-signature`: a signature by each key.
-    pub(super) fn sign(&self, id: &str, at: Timestamp, body: &[u8]) -> String {
+    pub fn sign(&self, id: &str, at: Timestamp, body: &[u8]) -> String {
         let mut signed = format!("{id}.{}.", at.as_second()).into_bytes();
         signed.extend_from_slice(body);
         let signature = |key: &hmac::Key| format!("v1,{}", BASE64_STANDARD.encode(hmac::sign(key, &signed)));

@@ -1,0 +1,320 @@
+//! One sink: its spool, and the task that sends what is in it.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::channel::{SendFailure, SinkChannel};
+use super::config::SinkConfig;
+use super::spool::{BatchEnd, Spool, SpoolBatch};
+use crate::base::backoff::Backoff;
+use crate::base::clock::Clock;
+use crate::base::sync::lock;
+use crate::telemetry::audit::Audit;
+use crate::telemetry::metrics::Metrics;
+
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The pause before a batch is sent again.
+const RETRY_BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), LONGEST_PAUSE);
+/// How long a receiver may ask to be left alone.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// How long a connection must last after a batch before that counts as taken.
+const CONFIRM_AFTER: Duration = Duration::from_secs(5);
+/// How long ago a line may have been dropped for the sink to be in trouble.
+const DROP_MEMORY: Duration = Duration::from_secs(600);
+
+/// A receiver and what waits for it.
+pub(super) struct Sink {
+    config: SinkConfig,
+    spool: Spool,
+    /// Notified when lines were appended.
+    arrived: Notify,
+    health: Mutex<SinkHealth>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    ending: CancellationToken,
+    ended: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct SinkHealth {
+    /// Failures in a row.
+    failures: u32,
+    failing_since: Option<Timestamp>,
+    last_failure: String,
+    last_drop: Option<Instant>,
+    /// Lines are dropped, and the log says so.
+    is_dropping: bool,
+    /// The disk takes nothing, and the log says so.
+    is_disk_failing: bool,
+}
+
+/// What is wrong with a sink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkTrouble {
+    /// The sink's name.
+    pub sink: String,
+    /// Where its receiver is, without what may be a secret.
+    pub to: String,
+    /// Since when the receiver takes nothing, and why; `None` if it takes lines.
+    pub failing: Option<(Timestamp, String)>,
+    /// Whether lines were dropped in the last minutes.
+    pub is_dropping: bool,
+}
+
+/// A batch that was written, and may still be lost with its connection.
+type WrittenBatch = (BatchEnd, Instant);
+
+impl Sink {
+    pub(super) fn open(
+        config: SinkConfig,
+        folder: PathBuf,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        metrics.add_audit_sink(&config.name);
+        let spool = Spool::open(folder, config.spool_bytes);
+        Self {
+            config,
+            spool,
+            arrived: Notify::new(),
+            health: Mutex::default(),
+            clock,
+            metrics,
+            ending: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        }
+    }
+
+    /// Appends lines to the spool. Blocks.
+    pub(super) fn append(&self, lines: &[Vec<u8>]) {
+        let outcome = self.spool.append(lines, self.clock.now());
+        self.record_dropped(outcome.dropped);
+        let mut health = lock(&self.health);
+        match outcome.disk_error {
+            None => health.is_disk_failing = false,
+            Some(error) if !std::mem::replace(&mut health.is_disk_failing, true) => tracing::error!(
+                sink = self.config.name,
+                %error,
+                "the spool of a sink of the audit cannot be written: its lines wait in memory, and are lost if \
+                 the process ends or memory has no room"
+            ),
+            Some(_) => {}
+        }
+        drop(health);
+        self.arrived.notify_one();
+        self.metrics.set_audit_sink_waiting(&self.config.name, self.spool.waiting_bytes());
+    }
+
+    /// Sends what waits, and what comes, until the sink is ended.
+    pub(super) async fn run(self: Arc<Self>, audit: Audit) {
+        let mut channel = SinkChannel::new(&self.config.channel);
+        let mut written = VecDeque::new();
+        self.spool.rewind();
+        while !self.ending.is_cancelled() {
+            let outcome = self.send_waiting(&mut channel, &mut written).await;
+            let pause = self.judge(outcome.err(), &audit);
+            if pause.is_some() {
+                written.clear();
+                self.spool.rewind();
+            }
+            self.wait(pause, &mut channel, &mut written).await;
+        }
+        if lock(&self.health).failures == 0 {
+            let sent = self.send_waiting(&mut channel, &mut written).await;
+            if sent.is_ok()
+                && channel.finish().await
+                && let Some((end, _)) = written.pop_back()
+            {
+                self.confirm(end).await;
+            }
+        }
+        self.ended.cancel();
+    }
+
+    /// Has the task send what waits, and end.
+    pub(super) fn end(&self) {
+        self.ending.cancel();
+    }
+
+    /// Waits for the end of the task.
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    /// Returns what is wrong, if anything is.
+    pub(super) fn trouble(&self) -> Option<SinkTrouble> {
+        let health = lock(&self.health);
+        let failing = health.failing_since.map(|since| (since, health.last_failure.clone()));
+        let now = self.clock.monotonic();
+        let is_recent = |at: Instant| now.saturating_duration_since(at) <= DROP_MEMORY;
+        let is_dropping = health.last_drop.is_some_and(is_recent);
+        (failing.is_some() || is_dropping).then(|| SinkTrouble {
+            sink: self.config.name.clone(),
+            to: self.config.channel.to_string(),
+            failing,
+            is_dropping,
+        })
+    }
+
+    /// Sends batches until nothing waits or one fails.
+    async fn send_waiting(
+        self: &Arc<Self>,
+        channel: &mut SinkChannel,
+        written: &mut VecDeque<WrittenBatch>,
+    ) -> Result<(), SendFailure> {
+        self.confirm_written(written).await;
+        while let Some(batch) = self.next_batch(channel.max_lines()).await? {
+            let delivery = channel.send(&batch.lines).await?;
+            let count = batch.lines.len() as u64;
+            self.metrics.record_audit_lines_sent(&self.config.name, count - delivery.oversized);
+            if delivery.oversized > 0 {
+                self.spool.count_dropped(delivery.oversized, self.clock.now());
+                self.record_dropped(delivery.oversized);
+            }
+            match delivery.is_confirmed || matches!(batch.end, BatchEnd::Memory(_)) {
+                true => self.confirm(batch.end).await,
+                false => written.push_back((batch.end, self.clock.monotonic())),
+            }
+        }
+        Ok(())
+    }
+
+    async fn next_batch(self: &Arc<Self>, max_lines: usize) -> Result<Option<SpoolBatch>, SendFailure> {
+        let sink = Arc::clone(self);
+        let batch = tokio::task::spawn_blocking(move || sink.spool.next_batch(max_lines)).await?;
+        batch.map_err(|error| SendFailure::new(format!("the spool cannot be read: {error}")))
+    }
+
+    async fn confirm(self: &Arc<Self>, end: BatchEnd) {
+        let sink = Arc::clone(self);
+        let confirming = tokio::task::spawn_blocking(move || {
+            sink.spool.confirm(end);
+            sink.metrics.set_audit_sink_waiting(&sink.config.name, sink.spool.waiting_bytes());
+        });
+        // It fails only at the end of the process; then the lines are sent again.
+        let _confirmed = confirming.await;
+    }
+
+    /// Confirms what was written long enough ago.
+    async fn confirm_written(self: &Arc<Self>, written: &mut VecDeque<WrittenBatch>) {
+        let now = self.clock.monotonic();
+        let is_due = |(_, at): &WrittenBatch| now.saturating_duration_since(*at) >= CONFIRM_AFTER;
+        let due = written.iter().take_while(|batch| is_due(batch)).count();
+        if let Some((end, _)) = written.drain(..due).next_back() {
+            self.confirm(end).await;
+        }
+    }
+
+    /// Waits for lines, for the end of a pause, or for what else there is to do.
+    async fn wait(
+        &self,
+        pause: Option<Duration>,
+        channel: &mut SinkChannel,
+        written: &mut VecDeque<WrittenBatch>,
+    ) {
+        if let Some(pause) = pause {
+            let _ended = self.ending.run_until_cancelled(tokio::time::sleep(pause)).await;
+            return;
+        }
+        let gather_interval = channel.gather_interval();
+        let arrival = async {
+            self.arrived.notified().await;
+            tokio::time::sleep(gather_interval).await;
+        };
+        let oldest = written.front().map(|(_, at)| *at);
+        let confirmation = async {
+            match oldest {
+                None => std::future::pending().await,
+                Some(at) => {
+                    let age = self.clock.monotonic().saturating_duration_since(at);
+                    tokio::time::sleep(CONFIRM_AFTER.saturating_sub(age)).await;
+                }
+            }
+        };
+        let is_lost = tokio::select! {
+            () = arrival => false,
+            () = confirmation => false,
+            () = channel.closed() => !written.is_empty(),
+            () = self.ending.cancelled() => false,
+        };
+        if is_lost {
+            // What the receiver had not read by then is gone.
+            written.clear();
+            self.spool.rewind();
+            let failure = SendFailure::new("it closed the connection soon after it was sent lines");
+            let pause = self.record_failure(failure);
+            let _ended = self.ending.run_until_cancelled(tokio::time::sleep(pause)).await;
+        }
+    }
+
+    /// Takes note of how sending went. Returns how long to wait after a failure.
+    fn judge(&self, failure: Option<SendFailure>, audit: &Audit) -> Option<Duration> {
+        match failure {
+            Some(failure) => Some(self.record_failure(failure)),
+            None => {
+                self.record_success();
+                self.state_dropped(audit);
+                None
+            }
+        }
+    }
+
+    fn record_failure(&self, failure: SendFailure) -> Duration {
+        let name = &self.config.name;
+        let mut health = lock(&self.health);
+        if health.failures == 0 {
+            tracing::warn!(
+                sink = name,
+                to = %self.config.channel,
+                error = failure.why,
+                "a sink of the audit takes no lines; they wait on the disk, up to its `spool`"
+            );
+            health.failing_since = Some(self.clock.now());
+            self.metrics.set_audit_sink_failing(name, true);
+        }
+        let pause = RETRY_BACKOFF.pause_after(health.failures);
+        health.failures = health.failures.saturating_add(1);
+        health.last_failure = failure.why;
+        pause.max(failure.retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER))
+    }
+
+    fn record_success(&self) {
+        let mut health = lock(&self.health);
+        if health.failures > 0 {
+            tracing::info!(sink = self.config.name, "a sink of the audit takes lines again");
+            (health.failures, health.failing_since) = (0, None);
+            self.metrics.set_audit_sink_failing(&self.config.name, false);
+        }
+    }
+
+    fn record_dropped(&self, lines: u64) {
+        if lines == 0 {
+            return;
+        }
+        self.metrics.record_audit_lines_dropped(&self.config.name, lines);
+        let mut health = lock(&self.health);
+        health.last_drop = Some(self.clock.monotonic());
+        if !std::mem::replace(&mut health.is_dropping, true) {
+            tracing::error!(
+                sink = self.config.name,
+                "a sink of the audit drops lines, because its receiver takes none and its spool is full; a line \
+                 of the audit will state their number"
+            );
+        }
+    }
+
+    /// Has a line of the audit state what was dropped, once the receiver has everything else.
+    fn state_dropped(&self, audit: &Audit) {
+        let Some(dropped) = self.spool.dropped() else { return };
+        if audit.record_dropped(&self.config.name, dropped) {
+            self.spool.forget_dropped(dropped);
+            lock(&self.health).is_dropping = false;
+        }
+    }
+}
