@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use tenantd::base::clock::{Clock, SystemClock};
+use tenantd::base::task::Tasks;
 use tenantd::spec::{CallLimits, TenantName, UsageLimits};
 use tenantd::store::{KeySource, Store};
-use tenantd::telemetry::audit::{Audit, AuditEvent, AuditFileConfig, AuditRecord};
+use tenantd::telemetry::audit::sinks::{ChannelConfig, Facility, SinkConfig, SyslogAddress, SyslogConfig};
+use tenantd::telemetry::audit::{Audit, AuditConfig, AuditEvent, AuditFileConfig, AuditRecord};
 use tenantd::telemetry::metrics::{CallOutcome, Metrics};
 use tenantd::usage::traffic::CallEnd;
 use tenantd::usage::{CallerKey, Usage, UsageCaller, UsageMeter};
 
-criterion_group!(benches, metering, telemetry);
+criterion_group!(benches, metering, telemetry, audit);
 criterion_main!(benches);
 
 fn metering(criterion: &mut Criterion) {
@@ -66,10 +68,6 @@ fn call(meter: &UsageMeter) {
 fn telemetry(criterion: &mut Criterion) {
     let metrics = Arc::new(Metrics::new());
     metrics.add_tenant("acme");
-    let folder = tempfile::tempdir().expect("a folder");
-    let config =
-        AuditFileConfig { path: folder.path().join("audit.jsonl"), max_bytes: 64 << 20, max_files: 2 };
-    let audit = Audit::start(config, SystemClock::shared(), Arc::clone(&metrics)).expect("started");
     let mut group = criterion.benchmark_group("tell of a call");
     group.bench_function("metrics", |bencher| {
         bencher.iter(|| {
@@ -78,14 +76,54 @@ fn telemetry(criterion: &mut Criterion) {
             metrics.record_backend_call("ok", Duration::from_millis(20));
         });
     });
-    let record = AuditRecord {
-        tool: Some("search"),
-        elapsed_ms: Some(20),
-        bytes: Some(1_000),
-        request_id: Some("0123456789abcdef"),
-        ..AuditRecord::new(AuditEvent::Call, "acme", "ok")
-    };
-    // A tenant's share of lines is soon used up; the others are counted.
-    group.bench_function("audit", |bencher| bencher.iter(|| audit.record(black_box(&record))));
     group.finish();
+}
+
+/// The cost of a line for the call that writes it: on its own, and with a sink whose receiver is
+/// there, and with one whose receiver is not.
+fn audit(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let _context = runtime.enter();
+    let receiver = std::os::unix::net::UnixDatagram::bind(folder.path().join("receiver")).expect("bound");
+    std::thread::spawn(move || while receiver.recv(&mut [0; 2048]).is_ok() {});
+    let mut group = criterion.benchmark_group("write an audit line");
+    for (name, socket) in
+        [("file only", None), ("and a sink", Some("receiver")), ("and a dead sink", Some("nobody"))]
+    {
+        let audit = start_audit(&folder.path().join(name), socket.map(|name| folder.path().join(name)));
+        // Orders have no share, so each is a line.
+        let order = AuditRecord {
+            tool: Some("search"),
+            elapsed_ms: Some(20),
+            bytes: Some(1_000),
+            request_id: Some("0123456789abcdef"),
+            ..AuditRecord::new(AuditEvent::Order, "acme", "ok")
+        };
+        group.bench_function(name, |bencher| bencher.iter(|| audit.record(black_box(&order))));
+        // A tenant's share of calls is soon used up; the others are counted.
+        let call = AuditRecord { event: AuditEvent::Call, ..order.clone() };
+        group.bench_function(format!("{name}, beyond the share"), |bencher| {
+            bencher.iter(|| audit.record(black_box(&call)));
+        });
+    }
+    group.finish();
+}
+
+fn start_audit(state: &std::path::Path, socket: Option<std::path::PathBuf>) -> Audit {
+    std::fs::create_dir(state).expect("created");
+    let sink = |socket| {
+        let address = SyslogAddress::Unix(socket);
+        let syslog = SyslogConfig { address, facility: Facility::AUTHPRIV, app_name: "tenantd".into() };
+        SinkConfig { name: "siem".into(), channel: ChannelConfig::Syslog(syslog), spool_bytes: 64 << 20 }
+    };
+    let config = AuditConfig {
+        file: Some(AuditFileConfig { path: state.join("audit.jsonl"), max_bytes: 64 << 20, max_files: 2 }),
+        sinks: socket.map(sink).into_iter().collect(),
+        state: state.to_owned(),
+    };
+    let audit = Audit::start(config, SystemClock::shared(), Arc::new(Metrics::new())).expect("started");
+    audit.start_sinks(&Tasks::new());
+    audit
 }

@@ -24,7 +24,7 @@ step() {
 
 # System packages of the checks: a C compiler for the crypto library, curl for the demo's command,
 # an ACME CA (pebble), a TLS scanner (testssl), a portal (nginx), podman for podman-compose,
-# Prometheus for its rules, systemd's tools for its units, a browser, and Python for peers.
+# Prometheus for its rules, rsyslog for the audit, systemd's tools for its units, a browser, and Python for peers.
 system_packages() {
   local missing=()
   command -v cc >/dev/null || missing+=(build-essential)
@@ -35,6 +35,7 @@ system_packages() {
   command -v nginx >/dev/null || missing+=(nginx-light)
   command -v podman >/dev/null || missing+=(podman)
   command -v prometheus >/dev/null || missing+=(prometheus)
+  [ -x /usr/sbin/rsyslogd ] && [ -e /usr/lib/"$(uname -m)"-linux-gnu/rsyslog/lmnsd_gtls.so ] || missing+=(rsyslog rsyslog-gnutls)
   command -v systemd-socket-activate >/dev/null || missing+=(systemd)
   command -v chromium >/dev/null || missing+=(chromium)
   python3 -m venv --help >/dev/null 2>&1 || missing+=(python3-venv)

@@ -173,22 +173,17 @@ pub(super) async fn record(
     status: StatusCode,
     caller: &AdminCaller,
 ) {
-    let ends = caller.ends;
-    // The kernel's tables are files.
-    let uid = tokio::task::spawn_blocking(move || ends.account()).await.unwrap_or_default();
     let outcome = match status {
         status if status.is_success() || status.is_redirection() => "ok",
         StatusCode::NOT_FOUND => "not_found",
         _ => "refused",
     };
-    admin.audit.record(&AuditRecord {
+    let record = AuditRecord {
         order: Some(order),
-        uid,
-        operator: caller.operator.as_deref(),
-        client_addr: Some(ends.peer.ip().to_canonical()),
         certificate,
         ..AuditRecord::new(AuditEvent::Order, tenant, outcome)
-    });
+    };
+    admin.audit.record(&caller.to_operator().await.sign(record));
 }
 
 /// Whether the Host header is a name by which the listener is reached.

@@ -8,7 +8,7 @@ use super::auth::{Refused, browser};
 use super::call::Call;
 use super::response::{self, page, refusal};
 use crate::base::body::{self, Body};
-use crate::telemetry::audit::{AuditEvent, AuditRecord};
+use crate::telemetry::audit::{AuditEvent, AuditRecord, Operator};
 
 /// The longest token that is looked at; ours have 67 characters.
 const MAX_TOKEN_CHARS: usize = 200;
@@ -51,21 +51,24 @@ pub(super) async fn log_in(call: Call<'_>) -> Response<Body> {
             if let Some(old) = &call.caller.cookie {
                 call.admin.auth.sessions.end(&old.value);
             }
-            record(&call, Some(&token.name), "login", "ok");
+            record(&call, Some(token.name.clone()), "login", "ok").await;
             let mut response = see_other(local_path(&to));
             let cookie = browser::set_cookie(&id, call.admin.auth.is_tls);
             set(&mut response, &cookie);
             response
         }
-        Ok(Err(refused)) => refuse(&call, &to, call.admin.auth.count_failure(call.caller.ends, refused)),
+        Ok(Err(refused)) => {
+            let refused = call.admin.auth.count_failure(call.caller.ends, refused);
+            refuse(&call, &to, refused).await
+        }
         Err(_) => render(&call, StatusCode::SERVICE_UNAVAILABLE, &to, Some("the gateway is shutting down")),
     }
 }
 
-fn refuse(call: &Call<'_>, to: &str, refused: Refused) -> Response<Body> {
+async fn refuse(call: &Call<'_>, to: &str, refused: Refused) -> Response<Body> {
     match refused {
         Refused::Token { why } => {
-            record(call, None, "login", "invalid_token");
+            record(call, None, "login", "invalid_token").await;
             render(call, StatusCode::FORBIDDEN, to, Some(why))
         }
         Refused::TooOften => too_often(call.head),
@@ -77,7 +80,7 @@ pub(super) async fn log_out(call: Call<'_>) -> Response<Body> {
     if let Some(cookie) = &call.caller.cookie {
         call.admin.auth.sessions.end(&cookie.value);
     }
-    record(&call, call.caller.operator.as_deref(), "logout", "ok");
+    record(&call, call.caller.operator.clone(), "logout", "ok").await;
     let mut response = see_other("/login");
     let expired = format!("{}; Max-Age=0", browser::set_cookie("", call.admin.auth.is_tls));
     set(&mut response, &expired);
@@ -134,14 +137,11 @@ fn set(response: &mut Response<Body>, cookie: &str) {
 }
 
 /// Records a login. One that failed has a share of the audit, like everything that strangers do.
-fn record(call: &Call<'_>, operator: Option<&str>, order: &'static str, outcome: &'static str) {
+async fn record(call: &Call<'_>, name: Option<String>, order: &'static str, outcome: &'static str) {
     let event = if outcome == "ok" { AuditEvent::Order } else { AuditEvent::Refusal };
-    call.admin.audit.record(&AuditRecord {
-        order: Some(order),
-        operator,
-        client_addr: Some(call.caller.ends.peer.ip().to_canonical()),
-        ..AuditRecord::new(event, "", outcome)
-    });
+    let operator = Operator { name, ..call.caller.to_operator().await };
+    let record = AuditRecord { order: Some(order), ..AuditRecord::new(event, "", outcome) };
+    call.admin.audit.record(&operator.sign(record));
 }
 
 #[cfg(test)]

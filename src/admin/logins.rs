@@ -4,12 +4,12 @@ use http::{Response, StatusCode};
 use serde::Deserialize;
 
 use super::Admin;
-use super::auth::caller::AdminCaller;
 use super::call::Call;
 use super::response::{self, OrderTenant, Refusal, problem};
 use crate::base::body::Body;
 use crate::oauth::logins::{BlockError, EndError, Initiator, LoginFilter, MAX_LOGINS, NewBlock, PersonName};
 use crate::store::GrantId;
+use crate::telemetry::audit::Operator;
 
 /// The largest order.
 const MAX_BYTES: usize = 16 << 10;
@@ -86,7 +86,8 @@ pub(super) async fn end(mut call: Call<'_>) -> Response<Body> {
                       \"client\"}, or {\"all\": true}";
         return about(tenant, problem(StatusCode::BAD_REQUEST, detail));
     };
-    let ended = logins.end(&filter, initiator("end_logins", call.caller).await).await;
+    let operator = call.caller.to_operator().await;
+    let ended = logins.end(&filter, order_by("end_logins", &operator)).await;
     about(tenant, response::from_result(ended))
 }
 
@@ -102,14 +103,16 @@ pub(super) async fn block(mut call: Call<'_>) -> Response<Body> {
     if let Some(tenant) = order.tenant.clone().filter(|name| !has_tenant(call.admin, name)) {
         return about(Some(tenant), response::no_tenant());
     }
-    let blocked = logins.block(&order, initiator("block", call.caller).await).await;
+    let operator = call.caller.to_operator().await;
+    let blocked = logins.block(&order, order_by("block", &operator)).await;
     about(order.tenant, response::from_result(blocked))
 }
 
 /// Lifts a block.
 pub(super) async fn unblock(call: Call<'_>) -> Response<Body> {
     let Some(logins) = &call.admin.logins else { return without_store() };
-    let lifted = logins.unblock(call.segment(0), initiator("unblock", call.caller).await).await;
+    let operator = call.caller.to_operator().await;
+    let lifted = logins.unblock(call.segment(0), order_by("unblock", &operator)).await;
     let tenant = lifted.as_ref().ok().and_then(Option::as_ref).and_then(|block| block.tenant.as_deref());
     let tenant = tenant.map(str::to_owned);
     about(tenant, response::from_result(lifted.map(|block| serde_json::json!({ "lifted": block }))))
@@ -119,11 +122,8 @@ fn has_tenant(admin: &Admin, name: &str) -> bool {
     admin.registry.load().find_entry(name).is_some_and(|entry| entry.tenant.is_some())
 }
 
-async fn initiator(order: &'static str, caller: &AdminCaller) -> Initiator<'static> {
-    let ends = caller.ends;
-    // The kernel's tables are files.
-    let uid = tokio::task::spawn_blocking(move || ends.account()).await.unwrap_or_default();
-    Initiator::Operator { order, uid }
+fn order_by<'a>(order: &'static str, operator: &'a Operator) -> Initiator<'a> {
+    Initiator::Operator { order, operator }
 }
 
 /// Says which tenant an order was about, for the audit; none means the whole gateway.

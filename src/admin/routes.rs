@@ -186,11 +186,18 @@ pub struct RouteInfo {
     pub path: &'static str,
     /// The role that the caller needs; `None` is answered to everybody.
     pub role: Option<Role>,
+    /// What the audit calls it, if it changes something.
+    pub order: Option<&'static str>,
 }
 
 /// Lists all that the admin listener answers.
 pub fn list_routes() -> Vec<RouteInfo> {
-    let info = |route: &Route| RouteInfo { method: route.method.clone(), path: route.path, role: route.role };
+    let info = |route: &Route| RouteInfo {
+        method: route.method.clone(),
+        path: route.path,
+        role: route.role,
+        order: route.order,
+    };
     ROUTES.iter().map(info).collect()
 }
 

@@ -1,10 +1,11 @@
 //! `tenantd audit`: prints lines of the audit of a running gateway, and follows it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::admin_client::Error;
@@ -14,6 +15,8 @@ use super::{Exit, output};
 
 /// How often a gateway is asked for new lines.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How much older than one before it a line may be.
+const LATENESS: SignedDuration = SignedDuration::from_secs(2);
 /// The most lines that one answer has.
 const MOST: usize = 1000;
 
@@ -44,7 +47,7 @@ pub(super) fn run(args: &AuditArgs) -> anyhow::Result<Exit> {
             Err(error) => return print_answer(Err(error), |_| String::new()),
         }
         std::thread::sleep(PAUSE);
-        let since = printed.last.clone().map(|at| ("since", at));
+        let since = printed.since().map(|at| ("since", at));
         let more: Vec<_> = since.into_iter().collect();
         answer = read_with(usize::MAX, &more, &ask);
     }
@@ -75,11 +78,12 @@ fn read_with(limit: usize, more: &[(&str, String)], ask: AskPage<'_>) -> Answer 
     }
 }
 
-/// What was printed of the last moment, since lines of one moment may still come.
+/// What was printed of the last moments. Lines of one moment are written one after the other, and
+/// not quite in the order of their times.
 #[derive(Default)]
 struct Printed {
-    last: Option<String>,
-    of_last: BTreeSet<String>,
+    last: Option<Timestamp>,
+    recent: BTreeMap<String, Timestamp>,
 }
 
 impl Printed {
@@ -87,18 +91,21 @@ impl Printed {
     fn take_new(&mut self, lines: &Value) -> Vec<Value> {
         let mut new = Vec::new();
         for line in lines.as_array().into_iter().flatten() {
-            let (at, text) = (line["at"].as_str().map(str::to_owned), line.to_string());
-            if self.of_last.contains(&text) {
-                continue;
+            let at = line["at"].as_str().and_then(|at| at.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+            if self.recent.insert(line.to_string(), at).is_none() {
+                self.last = self.last.max(Some(at));
+                new.push(line.clone());
             }
-            if self.last != at {
-                self.of_last.clear();
-                self.last = at;
-            }
-            self.of_last.insert(text);
-            new.push(line.clone());
+        }
+        if let Some(oldest) = self.last.and_then(|last| last.checked_sub(2 * LATENESS).ok()) {
+            self.recent.retain(|_, at| *at >= oldest);
         }
         new
+    }
+
+    /// Returns from when on lines may not be printed yet.
+    fn since(&self) -> Option<String> {
+        self.last.and_then(|last| last.checked_sub(LATENESS).ok()).map(|at| at.to_string())
     }
 }
 
@@ -140,7 +147,7 @@ fn text(line: &Value) -> String {
         "-" => uid.as_deref().unwrap_or("-"),
         known => known,
     };
-    let what = first(&["tool", "resource", "order", "grant_type"]);
+    let what = first(&["tool", "resource", "order", "grant_type", "sink"]);
     let counted =
         line["left_out"].as_u64().map(|lines| format!("  {lines} lines since {}", first(&["since"])));
     let plain = format!(
@@ -169,13 +176,17 @@ mod tests {
 
     #[test]
     fn lines_of_one_moment_are_printed_once_each() {
-        let line = |at: &str, tool: &str| json!({ "at": at, "tool": tool });
+        let line =
+            |second: u32, id: &str| json!({ "at": format!("2026-11-25T09:00:{second:02}.000Z"), "id": id });
         let mut printed = Printed::default();
-        let first = json!([line("1", "a"), line("2", "b")]);
+        let first = json!([line(1, "a"), line(2, "b")]);
         assert_eq!(printed.take_new(&first).len(), 2);
-        let second = json!([line("2", "b"), line("2", "c"), line("3", "d")]);
-        assert_eq!(printed.take_new(&second), [line("2", "c"), line("3", "d")]);
-        assert_eq!(printed.take_new(&json!([line("3", "d")])), [] as [Value; 0]);
+        let second = json!([line(2, "b"), line(2, "c"), line(1, "late"), line(3, "d")]);
+        assert_eq!(printed.take_new(&second), [line(2, "c"), line(1, "late"), line(3, "d")]);
+        assert_eq!(printed.take_new(&json!([line(3, "d")])), [] as [Value; 0]);
+        assert_eq!(printed.since().as_deref(), Some("2026-11-25T09:00:01Z"));
+        assert_eq!(printed.take_new(&json!([line(30, "e")])).len(), 1);
+        assert_eq!(printed.recent.len(), 1, "what is long over is forgotten");
     }
 
     #[test]

@@ -192,6 +192,7 @@ pub(super) fn record(
     server.context.audit.record(&AuditRecord {
         who,
         client_addr: Some(meta.source),
+        client: request.and_then(|request| request.client_name.as_deref()),
         client_id: request.map(|request| &*request.client_id),
         request_id: Some(meta.request_id),
         ..AuditRecord::new(AuditEvent::Login, server.tenant.as_str(), outcome)

@@ -63,6 +63,7 @@ fn settings(limits: Limits) -> Settings {
         hsts: None,
         audit: None,
         audit_files: 1,
+        audit_sinks: Vec::new(),
         notify: vec![],
     }
 }

@@ -106,8 +106,10 @@ impl SinkValidation<'_> {
                 "a sink of `audit_sinks` has no receiver",
                 "write `syslog: tls://siem.example.com:6514` or `http: https://logs.example.com/audit`",
             ),
-            (Some(_), Some(_)) => self
-                .reject("a sink of `audit_sinks` has two receivers", "write one sink for each of `syslog` and `http`"),
+            (Some(_), Some(_)) => self.reject(
+                "a sink of `audit_sinks` has two receivers",
+                "write one sink for each of `syslog` and `http`",
+            ),
         };
         Some(SinkConfig { name: name?, channel: channel?, spool_bytes: spool_bytes? })
     }
@@ -144,7 +146,9 @@ impl SinkValidation<'_> {
         }
         let address = self.syslog_address(address, written)?;
         let is_tls = matches!(address, SyslogAddress::Tls { .. });
-        if !is_tls && (written.ca_file.is_some() || written.certificate_file.is_some() || written.key_file.is_some()) {
+        if !is_tls
+            && (written.ca_file.is_some() || written.certificate_file.is_some() || written.key_file.is_some())
+        {
             return self.reject(
                 "a syslog sink of `audit_sinks` has files for TLS, and an address without TLS",
                 "write `tls://` in place of `tcp://` or `udp://`, or remove `ca_file`, `certificate_file` and `key_file`",
@@ -195,10 +199,13 @@ impl SinkValidation<'_> {
 
     /// Returns what the gateway proves itself by, if anything.
     fn identity(&mut self, written: &WrittenSink) -> Result<Option<ClientIdentity>, ()> {
-        let files = (self.resolve(written.certificate_file.as_ref()), self.resolve(written.key_file.as_ref()));
+        let files =
+            (self.resolve(written.certificate_file.as_ref()), self.resolve(written.key_file.as_ref()));
         match files {
             (None, None) => Ok(None),
-            (Some(certificate_file), Some(key_file)) => Ok(Some(ClientIdentity { certificate_file, key_file })),
+            (Some(certificate_file), Some(key_file)) => {
+                Ok(Some(ClientIdentity { certificate_file, key_file }))
+            }
             _ => {
                 let rejected = self.reject(
                     "a sink of `audit_sinks` has one of `certificate_file` and `key_file`",
@@ -228,7 +235,10 @@ impl SinkValidation<'_> {
             );
         };
         if url.scheme() == "http" && !is_loopback(&url) {
-            self.warn_plain(url.host_str().unwrap_or_default(), "write an https URL, if the receiver has one");
+            self.warn_plain(
+                url.host_str().unwrap_or_default(),
+                "write an https URL, if the receiver has one",
+            );
         }
         Some(HttpConfig {
             url,
@@ -333,7 +343,9 @@ mod tests {
         ] {
             assert_eq!(address(written).as_deref(), Ok(meant), "{written}");
         }
-        for bad in ["tcp://127.0.0.1", "unix:log", "log.example.com", "http://x", "tls://", "udp://x/y", "tls://a@x"] {
+        for bad in
+            ["tcp://127.0.0.1", "unix:log", "log.example.com", "http://x", "tls://", "udp://x/y", "tls://a@x"]
+        {
             let message = address(bad).expect_err(bad);
             assert!(message.contains("`syslog` of a sink"), "{bad}: {message}");
         }
@@ -391,7 +403,13 @@ mod tests {
             let loaded = Settings::load(&Flags::new(), &Environment::default(), Some(&file)).expect("valid");
             loaded.warnings.iter().filter(|finding| finding.code == "audit-sink-plain").count()
         };
-        assert_eq!(warnings("audit_sinks: [{syslog: 'udp://log.example'}, {http: 'http://log.example/'}]\n"), 2);
-        assert_eq!(warnings("audit_sinks: [{syslog: 'tls://log.example'}, {http: 'http://127.0.0.1/'}]\n"), 0);
+        assert_eq!(
+            warnings("audit_sinks: [{syslog: 'udp://log.example'}, {http: 'http://log.example/'}]\n"),
+            2
+        );
+        assert_eq!(
+            warnings("audit_sinks: [{syslog: 'tls://log.example'}, {http: 'http://127.0.0.1/'}]\n"),
+            0
+        );
     }
 }

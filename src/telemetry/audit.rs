@@ -8,6 +8,7 @@
 //! Each tenant has a share of what is written ([`shares`]). Lines beyond it are replaced by lines
 //! with their number.
 
+mod operator;
 mod query;
 mod rotating_file;
 mod shares;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+pub use self::operator::Operator;
 pub use self::query::{AuditCursor, AuditFilter, AuditPage};
 use self::rotating_file::RotatingFile;
 use self::shares::{AdmitDecision, AuditShares, OmittedLines};
@@ -37,6 +39,8 @@ const QUEUE: usize = 8192;
 /// How long lines are gathered before they are written: waking the thread for each line would make
 /// a call a quarter more expensive.
 const GATHER: Duration = Duration::from_millis(20);
+/// About what a line's `id` takes.
+const ID_BYTES: usize = 26;
 
 /// Where the audit is written, and how much of it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,10 +102,14 @@ pub struct AuditRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The address that the request came from.
     pub client_addr: Option<IpAddr>,
-    /// The name that the client gives itself in the request (MCP since 2026-07-28); nobody checked
-    /// it.
+    /// The name that the client gives itself, in its registration or in the request (MCP since
+    /// 2026-07-28); nobody checked it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<&'a str>,
+    /// The first product of the request's `User-Agent`, of clients that do not name themselves in
+    /// the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The OAuth client.
     pub client_id: Option<&'a str>,
@@ -173,6 +181,7 @@ impl<'a> AuditRecord<'a> {
             who: Actor::default(),
             client_addr: None,
             client: None,
+            user_agent: None,
             client_id: None,
             grant: None,
             grant_type: None,
@@ -314,7 +323,7 @@ impl Audit {
         let Some(queue) = &self.0 else { return };
         let at = queue.clock.now();
         let line = AuditLine { at, entry, left_out: None, since: None }.written();
-        match queue.shares.admit(entry, line.len(), at) {
+        match queue.shares.admit(entry, line.len() + ID_BYTES, at) {
             AdmitDecision::Write => {
                 if queue.lines.try_send(WriterMessage::Line(line)).is_err() {
                     queue.metrics.record_lost_audit_line();

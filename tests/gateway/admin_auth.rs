@@ -156,6 +156,34 @@ async fn every_route_asks_for_its_role() {
 }
 
 #[tokio::test]
+async fn every_order_is_in_the_audit_with_the_operators_name_and_address() {
+    let guarded = Guarded::start().await;
+    let routes = list_routes().into_iter().filter(|route| route.order.is_some());
+    let mut expected = Vec::new();
+    for route in routes {
+        let segments = route.path.split('/').map(|part| if part.starts_with('{') { "nobody" } else { part });
+        let path = segments.collect::<Vec<_>>().join("/");
+        let request = guarded.ask(route.method.clone(), &path).bearer_auth(OPERATOR);
+        let status = request.send().await.expect("an answer").status();
+        assert!(status != 401 && status != 403, "{path}");
+        expected.push(route.order.expect("an order").to_owned());
+    }
+    assert!(expected.len() > 15, "the table was not understood");
+    let orders = until("all orders are written", async || {
+        let audit = std::fs::read_to_string(guarded.gateway.path().join("state/audit.jsonl")).ok()?;
+        let lines = audit.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let orders: Vec<_> = lines.filter(|line| line["event"] == "order").collect();
+        (orders.len() >= expected.len()).then_some(orders)
+    })
+    .await;
+    let found: Vec<_> = orders.iter().map(|line| line["order"].as_str().expect("a name")).collect();
+    assert_eq!(found, expected);
+    for line in &orders {
+        assert_eq!((&line["operator"], &line["client_addr"]), (&"ann".into(), &"127.0.0.1".into()), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_says_what_is_needed_in_the_page_as_in_the_api() {
     let guarded = Guarded::start().await;
     let refused = guarded.ask(Method::POST, PAUSE).bearer_auth(READER).send().await.expect("an answer");

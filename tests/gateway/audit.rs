@@ -1,9 +1,11 @@
 //! The audit, as operators read it: `GET /api/audit` and `tenantd audit`.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::harness::gateway::BINARY;
 use crate::harness::{Era, FakeBackend, Gateway, Setup, Tenant, until};
@@ -49,17 +51,77 @@ async fn the_audit_is_read_newest_first_with_filters() {
     assert!(first.contains("pause") && last.contains("resume"), "{text}");
 }
 
-#[tokio::test]
-async fn a_follower_prints_what_comes() {
-    let backend = FakeBackend::start().await;
-    let gateway = Setup::new().file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
-    let mut child = audit(&gateway, &["--event", "order", "--follow", "--format", "json"])
+/// Starts `tenantd audit --follow`. Returns it with the lines that it prints.
+fn follow(gateway: &Gateway, args: &[&str]) -> (Child, UnboundedReceiver<String>) {
+    let mut child = audit(gateway, &[args, &["--follow", "--format", "json"]].concat())
         .stdout(Stdio::piped())
         .spawn()
         .expect("it runs");
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, told) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    (child, told)
+}
+
+/// Returns the ids in all audit files, oldest first, and how many files there are.
+fn written_ids(gateway: &Gateway) -> (Vec<String>, usize) {
+    let name = |number: usize| match number {
+        0 => "state/audit.jsonl".to_owned(),
+        _ => format!("state/audit.jsonl.{number}"),
+    };
+    let read = |number| std::fs::read_to_string(gateway.path().join(name(number))).ok();
+    let mut texts: Vec<String> = (0..).map_while(read).collect();
+    texts.reverse();
+    let id =
+        |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["id"].as_str().map(str::to_owned);
+    let whole = texts.iter().flat_map(|text| text[..text.rfind('\n').unwrap_or(0)].lines());
+    let mut ids: Vec<String> = whole.map(|line| id(line).expect("an id")).collect();
+    // A file that was renamed meanwhile was read twice.
+    let mut seen = BTreeSet::new();
+    ids.retain(|id| seen.insert(id.clone()));
+    (ids, texts.len())
+}
+
+#[tokio::test]
+async fn a_follower_prints_every_line_once_while_the_gateway_rotates_its_file() {
+    let backend = FakeBackend::start().await;
+    let setup = Setup::new().variable("TENANTD_AUDIT", "64KB");
+    let gateway = setup.file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
+    let client = gateway.client();
+    client.search(Era::Modern, "/a", "q").await.data();
+    until("the first line is written", async || (written_ids(&gateway).0.len() == 1).then_some(())).await;
+    let (mut child, mut told) = follow(&gateway, &["--limit", "1000"]);
+    let mut printed = Vec::new();
+    let mut next = async || {
+        let line = tokio::time::timeout(crate::harness::PATIENCE, told.recv()).await;
+        let line: Value = serde_json::from_str(&line.expect("in time").expect("it goes on")).expect("JSON");
+        line["id"].as_str().expect("an id").to_owned()
+    };
+    printed.push(next().await);
+    // It prints between the rotations, too.
+    while written_ids(&gateway).1 < 3 {
+        for _ in 0..40 {
+            client.search(Era::Modern, "/a", "q").await.data();
+        }
+        let (written, _) = written_ids(&gateway);
+        while printed.len() < written.len() {
+            printed.push(next().await);
+        }
+    }
+    let (written, _) = written_ids(&gateway);
+    while printed.len() < written.len() {
+        printed.push(next().await);
+    }
+    assert_eq!(printed[..written.len()], written);
+    child.kill().expect("it runs");
+    child.wait().expect("ended");
+}
+
+#[tokio::test]
+async fn a_follower_prints_what_comes() {
+    let backend = FakeBackend::start().await;
+    let gateway = Setup::new().file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
+    let (mut child, mut told) = follow(&gateway, &["--event", "order"]);
     let mut expected = Vec::new();
     for round in 0..6 {
         for order in ["pause", "resume"] {

@@ -95,6 +95,7 @@ mod acme;
 mod admin;
 mod admin_auth;
 mod audit;
+mod audit_sinks;
 mod check;
 mod command_line;
 mod console;

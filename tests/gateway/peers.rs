@@ -21,6 +21,7 @@ mod mcp_remote;
 mod prometheus;
 mod proxies;
 mod refusals;
+mod rsyslog;
 mod scanner;
 mod script;
 mod stage;

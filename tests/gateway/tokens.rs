@@ -226,6 +226,42 @@ async fn an_operator_changes_keys_gently_or_at_once() {
 }
 
 #[tokio::test]
+async fn a_program_has_its_label_in_the_line_of_its_token_as_in_those_of_its_calls() {
+    let digest = tenantd::base::digest::Digest::of(secret("program").as_bytes());
+    let lines = format!("machine_clients: [{{id: job, label: Nightly, sha256: {digest}}}]\n");
+    let (_entra, _backend, gateway) = stage(&lines).await;
+    let app = App::registered(&gateway, "/a").await;
+    let form = async |secret: &str| {
+        let form = [("grant_type", "client_credentials"), ("client_id", "job"), ("client_secret", secret)];
+        app.post("/token", &form).await
+    };
+    assert_eq!(form("c4naryS3cret-wrong").await.status, 401);
+    let bought = form(&secret("program")).await.json();
+    let token = bought["access_token"].as_str().expect("a token");
+    // A client of an earlier revision names itself only in `initialize`.
+    for era in [Era::Modern, Era::Legacy] {
+        gateway.client().bearer(token).search(era, "/a", "q").await.data();
+    }
+    let lines = until("all is recorded", async || {
+        let lines: Vec<Value> =
+            audit(&gateway).lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        (lines.iter().filter(|line| line["event"] == "call").count() == 2).then_some(lines)
+    })
+    .await;
+    let of = |event: &str| lines.iter().filter(|line| line["event"] == event).collect::<Vec<_>>();
+    let (tokens, calls) = (of("token"), of("call"));
+    assert_eq!(
+        tokens.iter().map(|line| &line["label"]).collect::<Vec<_>>(),
+        [&Value::Null, &json!("Nightly")]
+    );
+    assert!(calls.iter().all(|line| line["label"] == "Nightly" && line["client_id"] == "job"), "{calls:?}");
+    let names: Vec<_> =
+        calls.iter().map(|line| (line["client"].as_str(), line["user_agent"].as_str())).collect();
+    assert_eq!(names[0], (Some("test"), None));
+    assert!(names[1].0.is_none(), "{names:?}");
+}
+
+#[tokio::test]
 async fn the_audit_says_who_did_what_and_no_secret() {
     let (entra, _backend, gateway) = stage("").await;
     let app = App::registered(&gateway, "/a").await;
@@ -256,6 +292,7 @@ async fn the_audit_says_who_did_what_and_no_secret() {
         of("token").iter().map(|line| line["grant_type"].as_str().expect("a type").to_owned()).collect();
     assert_eq!(bought, ["authorization_code", "refresh_token"]);
     assert!(of("token").iter().all(|line| line["grant"] == call["grant"] && line["jti"].is_string()));
+    assert!(of("token").iter().chain(&of("login")).all(|line| line["client"] == "A test"), "{lines:?}");
     assert_eq!((of("revocation").len(), &of("revocation")[0]["grant"]), (1, &call["grant"]));
     assert_eq!(of("refusal")[0]["outcome"], "invalid_token");
     let written = audit(&gateway) + &gateway.output();

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Version;
 use http::request::Parts;
+use http::{Version, header};
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer};
 
@@ -29,7 +29,7 @@ pub(super) struct RequestInfo {
     pub(super) call: CallContext,
     span: Option<TraceSpan>,
     address: Option<IpAddr>,
-    client: Option<String>,
+    client: ClientNames,
     started: Instant,
     pub(super) takes_events: bool,
 }
@@ -46,11 +46,32 @@ pub(super) enum ReadTarget<'a> {
 /// The most characters of a client's name that are recorded.
 const MAX_CLIENT_NAME: usize = 64;
 
-/// Returns the name that the client gives itself (MCP 2026-07-28, `_meta`), cut to a bounded length
-/// and without control characters. Earlier revisions name the client once, in `initialize`.
-fn read_client_name(context: &RequestContext<RoleServer>) -> Option<String> {
-    let name = context.meta.get("io.modelcontextprotocol/clientInfo")?.get("name")?.as_str()?;
-    Some(name.chars().filter(|c| !is_harmful(*c)).take(MAX_CLIENT_NAME).collect())
+/// What a request says of its client, for the audit.
+#[derive(Default)]
+struct ClientNames {
+    /// The name that it gives itself (MCP 2026-07-28, `_meta`).
+    client: Option<String>,
+    /// The first product of `User-Agent` (RFC 9110 section 10.1.5), if it gives itself none:
+    /// earlier revisions name the client once, in `initialize`, and there are no sessions.
+    user_agent: Option<String>,
+}
+
+impl ClientNames {
+    fn read(context: &RequestContext<RoleServer>) -> Self {
+        let info = context.meta.get("io.modelcontextprotocol/clientInfo");
+        if let Some(name) = info.and_then(|info| info.get("name")?.as_str()) {
+            return Self { client: Some(shorten(name)), user_agent: None };
+        }
+        let parts = context.extensions.get::<Parts>();
+        let agent = parts.and_then(|parts| parts.headers.get(header::USER_AGENT)?.to_str().ok());
+        let product = agent.and_then(|agent| agent.split_whitespace().next());
+        Self { client: None, user_agent: product.map(shorten) }
+    }
+}
+
+/// Cuts a client's text to a bounded length, without control characters.
+fn shorten(text: &str) -> String {
+    text.chars().filter(|c| !is_harmful(*c)).take(MAX_CLIENT_NAME).collect()
 }
 
 /// Returns the caller. Requests without one occur only in tests, which bypass `McpServer::handle`.
@@ -89,7 +110,7 @@ impl RequestInfo {
             call,
             span,
             address,
-            client: read_client_name(context),
+            client: state.config.audit.is_on().then(|| ClientNames::read(context)).unwrap_or_default(),
             started,
             takes_events: reader.is_some_and(|reader| reader.accepts_event_stream),
         }
@@ -183,7 +204,8 @@ impl RequestInfo {
         state.config.audit.record(&AuditRecord {
             who: caller.audit_identity(),
             client_addr: self.address,
-            client: self.client.as_deref(),
+            client: self.client.client.as_deref(),
+            user_agent: self.client.user_agent.as_deref(),
             client_id: caller.client_id(),
             grant,
             tool,

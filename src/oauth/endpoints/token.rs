@@ -22,7 +22,7 @@ use crate::oauth::parameters::{ParameterError, Parameters};
 use crate::oauth::tokens::access_token::TokenSubject;
 use crate::oauth::{credential_fingerprint, pkce, response, scope};
 use crate::store::GrantId;
-use crate::telemetry::audit::{AuditEvent, AuditRecord};
+use crate::telemetry::audit::{Actor, AuditEvent, AuditRecord};
 
 /// Why no token is issued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,7 @@ async fn exchange(
     audit.grant_type = Some(grant_type.as_str());
     let caller = form.authenticate(server).await?;
     audit.client_id = Some(Arc::clone(&caller.client.id));
+    audit.client_name.clone_from(&caller.client.name);
     if form.parameters.get_all("resource").any(|resource| server.url.match_resource(resource).is_none()) {
         return Err(TokenError::InvalidTarget);
     }
@@ -144,6 +145,7 @@ impl TokenRequest<'_> {
         let is_machine = client.origin == ClientOrigin::Machine && *is_proven;
         let machine = login.find_machine_client(&client.id).filter(|_| is_machine);
         let (machine, credential) = machine.zip(*credential_digest).ok_or(TokenError::UnauthorizedClient)?;
+        audit.machine_label = Some(Arc::clone(&machine.label));
         let fingerprint = credential_fingerprint::compute_fingerprint(
             issuer.current_incarnation(),
             &machine.id,
@@ -233,6 +235,9 @@ fn token_response(
 struct TokenAudit {
     grant_type: Option<&'static str>,
     client_id: Option<Arc<str>>,
+    client_name: Option<Arc<str>>,
+    /// The operator's label of a machine client that has proven itself.
+    machine_label: Option<Arc<str>>,
     jti: Option<String>,
     grant: Option<(GrantId, Account)>,
 }
@@ -242,13 +247,22 @@ impl TokenAudit {
         self.grant = Some((grant.id, grant.payload.account.clone()));
     }
 
+    /// Returns the person of the grant, or the machine client.
+    fn actor(&self) -> Actor<'_> {
+        match &self.grant {
+            Some((_, account)) => account.audit_identity(),
+            None => Actor { label: self.machine_label.as_deref(), ..Actor::default() },
+        }
+    }
+
     fn record(&self, server: &AuthServer, meta: RequestMeta<'_>, error: Option<&TokenError>) {
         let outcome = error.map_or("ok", TokenError::audit_label);
         let grant_type = self.grant_type.unwrap_or("unknown");
         server.context.metrics.record_token(server.tenant.as_str(), grant_type, outcome);
         server.context.audit.record(&AuditRecord {
-            who: self.grant.as_ref().map(|(_, account)| account.audit_identity()).unwrap_or_default(),
+            who: self.actor(),
             client_addr: Some(meta.source),
+            client: self.client_name.as_deref(),
             client_id: self.client_id.as_deref(),
             grant: self.grant.as_ref().map(|(grant, _)| grant.to_string()),
             grant_type: self.grant_type,

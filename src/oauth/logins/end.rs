@@ -9,7 +9,7 @@ use crate::oauth::error::Unavailable;
 use crate::oauth::grants::revocation_at;
 use crate::oauth::machine_tokens::MachineToken;
 use crate::store::{Incarnation, Revocation, RevokedSubject};
-use crate::telemetry::audit::{AuditEvent, AuditRecord};
+use crate::telemetry::audit::{AuditEvent, AuditRecord, Operator};
 
 /// How many logins end in one transaction.
 const WRITE_BATCH: usize = 500;
@@ -17,8 +17,8 @@ const WRITE_BATCH: usize = 500;
 /// Who ends logins, for the audit.
 #[derive(Debug, Clone, Copy)]
 pub enum Initiator<'a> {
-    /// An operator: what was ordered, and the account on this machine.
-    Operator { order: &'a str, uid: Option<u32> },
+    /// An operator: what was ordered, and by whom.
+    Operator { order: &'a str, operator: &'a Operator },
     /// The person, from a browser at this address.
     Person { source: IpAddr, request_id: &'a str },
 }
@@ -54,7 +54,7 @@ impl<'a> Initiator<'a> {
         'a: 'b,
     {
         match self {
-            Self::Operator { order, uid } => AuditRecord { order: Some(order), uid, ..entry },
+            Self::Operator { order, operator } => AuditRecord { order: Some(order), ..operator.sign(entry) },
             Self::Person { source, request_id } => {
                 AuditRecord { client_addr: Some(source), request_id: Some(request_id), ..entry }
             }

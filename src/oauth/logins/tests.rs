@@ -6,8 +6,10 @@ use super::super::testkit::{
 use super::*;
 use crate::oauth::blocks::PersonRef;
 use crate::oauth::grants::NewGrant;
+use crate::telemetry::audit::Operator;
 
-const ORDER: Initiator<'_> = Initiator::Operator { order: "end_logins", uid: Some(1) };
+static OPERATOR: Operator = Operator { name: None, uid: Some(1), address: None };
+const ORDER: Initiator<'_> = Initiator::Operator { order: "end_logins", operator: &OPERATOR };
 
 fn by(tenant: &str, person: &str, client: &str) -> LoginFilter {
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());

@@ -123,6 +123,52 @@ async fn operators_list_who_is_logged_in_and_end_what_they_name() {
     assert_eq!(call(&gateway, "/b", &ada[1]).await, 401);
 }
 
+/// The form of the operator's token, which no output may contain.
+const TOKEN: &str = "ta_c4naryS3cret0000000000000000000000000000000000000000000000operator";
+
+#[tokio::test]
+async fn what_an_order_ends_carries_the_name_of_the_operators_token() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let setup = Setup::listening(free.expect("free").port()).flag("--entra-authority", &entra.authority());
+    let digest = tenantd::base::digest::Digest::of(TOKEN.as_bytes());
+    let file = setup.path().join("tokens.yaml");
+    std::fs::write(&file, format!("tokens: [{{name: ann, sha256: \"{digest}\", role: operate}}]\n"))
+        .expect("written");
+    let tenant = Tenant::new("a", &backend).with(&entra.lines()).yaml();
+    let setup = setup.file("a.yaml", tenant).flag("--admin-auth", &file.display().to_string());
+    let gateway = setup.start().await;
+    let app = App::registered(&gateway, "/a").await;
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let order = async |method: reqwest::Method, path: &str, body: Value| {
+        let url = format!("http://{}{path}", gateway.admin_address());
+        let request = http.request(method, url).bearer_auth(TOKEN).header("content-type", "application/json");
+        let answer = request.body(body.to_string()).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{path}");
+        let text = answer.text().await.expect("text");
+        serde_json::from_str::<Value>(&text).expect("JSON")
+    };
+    app.tokens(&entra).await;
+    order(reqwest::Method::POST, "/api/logins/end", json!({ "person": ADA })).await;
+    app.tokens(&entra).await;
+    let block = order(reqwest::Method::POST, "/api/blocks", json!({ "person": ADA, "tenant": "a" })).await;
+    let id = block["id"].as_str().expect("an id");
+    order(reqwest::Method::DELETE, &format!("/api/blocks/{id}"), Value::Null).await;
+    let lines = super::super::harness::until("all is in the audit", async || {
+        let lines = audit(&gateway);
+        let revocations: Vec<_> = lines.into_iter().filter(|line| line["event"] == "revocation").collect();
+        (revocations.len() >= 4).then_some(revocations)
+    });
+    let lines = lines.await;
+    let told: Vec<_> = lines.iter().map(|line| (line["order"].as_str(), line["outcome"].as_str())).collect();
+    let (ok, end, block, unblock) = (Some("ok"), Some("end_logins"), Some("block"), Some("unblock"));
+    assert_eq!(told, [(end, ok), (block, Some("blocked")), (block, ok), (unblock, Some("unblocked"))]);
+    for line in &lines {
+        let operator = (&line["operator"], &line["client_addr"], &line["user"]);
+        assert_eq!(operator, (&json!("ann"), &json!("127.0.0.1"), &json!(ADA)), "{line}");
+    }
+}
+
 #[tokio::test]
 async fn a_blocked_person_is_out_of_calls_streams_renewals_and_logins_until_unblocked() {
     let (entra, backend, gateway) = stage().await;

@@ -57,9 +57,7 @@ impl SinkChannel {
                 SyslogAddress::Udp(_) | SyslogAddress::Unix(_) => {
                     Self::Datagram(DatagramChannel::new(syslog))
                 }
-                SyslogAddress::Tcp(_) | SyslogAddress::Tls { .. } => {
-                    Self::Stream(StreamChannel::new(syslog))
-                }
+                SyslogAddress::Tcp(_) | SyslogAddress::Tls { .. } => Self::Stream(StreamChannel::new(syslog)),
             },
         }
     }

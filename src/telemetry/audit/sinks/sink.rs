@@ -115,15 +115,16 @@ impl Sink {
     pub(super) async fn run(self: Arc<Self>, audit: Audit) {
         let mut channel = SinkChannel::new(&self.config.channel);
         let mut written = VecDeque::new();
-        self.spool.rewind();
+        self.rewind(&mut written).await;
         while !self.ending.is_cancelled() {
-            let outcome = self.send_waiting(&mut channel, &mut written).await;
-            let pause = self.judge(outcome.err(), &audit);
-            if pause.is_some() {
-                written.clear();
-                self.spool.rewind();
+            match self.send_waiting(&mut channel, &mut written).await {
+                Ok(()) => {
+                    self.record_success();
+                    self.state_dropped(&audit).await;
+                    self.wait(&mut channel, &mut written).await;
+                }
+                Err(failure) => self.retreat(failure, &mut written).await,
             }
-            self.wait(pause, &mut channel, &mut written).await;
         }
         if lock(&self.health).failures == 0 {
             let sent = self.send_waiting(&mut channel, &mut written).await;
@@ -174,8 +175,9 @@ impl Sink {
             let count = batch.lines.len() as u64;
             self.metrics.record_audit_lines_sent(&self.config.name, count - delivery.oversized);
             if delivery.oversized > 0 {
-                self.spool.count_dropped(delivery.oversized, self.clock.now());
-                self.record_dropped(delivery.oversized);
+                let (lines, at) = (delivery.oversized, self.clock.now());
+                self.on_disk(move |sink| sink.spool.count_dropped(lines, at)).await?;
+                self.record_dropped(lines);
             }
             match delivery.is_confirmed || matches!(batch.end, BatchEnd::Memory(_)) {
                 true => self.confirm(batch.end).await,
@@ -185,20 +187,40 @@ impl Sink {
         Ok(())
     }
 
-    async fn next_batch(self: &Arc<Self>, max_lines: usize) -> Result<Option<SpoolBatch>, SendFailure> {
+    /// Runs what uses the spool, whose disk may hang.
+    async fn on_disk<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, tokio::task::JoinError> {
         let sink = Arc::clone(self);
-        let batch = tokio::task::spawn_blocking(move || sink.spool.next_batch(max_lines)).await?;
+        tokio::task::spawn_blocking(move || work(&sink)).await
+    }
+
+    async fn next_batch(self: &Arc<Self>, max_lines: usize) -> Result<Option<SpoolBatch>, SendFailure> {
+        let batch = self.on_disk(move |sink| sink.spool.next_batch(max_lines)).await?;
         batch.map_err(|error| SendFailure::new(format!("the spool cannot be read: {error}")))
     }
 
     async fn confirm(self: &Arc<Self>, end: BatchEnd) {
-        let sink = Arc::clone(self);
-        let confirming = tokio::task::spawn_blocking(move || {
+        let confirming = self.on_disk(move |sink| {
             sink.spool.confirm(end);
             sink.metrics.set_audit_sink_waiting(&sink.config.name, sink.spool.waiting_bytes());
         });
         // It fails only at the end of the process; then the lines are sent again.
         let _confirmed = confirming.await;
+    }
+
+    /// Has everything that was not confirmed sent again.
+    async fn rewind(self: &Arc<Self>, written: &mut VecDeque<WrittenBatch>) {
+        written.clear();
+        let _rewound = self.on_disk(|sink| sink.spool.rewind()).await;
+    }
+
+    /// Takes note of a failure, and waits before the next attempt.
+    async fn retreat(self: &Arc<Self>, failure: SendFailure, written: &mut VecDeque<WrittenBatch>) {
+        let pause = self.record_failure(failure);
+        self.rewind(written).await;
+        let _ended = self.ending.run_until_cancelled(tokio::time::sleep(pause)).await;
     }
 
     /// Confirms what was written long enough ago.
@@ -211,17 +233,8 @@ impl Sink {
         }
     }
 
-    /// Waits for lines, for the end of a pause, or for what else there is to do.
-    async fn wait(
-        &self,
-        pause: Option<Duration>,
-        channel: &mut SinkChannel,
-        written: &mut VecDeque<WrittenBatch>,
-    ) {
-        if let Some(pause) = pause {
-            let _ended = self.ending.run_until_cancelled(tokio::time::sleep(pause)).await;
-            return;
-        }
+    /// Waits for lines, or for what else there is to do.
+    async fn wait(self: &Arc<Self>, channel: &mut SinkChannel, written: &mut VecDeque<WrittenBatch>) {
         let gather_interval = channel.gather_interval();
         let arrival = async {
             self.arrived.notified().await;
@@ -245,23 +258,8 @@ impl Sink {
         };
         if is_lost {
             // What the receiver had not read by then is gone.
-            written.clear();
-            self.spool.rewind();
             let failure = SendFailure::new("it closed the connection soon after it was sent lines");
-            let pause = self.record_failure(failure);
-            let _ended = self.ending.run_until_cancelled(tokio::time::sleep(pause)).await;
-        }
-    }
-
-    /// Takes note of how sending went. Returns how long to wait after a failure.
-    fn judge(&self, failure: Option<SendFailure>, audit: &Audit) -> Option<Duration> {
-        match failure {
-            Some(failure) => Some(self.record_failure(failure)),
-            None => {
-                self.record_success();
-                self.state_dropped(audit);
-                None
-            }
+            self.retreat(failure, written).await;
         }
     }
 
@@ -310,11 +308,15 @@ impl Sink {
     }
 
     /// Has a line of the audit state what was dropped, once the receiver has everything else.
-    fn state_dropped(&self, audit: &Audit) {
-        let Some(dropped) = self.spool.dropped() else { return };
-        if audit.record_dropped(&self.config.name, dropped) {
-            self.spool.forget_dropped(dropped);
-            lock(&self.health).is_dropping = false;
-        }
+    async fn state_dropped(self: &Arc<Self>, audit: &Audit) {
+        let audit = audit.clone();
+        let stating = self.on_disk(move |sink| {
+            let Some(dropped) = sink.spool.dropped() else { return };
+            if audit.record_dropped(&sink.config.name, dropped) {
+                sink.spool.forget_dropped(dropped);
+                lock(&sink.health).is_dropping = false;
+            }
+        });
+        let _stated = stating.await;
     }
 }

@@ -72,9 +72,7 @@ impl StreamChannel {
     /// Closes the connection. Returns whether the receiver has read everything.
     pub(super) async fn finish(&mut self) -> bool {
         let Some(mut connection) = self.connection.take() else { return true };
-        let finishing = async {
-            connection.shutdown().await.is_ok() && read_to_end(&mut connection).await
-        };
+        let finishing = async { connection.shutdown().await.is_ok() && read_to_end(&mut connection).await };
         timeout(FINISH_TIMEOUT, finishing).await.unwrap_or(false)
     }
 }
@@ -123,9 +121,7 @@ async fn connect(address: &SyslogAddress) -> Result<Box<dyn Connected>, SendFail
         SyslogAddress::Tcp(receiver) | SyslogAddress::Udp(receiver) => {
             Ok(Box::new(connect_tcp(receiver).await?))
         }
-        SyslogAddress::Unix(path) => {
-            Err(SendFailure::new(format!("{} is no stream", path.display())))
-        }
+        SyslogAddress::Unix(path) => Err(SendFailure::new(format!("{} is no stream", path.display()))),
     }
 }
 

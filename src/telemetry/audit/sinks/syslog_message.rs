@@ -51,8 +51,7 @@ impl SyslogHeader {
         let head = head.unwrap_or(LineHead { at: NIL, event: NIL, outcome: "ok".into() });
         let severity = if head.outcome == "ok" { INFORMATIONAL } else { NOTICE };
         let priority = self.facility * 8 + severity;
-        let mut message =
-            format!("<{priority}>{VERSION} {} {} {} {NIL} ", head.at, self.sender, head.event);
+        let mut message = format!("<{priority}>{VERSION} {} {} {} {NIL} ", head.at, self.sender, head.event);
         escape_into(&mut message, &line);
         message.into_bytes()
     }

@@ -149,7 +149,8 @@ async fn a_receiver_that_closes_early_gets_what_it_had_not_read() {
     }
     first.shutdown().await.expect("closed");
     drop(first);
-    let (mut second, _) = tokio::time::timeout(PATIENCE, listener.accept()).await.expect("again").expect("one");
+    let (mut second, _) =
+        tokio::time::timeout(PATIENCE, listener.accept()).await.expect("again").expect("one");
     let all = ids(&file_lines(folder.path()));
     let reading = async {
         while ids(&received) != all {
