@@ -469,7 +469,7 @@ impl AuditWriter {
 /// Adds `id` to a line, as its last field.
 fn append_id(line: &mut Vec<u8>, run_id: &str, number: u64) {
     line.truncate(line.len() - "}\n".len());
-    write!(line, ",\"id\":\"{run_id}-{number}\"}}\n").expect("writing to a vector cannot fail");
+    writeln!(line, ",\"id\":\"{run_id}-{number}\"}}").expect("writing to a vector cannot fail");
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::mcp::payload::Payload;
 use crate::mcp::server_state::ServerState;
 use crate::mcp::source::Output;
 use crate::oauth::bearer::Principal;
-use crate::telemetry::audit::{AuditEvent, AuditRecord};
+use crate::telemetry::audit::{Audit, AuditEvent, AuditRecord};
 use crate::telemetry::metrics::CallOutcome;
 use crate::telemetry::otlp::{RemoteSpans, TraceSpan};
 use crate::telemetry::printable::is_harmful;
@@ -57,7 +57,11 @@ struct ClientNames {
 }
 
 impl ClientNames {
-    fn read(context: &RequestContext<RoleServer>) -> Self {
+    /// Reads nothing if no audit wants it.
+    fn read(context: &RequestContext<RoleServer>, audit: &Audit) -> Self {
+        if !audit.is_on() {
+            return Self::default();
+        }
         let info = context.meta.get("io.modelcontextprotocol/clientInfo");
         if let Some(name) = info.and_then(|info| info.get("name")?.as_str()) {
             return Self { client: Some(shorten(name)), user_agent: None };
@@ -110,7 +114,7 @@ impl RequestInfo {
             call,
             span,
             address,
-            client: state.config.audit.is_on().then(|| ClientNames::read(context)).unwrap_or_default(),
+            client: ClientNames::read(context, &state.config.audit),
             started,
             takes_events: reader.is_some_and(|reader| reader.accepts_event_stream),
         }
