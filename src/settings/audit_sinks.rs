@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 use serde_saphyr::Spanned;
 use url::Url;
 
@@ -84,6 +85,32 @@ pub(super) fn written(sinks: &[SinkConfig]) -> Option<(String, String)> {
     let all: String = sinks.iter().map(text).collect();
     let value = format!("{} sinks ({})", sinks.len(), Digest::of(all.as_bytes()).short());
     (!sinks.is_empty()).then(|| ("audit_sinks".to_owned(), value))
+}
+
+/// Returns a sink by the names of the file, without what may be secret in a URL.
+pub(super) fn describe(sink: &SinkConfig) -> Value {
+    let mut told = json!({ "name": sink.name, "spool_bytes": sink.spool_bytes });
+    match &sink.channel {
+        ChannelConfig::Syslog(syslog) => {
+            told["syslog"] = json!(syslog.address.to_string());
+            told["facility"] = json!(syslog.facility.name);
+            told["app_name"] = json!(syslog.app_name);
+            if let SyslogAddress::Tls { ca_file, identity, .. } = &syslog.address {
+                told["ca_file"] = json!(ca_file);
+                told["certificate_file"] =
+                    json!(identity.as_ref().map(|identity| &identity.certificate_file));
+                told["key_file"] = json!(identity.as_ref().map(|identity| &identity.key_file));
+            }
+        }
+        ChannelConfig::Http(http) => {
+            // The path may be all that keeps others from using it.
+            told["http"] = json!(http.url.origin().ascii_serialization());
+            told["token_file"] = json!(http.token_file);
+            told["secret_file"] = json!(http.secret_file);
+            told["ca_file"] = json!(http.ca_file);
+        }
+    }
+    told
 }
 
 /// The validation of one sink.
@@ -365,6 +392,11 @@ mod tests {
             panic!("TLS with both")
         };
         assert!(ca.is_absolute() && identity.key_file.ends_with("own.key"));
+        let told = describe(&sinks[1]);
+        assert_eq!(
+            (&told["http"], &told["spool_bytes"]),
+            (&"https://logs.example.com".into(), &(2 << 20).into())
+        );
         let ChannelConfig::Http(http) = &sinks[1].channel else { panic!("HTTP") };
         assert!(http.token_file.as_deref().is_some_and(Path::is_absolute));
     }

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::{
     AcmeSettings, AdminAccess, AdminTls, ExtraHosts, NotifyChannel, NotifyTarget, OtlpSettings, Settings,
-    WebhookAddress,
+    WebhookAddress, audit_sinks,
 };
 use crate::spec::HoldChanges;
 
@@ -56,6 +56,7 @@ impl Settings {
             hsts,
             audit,
             audit_files,
+            audit_sinks,
             notify,
         } = self;
         let AdminAccess { tokens, hosts: admin_hosts, tls: admin_tls } = admin_access;
@@ -123,6 +124,7 @@ impl Settings {
             ("hsts_seconds", json!(hsts.map(|time| time.as_secs()))),
             ("audit_bytes", json!(audit)),
             ("audit_files", json!(audit_files)),
+            ("audit_sinks", json!(audit_sinks.iter().map(audit_sinks::describe).collect::<Vec<_>>())),
             ("notify", json!(notify.iter().map(describe_target).collect::<Vec<_>>())),
         ];
         Value::Object(told.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
