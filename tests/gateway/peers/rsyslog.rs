@@ -164,7 +164,7 @@ async fn rsyslog_gets_every_line_over_each_transport_also_after_a_crash() {
     until_within(PATIENCE, "all inputs have all lines", async || {
         let written = written_ids(&gateway);
         let has_all = |input: &&str| rsyslog.ids(input).is_superset(&written);
-        (written.len() >= 3 && has_all(&"udp") && RELIABLE.iter().all(|input| has_all(input))).then_some(())
+        (written.len() >= 3 && has_all(&"udp") && RELIABLE.iter().all(has_all)).then_some(())
     })
     .await;
     let pid = gateway.pid();
@@ -183,7 +183,7 @@ async fn rsyslog_gets_every_line_over_each_transport_also_after_a_crash() {
         let (_, metrics) = gateway.admin("/metrics").await;
         let is_failing =
             |sink: &&str| metrics.contains(&format!("tenantd_audit_sink_failing{{sink=\"{sink}\"}} 1"));
-        RELIABLE.iter().all(|sink| is_failing(sink)).then_some(())
+        RELIABLE.iter().all(is_failing).then_some(())
     };
     until_within(PATIENCE, "the gateway notices", fails).await;
     rsyslog.start_again().await;
