@@ -36,6 +36,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("settings/key.rs", "the setting entra_authority"),
     ("settings/parse.rs", "the setting entra_authority"),
     ("settings/reader.rs", "the setting entra_authority"),
+    ("settings/view.rs", "the setting entra_authority"),
     ("spec.rs", "the provider's part of the spec"),
     ("spec/login.rs", "the provider's part of the spec"),
     ("telemetry/metrics.rs", "the help text of a metric"),

@@ -55,7 +55,7 @@ pub(super) const AUTHENTICATES: Remedy = Remedy {
     advice: "switch the proxy's own authentication off below the prefix and /.well-known/",
     nginx: "auth_basic off;",
     traefik: "remove basicAuth, digestAuth, forwardAuth from the router's middlewares",
-    application_gateway: "# listener: an SSL profile without client authentication (mutual TLS), no Entra JWT \
+    application_gateway: "# listener: an SSL profile without client authentication (mutual TLS), no JWT \
                           validation on the rule",
 };
 
