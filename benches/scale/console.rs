@@ -1,4 +1,5 @@
-//! What the console's overview costs: CPU of the gateway for each view, and its size.
+//! What pages of the admin listener cost: the console's overview, and the metrics. CPU of the gateway
+//! for each view, and its size.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -20,16 +21,22 @@ pub(crate) struct View {
 
 /// Returns the costs of a view of the overview, and of a search in it.
 pub(crate) fn cost_of_views(site: &Site) -> Result<(View, View)> {
-    Ok((cost(site, "/")?, cost(site, "/?q=nant-7")?))
+    let cost = |path| cost(site, path, "<h2>Tenants</h2>");
+    Ok((cost("/")?, cost("/?q=nant-7")?))
 }
 
-fn cost(site: &Site, path: &str) -> Result<View> {
+/// Returns the costs of a scrape, with the series of all tenants that were called.
+pub(crate) fn cost_of_scrape(site: &Site) -> Result<View> {
+    cost(site, "/metrics", "# EOF")
+}
+
+fn cost(site: &Site, path: &str, content: &str) -> Result<View> {
     let (mut costs, mut bytes) = (Vec::new(), 0);
     for _ in 0..ROUNDS {
         site.server.settle()?;
         let before = site.server.cpu()?;
         for _ in 0..VIEWS {
-            bytes = view(site, path)?;
+            bytes = view(site, path, content)?;
         }
         costs.push(microseconds(site.server.cpu()? - before) / f64::from(VIEWS) / 1e3);
     }
@@ -37,13 +44,13 @@ fn cost(site: &Site, path: &str) -> Result<View> {
 }
 
 /// Asks for a page and returns its size.
-fn view(site: &Site, path: &str) -> Result<usize> {
+fn view(site: &Site, path: &str, content: &str) -> Result<usize> {
     let mut stream = TcpStream::connect(site.admin()?)?;
     stream.write_all(
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes(),
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    ensure!(answer.starts_with("HTTP/1.1 200") && answer.contains("<h2>Tenants</h2>"), "{answer}");
+    ensure!(answer.starts_with("HTTP/1.1 200") && answer.contains(content), "{answer}");
     Ok(answer.len())
 }

@@ -3,7 +3,7 @@
 //!
 //! For each number it measures: cold start to ready, memory after the start and after a call to
 //! each tenant, time from renaming a file into place to its first good answer, CPU to add one
-//! tenant, CPU and size of a view of the console's overview, and CPU per call. CPU per call is measured in turns with a gateway of one tenant that
+//! tenant, CPU and size of a view of the console's overview and of a scrape, and CPU per call. CPU per call is measured in turns with a gateway of one tenant that
 //! runs at the same time, so that both see the same machine. Every answer is checked.
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time and owns its runtimes")]
 
@@ -112,6 +112,7 @@ fn measure_one(
     load::run(&calls_on(&site, count, Era::Modern, count, identity))?;
     let served_bytes = site.server.resident_bytes()?;
     let (overview, search) = console::cost_of_views(&site)?;
+    let scrape = console::cost_of_scrape(&site)?;
     let calls = calls_in_turns(arguments, &site, count, identity, alone)?;
     let arrivals = arrival::first_answers(&site, arguments.adds, identity)?;
     let add_cpu = arrival::cpu_to_add_one(&site, arguments.adds)?;
@@ -127,6 +128,7 @@ fn measure_one(
         add_cpu,
         overview,
         search,
+        scrape,
         call_us: calls.0,
         call_us_alone: calls.1,
     })

@@ -21,6 +21,8 @@ pub(crate) struct Row {
     /// A view of the console's overview, and of a search in it.
     pub(crate) overview: View,
     pub(crate) search: View,
+    /// A scrape of the metrics.
+    pub(crate) scrape: View,
     /// CPU microseconds per call, here and in a gateway with one tenant at the same time.
     pub(crate) call_us: f64,
     pub(crate) call_us_alone: f64,
@@ -29,9 +31,9 @@ pub(crate) struct Row {
 pub(crate) fn print_head() {
     println!("\nload {}", load_average());
     println!(
-        "| tenants | ready s | CPU s | MiB ready | MiB warm | MiB served | file to answer p50 ms | p95 ms | add CPU ms | overview CPU ms | KB | search CPU ms | call CPU us | alone us | ratio |"
+        "| tenants | ready s | CPU s | MiB ready | MiB warm | MiB served | file to answer p50 ms | p95 ms | add CPU ms | overview CPU ms | KB | search CPU ms | scrape CPU ms | scrape KB | call CPU us | alone us | ratio |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
 }
 
 pub(crate) fn print_foot() {
@@ -42,7 +44,7 @@ impl Row {
     pub(crate) fn print(&self) {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         println!(
-            "| {} | {:.2} | {:.2} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.2} | {:.2} | {:.1} | {:.2} | {:.1} | {:.1} | {:.3} |",
+            "| {} | {:.2} | {:.2} | {:.1} | {:.1} | {:.1} | {:.1} | {:.1} | {:.2} | {:.2} | {:.1} | {:.2} | {:.2} | {:.1} | {:.1} | {:.1} | {:.3} |",
             self.tenants,
             self.cold_start.as_secs_f64(),
             self.cold_cpu.as_secs_f64(),
@@ -55,6 +57,8 @@ impl Row {
             self.overview.cpu_ms,
             self.overview.bytes as f64 / 1e3,
             self.search.cpu_ms,
+            self.scrape.cpu_ms,
+            self.scrape.bytes as f64 / 1e3,
             self.call_us,
             self.call_us_alone,
             self.call_us / self.call_us_alone,

@@ -9,7 +9,7 @@ use crate::base::clock::Clock;
 use crate::base::task::Tasks;
 use crate::certs::Certificates;
 use crate::telemetry::metrics::{CertificateGauges, CollectedState, Metrics, QuotaGauges, SecretExpiry};
-use crate::telemetry::otlp::Tracer;
+use crate::telemetry::otlp::Exporter;
 use crate::tenants::registry::{Registry, RoutingTable};
 use crate::tenants::tenant::Tenant;
 use crate::tenants::{ExpiringCredential, Expiry, expiries};
@@ -20,7 +20,7 @@ pub(super) struct StateSources {
     pub(super) certificates: Arc<Certificates>,
     pub(super) tasks: Tasks,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) tracer: Tracer,
+    pub(super) exporter: Option<Arc<Exporter>>,
 }
 
 /// Disconnects metrics from the parts when it is dropped. The parts hold the metrics, so without
@@ -56,7 +56,7 @@ impl StateSources {
             certificates: certificates.collect(),
             secrets: expiries(&table).map(to_metric).collect(),
             quotas: tenants(&table).flat_map(|tenant| quotas(tenant)).collect(),
-            spans: self.tracer.export_counts(),
+            exported: self.exporter.as_ref().map(|exporter| exporter.counts()).unwrap_or_default(),
             panics: self
                 .tasks
                 .panics()

@@ -15,6 +15,7 @@ pub(crate) mod message;
 mod payload_slot;
 mod progress;
 mod request_info;
+mod request_span;
 mod resource;
 mod rpc_error;
 mod service;

@@ -99,6 +99,20 @@ impl Endpoint {
 }
 
 impl OAuthEndpoint {
+    /// Returns the path below the tenant's prefix.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Authorize => "/authorize",
+            Self::Consent => "/consent",
+            Self::Callback => "/auth/ms-callback",
+            Self::Account => "/auth/account",
+            Self::Token => "/token",
+            Self::Register => "/register",
+            Self::Revoke => "/revoke",
+            Self::Introspect => "/introspect",
+        }
+    }
+
     fn from_path(path: &str) -> Option<Self> {
         match path {
             "/authorize" => Some(Self::Authorize),

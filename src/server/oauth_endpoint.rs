@@ -8,6 +8,7 @@ use http::{Request, Response};
 use super::Server;
 use super::body::{self, BodyError, BodyLimits};
 use super::budgets;
+use super::http_span::HttpSpan;
 use super::precheck::RequestRejection;
 use super::request::RequestContext;
 use super::response::ErrorFormat;
@@ -16,6 +17,7 @@ use crate::base::budget::Reservation;
 use crate::oauth::authorization_server::RequestMeta;
 use crate::oauth::{self, endpoints};
 use crate::routing::{DiscoveryDocument, OAuthEndpoint};
+use crate::telemetry::otlp::in_span;
 use crate::tenants::tenant::Tenant;
 use crate::usage::CallerKey;
 
@@ -33,8 +35,25 @@ pub(super) async fn handle_discovery<B>(
     }
 }
 
-/// Answers one step of a login.
+/// Answers one step of a login, which has a span.
 pub(super) async fn handle<B>(
+    server: &Server,
+    context: &RequestContext<'_>,
+    tenant: &Tenant,
+    endpoint: OAuthEndpoint,
+    request: Request<B>,
+) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let span = HttpSpan::start(server, context, tenant, endpoint, &request);
+    let answering = Box::pin(answer(server, context, tenant, endpoint, request));
+    let response = in_span(span.ids(), answering).await;
+    span.end(response.status());
+    response
+}
+
+async fn answer<B>(
     server: &Server,
     context: &RequestContext<'_>,
     tenant: &Tenant,

@@ -89,6 +89,7 @@ fn start_with(limits: Limits, tls: Option<Arc<rustls::ServerConfig>>) -> TestSer
         clock: SystemClock::shared(),
         tasks: tasks.clone(),
         audit: Audit::disabled(),
+        tracer: Default::default(),
         certificates: None,
         sockets: Arc::default(),
     };

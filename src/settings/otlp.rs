@@ -1,23 +1,34 @@
-//! The receiver of traces: the `otlp:` section of the file.
+//! The OpenTelemetry receiver: the `otlp:` section of the file.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::base::diagnostic::{Diagnostic, Report};
-use crate::telemetry::otlp::OtlpConfig;
+use crate::telemetry::otlp::{OtlpConfig, TraceConfig};
 
 /// What is sent to an OpenTelemetry receiver. Without an endpoint, nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpSettings {
-    /// The base URL of the receiver, to which `/v1/traces` is appended.
+    /// The base URL of the receiver, to which `/v1/traces`, `/v1/logs` and `/v1/metrics` are
+    /// appended.
     pub endpoint: Option<String>,
     /// The file with headers for the receiver, one `name: value` on a line.
     pub headers_file: Option<PathBuf>,
-    /// The share of calls that is traced, from 0 to 1.
+    /// The share of calls that is traced, from 0 (which sends no traces) to 1.
     pub traces: f64,
+    /// Whether the lines of the log are sent.
+    pub logs: bool,
+    /// Whether the metrics are sent.
+    pub metrics: bool,
+    /// How often metrics are sent.
+    pub metrics_interval_seconds: u64,
+    /// Attributes of all that is sent, besides the program's name, version and instance.
+    pub resource: BTreeMap<String, String>,
     /// Whether the callers' decision to record a trace counts in place of `traces`.
     pub trust_sampled: bool,
     /// Whether spans name the addresses of clients.
@@ -26,7 +37,17 @@ pub struct OtlpSettings {
 
 impl Default for OtlpSettings {
     fn default() -> Self {
-        Self { endpoint: None, headers_file: None, traces: 1.0, trust_sampled: false, client_address: false }
+        Self {
+            endpoint: None,
+            headers_file: None,
+            traces: 1.0,
+            logs: false,
+            metrics: false,
+            metrics_interval_seconds: 60,
+            resource: BTreeMap::new(),
+            trust_sampled: false,
+            client_address: false,
+        }
     }
 }
 
@@ -53,6 +74,11 @@ impl OtlpSettings {
             let message = format!("`otlp.traces` is {}, which is no share of calls", self.traces);
             report.push(Diagnostic::error("otlp-traces", message).help("write a number from 0 to 1"));
         }
+        if self.metrics_interval_seconds == 0 {
+            let message = "`otlp.metrics_interval_seconds` is 0";
+            let help = "write the seconds between two messages, e.g. 60; `metrics: false` sends none";
+            report.push(Diagnostic::error("otlp-interval", message).help(help));
+        }
         let folder = file.and_then(Path::parent);
         self.headers_file = self.headers_file.map(|path| folder.map_or(path.clone(), |it| it.join(path)));
         self
@@ -60,12 +86,19 @@ impl OtlpSettings {
 
     /// Returns what is exported, if anything is.
     pub fn to_config(&self) -> Option<OtlpConfig> {
-        Some(OtlpConfig {
-            endpoint: self.endpoint.clone()?,
-            headers_file: self.headers_file.clone(),
+        let traces = TraceConfig {
             sample_ratio: self.traces,
             trust_sampled: self.trust_sampled,
             client_address: self.client_address,
+        };
+        let is_traced = self.traces > 0.0 || self.trust_sampled;
+        Some(OtlpConfig {
+            endpoint: self.endpoint.clone()?,
+            headers_file: self.headers_file.clone(),
+            resource: self.resource.clone(),
+            traces: is_traced.then_some(traces),
+            logs: self.logs,
+            metrics_interval: self.metrics.then(|| Duration::from_secs(self.metrics_interval_seconds)),
         })
     }
 }

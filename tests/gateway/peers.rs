@@ -18,6 +18,7 @@ mod inspector;
 mod library;
 mod login;
 mod mcp_remote;
+mod otlp;
 mod prometheus;
 mod proxies;
 mod refusals;

@@ -13,6 +13,7 @@ use rmcp::{ErrorData, RoleServer};
 use super::payload_slot::PayloadSlot;
 use super::progress::ProgressNotifier;
 use super::request_info::{ReadTarget, RequestInfo, caller, finish_metering};
+use super::request_span::RequestSpan;
 use crate::base::panic::catch_panic;
 use crate::mcp::failure::CallFailure;
 use crate::mcp::payload::Payload;
@@ -25,8 +26,6 @@ use crate::usage::MeteredCall;
 
 type ToolOutput = Output<CallToolResult>;
 
-const METHOD: &str = "tools/call";
-
 /// Answers `tools/call`.
 ///
 /// # Errors
@@ -34,17 +33,15 @@ const METHOD: &str = "tools/call";
 pub(super) async fn call_tool(
     state: &ServerState,
     request: CallToolRequestParams,
+    span: RequestSpan,
     context: RequestContext<RoleServer>,
 ) -> Result<CallToolResult, ErrorData> {
     let caller = caller(&context);
-    let mut info = RequestInfo::from_context(&context, state);
+    let mut info = RequestInfo::from_context(&context, state, span);
     let arguments = request.arguments.unwrap_or_default();
     let (name, outcome) = match state.view(caller).tool(&request.name) {
         Err(AccessError::Unknown) => {
-            let error = unknown_tool(state, &request.name, caller);
-            info.name_span(METHOD, None);
-            info.end_span_with(&error);
-            return Err(error);
+            return info.span.end(Err(unknown_tool(state, &request.name, caller)));
         }
         Err(AccessError::NotAllowed(name)) => {
             state.config.usage.record_refusal();
@@ -64,8 +61,8 @@ pub(super) async fn call_tool(
         }
     };
     finish(state, name, caller, &info, &outcome);
-    info.name_span(METHOD, Some(name));
-    info.end_span(outcome.as_ref().err());
+    info.span.set_tool(name);
+    info.span.end_call(outcome.as_ref().err());
     match outcome {
         Ok(Output { message, payload }) => {
             PayloadSlot::from_context(&context).set(payload);

@@ -8,9 +8,11 @@ use futures_util::FutureExt;
 use http::request::Parts;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, ClientCapabilities, CustomRequest, CustomResult, DiscoverResult,
-    ErrorCode, Implementation, InitializeRequestParams, InitializeResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ReadResourceRequestParams,
-    ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig, SubscriptionFilter, Tool,
+    ErrorCode, GetPromptRequestMethod, GetPromptRequestParams, GetPromptResponse, Implementation,
+    InitializeRequestParams, InitializeResult, ListPromptsRequestMethod, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ProtocolVersion, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities,
+    ServerConfig, SubscriptionFilter, Tool,
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -19,10 +21,12 @@ use serde::Deserialize;
 use super::call;
 use super::current_caller::with_current_caller;
 use super::request_info::caller;
+use super::request_span::RequestSpan;
 use super::version::PROTOCOL_VERSIONS;
 use super::{resource, subscriptions};
 use crate::base::panic::catch_panic;
 use crate::mcp::server_state::{ServerState, declares_header_params};
+use crate::telemetry::otlp::in_span;
 
 type HandlerContext = RequestContext<RoleServer>;
 
@@ -37,6 +41,9 @@ const KNOWN_METHODS: [&str; 7] = [
     "server/discover",
 ];
 
+/// What the span of an unknown method is called.
+const OTHER_METHOD: &str = "_OTHER";
+
 /// The handler, which rmcp clones for each request.
 #[derive(Clone)]
 pub(in crate::mcp) struct McpHandler {
@@ -46,6 +53,11 @@ pub(in crate::mcp) struct McpHandler {
 impl McpHandler {
     pub(super) fn new(state: Arc<ServerState>) -> Self {
         Self { state }
+    }
+
+    /// Starts the span of a request, if requests are traced.
+    fn start_span(&self, context: &HandlerContext, method: &str) -> RequestSpan {
+        RequestSpan::start(&self.state, context, method)
     }
 
     async fn instructions(&self, context: &HandlerContext) -> Option<String> {
@@ -92,9 +104,10 @@ impl McpHandler {
     async fn read_document(
         &self,
         uri: &str,
+        span: RequestSpan,
         context: &HandlerContext,
     ) -> Result<ReadResourceResult, ErrorData> {
-        let contents = resource::read(&self.state, uri, context).await?;
+        let contents = resource::read(&self.state, uri, span, context).await?;
         let mut result = ReadResourceResult::new(vec![contents])
             .with_ttl_ms(self.state.ttl_ms())
             .with_cache_scope(self.state.cache_scope());
@@ -175,12 +188,37 @@ impl ServerHandler for McpHandler {
         ServerConfig::new(capabilities).with_server_info(self.state.server_info())
     }
 
+    async fn ping(&self, context: HandlerContext) -> Result<(), ErrorData> {
+        self.start_span(&context, "ping").end(Ok(()))
+    }
+
+    /// Refuses, as the default does: there are no prompts. Some clients ask all the same.
+    async fn list_prompts(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        context: HandlerContext,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        let mut span = self.start_span(&context, "prompts/list");
+        span.end(Err(ErrorData::method_not_found::<ListPromptsRequestMethod>()))
+    }
+
+    /// Refuses, as the default does.
+    async fn get_prompt(
+        &self,
+        _request: GetPromptRequestParams,
+        context: HandlerContext,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        let mut span = self.start_span(&context, "prompts/get");
+        span.end(Err(ErrorData::method_not_found::<GetPromptRequestMethod>()))
+    }
+
     async fn initialize(
         &self,
         request: InitializeRequestParams,
         context: HandlerContext,
     ) -> Result<InitializeResult, ErrorData> {
-        catch_handler_panic(Box::pin(async {
+        let mut span = self.start_span(&context, "initialize");
+        let answering = Box::pin(async {
             let mut info = self.negotiate_initialize(&request)?;
             // Without sessions the server cannot push anything to a client of this era.
             if let Some(tools) = &mut info.capabilities.tools {
@@ -189,12 +227,16 @@ impl ServerHandler for McpHandler {
             info.instructions = self.instructions(&context).await;
             context.peer.set_peer_info(request);
             Ok(info)
-        }))
-        .await
+        });
+        let outcome = catch_handler_panic(in_span(span.ids(), answering)).await;
+        span.end(outcome)
     }
 
     async fn discover(&self, context: HandlerContext) -> Result<DiscoverResult, ErrorData> {
-        catch_handler_panic(Box::pin(async { Ok(self.discover_result(&context).await) })).await
+        let mut span = self.start_span(&context, "server/discover");
+        let answering = Box::pin(async { Ok(self.discover_result(&context).await) });
+        let outcome = catch_handler_panic(in_span(span.ids(), answering)).await;
+        span.end(outcome)
     }
 
     async fn list_tools(
@@ -202,10 +244,12 @@ impl ServerHandler for McpHandler {
         request: Option<PaginatedRequestParams>,
         context: HandlerContext,
     ) -> Result<ListToolsResult, ErrorData> {
-        reject_cursor(request)?;
-        let mut result = self.list_tools_result(&context);
-        result.meta = is_modern(&context).then(|| self.state.result_meta());
-        Ok(result)
+        let mut span = self.start_span(&context, "tools/list");
+        span.end(reject_cursor(request).map(|()| {
+            let mut result = self.list_tools_result(&context);
+            result.meta = is_modern(&context).then(|| self.state.result_meta());
+            result
+        }))
     }
 
     /// Returns a tool's schema if it uses `Mcp-Param-*` headers, which few do; rmcp asks before
@@ -224,8 +268,10 @@ impl ServerHandler for McpHandler {
         context: HandlerContext,
     ) -> Result<CallToolResponse, ErrorData> {
         let meta = is_modern(&context).then(|| self.state.result_meta());
-        let mut result =
-            catch_handler_panic(Box::pin(call::call_tool(&self.state, request, context))).await?;
+        let span = self.start_span(&context, "tools/call");
+        let ids = span.ids();
+        let call = Box::pin(call::call_tool(&self.state, request, span, context));
+        let mut result = catch_handler_panic(in_span(ids, call)).await?;
         result.meta = meta;
         Ok(CallToolResponse::Complete(result))
     }
@@ -235,10 +281,12 @@ impl ServerHandler for McpHandler {
         request: Option<PaginatedRequestParams>,
         context: HandlerContext,
     ) -> Result<ListResourcesResult, ErrorData> {
-        reject_cursor(request)?;
-        let mut result = self.list_resources_result(&context);
-        result.meta = is_modern(&context).then(|| self.state.result_meta());
-        Ok(result)
+        let mut span = self.start_span(&context, "resources/list");
+        span.end(reject_cursor(request).map(|()| {
+            let mut result = self.list_resources_result(&context);
+            result.meta = is_modern(&context).then(|| self.state.result_meta());
+            result
+        }))
     }
 
     async fn list_resource_templates(
@@ -246,13 +294,15 @@ impl ServerHandler for McpHandler {
         request: Option<PaginatedRequestParams>,
         context: HandlerContext,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        reject_cursor(request)?;
-        let templates = self.state.view(caller(&context)).resource_templates();
-        let mut result = ListResourceTemplatesResult::with_all_items(templates)
-            .with_ttl_ms(self.state.ttl_ms())
-            .with_cache_scope(self.state.cache_scope());
-        result.meta = is_modern(&context).then(|| self.state.result_meta());
-        Ok(result)
+        let mut span = self.start_span(&context, "resources/templates/list");
+        span.end(reject_cursor(request).map(|()| {
+            let templates = self.state.view(caller(&context)).resource_templates();
+            let mut result = ListResourceTemplatesResult::with_all_items(templates)
+                .with_ttl_ms(self.state.ttl_ms())
+                .with_cache_scope(self.state.cache_scope());
+            result.meta = is_modern(&context).then(|| self.state.result_meta());
+            result
+        }))
     }
 
     async fn read_resource(
@@ -260,9 +310,10 @@ impl ServerHandler for McpHandler {
         request: ReadResourceRequestParams,
         context: HandlerContext,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        catch_handler_panic(Box::pin(self.read_document(&request.uri, &context)))
-            .await
-            .map(ReadResourceResponse::from)
+        let span = self.start_span(&context, "resources/read");
+        let ids = span.ids();
+        let read = Box::pin(self.read_document(&request.uri, span, &context));
+        catch_handler_panic(in_span(ids, read)).await.map(ReadResourceResponse::from)
     }
 
     fn accepted_subscription_filter(&self, _requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
@@ -286,9 +337,15 @@ impl ServerHandler for McpHandler {
                 Box::pin(self.initialize_leniently(request.params, context)).await
             }
             method if KNOWN_METHODS.contains(&method) => {
-                Err(ErrorData::invalid_params(explain_invalid_params(method, request.params.as_ref()), None))
+                let explanation = explain_invalid_params(method, request.params.as_ref());
+                let mut span = self.start_span(&context, method);
+                span.end(Err(ErrorData::invalid_params(explanation, None)))
             }
-            _ => Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None)),
+            _ => {
+                // Spans have few names, whatever clients send.
+                let mut span = self.start_span(&context, OTHER_METHOD);
+                span.end(Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None)))
+            }
         }
     }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::request::Parts;
-use http::{Version, header};
+use http::header;
+use rmcp::RoleServer;
 use rmcp::service::RequestContext;
-use rmcp::{ErrorData, RoleServer};
 
 use super::accept::ClientAccept;
-use crate::backend::{CallContext, TraceContext};
+use super::request_span::{RequestSpan, caller_trace};
+use crate::backend::CallContext;
 use crate::base::net::client_network;
 use crate::mcp::Caller;
 use crate::mcp::failure::CallFailure;
@@ -20,14 +21,13 @@ use crate::mcp::source::Output;
 use crate::oauth::bearer::Principal;
 use crate::telemetry::audit::{Audit, AuditEvent, AuditRecord};
 use crate::telemetry::metrics::CallOutcome;
-use crate::telemetry::otlp::{RemoteSpans, TraceSpan};
 use crate::telemetry::printable::is_harmful;
 use crate::usage::MeteredCall;
 
 /// What is known of a request besides its message.
 pub(super) struct RequestInfo {
     pub(super) call: CallContext,
-    span: Option<TraceSpan>,
+    pub(super) span: RequestSpan,
     address: Option<IpAddr>,
     client: ClientNames,
     started: Instant,
@@ -85,31 +85,25 @@ pub(super) fn caller(context: &RequestContext<RoleServer>) -> &Principal {
 
 impl RequestInfo {
     /// Reads the request's extensions and its `_meta`.
-    pub(super) fn from_context(context: &RequestContext<RoleServer>, state: &ServerState) -> Self {
+    pub(super) fn from_context(
+        context: &RequestContext<RoleServer>,
+        state: &ServerState,
+        span: RequestSpan,
+    ) -> Self {
         let parts = context.extensions.get::<Parts>();
         let caller = Caller::from_context(context);
         let reader = parts.and_then(|parts| parts.extensions.get::<ClientAccept>());
-        let header = |name| parts?.headers.get(name)?.to_str().ok();
-        let meta = TraceContext::parse(context.meta.get_traceparent(), context.meta.get_tracestate());
-        let http = || TraceContext::parse(header("traceparent"), header("tracestate"));
         let started = caller.map_or_else(|| state.config.clock.monotonic(), |caller| caller.started);
-        let tracer = &state.config.tracer;
-        // The context in `_meta` is the caller's; that of HTTP may be a proxy's (SEP-414).
-        let link = meta.as_ref().filter(|_| tracer.is_on()).and_then(|_| http()?.span_ids());
-        let trace = meta.or_else(http);
-        let remote = RemoteSpans { parent: trace.as_ref().and_then(TraceContext::span_ids), link };
-        let span = tracer.is_on().then(|| tracer.start_server_span(remote, started)).flatten();
         let call = CallContext {
             request_id: caller.map(|caller| caller.request_id.clone()).unwrap_or_default(),
             deadline: started + state.config.call_timeout,
             user: caller.and_then(|caller| user_header_value(&caller.principal)),
-            trace,
-            span: span.as_ref().map(TraceSpan::as_parent),
+            trace: caller_trace(context),
+            span: span.as_parent(),
             has_credential: caller.is_some_and(|caller| !matches!(caller.principal, Principal::Anonymous)),
             network: caller.map(|caller| client_network(caller.address)),
         };
         let address = caller.map(|caller| caller.address);
-        let span = span.map(|span| describe_span(span, state, context, caller));
         Self {
             call,
             span,
@@ -118,38 +112,6 @@ impl RequestInfo {
             started,
             takes_events: reader.is_some_and(|reader| reader.accepts_event_stream),
         }
-    }
-
-    /// Names the request's span after its method and the tool that it calls.
-    pub(super) fn name_span(&mut self, method: &'static str, tool: Option<&str>) {
-        let Some(span) = &mut self.span else { return };
-        span.set("mcp.method.name", method);
-        match tool {
-            None => span.set_name(method),
-            Some(tool) => {
-                span.set("gen_ai.tool.name", tool);
-                span.set("gen_ai.operation.name", "execute_tool");
-                span.set_name(format!("{method} {tool}"));
-            }
-        }
-    }
-
-    /// Ends the request's span.
-    pub(super) fn end_span(&mut self, failure: Option<&CallFailure>) {
-        let Some(mut span) = self.span.take() else { return };
-        match failure {
-            None => span.finish(),
-            Some(CallFailure::Protocol(error)) => fail_span(span, error),
-            Some(failure) => {
-                span.set("tenantd.error.kind", failure.kind());
-                span.fail("tool_error");
-            }
-        }
-    }
-
-    /// Ends the span of a request that is answered with an error of the protocol.
-    pub(super) fn end_span_with(&mut self, error: &ErrorData) {
-        self.span.take().into_iter().for_each(|span| fail_span(span, error));
     }
 
     /// Begins to count the request as a call of its tenant.
@@ -227,39 +189,6 @@ pub(super) fn finish_metering<T>(metered: MeteredCall, outcome: &Result<Output<T
     let end = outcome.as_ref().err().map_or(CallOutcome::Ok, CallFailure::outcome).into();
     let payload = outcome.as_ref().ok().and_then(|output| output.payload.as_ref());
     metered.finish(end, payload.map_or(0, Payload::total_bytes) as u64);
-}
-
-fn fail_span(mut span: TraceSpan, error: &ErrorData) {
-    let code = error.code.0.to_string();
-    span.set("rpc.response.status_code", &*code);
-    span.fail(&code);
-}
-
-/// Adds what is known of every request to its span.
-fn describe_span(
-    mut span: TraceSpan,
-    state: &ServerState,
-    context: &RequestContext<RoleServer>,
-    caller: Option<&Caller>,
-) -> TraceSpan {
-    span.set("tenantd.tenant", state.tenant());
-    span.set("jsonrpc.request.id", context.id.to_string());
-    span.set("network.transport", "tcp");
-    span.set("network.protocol.name", "http");
-    if let Some(version) = context.protocol_version() {
-        span.set("mcp.protocol.version", version.as_str());
-    }
-    let version = context.extensions.get::<Parts>().map(|parts| parts.version);
-    if let Some(version) = version {
-        span.set("network.protocol.version", if version == Version::HTTP_2 { "2" } else { "1.1" });
-    }
-    if let Some(caller) = caller {
-        span.set("tenantd.request_id", &*caller.request_id);
-        if state.config.tracer.names_clients() {
-            span.set("client.address", caller.address.to_string());
-        }
-    }
-    span
 }
 
 /// Returns the caller's name for the backend's user header.

@@ -7,6 +7,7 @@ use rmcp::{ErrorData, RoleServer};
 
 use super::payload_slot::PayloadSlot;
 use super::request_info::{ReadTarget, RequestInfo, caller, finish_metering};
+use super::request_span::RequestSpan;
 use crate::base::panic::catch_panic;
 use crate::mcp::failure::CallFailure;
 use crate::mcp::payload::Payload;
@@ -28,16 +29,14 @@ const NOT_ALLOWED: &str = "Your account may not read this. Ask the operator of t
 pub(super) async fn read(
     state: &ServerState,
     uri: &str,
+    span: RequestSpan,
     context: &RequestContext<RoleServer>,
 ) -> Result<ResourceContents, ErrorData> {
     let caller = caller(context);
-    let mut info = RequestInfo::from_context(context, state);
-    info.name_span(RESOURCES_READ, None);
+    let mut info = RequestInfo::from_context(context, state, span);
     let output = match state.view(caller).resource(uri) {
         Err(AccessError::Unknown) => {
-            let error = unknown_resource(uri);
-            info.end_span_with(&error);
-            return Err(error);
+            return info.span.end(Err(unknown_resource(uri)));
         }
         Err(AccessError::NotAllowed(_)) => {
             state.config.usage.record_refusal();
@@ -60,7 +59,7 @@ pub(super) async fn read(
     let payload = output.as_ref().ok().and_then(|output| output.payload.as_ref());
     let readable = payload.map(Payload::readable_bytes);
     info.record_audit(state, ReadTarget::Resource(uri), caller, outcome, readable);
-    info.end_span(output.as_ref().err());
+    info.span.end_call(output.as_ref().err());
     let Output { message, payload } = output.map_err(|failure| to_error(failure, &info))?;
     PayloadSlot::from_context(context).set(payload);
     Ok(message)

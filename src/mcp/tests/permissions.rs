@@ -40,7 +40,7 @@ const SURFACES: &[(&str, &str, bool)] = &[
     ("resources/templates/list", "list_resource_templates", true),
     ("resources/read", "read_resource", true),
     ("subscriptions/listen", "listen", true),
-    ("ping", "", false),
+    ("ping", "ping", false),
 ];
 
 /// Functions of the handler that answer no method.
@@ -49,6 +49,8 @@ const NO_METHODS: &[&str] = &[
     "get_info",
     "get_tool",
     "accepted_subscription_filter",
+    "list_prompts",
+    "get_prompt",
     "on_custom_request",
     "on_initialized",
 ];

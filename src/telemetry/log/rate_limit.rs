@@ -22,6 +22,7 @@ use tracing_subscriber::registry::LookupSpan;
 use super::LogFormat;
 use crate::base::clock::Clock;
 use crate::base::sync::lock;
+use crate::telemetry::otlp::export_event;
 
 /// The limit of one kind about one tenant: a burst of lines, then one line per period.
 const OF_A_TENANT: LineRate = LineRate { at_once: 30, each: Duration::from_secs(1) };
@@ -91,8 +92,12 @@ where
                 LEFT_OUT.inc();
                 Ok(())
             }
-            LineDecision::Write { left_out: 0 } => self.format.format_event(context, writer, event),
+            LineDecision::Write { left_out: 0 } => {
+                export_event(event, 0);
+                self.format.format_event(context, writer, event)
+            }
             LineDecision::Write { left_out } => {
+                export_event(event, left_out);
                 let mut line = String::new();
                 self.format.format_event(context, Writer::new(&mut line), event)?;
                 writer.write_str(&with_count(&line, self.shape, left_out))

@@ -12,7 +12,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, NoLabelSe
 use prometheus_client::metrics::MetricType;
 
 use crate::base::sync::lock;
-use crate::telemetry::otlp::ExportCounts;
+use crate::telemetry::otlp::SignalCounts;
 
 /// What metrics read from the gateway's parts.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -29,8 +29,8 @@ pub struct CollectedState {
     pub secrets: Vec<SecretExpiry>,
     /// The quotas of tenants and of their tools.
     pub quotas: Vec<QuotaGauges>,
-    /// What the exporter of traces sent and dropped, if there is one.
-    pub spans: Option<ExportCounts>,
+    /// What was sent to an OTLP receiver, for each signal.
+    pub exported: Vec<SignalCounts>,
     /// How often each task has panicked.
     pub panics: Vec<(&'static str, u64)>,
 }
@@ -114,7 +114,7 @@ impl Collector for StateCollector {
         );
         encode_gauges(&mut encoder, family, secrets.collect())?;
         encode_quotas(&mut encoder, &state.quotas)?;
-        encode_spans(&mut encoder, state.spans)?;
+        encode_exported(&mut encoder, &state.exported)?;
         encode_panics(&mut encoder, &state.panics)
     }
 }
@@ -168,19 +168,17 @@ fn encode_quotas(encoder: &mut DescriptorEncoder<'_>, quotas: &[QuotaGauges]) ->
     encode(("tenantd_quota_limit", "How much a limit of a day or month allows"), |it| it.of)
 }
 
-fn encode_spans(encoder: &mut DescriptorEncoder<'_>, spans: Option<ExportCounts>) -> Result<(), fmt::Error> {
-    let Some(ExportCounts { sent, dropped }) = spans else { return Ok(()) };
-    let counters = [
-        ("tenantd_otlp_spans_sent", "Spans that the OTLP receiver took", sent),
-        (
-            "tenantd_otlp_spans_dropped",
-            "Spans that the OTLP receiver did not take in time or at all",
-            dropped,
-        ),
-    ];
-    for (name, help, count) in counters {
-        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        metric.encode_counter::<NoLabelSet, u64, u64>(&count, None)?;
+fn encode_exported(encoder: &mut DescriptorEncoder<'_>, exported: &[SignalCounts]) -> Result<(), fmt::Error> {
+    for SignalCounts { items, sent, dropped } in exported {
+        let counters = [
+            ("sent", "What the OTLP receiver took", sent),
+            ("dropped", "What the OTLP receiver did not take in time or at all", dropped),
+        ];
+        for (end, help, count) in counters {
+            let name = format!("tenantd_otlp_{items}_{end}");
+            let mut metric = encoder.encode_descriptor(&name, help, None, MetricType::Counter)?;
+            metric.encode_counter::<NoLabelSet, u64, u64>(count, None)?;
+        }
     }
     Ok(())
 }
@@ -252,7 +250,7 @@ mod tests {
                 used: 4,
                 of: 5,
             }],
-            spans: Some(ExportCounts { sent: 3, dropped: 2 }),
+            exported: vec![SignalCounts { items: "spans", sent: 3, dropped: 2 }],
             panics: vec![("reconcile", 1)],
         }));
         let shared = Arc::clone(&state);

@@ -1,202 +1,177 @@
-//! Sends what waits to the receiver, in batches, and again later what it did not take.
+//! Sends each signal to the receiver in a loop of its own, so that none waits for another.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
-use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
-use prost::Message;
-use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::Mutex;
 
-use super::TracerState;
-use super::span::key_value;
-use crate::base::process_resolver::ProcessResolver;
-use crate::base::{error_chain, random};
+use super::health::ExportHealth;
+use super::logs::LogExport;
+use super::metrics::MetricExporter;
+use super::queue::ExportQueue;
+use super::receiver::{ExportError, Receiver};
+use super::signal::{LogSignal, QueuedSignal, SpanSignal};
+use super::span::TracerState;
+use super::{MetricsReader, OtlpConfig, Tracer};
+use crate::base::clock::Clock;
 
-/// How long spans are gathered.
+/// How long spans and log records are gathered.
 const INTERVAL: Duration = Duration::from_secs(1);
 const BATCH: usize = 512;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// The pauses after failures, which double up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Why there is no exporter, or why a batch was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum ExportError {
-    #[error("the HTTP client for OTLP cannot be created: {0}")]
-    Client(reqwest::Error),
-    #[error("{0}")]
-    Unreachable(String),
-    #[error("it answered {0}")]
-    Busy(StatusCode),
-    #[error("it answered {0}, so these spans are dropped")]
-    Refused(StatusCode),
-    #[error("the file with its headers cannot be used: {0}")]
-    Headers(String),
+/// How many items of a signal were sent, and how many were dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignalCounts {
+    /// What is counted: `spans`, `log_records` or `data_points`.
+    pub items: &'static str,
+    /// Items that the receiver took.
+    pub sent: u64,
+    /// Items that had no room, or that the receiver did not want.
+    pub dropped: u64,
 }
 
-/// Sends the spans of one gateway.
+/// Sends what one gateway exports.
 #[derive(Debug)]
 pub struct Exporter {
-    shared: Arc<TracerState>,
-    client: reqwest::Client,
-    resource: Resource,
-    /// One batch at a time, so that the last one waits for the one under way.
-    sending: tokio::sync::Mutex<ExportHealth>,
-}
-
-#[derive(Debug, Default)]
-struct ExportHealth {
-    failures: u32,
+    tracer: Tracer,
+    spans: Option<QueueExporter<SpanSignal>>,
+    logs: Option<QueueExporter<LogSignal>>,
+    metrics: Option<MetricExporter>,
 }
 
 impl Exporter {
-    pub(super) fn new(shared: Arc<TracerState>) -> Result<Self, ExportError> {
-        let client = reqwest::Client::builder()
-            .user_agent(concat!("tenantd/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TIMEOUT)
-            .dns_resolver(ProcessResolver)
-            .build()
-            .map_err(ExportError::Client)?;
-        let attributes: Vec<KeyValue> = vec![
-            key_value("service.name", "tenantd"),
-            key_value("service.version", env!("CARGO_PKG_VERSION")),
-            key_value("service.instance.id", random::hex::<16>()),
-        ];
-        let resource = Resource { attributes, ..Resource::default() };
-        Ok(Self { shared, client, resource, sending: tokio::sync::Mutex::default() })
+    /// Creates what the settings ask for. From now on the log is exported, if it is to be.
+    ///
+    /// # Errors
+    /// No HTTP client can be created.
+    pub fn new(
+        config: &OtlpConfig,
+        clock: &Arc<dyn Clock>,
+        read_metrics: MetricsReader,
+    ) -> Result<Self, ExportError> {
+        let receiver = Arc::new(Receiver::new(config)?);
+        let tracer =
+            config.traces.clone().map(|traces| Arc::new(TracerState::new(traces, Arc::clone(clock))));
+        let spans = tracer
+            .as_ref()
+            .map(|tracer| QueueExporter::new(Arc::clone(&receiver), Arc::clone(&tracer.spans)));
+        let logs = config.logs.then(|| {
+            let export = LogExport::install(Arc::clone(clock));
+            QueueExporter::new(Arc::clone(&receiver), export)
+        });
+        let metrics = config.metrics_interval.map(|interval| {
+            MetricExporter::new(Arc::clone(&receiver), interval, Arc::clone(clock), read_metrics)
+        });
+        Ok(Self { tracer: Tracer(tracer), spans, logs, metrics })
     }
 
-    /// Sends spans as they come, until it is dropped.
+    /// Returns what starts spans.
+    pub fn tracer(&self) -> Tracer {
+        self.tracer.clone()
+    }
+
+    /// Returns what was sent and dropped of each signal that is exported.
+    pub fn counts(&self) -> Vec<SignalCounts> {
+        let spans = self.spans.as_ref().map(|it| it.queue.counts("spans"));
+        let logs = self.logs.as_ref().map(|it| it.queue.counts("log_records"));
+        let points = self.metrics.as_ref().map(|it| it.counts("data_points"));
+        [spans, logs, points].into_iter().flatten().collect()
+    }
+
+    /// Sends everything as it comes, until it is dropped.
     pub async fn run(&self) {
-        loop {
-            let failures = self.send_waiting().await;
-            let pause = match failures {
-                0 => INTERVAL,
-                failures => (FIRST_PAUSE * (1 << failures.min(8))).min(MAX_PAUSE),
-            };
-            tokio::time::sleep(pause).await;
-        }
+        let spans = async {
+            if let Some(spans) = &self.spans {
+                spans.run().await
+            }
+        };
+        let logs = async {
+            if let Some(logs) = &self.logs {
+                logs.run().await
+            }
+        };
+        let metrics = async {
+            if let Some(metrics) = &self.metrics {
+                metrics.run().await
+            }
+        };
+        tokio::join!(spans, logs, metrics);
     }
 
     /// Sends what waits now, for a limited time, and says if something is left.
     pub async fn flush(&self, patience: Duration) {
-        if tokio::time::timeout(patience, self.send_waiting()).await.is_err() {
-            tracing::warn!("the OTLP receiver did not take the last spans in time");
+        let sending = async {
+            let spans = async {
+                if let Some(spans) = &self.spans {
+                    spans.send_waiting().await;
+                }
+            };
+            let logs = async {
+                if let Some(logs) = &self.logs {
+                    logs.send_waiting().await;
+                }
+            };
+            let metrics = async {
+                if let Some(metrics) = &self.metrics {
+                    metrics.send().await;
+                }
+            };
+            tokio::join!(spans, logs, metrics);
+        };
+        if tokio::time::timeout(patience, sending).await.is_err() {
+            tracing::warn!("the OTLP receiver did not take the last of what it is sent in time");
+        }
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        if let Some(logs) = &self.logs {
+            LogExport::remove(&logs.queue);
+        }
+    }
+}
+
+/// Sends what waits in a queue, in batches, and again later what was not taken.
+#[derive(Debug)]
+struct QueueExporter<S: QueuedSignal> {
+    receiver: Arc<Receiver>,
+    queue: Arc<ExportQueue<S::Item>>,
+    /// One batch at a time, so that the last one waits for the one under way.
+    sending: Mutex<ExportHealth>,
+}
+
+impl<S: QueuedSignal> QueueExporter<S> {
+    fn new(receiver: Arc<Receiver>, queue: Arc<ExportQueue<S::Item>>) -> Self {
+        Self { receiver, queue, sending: Mutex::new(ExportHealth::new(S::NAME)) }
+    }
+
+    async fn run(&self) {
+        loop {
+            let pause = self.send_waiting().await;
+            tokio::time::sleep(pause).await;
         }
     }
 
-    /// Sends batches until none waits or one fails. Returns how many have failed in a row.
-    async fn send_waiting(&self) -> u32 {
+    /// Sends batches until none waits or one fails. Returns how long to pause then.
+    async fn send_waiting(&self) -> Duration {
         let mut health = self.sending.lock().await;
         loop {
-            let batch = self.shared.spans.take(BATCH);
+            let batch = self.queue.take(BATCH);
             if batch.is_empty() {
-                return health.failures;
+                return health.pause(INTERVAL);
             }
             let count = batch.len() as u64;
-            let outcome = self.send(batch).await;
-            health.report(outcome.as_ref().err().map(|(error, _)| error));
+            let answer = self.receiver.post(S::PATH, S::encode(&self.receiver, &batch)).await;
+            let outcome = answer.map(|answer| S::read_rejected(&answer));
+            health.record(&outcome);
             match outcome {
-                Ok(()) => self.shared.spans.record_sent(count),
-                Err((ExportError::Refused(_), _)) => self.shared.spans.record_dropped(count),
-                Err((_, unsent)) => {
-                    self.shared.spans.put_back(unsent);
-                    return health.failures;
+                Ok(rejected) => self.queue.record_sent(count, rejected.count),
+                Err(ExportError::Refused(_)) => self.queue.record_dropped(count),
+                Err(_) => {
+                    self.queue.put_back(batch);
+                    return health.pause(INTERVAL);
                 }
-            }
-        }
-    }
-
-    /// Sends a batch; returns it with the error if it was not taken.
-    async fn send(&self, spans: Vec<Span>) -> Result<(), (ExportError, Vec<Span>)> {
-        let mut request = self.to_request(spans);
-        let outcome = self.post(request.encode_to_vec()).await;
-        outcome.map_err(|error| {
-            let scopes = request.resource_spans.drain(..).flat_map(|resource| resource.scope_spans);
-            (error, scopes.flat_map(|scope| scope.spans).collect())
-        })
-    }
-
-    fn to_request(&self, spans: Vec<Span>) -> ExportTraceServiceRequest {
-        let scope = InstrumentationScope {
-            name: "tenantd".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..InstrumentationScope::default()
-        };
-        let scope_spans = vec![ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() }];
-        let resource = Some(self.resource.clone());
-        let resource_spans = vec![ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }];
-        ExportTraceServiceRequest { resource_spans }
-    }
-
-    async fn post(&self, body: Vec<u8>) -> Result<(), ExportError> {
-        let url = format!("{}/v1/traces", self.shared.config.endpoint.trim_end_matches('/'));
-        let headers = self.headers().await?;
-        let request = self.client.post(url).headers(headers).body(body);
-        let response = request
-            .send()
-            .await
-            .map_err(|error| ExportError::Unreachable(error_chain::format_chain(&error.without_url())))?;
-        match response.status() {
-            status if status.is_success() => Ok(()),
-            // OTLP/HTTP, "Failures": these may be sent again, all others must not.
-            status @ (StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT) => Err(ExportError::Busy(status)),
-            status => Err(ExportError::Refused(status)),
-        }
-    }
-
-    /// Returns the headers. The file is read with each batch, so that a new token needs no restart.
-    async fn headers(&self) -> Result<HeaderMap, ExportError> {
-        let mut headers = HeaderMap::new();
-        if let Some(file) = &self.shared.config.headers_file {
-            let text = tokio::fs::read_to_string(file).await;
-            let text = text.map_err(|error| ExportError::Headers(format!("{}: {error}", file.display())))?;
-            let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-            for (number, line) in lines {
-                let (name, value) = parse_header(line).ok_or_else(|| {
-                    ExportError::Headers(format!("line {} is not `name: value`", number + 1))
-                })?;
-                headers.insert(name, value);
-            }
-        }
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-        Ok(headers)
-    }
-}
-
-fn parse_header(line: &str) -> Option<(HeaderName, HeaderValue)> {
-    let (name, value) = line.split_once(':')?;
-    let name = name.trim().to_ascii_lowercase().parse().ok()?;
-    let mut value = HeaderValue::from_str(value.trim()).ok()?;
-    value.set_sensitive(true);
-    Some((name, value))
-}
-
-impl ExportHealth {
-    /// Counts a failure, and logs the first and the end of failures.
-    fn report(&mut self, error: Option<&ExportError>) {
-        match error {
-            None if self.failures > 0 => {
-                tracing::info!("the OTLP receiver takes spans again");
-                self.failures = 0;
-            }
-            None => {}
-            Some(error) => {
-                if self.failures == 0 {
-                    tracing::warn!(%error, "the OTLP receiver takes no spans; they wait in a bounded queue");
-                }
-                self.failures = self.failures.saturating_add(1);
             }
         }
     }

@@ -4,6 +4,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::exporter::SignalCounts;
 use crate::base::sync::lock;
 
 /// A bounded queue of one signal.
@@ -53,8 +54,10 @@ impl<T> ExportQueue<T> {
         self.record_dropped(lost as u64);
     }
 
-    pub(super) fn record_sent(&self, count: u64) {
-        self.sent.fetch_add(count, Ordering::Relaxed);
+    /// Counts a batch that was sent, and of which some items were not taken.
+    pub(super) fn record_sent(&self, count: u64, rejected: u64) {
+        self.sent.fetch_add(count.saturating_sub(rejected), Ordering::Relaxed);
+        self.record_dropped(rejected.min(count));
     }
 
     pub(super) fn record_dropped(&self, count: u64) {
@@ -62,8 +65,12 @@ impl<T> ExportQueue<T> {
     }
 
     /// Returns how many were sent and how many were dropped.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        (self.sent.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed))
+    pub(super) fn counts(&self, items: &'static str) -> SignalCounts {
+        SignalCounts {
+            items,
+            sent: self.sent.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -75,12 +82,14 @@ mod tests {
     fn what_has_no_room_is_counted_and_the_rest_keeps_its_order() {
         let queue = ExportQueue::new(4);
         (1..=5).for_each(|item| queue.push(item));
-        assert_eq!(queue.counts(), (0, 1));
+        assert_eq!(queue.counts("spans").dropped, 1);
         let batch = queue.take(3);
         assert_eq!(batch, [1, 2, 3]);
         queue.push(6);
         queue.put_back(batch);
-        assert_eq!(queue.counts(), (0, 2), "the oldest gives way");
+        assert_eq!(queue.counts("spans").dropped, 2, "the oldest gives way");
         assert_eq!(queue.take(9), [2, 3, 4, 6]);
+        queue.record_sent(4, 1);
+        assert_eq!(queue.counts("spans"), SignalCounts { items: "spans", sent: 3, dropped: 3 });
     }
 }

@@ -7,19 +7,28 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{self as proto, SpanFlags, Status};
 
-use super::TracerState;
+use super::TraceConfig;
+use super::attribute::{AttributeValue, key_value};
 use super::ids::SpanIds;
+use super::queue::ExportQueue;
+use crate::base::clock::Clock;
 use crate::base::random;
-use crate::telemetry::printable::printable;
 
-/// The longest text of an attribute, in characters.
-const MAX_TEXT: usize = 256;
+/// Some seconds of a busy gateway; about 4 MB.
+const MAX_WAITING: usize = 4096;
+
+/// What all spans of a gateway share.
+#[derive(Debug)]
+pub(super) struct TracerState {
+    config: TraceConfig,
+    clock: Arc<dyn Clock>,
+    pub(super) spans: Arc<ExportQueue<proto::Span>>,
+}
 
 /// Starts spans; clones are cheap. Without an exporter it starts none.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +65,10 @@ impl Tracer {
 }
 
 impl TracerState {
+    pub(super) fn new(config: TraceConfig, clock: Arc<dyn Clock>) -> Self {
+        Self { config, clock, spans: Arc::new(ExportQueue::new(MAX_WAITING)) }
+    }
+
     /// Decides whether a request is recorded. What callers say counts only if the settings trust
     /// them, and neither does their choice of a trace id decide.
     fn is_sampled(&self, parent: Option<SpanIds>) -> bool {
@@ -133,6 +146,11 @@ impl TraceSpan {
         self.ids
     }
 
+    /// Returns whether the span is recorded.
+    pub fn is_recorded(&self) -> bool {
+        self.ids.sampled
+    }
+
     /// Returns the handle with which spans below this one are started.
     pub fn as_parent(&self) -> SpanParent {
         SpanParent { shared: Arc::clone(&self.shared), ids: self.ids }
@@ -208,36 +226,62 @@ fn nanoseconds(elapsed: Duration) -> i128 {
     i128::try_from(elapsed.as_nanos()).unwrap_or(i128::MAX)
 }
 
-/// The value of an attribute.
-#[derive(Debug)]
-pub struct AttributeValue(Value);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::SystemClock;
 
-impl From<&str> for AttributeValue {
-    /// Takes a text, without characters that a terminal obeys and not all of a long one.
-    fn from(text: &str) -> Self {
-        let text = printable(text);
-        Self(Value::StringValue(text.chars().take(MAX_TEXT).collect()))
+    fn tracer(sample_ratio: f64, trust_sampled: bool) -> (Tracer, Arc<ExportQueue<proto::Span>>) {
+        let config = TraceConfig { sample_ratio, trust_sampled, client_address: false };
+        let state = Arc::new(TracerState::new(config, SystemClock::shared()));
+        let spans = Arc::clone(&state.spans);
+        (Tracer(Some(state)), spans)
     }
-}
 
-impl From<String> for AttributeValue {
-    fn from(text: String) -> Self {
-        text.as_str().into()
+    fn remote(sampled: bool) -> RemoteSpans {
+        RemoteSpans { parent: Some(SpanIds { trace: [7; 16], span: [8; 8], sampled }), link: None }
     }
-}
 
-impl From<i64> for AttributeValue {
-    fn from(number: i64) -> Self {
-        Self(Value::IntValue(number))
+    /// Returns how many of 2,000 requests are recorded.
+    fn count_recorded(tracer: &Tracer, remote: RemoteSpans) -> usize {
+        let start = || tracer.start_server_span(remote, SystemClock.monotonic()).expect("it is on");
+        (0..2_000).filter(|_| start().is_recorded()).count()
     }
-}
 
-impl From<u16> for AttributeValue {
-    fn from(number: u16) -> Self {
-        i64::from(number).into()
+    #[test]
+    fn the_share_decides_and_the_callers_flag_only_where_it_is_trusted() {
+        let (half, _) = tracer(0.5, false);
+        for remote in [RemoteSpans::default(), remote(true), remote(false)] {
+            // Ten standard deviations.
+            assert!((777..1223).contains(&count_recorded(&half, remote)), "{remote:?}");
+        }
+        let (trusting, _) = tracer(0.0, true);
+        assert_eq!(count_recorded(&trusting, remote(true)), 2_000);
+        assert_eq!(count_recorded(&trusting, remote(false)), 0);
+        assert_eq!(count_recorded(&trusting, RemoteSpans::default()), 0);
+        assert!(Tracer::default().start_server_span(remote(true), SystemClock.monotonic()).is_none());
     }
-}
 
-pub(super) fn key_value(key: impl Into<String>, value: impl Into<AttributeValue>) -> KeyValue {
-    KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value.into().0) }), ..KeyValue::default() }
+    #[test]
+    fn what_waits_is_bounded_and_the_rest_is_counted() {
+        let (tracer, spans) = tracer(1.0, false);
+        for _ in 0..MAX_WAITING + 904 {
+            let span = tracer.start_server_span(RemoteSpans::default(), SystemClock.monotonic());
+            span.expect("it is on").finish();
+        }
+        assert_eq!(spans.counts("spans").dropped, 904);
+        assert_eq!(spans.take(usize::MAX).len(), MAX_WAITING);
+    }
+
+    #[test]
+    fn a_span_names_its_parent_and_its_link_and_a_dropped_one_was_cancelled() {
+        let (tracer, spans) = tracer(1.0, false);
+        let link = SpanIds { trace: [1; 16], span: [2; 8], sampled: true };
+        let remote = RemoteSpans { link: Some(link), ..remote(false) };
+        drop(tracer.start_server_span(remote, SystemClock.monotonic()));
+        let span = spans.take(1).pop().expect("it is exported");
+        assert_eq!((span.trace_id, span.parent_span_id), (vec![7; 16], vec![8; 8]));
+        assert_eq!((&*span.links[0].trace_id, &*span.links[0].span_id), (&[1; 16][..], &[2; 8][..]));
+        assert_eq!(span.attributes, [key_value("error.type", "cancelled")]);
+    }
 }

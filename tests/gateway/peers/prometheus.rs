@@ -114,8 +114,14 @@ const MAY_BE_EMPTY: [&str; 5] = [
 async fn the_shipped_rules_fire_when_tenants_break_and_every_panel_is_answered() {
     let backend = FakeBackend::start().await;
     let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
+    let otlp = FakeBackend::start().await;
     let keys = format!("api_keys:\n  - label: ci\n    key: {}\n    expires: {soon}", secret("ci"));
+    let settings = format!("otlp:\n  endpoint: {}\n  logs: true\n  metrics: true\n", otlp.url(""));
+    let edition = |text: &str| Tenant::new("waiting", &backend).with(&format!("description: {text}")).zip();
     let setup = Setup::new()
+        .settings(&settings)
+        .file("waiting.zip", edition("First"))
+        .file("waiting.yaml", "hold_changes: tools\nlimits: {calls_per_day: 5}\n")
         .file("good.yaml", Tenant::new("good", &backend).yaml())
         .file("keyed.yaml", Tenant::new("keyed", &backend).with(&keys).yaml());
     let gateway = setup.start().await;
@@ -131,6 +137,19 @@ async fn the_shipped_rules_fire_when_tenants_break_and_every_panel_is_answered()
     let rules = rules["data"]["groups"][0]["rules"].as_array().expect("rules").clone();
     let sick: Vec<_> = rules.iter().filter(|rule| rule["health"] == "err").collect();
     assert!(rules.len() > 15 && sick.is_empty(), "{sick:?}");
+
+    for _ in 0..4 {
+        client.search(Era::Modern, "/waiting", "q").await.data();
+    }
+    let near = prometheus.until_firing("TenantdQuotaNear").await;
+    assert_eq!((&near["labels"]["tenant"], &near["labels"]["scope"]), (&"waiting".into(), &"tenant".into()));
+    let text = near["annotations"]["summary"].as_str().unwrap_or_default();
+    assert!(text.contains("has used 80% of calls_per_day"), "{text}");
+    client.search(Era::Modern, "/waiting", "q").await.data();
+    client.search(Era::Modern, "/waiting", "q").await.tool_error();
+    prometheus.until_firing("TenantdQuotaUsedUp").await;
+    gateway.put("waiting.zip", edition("Second"));
+    prometheus.until_firing("TenantdChangeHeld").await;
 
     gateway.put("bad.zip", b"no zip");
     gateway.put("dead.yaml", Tenant::new("dead", &backend).yaml());
