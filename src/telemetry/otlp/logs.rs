@@ -167,7 +167,7 @@ mod tests {
         let ids = SpanIds { trace: [7; 16], span: [8; 8], sampled: true };
         let subscriber = tracing_subscriber::registry().with(ExportLayer);
         let _guard = tracing::subscriber::set_default(subscriber);
-        let key = Secret::from("hidden-from-all");
+        let key = Secret::new("hidden-from-all");
         in_span(
             Some(ids),
             Box::pin(async {
