@@ -13,8 +13,8 @@ use crate::tenants::tenant::Tenant;
 pub(super) struct HttpSpan(Option<TraceSpan>);
 
 impl HttpSpan {
-    /// Starts the span of a request for an endpoint, if requests are traced. Nothing of its query is
-    /// in it, since codes travel there.
+    /// Starts the span of a request for an endpoint, if requests are traced. Nothing of the query
+    /// is in it, since codes travel there.
     pub(super) fn start<B>(
         server: &Server,
         context: &RequestContext<'_>,

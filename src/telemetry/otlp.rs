@@ -29,9 +29,10 @@ use std::time::Duration;
 
 pub use self::attribute::AttributeValue;
 pub use self::current_span::in_span;
-pub use self::exporter::{Exporter, SignalCounts};
+pub use self::exporter::Exporter;
 pub use self::ids::SpanIds;
 pub(super) use self::logs::export_event;
+pub use self::queue::SignalCounts;
 pub use self::receiver::ExportError;
 pub use self::span::{RemoteSpans, SpanParent, TraceSpan, Tracer};
 

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::request::Parts;
 use http::header;
+use http::request::Parts;
 use rmcp::RoleServer;
 use rmcp::service::RequestContext;
 

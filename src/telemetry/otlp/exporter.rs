@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use super::health::ExportHealth;
 use super::logs::LogExport;
 use super::metrics::MetricExporter;
-use super::queue::ExportQueue;
+use super::queue::{ExportQueue, SignalCounts};
 use super::receiver::{ExportError, Receiver};
 use super::signal::{LogSignal, QueuedSignal, SpanSignal};
 use super::span::TracerState;
@@ -18,17 +18,6 @@ use crate::base::clock::Clock;
 /// How long spans and log records are gathered.
 const INTERVAL: Duration = Duration::from_secs(1);
 const BATCH: usize = 512;
-
-/// How many items of a signal were sent, and how many were dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SignalCounts {
-    /// What is counted: `spans`, `log_records` or `data_points`.
-    pub items: &'static str,
-    /// Items that the receiver took.
-    pub sent: u64,
-    /// Items that had no room, or that the receiver did not want.
-    pub dropped: u64,
-}
 
 /// Sends what one gateway exports.
 #[derive(Debug)]

@@ -25,9 +25,9 @@ use tokio::sync::Mutex;
 
 use super::MetricsReader;
 use super::attribute::key_value;
-use super::exporter::SignalCounts;
 use super::health::ExportHealth;
 use super::openmetrics::{self, MetricFamily, MetricSample};
+use super::queue::SignalCounts;
 use super::receiver::{ExportError, Receiver, scope};
 use super::series_starts::SeriesStarts;
 use super::signal::to_rejected;

@@ -4,8 +4,18 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::exporter::SignalCounts;
 use crate::base::sync::lock;
+
+/// How many items of a signal were sent, and how many were dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignalCounts {
+    /// What is counted: `spans`, `log_records` or `data_points`.
+    pub items: &'static str,
+    /// Items that the receiver took.
+    pub sent: u64,
+    /// Items that had no room, or that the receiver did not want.
+    pub dropped: u64,
+}
 
 /// A bounded queue of one signal.
 #[derive(Debug)]
