@@ -45,7 +45,6 @@ use self::certificate_table::CertificateTable;
 use self::challenges::ChallengeResponses;
 pub use self::challenges::{ACME_TLS_ALPN, NO_CHALLENGE_TEXT};
 pub use self::doctor::{CheckResult, DoctorCheck, examine};
-pub use self::file_certificate::file_resolver;
 pub use self::import::{ImportedCertificate, import};
 pub use self::schedule::CertificateState;
 pub use self::status::CertificateStatus;
@@ -187,6 +186,18 @@ impl Certificates {
     /// Returns the resolver for the TLS configuration.
     pub fn resolver(self: &Arc<Self>) -> Arc<dyn ResolvesServerCert> {
         Arc::new(CertificateResolver { certificates: self.clone(), address: None })
+    }
+
+    /// Returns a resolver that serves the certificate of these PEM files to everybody.
+    ///
+    /// # Errors
+    /// They cannot be read now, or do not fit each other. Later the last good pair is served.
+    pub fn file_resolver(
+        &self,
+        certificate: PathBuf,
+        key: PathBuf,
+    ) -> Result<Arc<dyn ResolvesServerCert>, Error> {
+        file_certificate::file_resolver(certificate, key, Arc::clone(&self.clock))
     }
 
     /// Returns a resolver that serves clients without SNI (those that connect to an address, RFC

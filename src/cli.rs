@@ -4,6 +4,7 @@
 //! A command returns an [`Exit`], which `main` maps to the process's exit code. Requested output
 //! goes to standard output, everything else to standard error.
 
+mod admin_access;
 mod admin_client;
 mod admin_request;
 mod admin_token;

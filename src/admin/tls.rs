@@ -27,7 +27,9 @@ pub fn build(
     let resolver = match tls {
         None | Some(AdminTls::Off) => return Ok(None),
         Some(AdminTls::Gateway) => certificates.resolver(),
-        Some(AdminTls::Files { certificate, key }) => certs::file_resolver(certificate.clone(), key.clone())?,
+        Some(AdminTls::Files { certificate, key }) => {
+            certificates.file_resolver(certificate.clone(), key.clone())?
+        }
     };
     Ok(Some(Arc::new(config(resolver))))
 }

@@ -58,7 +58,10 @@ pub(super) enum Error {
          authority's certificate with --admin-ca"
     )]
     Tls(SocketAddr, std::io::Error),
-    #[error("the server on {0} is not the admin listener of a gateway")]
+    #[error(
+        "the server on {0} is not the admin listener of a gateway, or speaks TLS, which these settings do not say; give \
+         the gateway's file with --config, or --admin https://NAME:PORT"
+    )]
     NotAGateway(SocketAddr),
     #[error("the request could not be sent")]
     Runtime(#[source] std::io::Error),

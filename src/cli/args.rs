@@ -326,9 +326,13 @@ pub enum StoreAction {
         /// The file to create.
         #[arg(value_hint = ValueHint::FilePath)]
         path: PathBuf,
-        /// The admin address of the gateway that uses the store [default: 127.0.0.1:9900].
+        /// The admin address of the gateway that uses the store, or https://NAME:PORT [default:
+        /// 127.0.0.1:9900].
         #[arg(long, value_name = "ADDR")]
         admin: Option<String>,
+        /// What opens the listener.
+        #[command(flatten)]
+        access: AdminAccessArgs,
         #[command(flatten)]
         location: StoreLocationArgs,
     },
@@ -609,7 +613,7 @@ pub struct CertsQueryArgs {
 }
 
 /// What opens the admin listener of the gateway's settings.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct AdminAccessArgs {
     /// A file with the token for the admin listener [default: the variable TENANTD_ADMIN_TOKEN, or
     /// none].
@@ -637,6 +641,13 @@ pub struct AdminArgs {
     /// The gateway's configuration file, to read the admin address from.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
+}
+
+impl AdminArgs {
+    /// Returns what opens the listener.
+    pub(super) fn access(&self) -> AdminAccessArgs {
+        AdminAccessArgs { admin_token_file: self.admin_token_file.clone(), admin_ca: self.admin_ca.clone() }
+    }
 }
 
 /// The arguments of `tenantd demo`.

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::admin_client::AdminClient;
-use super::{output, render};
+use super::{admin_access, output, render};
 use crate::admin::GatewayInfo;
 use crate::base::secret::Secret;
 use crate::bundle::LoadContext;
@@ -83,8 +82,8 @@ fn load_for_check_with(
 
 /// Returns the self-description of the gateway running on this machine, if there is one.
 fn ask_gateway(settings: &Settings) -> Option<(SocketAddr, GatewayInfo)> {
-    let address = settings.admin?;
-    Some((address, AdminClient::new(address).gateway_info().ok()?))
+    let client = admin_access::connect(settings).ok()??;
+    Some((settings.admin?, client.gateway_info().ok()?))
 }
 
 /// Sets the running gateway's hosts and backend rules as if they were given as flags.

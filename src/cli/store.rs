@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::admin_client::{self, AdminClient};
-use super::args::{StoreAction, StoreArgs, StoreLocationArgs};
-use super::{Exit, configuration, output};
+use super::args::{AdminAccessArgs, StoreAction, StoreArgs, StoreLocationArgs};
+use super::{Exit, admin_access, configuration, output};
 use crate::base::disk;
 use crate::settings::{Flags, SettingKey, Settings};
 use crate::store::{self, Error, Store};
@@ -17,9 +17,12 @@ use crate::store::{self, Error, Store};
 pub(super) fn run(args: &StoreArgs) -> anyhow::Result<Exit> {
     match &args.action {
         StoreAction::Check { location } => check(&settings(location, None)?),
-        StoreAction::Backup { path, admin, location } => {
+        StoreAction::Backup { path, admin, access, location } => {
             let first = BackupSource::of(location, admin.as_ref());
-            backup(&settings(location, admin.as_ref())?, first, path)
+            let url = admin.as_deref().filter(|admin| admin_access::is_url(admin));
+            let settings = settings(location, admin.as_ref().filter(|_| url.is_none()))?;
+            let gateway = StoreOwner { url, access, settings: &settings };
+            backup(&settings, &gateway, first, path)
         }
         StoreAction::Restore { path, location } => restore(&settings(location, None)?, path),
     }
@@ -79,19 +82,44 @@ impl BackupSource {
     }
 }
 
-fn backup(settings: &Settings, first: BackupSource, path: &Path) -> anyhow::Result<Exit> {
+/// The gateway that has the store open.
+struct StoreOwner<'a> {
+    /// Its admin listener, if that is given as a URL.
+    url: Option<&'a str>,
+    access: &'a AdminAccessArgs,
+    settings: &'a Settings,
+}
+
+impl StoreOwner<'_> {
+    /// Creates the client of its admin listener.
+    fn connect(&self) -> anyhow::Result<AdminClient> {
+        let off = "a gateway uses the state folder, and its admin listener is off in these settings; give its \
+                   address with --admin, or stop the gateway";
+        match self.url {
+            Some(url) => admin_access::connect_to(url, self.access),
+            None => admin_access::connect_with(self.settings, self.access)?.context(off),
+        }
+    }
+}
+
+fn backup(
+    settings: &Settings,
+    gateway: &StoreOwner<'_>,
+    first: BackupSource,
+    path: &Path,
+) -> anyhow::Result<Exit> {
     let file = settings.state.join("tenantd.db");
     match first {
-        BackupSource::Gateway => match ask_gateway(settings, path) {
+        BackupSource::Gateway => match ask_gateway(gateway, path) {
             // The gateway has stopped: fall back to the folder, if it is here.
-            Err(error) if is_unreachable(&error) && file.exists() => copy(settings, path)?,
+            Err(error) if is_unreachable(&error) && file.exists() => copy(settings, gateway, path)?,
             asked => asked?,
         },
-        BackupSource::Folder { .. } if file.exists() => copy(settings, path)?,
+        BackupSource::Folder { .. } if file.exists() => copy(settings, gateway, path)?,
         BackupSource::Folder { is_named: true } => {
             anyhow::bail!("there is no store at {}; give its folder with --state", file.display())
         }
-        BackupSource::Folder { is_named: false } => ask_gateway(settings, path).with_context(|| {
+        BackupSource::Folder { is_named: false } => ask_gateway(gateway, path).with_context(|| {
             format!(
                 "there is no store at {} (give its folder with --state), so the command asked a gateway",
                 file.display()
@@ -106,10 +134,10 @@ fn backup(settings: &Settings, first: BackupSource, path: &Path) -> anyhow::Resu
 }
 
 /// Copies the store of the folder, or asks the gateway that has it open.
-fn copy(settings: &Settings, path: &Path) -> anyhow::Result<()> {
+fn copy(settings: &Settings, gateway: &StoreOwner<'_>, path: &Path) -> anyhow::Result<()> {
     match Store::open_unmodified(&settings.state, &configuration::key_source(settings)?) {
         Ok(store) => Ok(store.backup(path)?),
-        Err(Error::InUse { .. }) => ask_gateway(settings, path),
+        Err(Error::InUse { .. }) => ask_gateway(gateway, path),
         Err(error) => Err(error.into()),
     }
 }
@@ -119,10 +147,8 @@ fn is_unreachable(error: &anyhow::Error) -> bool {
 }
 
 /// Asks the gateway to copy its store, and moves the copy to `path`.
-fn ask_gateway(settings: &Settings, path: &Path) -> anyhow::Result<()> {
-    let off = "a gateway uses the state folder, and its admin listener is off in these settings; give its \
-               address with --admin, or stop the gateway";
-    let copy = AdminClient::new(settings.admin.context(off)?).back_up()?;
+fn ask_gateway(gateway: &StoreOwner<'_>, path: &Path) -> anyhow::Result<()> {
+    let copy = gateway.connect()?.back_up()?;
     let moved = take(&copy, path).with_context(|| format!("{} cannot be created", path.display()));
     let removed = fs::remove_file(&copy);
     moved?;

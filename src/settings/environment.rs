@@ -14,6 +14,8 @@ const CONFIG: &str = "TENANTD_CONFIG";
 const MASTER_KEY: &str = "TENANTD_MASTER_KEY";
 /// The token of a client of the admin listener; the same holds for it.
 const ADMIN_TOKEN: &str = "TENANTD_ADMIN_TOKEN";
+/// What this command trusts at an admin listener, which is no setting of a gateway.
+const ADMIN_CA: &str = "TENANTD_ADMIN_CA";
 const DEFAULT_FILE: &str = "tenantd.yaml";
 
 /// The variables that begin with `TENANTD_`.
@@ -62,7 +64,9 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
         let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
         Self(
             variables
-                .filter(|(name, _)| name.starts_with(PREFIX) && name != MASTER_KEY && name != ADMIN_TOKEN)
+                .filter(|(name, _)| {
+                    name.starts_with(PREFIX) && ![MASTER_KEY, ADMIN_TOKEN, ADMIN_CA].contains(&name.as_str())
+                })
                 .collect(),
         )
     }

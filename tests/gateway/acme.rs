@@ -6,9 +6,9 @@ mod figures;
 mod front;
 mod issuance;
 mod operator;
-mod pebble;
+pub(crate) mod pebble;
 mod renewal;
-mod visitor;
+pub(crate) mod visitor;
 
 use serde_json::Value;
 

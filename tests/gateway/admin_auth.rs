@@ -1,5 +1,8 @@
 //! Who may use the admin listener: tokens, roles, sessions, and what browsers send for other pages.
 
+mod tls;
+mod verbs;
+
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use tenantd::admin::{RouteInfo, list_routes};

@@ -19,8 +19,11 @@
 //! - [`admin`]: health, metrics and the API of the admin listener, and who may reach it
 //! - [`audit`]: the audit as operators read it
 //! - [`admin_auth`]: who may use the admin listener: tokens, roles, sessions, browsers
+//!   - `tls`: its certificate from files
+//!   - `verbs`: every verb that talks to it, with TLS and a token
 //! - [`check`]: `tenantd check`, with and without `--live`
 //! - [`console`]: the console: its pages, events, and what they never contain
+//!   - `audit`, `operations`: the audit's pages; approval, alerts, logins, waiting settings
 //! - [`command_line`]: what the other verbs print, and their exit codes
 //! - [`demo`]: `tenantd demo`: everything it prints works when pasted into a shell
 //! - [`doctor`]: `tenantd doctor` names what is broken, and what to do

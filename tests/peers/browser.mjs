@@ -29,13 +29,13 @@ function heard({ id, result, error, method, params }) {
 }
 
 async function evaluate(expression) {
-  const { result } = await ask('Runtime.evaluate', { expression, returnByValue: true });
+  const { result } = await ask('Runtime.evaluate', { expression, returnByValue: true, userGesture: true });
   return result.value;
 }
 
 // Polls a condition. During a navigation the page cannot evaluate anything, which counts as false.
 async function until(condition) {
-  for (let tries = 0; tries < 300; tries++) {
+  for (let tries = 0; tries < 1200; tries++) {
     const met = await evaluate(condition).catch(() => false);
     if (met) return;
     await new Promise((resolve) => { setTimeout(resolve, 50); });
@@ -44,11 +44,12 @@ async function until(condition) {
 }
 
 await follow({
-  async start({ program, folder, scripts, width, dark, scale = 2 }) {
+  async start({ program, folder, scripts, width, dark, scale = 2, hosts, bypass }) {
     wanted = width;
     const chromium = spawn(program, [
       '--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--ignore-certificate-errors',
-      '--remote-debugging-port=0', `--user-data-dir=${folder}`, 'about:blank',
+      '--remote-debugging-port=0', `--user-data-dir=${folder}`,
+      ...(hosts ? [`--host-resolver-rules=${hosts}`] : []), 'about:blank',
     ], { stdio: ['ignore', 'ignore', 'pipe'] });
     process.on('exit', () => chromium.kill('SIGKILL'));
     let said = '';
@@ -65,6 +66,7 @@ await follow({
     const { targetId } = await ask('Target.createTarget', { url: 'about:blank' });
     ({ sessionId: session } = await ask('Target.attachToTarget', { targetId, flatten: true }));
     for (const domain of ['Page', 'Runtime', 'Log']) await ask(`${domain}.enable`);
+    if (bypass) await ask('Page.setBypassCSP', { enabled: true });
     await ask('Emulation.setScriptExecutionDisabled', { value: !scripts });
     await ask('Emulation.setDeviceMetricsOverride', { width, height: 800, deviceScaleFactor: scale, mobile: width < 600 });
     await ask('Emulation.setEmulatedMedia', { features: [{ name: 'prefers-color-scheme', value: dark ? 'dark' : 'light' }] });
@@ -92,6 +94,17 @@ await follow({
   async arrive({ at }) {
     await until(`location.href.startsWith(${JSON.stringify(at)}) && document.readyState === 'complete'`);
     return { url: await evaluate('location.href') };
+  },
+  // The frames of the page's own process. What a policy kept out of a frame is `unreachable`.
+  async frames() {
+    const { frameTree } = await ask('Page.getFrameTree');
+    const all = [];
+    const visit = ({ frame, childFrames = [] }) => {
+      all.push({ url: frame.url, unreachable: frame.unreachableUrl ?? null });
+      childFrames.forEach(visit);
+    };
+    visit(frameTree);
+    return { frames: all };
   },
   async evaluate({ expression }) {
     return { value: await evaluate(expression) ?? null };

@@ -5,9 +5,8 @@ use std::fmt::Write;
 
 use anyhow::Context;
 
-use super::super::admin_client::AdminClient;
 use super::super::args::ServeArgs;
-use super::super::{Exit, configuration, output};
+use super::super::{Exit, admin_access, configuration, output};
 use crate::base::clock::{Clock, SystemClock};
 use crate::certs::{self, CertificateStatus, CheckResult, DoctorCheck};
 use crate::gateway;
@@ -22,13 +21,16 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
     if args.gateway.certs.is_none() {
         look_where_the_gateway_does(&mut settings);
     }
-    let asked = settings.admin.map(|address| AdminClient::new(address).certificates());
+    let asked = match admin_access::connect(&settings) {
+        Ok(client) => client.map(|client| client.certificates().map_err(|error| error.to_string())),
+        Err(error) => Some(Err(format!("{error:#}"))),
+    };
     let is_running = matches!(asked, Some(Ok(_)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let checks = runtime.context("the checks cannot be run")?.block_on(async {
         let (mut checks, statuses) = match asked {
             Some(Ok(statuses)) => (vec![DoctorCheck::new("gateway", Ok("it answers".into()))], statuses),
-            Some(Err(error)) => without_gateway(&settings, error.to_string()),
+            Some(Err(why)) => without_gateway(&settings, why),
             None => without_gateway(&settings, "its admin listener is off, so it cannot answer".into()),
         };
         checks.extend(certs::examine(&settings, &statuses, is_running).await);
@@ -41,7 +43,8 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
 
 /// The gateway that runs knows which folder it uses, wherever this is called from.
 fn look_where_the_gateway_does(settings: &mut Settings) {
-    let info = settings.admin.and_then(|address| AdminClient::new(address).gateway_info().ok());
+    let client = admin_access::connect(settings).ok().flatten();
+    let info = client.and_then(|client| client.gateway_info().ok());
     if let Some(folder) = info.and_then(|info| info.certs) {
         settings.certs = folder;
     }

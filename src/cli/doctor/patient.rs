@@ -11,7 +11,7 @@ use url::Url;
 
 use super::super::args::{DoctorArgs, RunArgs};
 use super::super::run::{self, StartRefusal};
-use super::super::{admin_request, check, configuration};
+use super::super::{admin_access, check, configuration};
 use super::contact::GatewayContact;
 use super::verdict::{DoctorVerdict, Examination};
 use crate::admin::GatewayInfo;
@@ -90,7 +90,7 @@ impl Patient {
         let flags = args.settings.validation.flags(args.settings.gateway.flags(Flags::new()));
         let loaded = configuration::load_for_check(flags, args.settings.validation.config.as_deref())?;
         let mut settings = loaded.settings;
-        let gateway = GatewayContact::find(admin_request::find_client(&settings, &args.access)?);
+        let gateway = GatewayContact::find(admin_access::connect_with(&settings, &args.access)?);
         if let Some(info) = gateway.info() {
             if info.is_single_tenant {
                 return Self::from_export(args, info.tenants.as_deref());
@@ -122,7 +122,7 @@ impl Patient {
             Err(refusal) => return Self::from_refused_export(args, path, &refusal),
         };
         let mut settings = loaded.settings;
-        let gateway = GatewayContact::find(admin_request::find_client(&settings, &args.access)?)
+        let gateway = GatewayContact::find(admin_access::connect_with(&settings, &args.access)?)
             .only_with(&loaded.path);
         if let Some(info) = gateway.info() {
             adopt(&mut settings, info, args);

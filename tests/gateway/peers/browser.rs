@@ -37,16 +37,24 @@ const WINDOWS: [Window; 3] = [
 
 impl Browser {
     pub(super) async fn open(window: Window) -> Self {
+        Self::open_with(window, json!({})).await
+    }
+
+    /// The same, with more options of the order `start`.
+    pub(super) async fn open_with(window: Window, options: Value) -> Self {
         let profile = tempfile::tempdir().expect("a folder");
         let mut script = Script::run("browser", |folder| -> Command {
             command(cache::node(), &beside_packages("browser.mjs", folder))
         });
-        let order = json!({
+        let mut order = json!({
             "do": "start", "program": "/usr/bin/chromium", "folder": profile.path(),
             "scripts": window.scripts, "width": window.width, "dark": window.dark,
             // The pictures of the console are in docs, and so small.
             "scale": if window.width < 380 { 2 } else { 1 },
         });
+        for (name, value) in options.as_object().into_iter().flatten() {
+            order[name] = value.clone();
+        }
         let started = script.ask(order).await;
         assert_eq!(started["started"], true, "{started}; Debian's package is chromium");
         Self { script, _profile: profile }
@@ -71,6 +79,11 @@ impl Browser {
     /// Evaluates an expression on the page.
     pub(super) async fn evaluate(&mut self, expression: &str) -> Value {
         self.script.ask(json!({ "do": "evaluate", "expression": expression })).await["value"].clone()
+    }
+
+    /// Returns the frames of the page.
+    pub(super) async fn frames(&mut self) -> Value {
+        self.script.ask(json!({ "do": "frames" })).await["frames"].clone()
     }
 
     /// Presses keys, one after the other.

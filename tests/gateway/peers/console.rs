@@ -1,10 +1,13 @@
 //! The console in a real browser: on phones and desks, light and dark, with and without scripts, by
 //! keyboard alone, and judged by axe-core.
 
+mod actions;
+mod attacks;
+
 use serde_json::json;
 
 use super::browser::{Browser, Window};
-use crate::harness::{FakeBackend, Gateway, Reply, Setup, Tenant, until};
+use crate::harness::{Era, FakeBackend, Gateway, Reply, Setup, Tenant, until};
 
 const PHONE: Window = Window { name: "phone", scripts: true, width: 390, dark: false };
 const DESK: Window = Window { name: "desk", scripts: true, width: 1280, dark: false };
@@ -17,7 +20,14 @@ async fn start(backend: &FakeBackend) -> Gateway {
         crate::harness::secret::secret("nightly")
     );
     let down = Tenant::at("contoso", "http://127.0.0.1:1").yaml();
+    let edition = |text: &str| tenant("litware").with(&format!("description: {text}")).zip();
     let gateway = Setup::new()
+        .settings(
+            "notify:\n  - {name: pager, webhook: 'http://127.0.0.1:1/'}\n  - {name: script, command: ['true'], on: \
+             [disk-low]}\n",
+        )
+        .file("litware.zip", edition("Orders and returns"))
+        .file("litware.yaml", "hold_changes: tools\n")
         .file("acme.zip", tenant("acme").zip())
         .file("acme.yaml", keys)
         .file("contoso.yaml", down)
@@ -35,6 +45,13 @@ async fn start(backend: &FakeBackend) -> Gateway {
     gateway.put("fabrikam.yaml", tenant("fabrikam").with("cache: [1, 2").yaml());
     gateway.until_state("fabrikam", "stale").await;
     assert_eq!(crate::state::tenants(&gateway, &["pause", "tailspin"]).status.code(), Some(0));
+    gateway.until_state("litware", "serving").await;
+    gateway.put("litware.zip", edition("Orders, returns and reclamations"));
+    gateway.until_state("litware", "held").await;
+    let client = gateway.client().bearer(&crate::harness::secret::secret("nightly"));
+    for _ in 0..3 {
+        assert_eq!(client.search(Era::Modern, "/acme", "q").await.status, 200);
+    }
     gateway.put("acme.yaml", {
         let title = "<script>document.title='hit'</script>";
         format!(
@@ -49,7 +66,7 @@ async fn start(backend: &FakeBackend) -> Gateway {
     gateway
 }
 
-const PAGES: [(&str, &str); 9] = [
+const PAGES: [(&str, &str); 13] = [
     ("overview", "/"),
     ("filtered", "/?state=degraded&q=cont"),
     ("tenant", "/tenants/acme"),
@@ -59,6 +76,10 @@ const PAGES: [(&str, &str); 9] = [
     ("certificates", "/certificates"),
     ("people", "/people"),
     ("add", "/add"),
+    ("held", "/tenants/litware/diff"),
+    ("audit", "/audit"),
+    ("filtered-audit", "/audit?event=call&since=1h"),
+    ("alerts", "/alerts"),
 ];
 
 #[tokio::test]
