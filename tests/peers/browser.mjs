@@ -79,7 +79,9 @@ await follow({
     return { url: await evaluate('location.href') };
   },
   async click({ selector }) {
-    const place = `(() => { const { x, y, width, height } = document.querySelector(${JSON.stringify(selector)}).getBoundingClientRect();
+    const place = `(() => { const element = document.querySelector(${JSON.stringify(selector)});
+      element.scrollIntoView({ block: 'center', behavior: 'instant' });
+      const { x, y, width, height } = element.getBoundingClientRect();
       return { x: x + width / 2, y: y + height / 2 }; })()`;
     const { x, y } = await evaluate(place);
     for (const type of ['mousePressed', 'mouseReleased']) {
@@ -133,7 +135,8 @@ await follow({
   },
   async look({ file }) {
     if (file) {
-      const { data } = await ask('Page.captureScreenshot', { format: 'png', captureBeyondViewport: true });
+      const format = file.endsWith('.webp') ? { format: 'webp', quality: 80 } : { format: 'png' };
+      const { data } = await ask('Page.captureScreenshot', { ...format, captureBeyondViewport: true });
       writeFileSync(file, Buffer.from(data, 'base64'));
     }
     // A page wider than its window is hard to read on a phone, which then zooms out.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::{OPERATOR, READER, tokens};
 use crate::harness::gateway::BINARY;
-use crate::harness::{Era, FakeBackend, Gateway, Setup, Tenant};
+use crate::harness::{Era, FakeBackend, Gateway, Setup, Tenant, until};
 
 /// The verbs whose `--admin` may be a URL, each with what it prints of the gateway's answer.
 const BY_URL: [(&[&str], &str); 22] = [
@@ -58,8 +58,11 @@ impl Stage {
         let file = setup.path().join("tokens.yaml").display().to_string();
         let setup = setup.flag("--admin-auth", &file).flag("--admin-tls", "gateway");
         let gateway = setup.flag("--admin-host", "localhost").start().await;
-        gateway.until_state("acme", "serving").await;
-        assert_eq!(gateway.client().search(Era::Modern, "/acme", "q").await.status, 200);
+        until("acme is served", async || {
+            let status = gateway.client().search(Era::Modern, "/acme", "q").await.status;
+            (status == 200).then_some(())
+        })
+        .await;
         let settings = format!(
             "tenants: tenants.d\nstate: state\ncerts: certs\nadmin: {}\nadmin_auth: tokens.yaml\nadmin_tls: gateway\n\
              admin_host: localhost\nbackend_allow: 127.0.0.0/8\nlisten: {}\n",

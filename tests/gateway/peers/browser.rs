@@ -116,10 +116,12 @@ impl Browser {
     }
 
     /// Returns the text of the page, and asserts that nothing on it was blocked or missing. Saves a
-    /// screenshot in the folder that `TENANTD_TEST_PICTURES` names.
+    /// screenshot in the folder that `TENANTD_TEST_PICTURES` names, of the type in
+    /// `TENANTD_TEST_PICTURE_TYPE` (png or webp).
     pub(super) async fn look(&mut self, picture: &str) -> String {
         let folder = std::env::var_os("TENANTD_TEST_PICTURES");
-        let file = folder.map(|folder| Path::new(&folder).join(format!("{picture}.png")));
+        let kind = std::env::var("TENANTD_TEST_PICTURE_TYPE").unwrap_or_else(|_| "png".to_owned());
+        let file = folder.map(|folder| Path::new(&folder).join(format!("{picture}.{kind}")));
         let seen: Value = self.script.ask(json!({ "do": "look", "file": file })).await;
         assert_eq!((&seen["complaints"], &seen["wide"]), (&json!([]), &json!(false)), "{picture}: {seen}");
         assert_ne!(seen["title"], "", "{picture}");

@@ -73,7 +73,7 @@ async fn a_tenant_is_approved_rolled_back_paused_resumed_and_reloaded() {
     browser.until("location.pathname === '/tenants/acme'").await;
     browser.click("a[href='/tenants/acme/diff']").await;
     until_said(&mut browser, "Approve this change").await;
-    let text = browser.look("console-held-desk").await;
+    let text = browser.look("console-approval").await;
     assert!(text.contains("What the model reads") && text.contains("Second"), "{text}");
     assert!(description(&gateway).await.contains("First"));
     browser.click("form[action*='/approve'] button").await;
