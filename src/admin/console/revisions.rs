@@ -47,7 +47,7 @@ struct DiffPage {
     name: String,
     tenant_path: String,
     from: u64,
-    /// The number, or [`HELD`].
+    /// The newer revision, or [`HELD`].
     to: String,
     /// What the model reads, if that differs.
     tools: Vec<ToolChangeView>,
@@ -91,8 +91,8 @@ impl From<DocumentDiff> for DocumentView {
     }
 }
 
-/// What stands for the number of a change that waits for approval.
-const HELD: &str = "(waits for approval)";
+/// What stands for a revision that waits for approval.
+const HELD: &str = "the change that waits for approval";
 
 /// Renders the difference between two revisions; `None` if there is no such tenant.
 pub(super) async fn render_diff(admin: &Admin, name: &str, visit: &Visit<'_>) -> Option<String> {
@@ -104,7 +104,7 @@ pub(super) async fn render_diff(admin: &Admin, name: &str, visit: &Visit<'_>) ->
         tenant_path: link::tenant(name),
         name: shown,
         from: from.unwrap_or(0),
-        to: to.unwrap_or(0).to_string(),
+        to: format!("revision {}", to.unwrap_or(0)),
         tools: Vec::new(),
         documents: Vec::new(),
         refusal: None,
@@ -121,7 +121,7 @@ impl DiffPage {
     fn fill(&mut self, comparison: RevisionComparison, tenant: &str) {
         let RevisionComparison { from, to, held, tools, documents } = comparison;
         self.from = from;
-        self.to = to.map_or_else(|| HELD.to_owned(), |to| to.to_string());
+        self.to = to.map_or_else(|| HELD.to_owned(), |to| format!("revision {to}"));
         self.tools = tools.into_iter().map(ToolChangeView::from).collect();
         self.documents = documents.into_iter().map(DocumentView::from).collect();
         let approve = format!("{}/approve", link::tenant(tenant));
