@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use super::super::browser::Browser;
 use super::DESK;
@@ -38,6 +39,8 @@ struct Stranger {
     address: SocketAddr,
     /// The requests that would have acted.
     actions: Arc<AtomicUsize>,
+    /// Ends with it.
+    _serving: JoinSet<()>,
 }
 
 impl Stranger {
@@ -46,12 +49,14 @@ impl Stranger {
         let address = listener.local_addr().expect("bound");
         let actions = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&actions);
-        tokio::spawn(async move {
+        let mut serving = JoinSet::new();
+        serving.spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, Arc::clone(&counted)));
+                connections.spawn(answer(stream, Arc::clone(&counted)));
             }
         });
-        Self { address, actions }
+        Self { address, actions, _serving: serving }
     }
 
     /// Returns the page that attacks `target`, by the name of this server.
