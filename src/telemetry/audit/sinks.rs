@@ -6,11 +6,8 @@
 
 mod channel;
 mod config;
-mod datagram;
-mod http;
 mod sink;
 mod spool;
-mod stream;
 mod syslog_message;
 
 use std::path::{Path, PathBuf};

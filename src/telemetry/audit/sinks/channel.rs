@@ -1,17 +1,21 @@
-//! The way to a receiver: what all kinds have in common.
+//! The way to a receiver: what all kinds have in common, and the kinds.
+
+mod datagram;
+mod http;
+mod stream;
 
 use std::time::Duration;
 
+use self::datagram::DatagramChannel;
+use self::http::HttpChannel;
+use self::stream::StreamChannel;
 use super::config::{ChannelConfig, SyslogAddress};
-use super::datagram::DatagramChannel;
-use super::http::HttpChannel;
-use super::stream::StreamChannel;
 use crate::base::error_chain;
 
 /// How long a receiver may take for its part of one batch.
-pub(super) const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long connecting may take.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The way to one receiver, with its connection.
 pub(super) enum SinkChannel {

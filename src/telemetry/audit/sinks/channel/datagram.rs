@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::net::{UdpSocket, UnixDatagram};
 use tokio::time::timeout;
 
-use super::channel::{CONNECT_TIMEOUT, Delivery, SEND_TIMEOUT, SendFailure};
-use super::config::{HostPort, SyslogAddress, SyslogConfig};
-use super::syslog_message::SyslogHeader;
+use super::super::config::{HostPort, SyslogAddress, SyslogConfig};
+use super::super::syslog_message::SyslogHeader;
+use super::{CONNECT_TIMEOUT, Delivery, SEND_TIMEOUT, SendFailure};
 use crate::base::dns::DnsResolver;
 
 /// The error of a datagram that is too long.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use http::{StatusCode, header};
 
-use super::channel::{CONNECT_TIMEOUT, Delivery, SEND_TIMEOUT, SendFailure};
-use super::config::HttpConfig;
+use super::super::config::HttpConfig;
+use super::{CONNECT_TIMEOUT, Delivery, SEND_TIMEOUT, SendFailure};
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::digest::Digest;
 use crate::base::headers::parse_retry_after;

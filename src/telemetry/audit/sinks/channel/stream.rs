@@ -17,9 +17,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::channel::{CONNECT_TIMEOUT, Delivery, SEND_TIMEOUT, SendFailure};
-use super::config::{HostPort, SyslogAddress, SyslogConfig};
-use super::syslog_message::SyslogHeader;
+use super::super::config::{HostPort, SyslogAddress, SyslogConfig};
+use super::super::syslog_message::SyslogHeader;
+use super::{CONNECT_TIMEOUT, Delivery, SEND_TIMEOUT, SendFailure};
 use crate::base::dns::DnsResolver;
 use crate::base::tls_client;
 
