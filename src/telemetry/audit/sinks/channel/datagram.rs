@@ -24,7 +24,7 @@ const BURST_PAUSE: Duration = Duration::from_millis(2);
 /// After how many batches a name is looked up again.
 const BATCHES_PER_SOCKET: u32 = 1000;
 
-pub(super) struct DatagramChannel {
+pub(in crate::telemetry::audit::sinks) struct DatagramChannel {
     address: SyslogAddress,
     header: SyslogHeader,
     socket: Option<DatagramSocket>,

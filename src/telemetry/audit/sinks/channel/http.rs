@@ -21,7 +21,7 @@ const MAX_TOKEN_BYTES: u64 = 16 << 10;
 /// How much of an answer is read, so that its connection can be used again.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
-pub(super) struct HttpChannel {
+pub(in crate::telemetry::audit::sinks) struct HttpChannel {
     config: Arc<HttpConfig>,
     clock: Arc<dyn Clock>,
     client: Option<reqwest::Client>,

@@ -26,7 +26,7 @@ use crate::base::tls_client;
 /// How long the receiver may take to answer the end of the connection.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(super) struct StreamChannel {
+pub(in crate::telemetry::audit::sinks) struct StreamChannel {
     address: SyslogAddress,
     header: SyslogHeader,
     connection: Option<Box<dyn Connected>>,
