@@ -255,7 +255,8 @@ impl Admin {
 async fn accept_connections(admin: Arc<Admin>, listener: Arc<TcpListener>) {
     let limiter = EvictingLimiter::new(MAX_CONNECTIONS, MAX_CONNECTIONS);
     let count_failure = || admin.metrics.record_refused_connection("accept_error");
-    let mut acceptor = Acceptor::new(listener, Arc::clone(&admin.clock), count_failure);
+    let gate = admin.tasks.accept_gate();
+    let mut acceptor = Acceptor::new(listener, gate, Arc::clone(&admin.clock), count_failure);
     loop {
         let permit = limiter.acquire(|| admin.metrics.record_refused_connection("admin_gave_way")).await;
         let (stream, peer) = acceptor.accept().await;

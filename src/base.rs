@@ -1,5 +1,5 @@
 //! Floor 0: what every other floor stands on. Clock, randomness, secrets, findings, error chains,
-//! tasks, locks, sockets, inherited or not, accept loops, files, authorities, headers, bodies,
+//! tasks, locks, sockets, inherited or not, accept loops, handovers between processes, files, authorities, headers, bodies,
 //! budgets, lingering, JSON, DNS, networks and shells.
 
 pub mod accept;
@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod body;
 pub mod budget;
 pub mod clock;
+pub mod descriptor_channel;
 pub mod diagnostic;
 pub mod digest;
 pub mod disk;
@@ -15,6 +16,7 @@ pub mod dns;
 pub mod error_chain;
 pub mod evicting_limiter;
 pub mod filesystem;
+pub mod handover;
 pub mod headers;
 pub mod heartbeat;
 pub mod hex;

@@ -87,6 +87,18 @@ pub fn read_folder_statuses(folder: &Path, cas: &[Ca], now: Timestamp) -> Vec<Ce
     statuses
 }
 
+/// Checks without changing anything whether there are certificates to serve.
+///
+/// # Errors
+/// The mode is `manual` and its folder has no usable certificate.
+pub fn check(settings: &Settings, hosts: &[HostName], clock: Arc<dyn Clock>) -> Result<(), Error> {
+    match settings.tls {
+        TlsMode::Manual => TableSource::new(settings.tls, &settings.certs, clock).initial_table(hosts).map(drop),
+        // These make what is missing.
+        TlsMode::Acme | TlsMode::SelfSigned | TlsMode::Off => Ok(()),
+    }
+}
+
 /// The certificates in force; the TLS callback reads their current snapshot.
 #[derive(Debug)]
 pub struct Certificates {
@@ -101,6 +113,8 @@ pub struct Certificates {
     statuses: ArcSwap<Vec<CertificateStatus>>,
     /// Requests of operators to the automatic mode.
     renewal_requests: mpsc::Sender<RenewalRequest>,
+    /// Whether the automatic mode leaves its folder alone, since another process may use it.
+    is_paused: watch::Sender<bool>,
 }
 
 impl Certificates {
@@ -128,6 +142,7 @@ impl Certificates {
             challenges: Arc::default(),
             statuses: ArcSwap::default(),
             renewal_requests: request_sender,
+            is_paused: watch::Sender::new(false),
         };
         if settings.tls != TlsMode::Acme {
             let source = TableSource::new(settings.tls, &settings.certs, clock);
@@ -181,6 +196,24 @@ impl Certificates {
             *wanted = hosts;
             changed
         });
+    }
+
+    /// Has the automatic mode begin nothing and store nothing until it is resumed. What it serves
+    /// stays. Orders that are under way go on.
+    pub fn pause(&self) {
+        self.is_paused.send_replace(true);
+    }
+
+    /// Has the automatic mode go on.
+    pub fn resume(&self) {
+        self.is_paused.send_replace(false);
+    }
+
+    /// Returns once the automatic mode is paused, or once it is not.
+    async fn wait_until_paused(&self, is_paused: bool) {
+        let mut state = self.is_paused.subscribe();
+        // An error would mean that this is gone, but the caller has it.
+        let _gone = state.wait_for(|now| *now == is_paused).await.is_err();
     }
 
     /// Returns the resolver for the TLS configuration.
@@ -272,12 +305,14 @@ impl Certificates {
     async fn run_acme(self: Arc<Self>, mut acme: AcmeManager, mut inbox: AcmeInbox, tasks: Tasks) {
         let shutdown = tasks.shutdown_signal().clone();
         let mut wanted = self.wanted_hosts.subscribe();
-        loop {
+        while shutdown.run_until_cancelled(self.wait_until_paused(false)).await.is_some() {
             let wake = acme.start_due();
             self.statuses.store(Arc::new(acme.statuses()));
             let pause = wake.duration_since(self.clock.now()).try_into().unwrap_or(Duration::ZERO);
             let event = tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return,
+                () = self.wait_until_paused(true) => continue,
                 changed = wanted.changed() => match changed {
                     Ok(()) => CertificateEvent::HostsChanged(wanted.borrow_and_update().clone()),
                     Err(_) => return,

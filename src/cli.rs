@@ -35,6 +35,7 @@ mod slim;
 mod store;
 mod support_bundle;
 mod tenants;
+mod upgrade;
 mod usage;
 
 pub use output::print_fatal;
@@ -80,6 +81,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Verb::Apikey(args) => apikey::run(&args),
         Verb::Notify(args) => self::notify::run(&args),
         Verb::AdminToken(args) => admin_token::run(&args),
+        Verb::Upgrade(args) => upgrade::run(&args),
         Verb::Healthcheck(args) => healthcheck::run(&args),
         Verb::Doctor(args) => doctor::run(&args),
         Verb::SupportBundle(args) => support_bundle::run(&args),

@@ -13,6 +13,8 @@ mod service_manager;
 mod settings_reload;
 mod signals;
 mod state_metrics;
+mod succession;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,14 +29,18 @@ use tokio::sync::watch;
 
 pub use self::addresses::Addresses;
 pub use self::progress::{StartProgress, WarmUp};
+pub use self::succession::take_from;
+pub use self::upgrade::{OrderError, Upgraded, order_upgrade};
 use self::settings_reload::SettingsReloader;
 use self::signals::{SignalAction, Signals};
 use self::state_metrics::StateSources;
+use self::upgrade::Upgrader;
 use crate::admin::{self, Admin, GatewayInfo, Startup, TenantRules};
 use crate::alerts::Alerts;
 use crate::backend::{AddressRules, ContextRefresher, Pool};
 use crate::base::budget::Budget;
 use crate::base::clock::{Clock, SystemClock};
+use crate::base::descriptor_channel::ReceiveError;
 use crate::base::inherited_sockets;
 use crate::base::secret::Secret;
 use crate::base::task::Tasks;
@@ -107,6 +113,8 @@ pub enum Error {
     #[error("the audit file {} cannot be opened: {cause}; fix that, or turn the audit off with \
              TENANTD_AUDIT=off", path.display())]
     Audit { path: PathBuf, cause: io::Error },
+    #[error("the gateway before this one did not hand over: {0}")]
+    Handover(ReceiveError),
     #[error("signals cannot be listened for: {0}")]
     Signals(io::Error),
     #[error("the ready file {} cannot be written: {cause}", path.display())]
@@ -187,6 +195,7 @@ impl Gateway {
         let admin = bind_admin(&settings).await?;
         let clock = SystemClock::shared();
         let tasks = Tasks::new();
+        succession::hold_connections(&tasks);
         let metrics = Arc::new(Metrics::new());
         let certificates = Certificates::start(
             &settings,
@@ -278,6 +287,7 @@ impl Gateway {
             own_hosts,
         };
         let (audit, usage) = (self.tenant_deps.audit.clone(), Arc::clone(&self.tenant_deps.usage));
+        let upgrader = self.upgrader(&server);
         usage.start_writing(&self.tasks);
         audit.start_sinks(&self.tasks);
         let is_single = matches!(self.source, TenantsSource::Single(_));
@@ -292,15 +302,18 @@ impl Gateway {
             let _late = tokio::time::timeout(START_PATIENCE, wait_for_first_pass(&registry)).await;
             server.serve(listeners);
             wait_for_first_pass(&registry).await;
-        };
-        let ended_early = tokio::select! {
-            () = starting => false,
-            () = shutdown.wait() => true,
-        };
-        if !ended_early {
             if is_single {
                 find_single_tenant(&registry)?;
             }
+            succession::take_over(&tasks).await
+        };
+        let started = tokio::select! {
+            started = starting => Some(started),
+            () = shutdown.wait() => None,
+        };
+        let mut upgrades = None;
+        if let Some(started) = started {
+            started?;
             addresses.announce(settings.ready_file.as_deref())?;
             service_manager::ready();
             service_manager::follow_tenants(&registry, &in_force, &tasks);
@@ -309,14 +322,20 @@ impl Gateway {
                 on_ready(&addresses).await;
                 std::future::pending::<()>().await;
             };
+            let upgrades = upgrades.insert(upgrader.listen());
             tokio::select! {
                 () = shutdown.wait() => {}
+                () = upgrades.wait_for_successor() => {}
                 () = announcing => {}
             }
         }
+        let is_succeeded = match upgrades {
+            Some(upgrades) => upgrades.stop().await,
+            None => false,
+        };
         let drain_seconds = in_force.load().settings.limits.drain_seconds;
         let ending = async {
-            let drained = drain(&tasks, &registry, &mut signals, drain_seconds).await;
+            let drained = drain(&tasks, &registry, &mut signals, drain_seconds, is_succeeded).await;
             let _written = tokio::time::timeout(USAGE_FLUSH_TIMEOUT, usage.flush()).await;
             if let Some(exporter) = exporter {
                 exporter.flush(SPANS_FLUSH_TIMEOUT).await;
@@ -329,6 +348,10 @@ impl Gateway {
             audit.finish_sinks(SINKS_FINISH_TIMEOUT).await;
             drained
         };
+        if is_succeeded {
+            // The service manager looks after the successor.
+            return Ok(ending.await);
+        }
         tokio::select! {
             drained = ending => Ok(drained),
             never = service_manager::tell_of_drain(drain_seconds) => match never {},
@@ -344,6 +367,19 @@ impl Gateway {
             publisher: self.publisher.clone(),
             store: self.store.as_ref().map(|store| store.local().clone()),
             stored_entries: std::mem::take(&mut self.stored_entries),
+        }
+    }
+
+    fn upgrader(&self, server: &Arc<Server>) -> Upgrader {
+        Upgrader {
+            tasks: self.tasks.clone(),
+            server: Arc::clone(server),
+            certificates: Arc::clone(&self.certificates),
+            usage: Arc::clone(&self.tenant_deps.usage),
+            audit: self.tenant_deps.audit.clone(),
+            store: self.store.clone(),
+            state: self.settings.state.clone(),
+            sockets: upgrade::OwnSockets::new(&self.settings, &self.addresses),
         }
     }
 
@@ -480,16 +516,25 @@ impl ShutdownSignal<'_> {
     }
 }
 
-/// Drains: refuses new connections, ends streams after a third of the drain period, and lets calls
-/// finish. Whatever remains at its end, or at a second signal, is cut off.
-async fn drain(tasks: &Tasks, registry: &Registry, signals: &mut Signals, seconds: u64) -> Drained {
+/// Drains: refuses new connections, ends streams after a third of the drain period, or at once if
+/// there is a successor to open them at, and lets calls finish. Whatever remains at its end, or at
+/// a second signal, is cut off.
+async fn drain(
+    tasks: &Tasks,
+    registry: &Registry,
+    signals: &mut Signals,
+    seconds: u64,
+    is_succeeded: bool,
+) -> Drained {
     let patience = Duration::from_secs(seconds);
     tracing::info!(
         patience_s = patience.as_secs(),
         "draining: no new connections; calls in progress can finish"
     );
     let end_streams = async {
-        tokio::time::sleep(patience / 3).await;
+        if !is_succeeded {
+            tokio::time::sleep(patience / 3).await;
+        }
         let tenants: Vec<_> =
             registry.load().entries.values().filter_map(|entry| entry.tenant.clone()).collect();
         tenants.iter().for_each(|tenant| tenant.mcp.end_streams());

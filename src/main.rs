@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tenantd::base::inherited_sockets;
+use tenantd::base::{handover, inherited_sockets};
 use tenantd::cli::args::Arguments;
 use tenantd::cli::{self, Exit};
 
@@ -24,11 +24,17 @@ fn main() -> ExitCode {
         cli::print_fatal(&error.to_string());
         return code(Exit::CouldNotRun);
     }
+    if let Err(error) = handover::receive() {
+        cli::print_fatal(&format!("the gateway before this one cannot be asked: {error}"));
+        return code(Exit::CouldNotRun);
+    }
     install_crypto();
     match cli::run(arguments) {
         Ok(exit) => code(exit),
         Err(error) => {
-            cli::print_fatal(&format!("{error:#}"));
+            let reason = format!("{error:#}");
+            handover::refuse(&reason);
+            cli::print_fatal(&reason);
             code(Exit::CouldNotRun)
         }
     }

@@ -70,6 +70,9 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otlp::Tracer;
 use crate::tenants::registry::Registry;
 
+/// How often to look whether connections that were asked to end have done so.
+const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(50);
+
 /// What the edge depends on.
 #[derive(Clone)]
 pub struct ServerDeps {
@@ -168,6 +171,16 @@ impl Server {
     /// served as ever.
     pub fn close_connections(&self) {
         self.closing.swap(Arc::new(self.tasks.shutdown_signal().child_token())).cancel();
+    }
+
+    /// Waits until no connection waits for its client's next request, at most so long.
+    pub async fn wait_until_busy_only(&self, at_most: Duration) {
+        let ending = async {
+            while self.connection_limiter.has_waiting() {
+                tokio::time::sleep(IDLE_POLL_INTERVAL).await;
+            }
+        };
+        let _late = tokio::time::timeout(at_most, ending).await.is_err();
     }
 
     /// Starts accepting on every socket, until the soft signal of the edge's tasks. Connections

@@ -20,6 +20,7 @@ mod keyring;
 mod local;
 mod migration;
 mod schema;
+mod suspension;
 #[cfg(test)]
 pub(crate) mod testkit;
 
@@ -46,6 +47,7 @@ pub use self::local::{
     REVISIONS_KEPT, RevisionInfo, StoredEntry, StoredQuota, UsageBatch, UsageBy, UsageCounts, UsagePer,
     UsageQuery, UsageRow, UsageSum,
 };
+pub use self::suspension::SuspendedStore;
 use crate::base::random;
 
 const DATABASE: &str = "tenantd.db";
@@ -109,6 +111,22 @@ pub struct Store {
 /// Says who has the state folder, if somebody has: [`Error::InUse`].
 pub fn is_free(folder: &Path) -> Result<(), Error> {
     folder_lock::acquire(folder).map(drop)
+}
+
+/// The version of the schema that this program writes.
+pub const SCHEMA: i64 = schema::CURRENT_VERSION;
+
+/// Checks without opening it whether this program could use the store of another process that uses
+/// it now, whose schema is `found`.
+///
+/// # Errors
+/// [`Error::NewerSchema`], or [`Error::Key`] if there is no usable master key.
+pub fn check_in_use(folder: &Path, key: &KeySource, found: i64) -> Result<(), Error> {
+    if found > SCHEMA {
+        return Err(Error::NewerSchema { file: folder.join(DATABASE), found, known: SCHEMA });
+    }
+    Keyring::load(folder, key, false)?;
+    Ok(())
 }
 
 impl Store {

@@ -127,6 +127,13 @@ impl<O: Evictable> EvictingLimiter<O> {
         self.permits.available_permits() == 0
     }
 
+    /// Whether any connection waits for its client's next request.
+    pub fn has_waiting(&self) -> bool {
+        let table = lock(&self.table);
+        let all = table.without_credential.iter().chain(&table.with_credential);
+        all.filter_map(Weak::upgrade).any(|state| state.connection.is_waiting())
+    }
+
     /// Waits until one more connection may be accepted; further connections queue in the kernel.
     ///
     /// While all permits are taken, idle connections are asked to close; `on_eviction` is called

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use super::accept::AcceptGate;
 use super::backoff::Backoff;
 use super::heartbeat::Heartbeats;
 use super::panic::{Panicked, catch_panic};
@@ -35,6 +36,7 @@ pub struct Tasks {
     abort: CancellationToken,
     panics: PanicCounts,
     heartbeats: Heartbeats,
+    accept_gate: AcceptGate,
 }
 
 /// The panics so far, by task name. Cheap to clone.
@@ -133,6 +135,11 @@ impl Tasks {
     /// Returns the loops that prove that they go on.
     pub fn heartbeats(&self) -> &Heartbeats {
         &self.heartbeats
+    }
+
+    /// Returns the gate of all loops that accept connections.
+    pub fn accept_gate(&self) -> &AcceptGate {
+        &self.accept_gate
     }
 
     fn watch_task<F>(&self, name: &'static str, task: F) -> impl Future<Output = ()> + Send + use<F>

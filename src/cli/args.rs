@@ -18,6 +18,7 @@ mod slim;
 mod support_bundle;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod usage;
 
 pub use audit::{AuditArgs, AuditFormat};
@@ -27,6 +28,7 @@ pub use run::RunArgs;
 pub use settings::{GatewayArgs, ValidationArgs};
 pub use slim::SlimArgs;
 pub use support_bundle::SupportBundleArgs;
+pub use upgrade::UpgradeArgs;
 pub use usage::{UsageArgs, UsageFormat};
 
 /// Serves many tenants' MCP servers from one machine and one public IP.
@@ -98,6 +100,9 @@ pub enum Verb {
     /// Create tokens with which the admin listener is used from other machines.
     #[command(after_help = ADMIN_TOKEN_EXAMPLES)]
     AdminToken(AdminTokenArgs),
+    /// Go over to a new version of the program without a failed call.
+    #[command(after_help = upgrade::EXAMPLES)]
+    Upgrade(UpgradeArgs),
     /// Ask a running gateway whether it is alive; for containers.
     #[command(after_help = HEALTH_EXAMPLES)]
     Healthcheck(HealthArgs),

@@ -9,7 +9,8 @@ use tokio::runtime::{self, Runtime};
 use super::{Exit, configuration};
 use crate::base::clock::SystemClock;
 use crate::base::diagnostic::Report;
-use crate::gateway::{Addresses, Drained, Gateway, TenantInputs};
+use crate::base::handover;
+use crate::gateway::{self, Addresses, Drained, Gateway, TenantInputs};
 use crate::settings::{LoadedSettings, SettingSources, Settings, WrittenSettings};
 use crate::telemetry::log;
 use crate::tenants::TenantsSource;
@@ -80,13 +81,29 @@ pub(super) fn run_announced(
     Ok(exit)
 }
 
-/// Serves until a signal stops the gateway.
+/// Serves until a signal stops the gateway. If this process is started to take over from another,
+/// that one hears why it does not.
 pub(super) fn serve(
+    settings: Settings,
+    tenants: TenantInputs,
+    announcer: impl Announcer,
+) -> anyhow::Result<()> {
+    let served = take_over_and_serve(settings, tenants, announcer);
+    if let Err(error) = &served {
+        handover::refuse(&format!("{error:#}"));
+    }
+    served
+}
+
+fn take_over_and_serve(
     settings: Settings,
     tenants: TenantInputs,
     mut announcer: impl Announcer,
 ) -> anyhow::Result<()> {
     let key = configuration::key_source(&settings)?;
+    if let Some(predecessor) = handover::predecessor() {
+        gateway::take_from(&predecessor, &settings, &tenants.source, &key)?;
+    }
     let runtime =
         runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")?;
     let served = runtime.block_on(async {

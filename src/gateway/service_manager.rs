@@ -35,6 +35,11 @@ pub(super) fn reloading() {
     }
 }
 
+/// Another process is the gateway now. This one's messages no longer count.
+pub(super) fn hand_over(pid: u32) {
+    notify(&[NotifyState::MainPid(pid)]);
+}
+
 /// The gateway drains. Asks for time until that has ended, each time until the next time: a drain
 /// may be longer than the service manager waits by itself.
 pub(super) async fn tell_of_drain(seconds: u64) -> Infallible {

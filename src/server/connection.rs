@@ -41,7 +41,8 @@ use super::{Server, proxy_protocol, response};
 use crate::base::evicting_limiter::Evictable;
 use crate::base::linger;
 
-/// How long an HTTP/1 connection that is asked to end may be silent before it does.
+/// How long a connection that is asked to end may be silent before it does: an HTTP/1 connection
+/// before any request, an HTTP/2 connection before its first.
 const LAST_REQUEST_WITHIN: Duration = Duration::from_secs(1);
 
 /// Serves a connection until either side closes it.
@@ -292,9 +293,17 @@ impl Connection {
     }
 
     /// Returns once an HTTP/2 connection should shut down: it is asked to end, or is idle.
+    ///
+    /// A new connection that is asked to end first gets a moment for its first request: clients
+    /// send a request again that met the end of a connection they used before, but not one that
+    /// met the end of a connection they had just opened.
     async fn wait_for_shutdown(&self) {
+        let asked = async {
+            self.wait_until_closing().await;
+            self.activity.wait_for_first_request(LAST_REQUEST_WITHIN).await;
+        };
         tokio::select! {
-            () = self.wait_until_closing() => {}
+            () = asked => {}
             () = self.wait_until_idle() => {}
         }
     }

@@ -32,6 +32,11 @@ impl ConnectionLimiter {
         self.limiter.set_per_network(limits.connections_per_ip);
     }
 
+    /// Whether any connection waits for its client's next request.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.limiter.has_waiting()
+    }
+
     /// Waits until one more connection may be accepted; further connections queue in the kernel.
     pub(super) async fn acquire(&self) -> AcceptPermit {
         if self.limiter.is_full() {

@@ -112,7 +112,8 @@ async fn accept<F, C>(
     C: Fn(Arc<Server>, TcpStream, SocketAddr, Arc<ListenerInfo>, Arc<Activity>) -> F,
 {
     let count_failure = || server.metrics.record_refused_connection("accept_error");
-    let mut acceptor = Acceptor::new(socket, Arc::clone(&server.clock), count_failure);
+    let gate = server.tasks.accept_gate();
+    let mut acceptor = Acceptor::new(socket, gate, Arc::clone(&server.clock), count_failure);
     loop {
         let next = async { (server.connection_limiter.acquire().await, acceptor.accept().await) };
         let (permit, (stream, peer)) = tokio::select! {

@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use rusqlite::{Connection, OpenFlags};
@@ -25,6 +26,8 @@ pub(super) struct Database {
     commit_queue: CommitQueue,
     pub(super) write_health: WriteHealth,
     pub(super) file: PathBuf,
+    /// Another process has the file now.
+    is_handed_over: AtomicBool,
     _lock: ProcessLock,
 }
 
@@ -32,7 +35,14 @@ impl Database {
     pub(super) fn new(connection: Connection, file: PathBuf, lock: ProcessLock) -> Self {
         let write_health = WriteHealth::from_connection(&connection);
         let commit_queue = CommitQueue::default();
-        Self { connection: Mutex::new(connection), commit_queue, write_health, file, _lock: lock }
+        Self {
+            connection: Mutex::new(connection),
+            commit_queue,
+            write_health,
+            file,
+            is_handed_over: AtomicBool::new(false),
+            _lock: lock,
+        }
     }
 
     pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -41,7 +51,15 @@ impl Database {
 
     /// Returns the conversion of SQLite's errors into those of the store.
     pub(super) fn error(&self) -> impl Fn(rusqlite::Error) -> Error {
-        |cause| Error::Database { file: self.file.clone(), cause: cause.into() }
+        |cause| match self.is_handed_over.load(Ordering::Relaxed) {
+            true => Error::Interrupted,
+            false => Error::Database { file: self.file.clone(), cause: cause.into() },
+        }
+    }
+
+    /// From now on, what fails does so because another process has the file.
+    pub(super) fn set_handed_over(&self) {
+        self.is_handed_over.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,19 +1,16 @@
-//! What the service manager is told, and restarts that no client notices.
+//! What the service manager is told, and restarts and upgrades that no client notices.
+
+mod load;
+mod upgrades;
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use serde_json::json;
-use tenantd::base::clock::{Clock, SystemClock};
-use tokio_util::sync::CancellationToken;
-
+use self::load::Load;
 use super::harness::gateway::{BINARY, may_mount};
 use super::harness::service_manager::ServiceManager;
-use super::harness::{Client, Era, FakeBackend, Gateway, Reply, Setup, Tenant, until};
+use super::harness::{Era, FakeBackend, Gateway, Reply, Setup, Tenant, until};
 
 /// The period of the watchdog, in microseconds.
 const WATCHDOG: &str = "300000";
@@ -170,106 +167,20 @@ async fn systemd_opens_the_port_and_starts_the_gateway_for_the_first_connection(
     assert_eq!(gateway.client().search(Era::Modern, "/a", "q").await.data()["row_count"], 2);
 }
 
-/// How many restarts under load: few in CI, `TENANTD_TEST_RESTARTS=100` for the figures.
-fn restarts() -> usize {
-    std::env::var("TENANTD_TEST_RESTARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
-}
-
-const CONNECTIONS: usize = 32;
-const TENANTS: [&str; 2] = ["/a", "/b"];
-
-/// What the clients met.
-#[derive(Default)]
-struct Met {
-    calls: AtomicUsize,
-    streams: AtomicUsize,
-    longest_ms: AtomicU64,
-    failures: Mutex<Vec<String>>,
-}
-
-/// Calls one after the other over one connection, until the end.
-async fn call(client: Client, tenant: &'static str, met: Arc<Met>, end: CancellationToken) {
-    while !end.is_cancelled() {
-        let began = SystemClock.monotonic();
-        let params = json!({ "name": "search", "arguments": { "query": "q" } });
-        let request = client.ask(Era::Modern, &format!("{tenant}/mcp"), "tools/call", params);
-        let outcome = async { request.send().await?.text().await }.await;
-        match outcome {
-            Ok(text) if text.contains("row_count") => {
-                met.calls.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(text) => met.failures.lock().expect("nobody panics with it").push(text),
-            Err(error) => met.failures.lock().expect("nobody panics with it").push(format!("{error:?}")),
-        }
-        let waited = u64::try_from(SystemClock.monotonic().saturating_duration_since(began).as_millis())
-            .unwrap_or(u64::MAX);
-        met.longest_ms.fetch_max(waited, Ordering::Relaxed);
-    }
-}
-
-/// Holds a stream open, and opens it again when it ends. It must end whole.
-async fn listen(client: Client, tenant: &'static str, met: Arc<Met>, end: CancellationToken) {
-    while !end.is_cancelled() {
-        let params = json!({ "notifications": { "toolsListChanged": true } });
-        let request = client.ask(Era::Modern, &format!("{tenant}/mcp"), "subscriptions/listen", params);
-        let heard = async { request.send().await?.text().await };
-        let Some(heard) = end.run_until_cancelled(heard).await else { return };
-        match heard {
-            Ok(text) if text.contains("\"result\"") => {
-                met.streams.fetch_add(1, Ordering::Relaxed);
-            }
-            other => met.failures.lock().expect("nobody panics with it").push(format!("a stream: {other:?}")),
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn restarts_on_a_socket_of_the_service_manager_fail_no_call() {
     let backend = FakeBackend::start().await;
     let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let setup = Setup::listening(socket.local_addr().expect("bound").port()).inheriting(&socket);
-    let setup = setup.settings("limits:\n  drain_seconds: 12\n");
-    let setup = setup.file("a.yaml", Tenant::new("a", &backend).yaml());
-    let mut gateway = setup.file("b.yaml", Tenant::new("b", &backend).yaml()).start().await;
-    gateway.until_state("b", "serving").await;
-    let (met, end) = (Arc::new(Met::default()), CancellationToken::new());
-    let mut clients = tokio::task::JoinSet::new();
-    for number in 0..CONNECTIONS {
-        let client = gateway.client_with(|builder| match number % 2 {
-            0 => builder.http1_only(),
-            _ => builder,
-        });
-        clients.spawn(call(client, TENANTS[number / 2 % 2], Arc::clone(&met), end.clone()));
-    }
-    for tenant in TENANTS {
-        // Its connection waits as long as the stream lasts.
-        let client = gateway.client_with(|builder| builder.timeout(Duration::from_secs(3600)));
-        clients.spawn(listen(client, tenant, Arc::clone(&met), end.clone()));
-    }
-    for _ in 0..restarts() {
-        let before = met.calls.load(Ordering::Relaxed);
-        until("calls go on", async || {
-            (met.calls.load(Ordering::Relaxed) > before + CONNECTIONS).then_some(())
-        })
-        .await;
+    let mut gateway = load::start(setup, &backend).await;
+    let load = Load::start(&gateway);
+    let restarts = load::repetitions("TENANTD_TEST_RESTARTS");
+    for _ in 0..restarts {
+        load.until_calls_go_on().await;
         gateway.signal("TERM");
         assert!(gateway.until_ended().await.success());
         std::fs::remove_file(gateway.path().join("ready.json")).expect("removed");
         gateway = gateway.start_again().await;
     }
-    end.cancel();
-    clients.join_all().await;
-    let count = |number: &AtomicUsize| number.load(Ordering::Relaxed);
-    let failures = met.failures.lock().expect("nobody panics with it");
-    eprintln!(
-        "{} restarts, {} calls over {CONNECTIONS} connections (half HTTP/1.1, half HTTP/2), {} streams ended whole; \
-         {} failed; the longest call took {} ms",
-        restarts(),
-        count(&met.calls),
-        count(&met.streams),
-        failures.len(),
-        met.longest_ms.load(Ordering::Relaxed),
-    );
-    assert!(failures.is_empty(), "{}: {:?}", failures.len(), &failures[..failures.len().min(5)]);
-    assert!(count(&met.streams) >= restarts(), "streams are opened again: {}", count(&met.streams));
+    load.finish(restarts, "restarts").await;
 }

@@ -138,6 +138,17 @@ impl Activity {
         }
     }
 
+    /// Returns once a request has begun, or after `patience`.
+    pub(super) async fn wait_for_first_request(&self, patience: Duration) {
+        const PARTS: u32 = 20;
+        for _ in 0..PARTS {
+            if self.begun() > 0 {
+                return;
+            }
+            tokio::time::sleep(patience / PARTS).await;
+        }
+    }
+
     /// Returns how many requests began and how many chunks were taken.
     fn progress(&self) -> (u64, u64) {
         (self.begun(), self.taken.load(Ordering::Relaxed))

@@ -101,3 +101,51 @@ where
         self.push(stream);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::rt::TokioExecutor;
+
+    use super::*;
+    use crate::server::connection::Activity;
+    use crate::server::request::ConnInfo;
+    use crate::server::tests::{TestServer, start};
+    use crate::server::tls::Protocol;
+    use crate::settings::Limits;
+
+    /// Opens a connection that is asked to end before its first request, sends that after a
+    /// pause, and returns the status of the answer.
+    async fn first_answer(gateway: &TestServer, pause: Duration) -> Option<u16> {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let info = ConnInfo::direct(gateway.addr, gateway.addr.ip());
+        let connection = Connection::new(Arc::clone(&gateway.server), info, Arc::new(Activity::default()));
+        gateway.server.close_connections();
+        let asking = async {
+            let (mut sender, driver) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.ok()?;
+            let request = http::Request::get("http://localhost/a").body(String::new()).ok()?;
+            let asking = async {
+                tokio::time::sleep(pause).await;
+                sender.send_request(request).await.ok().map(|response| response.status().as_u16())
+            };
+            let mut asking = pin!(asking);
+            tokio::select! {
+                answer = asking.as_mut() => answer,
+                _ended = driver => asking.await,
+            }
+        };
+        let serving = connection.serve_protocol(Protocol::Http2, far);
+        let mut asking = pin!(asking);
+        tokio::select! {
+            answer = asking.as_mut() => answer,
+            () = serving => asking.await,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_connection_that_is_asked_to_end_answers_its_first_request() {
+        let gateway = start(Limits::default());
+        assert_eq!(first_answer(&gateway, Duration::from_millis(500)).await, Some(404));
+        assert_eq!(first_answer(&gateway, Duration::from_secs(5)).await, None, "it does not wait for ever");
+    }
+}

@@ -39,6 +39,8 @@ pub(crate) struct Setup {
 pub(crate) struct Gateway {
     setup: Setup,
     child: Child,
+    /// The processes to which it was upgraded, the last one last. They are no children of the test.
+    successors: Vec<u32>,
     ready: Value,
 }
 
@@ -176,7 +178,7 @@ impl Setup {
     /// Starts the gateway and waits until it serves.
     pub(crate) async fn start(self) -> Gateway {
         let child = self.spawn();
-        let mut gateway = Gateway { setup: self, child, ready: Value::Null };
+        let mut gateway = Gateway { setup: self, child, successors: Vec::new(), ready: Value::Null };
         gateway.ready = gateway.wait_for_ready_file().await;
         gateway
     }
@@ -184,7 +186,7 @@ impl Setup {
     /// Starts a gateway that is expected to refuse to start. Returns its output.
     pub(crate) async fn refusal(self) -> String {
         let child = self.spawn();
-        Gateway { setup: self, child, ready: Value::Null }.until_refused().await
+        Gateway { setup: self, child, successors: Vec::new(), ready: Value::Null }.until_refused().await
     }
 
     fn spawn(&self) -> Child {
@@ -430,9 +432,50 @@ impl Gateway {
         until(&format!("{name} is gone"), async || self.status(name).await.is_none().then_some(())).await;
     }
 
-    /// Returns the process id.
+    /// Returns the process id, after an upgrade that of the process that serves.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.successors.last().copied().unwrap_or_else(|| self.child.id())
+    }
+
+    /// Runs `tenantd upgrade`. Returns its exit code and what it printed.
+    pub(crate) async fn try_upgrade(&self, args: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(BINARY);
+        command.arg("upgrade").arg("--state").arg(self.state_folder()).args(args).current_dir(self.path());
+        let run = tokio::task::spawn_blocking(move || command.output().expect("the binary starts"));
+        let output = run.await.expect("it does not panic");
+        let texts = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+        secret::assert_none("tenantd upgrade", &texts.concat());
+        (output.status.code(), texts.concat())
+    }
+
+    /// Upgrades to another program, and from then on speaks of the process that it became.
+    pub(crate) async fn upgrade(&mut self, args: &[&str]) -> String {
+        let (code, text) = self.try_upgrade(args).await;
+        assert_eq!(code, Some(0), "{text}\n{}", self.output());
+        let serving = text.split("process ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        self.successors.push(serving.expect("it is named").parse().expect("a number"));
+        text
+    }
+
+    /// Whether this is the process that the test started.
+    pub(crate) fn is_first_process(&self, pid: u32) -> bool {
+        self.child.id() == pid
+    }
+
+    /// Speaks of another process from now on.
+    pub(crate) fn succeeded_by(&mut self, pid: u32) {
+        self.successors.push(pid);
+    }
+
+    /// Waits until the process that was started first has ended.
+    pub(crate) async fn until_first_process_ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        until("the first process ends", async || child.try_wait().expect("a child can be asked")).await
+    }
+
+    /// Waits until this process is no more. A zombie counts: nobody here can wait for it.
+    pub(crate) async fn until_process_ended(pid: u32) {
+        until(&format!("process {pid} ends"), async || is_process_over(pid).then_some(())).await;
     }
 
     /// Returns the resident memory in MiB.
@@ -531,11 +574,21 @@ impl Gateway {
     }
 }
 
+/// Whether a process has ended, waited for or not.
+fn is_process_over(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    state.is_none_or(|state| state == 'Z')
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
         // For people to compare; one that ended has none any more.
         if let Some(kib) = self.kib("VmHWM") {
             eprintln!("the gateway had {} MiB at most", kib >> 10);
+        }
+        for &pid in &self.successors {
+            let _ended = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
         }
         // Both fail only if it has ended.
         let _ = self.child.kill();
