@@ -93,7 +93,9 @@ pub fn read_folder_statuses(folder: &Path, cas: &[Ca], now: Timestamp) -> Vec<Ce
 /// The mode is `manual` and its folder has no usable certificate.
 pub fn check(settings: &Settings, hosts: &[HostName], clock: Arc<dyn Clock>) -> Result<(), Error> {
     match settings.tls {
-        TlsMode::Manual => TableSource::new(settings.tls, &settings.certs, clock).initial_table(hosts).map(drop),
+        TlsMode::Manual => {
+            TableSource::new(settings.tls, &settings.certs, clock).initial_table(hosts).map(drop)
+        }
         // These make what is missing.
         TlsMode::Acme | TlsMode::SelfSigned | TlsMode::Off => Ok(()),
     }

@@ -29,12 +29,12 @@ use tokio::sync::watch;
 
 pub use self::addresses::Addresses;
 pub use self::progress::{StartProgress, WarmUp};
-pub use self::succession::take_from;
-pub use self::upgrade::{OrderError, Upgraded, order_upgrade};
 use self::settings_reload::SettingsReloader;
 use self::signals::{SignalAction, Signals};
 use self::state_metrics::StateSources;
+pub use self::succession::take_from;
 use self::upgrade::Upgrader;
+pub use self::upgrade::{OrderError, Upgraded, order_upgrade};
 use crate::admin::{self, Admin, GatewayInfo, Startup, TenantRules};
 use crate::alerts::Alerts;
 use crate::backend::{AddressRules, ContextRefresher, Pool};

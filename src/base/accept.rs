@@ -79,12 +79,7 @@ pub struct Acceptor<F> {
 impl<F: Fn()> Acceptor<F> {
     /// Wraps a listening socket. Nothing is accepted until [`Acceptor::accept`] is called, which
     /// calls `on_failure` for every failure that makes it pause.
-    pub fn new(
-        socket: Arc<TcpListener>,
-        gate: &AcceptGate,
-        clock: Arc<dyn Clock>,
-        on_failure: F,
-    ) -> Self {
+    pub fn new(socket: Arc<TcpListener>, gate: &AcceptGate, clock: Arc<dyn Clock>, on_failure: F) -> Self {
         gate.register(&socket);
         let (gate, log_limiter) = (gate.clone(), LogLimiter::new(LOG_INTERVAL));
         Self { socket, gate, clock, on_failure, failures: 0, log_limiter }

@@ -106,7 +106,14 @@ mod tests {
     #[test]
     fn a_lock_that_is_handed_over_is_never_free() {
         let folder = tempfile::tempdir().expect("a folder");
-        let open = || File::options().read(true).write(true).create(true).truncate(false).open(folder.path().join("lock"));
+        let open = || {
+            File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(folder.path().join("lock"))
+        };
         let first = ProcessLock::acquire(open().expect("a file")).expect("it is free");
         let handed_over = first.0.try_clone().expect("a second handle");
         inherit(handed_over);

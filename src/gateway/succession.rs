@@ -37,12 +37,7 @@ pub fn take_from(
 }
 
 /// Checks what can be checked while another gateway serves. Takes no lock and changes nothing.
-fn check(
-    settings: &Settings,
-    source: &TenantsSource,
-    key: &KeySource,
-    offer: &Offer,
-) -> Result<(), Error> {
+fn check(settings: &Settings, source: &TenantsSource, key: &KeySource, offer: &Offer) -> Result<(), Error> {
     if let TenantsSource::Folder(folder) = source {
         if folder.is_file() {
             return Err(Error::TenantsIsFile(folder.clone()));

@@ -19,8 +19,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::orders::{OrderSocket, Replies};
 pub use self::orders::{OrderError, Upgraded, order_upgrade};
+use self::orders::{OrderSocket, Replies};
 use self::successor::Successor;
 use super::{Addresses, service_manager};
 use crate::base::accept::AcceptGate;
@@ -80,7 +80,8 @@ struct Paused {
 
 impl OwnSockets {
     pub(super) fn new(settings: &Settings, addresses: &Addresses) -> Self {
-        let listen = settings.listen.iter().map(|listen| listen.address).zip(addresses.listen.iter().copied());
+        let listen =
+            settings.listen.iter().map(|listen| listen.address).zip(addresses.listen.iter().copied());
         let plain = settings.listen_http.iter().copied().zip(addresses.listen_http.iter().copied());
         let admin = settings.admin.into_iter().zip(addresses.admin);
         Self(listen.chain(plain).chain(admin).collect())
@@ -193,7 +194,8 @@ impl Upgrader {
         self.certificates.pause();
         if let Some(store) = &self.store {
             let suspended = store.suspend(schema).await;
-            paused.store = Some(suspended.map_err(|error| format!("the store cannot be handed over: {error}"))?);
+            paused.store =
+                Some(suspended.map_err(|error| format!("the store cannot be handed over: {error}"))?);
         }
         Ok(paused)
     }

@@ -155,7 +155,9 @@ mod tests {
         let suspended = store.suspend(schema::CURRENT_VERSION).await.expect("suspended");
         let file = folder.path().join("tenantd.db");
         let other = Connection::open(&file).expect("another process opens it");
-        other.execute("INSERT INTO marks (name, value) VALUES ('other', 'was here')", []).expect("and writes");
+        other
+            .execute("INSERT INTO marks (name, value) VALUES ('other', 'was here')", [])
+            .expect("and writes");
         other.close().expect("and ends");
         let local = store.local().clone();
         let mut asking = Box::pin(async move { local.set_paused("a", true).await });

@@ -82,9 +82,11 @@ pub fn order_upgrade(
         }
         _ => OrderError::Denied { path, cause },
     })?;
-    let mut line = serde_json::to_string(&Order { binary }).map_err(|error| OrderError::BrokenOff(error.into()))?;
+    let mut line =
+        serde_json::to_string(&Order { binary }).map_err(|error| OrderError::BrokenOff(error.into()))?;
     line.push('\n');
-    let sent = stream.set_read_timeout(Some(REPLY_WITHIN)).and_then(|()| (&stream).write_all(line.as_bytes()));
+    let sent =
+        stream.set_read_timeout(Some(REPLY_WITHIN)).and_then(|()| (&stream).write_all(line.as_bytes()));
     sent.map_err(OrderError::BrokenOff)?;
     for line in BufReader::new(stream).lines() {
         let reply = line.and_then(|line| Ok(serde_json::from_str(&line)?)).map_err(OrderError::BrokenOff)?;
@@ -154,7 +156,10 @@ fn find_permitted_uid(stream: &UnixStream) -> Option<u32> {
     let uid = stream.peer_cred().ok()?.uid();
     let is_permitted = uid == 0 || uid == geteuid().as_raw();
     if !is_permitted {
-        tracing::warn!(uid, "an order to upgrade was ignored: only root and the gateway's account may give it");
+        tracing::warn!(
+            uid,
+            "an order to upgrade was ignored: only root and the gateway's account may give it"
+        );
     }
     is_permitted.then_some(uid)
 }

@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn an_upgrade_is_refused_where_the_end_of_a_process_ends_its_service() {
-        let usual = Surroundings { pid: 700, parent_pid: 600, parent: Some("bash"), ..Surroundings::default() };
+        let usual =
+            Surroundings { pid: 700, parent_pid: 600, parent: Some("bash"), ..Surroundings::default() };
         let notified = Surroundings { unit: Some("tenantd.service"), is_notifying: true, ..usual };
         for fine in [usual, notified, Surroundings { parent_pid: 1, parent: Some("systemd"), ..usual }] {
             assert_eq!(describe_obstacle(fine), None, "{fine:?}");
@@ -98,7 +99,10 @@ mod tests {
     #[test]
     fn the_unit_of_a_process_is_read_in_both_versions_of_control_groups() {
         assert_eq!(find_unit("0::/system.slice/tenantd.service\n"), Some("tenantd.service"));
-        assert_eq!(find_unit("5:devices:/\n1:name=systemd:/system.slice/a.service\n0::/\n"), Some("a.service"));
+        assert_eq!(
+            find_unit("5:devices:/\n1:name=systemd:/system.slice/a.service\n0::/\n"),
+            Some("a.service")
+        );
         assert_eq!(find_unit("0::/user.slice/user-1000.slice/session-3.scope\n"), None);
         assert_eq!(find_unit("0::/\n"), None);
     }

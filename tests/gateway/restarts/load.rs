@@ -65,8 +65,7 @@ impl Load {
         let mut clients = JoinSet::new();
         for number in 0..CONNECTIONS {
             let is_http1 = number % 2 == 0;
-            let client =
-                gateway.client_with(|builder| if is_http1 { builder.http1_only() } else { builder });
+            let client = gateway.client_with(|builder| if is_http1 { builder.http1_only() } else { builder });
             let protocol = if is_http1 { "HTTP/1.1" } else { "HTTP/2" };
             clients.spawn(call(client, TENANTS[number / 2 % 2], protocol, Arc::clone(&met), end.clone()));
         }

@@ -77,7 +77,8 @@ async fn upgrades_under_load_fail_no_call() {
 #[tokio::test]
 async fn every_listener_is_passed_on_with_the_store_and_its_locks() {
     let backend = FakeBackend::start().await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port();
     let own = Tenant::new("b", &backend).with(&format!("path_prefix: /\nlisten: {port}")).yaml();
     let setup = Setup::new()
         .flag("--listen", "127.0.0.1:0")
@@ -99,7 +100,10 @@ async fn every_listener_is_passed_on_with_the_store_and_its_locks() {
     // Not bound again, but the same sockets: nothing that waits in them is lost.
     assert_eq!(listening_sockets(gateway.pid()), sockets);
     let mut gateway = gateway.ready().await;
-    assert_eq!((gateway.addresses(), gateway.plain_address(), gateway.admin_address()), (listen.clone(), plain, admin));
+    assert_eq!(
+        (gateway.addresses(), gateway.plain_address(), gateway.admin_address()),
+        (listen.clone(), plain, admin)
+    );
     for address in listen.iter().chain([&plain, &SocketAddr::from(([127, 0, 0, 1], port))]) {
         TcpStream::connect(address).expect("somebody listens");
     }
@@ -108,7 +112,8 @@ async fn every_listener_is_passed_on_with_the_store_and_its_locks() {
     assert_eq!(reqwest::Client::new().post(&url).send().await.expect("an answer").status(), 200);
     gateway.until_state("a", "serving").await;
     assert_serves(&gateway, "/a").await;
-    let redirected = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
+    let redirected =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
     let redirected = redirected.get(format!("http://{plain}/a")).header("host", "localhost").send().await;
     assert!(redirected.expect("an answer").status().is_redirection());
     let audit = fs::read_to_string(gateway.path().join("state/audit.jsonl")).expect("an audit");
@@ -224,7 +229,8 @@ async fn a_successor_that_dies_at_any_moment_leaves_the_old_one_serving() {
             this.display()
         );
         let dying = program(&gateway, "dying", &script);
-        let expected = if dies_at == "refusing" { "this is a test" } else { "it ended (signal: 9 (SIGKILL))" };
+        let expected =
+            if dies_at == "refusing" { "this is a test" } else { "it ended (signal: 9 (SIGKILL))" };
         assert_refused(&gateway, &dying, expected).await;
         assert_goes_on(&gateway).await;
     }
@@ -287,7 +293,8 @@ async fn one_upgrade_at_a_time_and_none_while_the_gateway_ends() {
     let first = ["--binary", hanging.as_str()];
     let first = gateway.try_upgrade(&first);
     let meanwhile = async {
-        let pid = until("it hangs", async || fs::read_to_string(&marker).ok()?.trim().parse::<u32>().ok()).await;
+        let pid =
+            until("it hangs", async || fs::read_to_string(&marker).ok()?.trim().parse::<u32>().ok()).await;
         assert_refused(&gateway, BINARY, "another upgrade is under way").await;
         gateway.signal("TERM");
         Gateway::until_process_ended(pid).await;
@@ -314,7 +321,8 @@ async fn a_successor_whose_gateway_is_killed_serves_by_itself() {
     let args = ["--binary", waiting.as_str()];
     let ordered = gateway.try_upgrade(&args);
     let meanwhile = async {
-        let pid = until("it waits", async || fs::read_to_string(&marker).ok()?.trim().parse::<u32>().ok()).await;
+        let pid =
+            until("it waits", async || fs::read_to_string(&marker).ok()?.trim().parse::<u32>().ok()).await;
         gateway.signal("KILL");
         pid
     };
