@@ -25,12 +25,11 @@ pub(crate) fn assert_none(place: &str, text: &str) {
 pub(crate) fn assert_none_below(folder: &Path) {
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();
-        match path.is_dir() {
-            true => assert_none_below(&path),
-            false => {
-                let bytes = fs::read(&path).expect("a readable file");
-                assert_none(&path.display().to_string(), &String::from_utf8_lossy(&bytes));
-            }
+        if path.is_dir() {
+            assert_none_below(&path);
+        } else if path.is_file() {
+            let bytes = fs::read(&path).expect("a readable file");
+            assert_none(&path.display().to_string(), &String::from_utf8_lossy(&bytes));
         }
     }
 }
