@@ -155,9 +155,7 @@ mod tests {
         let suspended = store.suspend(schema::CURRENT_VERSION).await.expect("suspended");
         let file = folder.path().join("tenantd.db");
         let other = Connection::open(&file).expect("another process opens it");
-        other
-            .execute("INSERT INTO marks (name, value) VALUES ('other', 'was here')", [])
-            .expect("and writes");
+        other.execute("INSERT INTO marks (name, value) VALUES ('other', x'2a')", []).expect("and writes");
         other.close().expect("and ends");
         let local = store.local().clone();
         let mut asking = Box::pin(async move { local.set_paused("a", true).await });
@@ -165,10 +163,10 @@ mod tests {
         suspended.resume().await.expect("opened again");
         asking.await.expect("it only waited");
         let connection = store.database.connection();
-        let found: String = connection
+        let found: Vec<u8> = connection
             .query_row("SELECT value FROM marks WHERE name = 'other'", [], |row| row.get(0))
             .expect("it is kept");
-        assert_eq!(found, "was here");
+        assert_eq!(found, [42]);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -31,7 +31,7 @@ async fn assert_serves(gateway: &Gateway, tenant: &str) {
 /// Asserts that the first process goes on with everything: calls, the store, orders.
 async fn assert_goes_on(gateway: &Gateway) {
     assert_serves(gateway, "/a").await;
-    for (verb, state) in [("pause", "paused"), ("resume", "serving")] {
+    for (verb, state) in [("pause", "disabled"), ("resume", "serving")] {
         let url = format!("http://{}/api/tenants/a/{verb}", gateway.admin_address());
         let answer = reqwest::Client::new().post(url).send().await.expect("an answer");
         assert_eq!(answer.status(), 200, "{verb}: the store can be written");
@@ -107,7 +107,7 @@ async fn every_listener_is_passed_on_with_the_store_and_its_locks() {
     for address in listen.iter().chain([&plain, &SocketAddr::from(([127, 0, 0, 1], port))]) {
         TcpStream::connect(address).expect("somebody listens");
     }
-    gateway.until_state("a", "paused").await;
+    gateway.until_state("a", "disabled").await;
     let url = format!("http://{admin}/api/tenants/a/resume");
     assert_eq!(reqwest::Client::new().post(&url).send().await.expect("an answer").status(), 200);
     gateway.until_state("a", "serving").await;
