@@ -52,7 +52,7 @@ use crate::base::clock::Clock;
 use crate::base::panic::{Panicked, catch_panic_sync};
 use crate::base::task::{PanicCounts, Tasks};
 use crate::base::tls_client;
-use crate::settings::{Ca, Settings, TlsMode};
+use crate::settings::{AdminTls, Ca, Settings, TlsMode};
 use crate::spec::HostName;
 use crate::telemetry::metrics::Metrics;
 
@@ -90,8 +90,12 @@ pub fn read_folder_statuses(folder: &Path, cas: &[Ca], now: Timestamp) -> Vec<Ce
 /// Checks without changing anything whether there are certificates to serve.
 ///
 /// # Errors
-/// The mode is `manual` and its folder has no usable certificate.
+/// The mode is `manual` and its folder has no usable certificate, or the files of the admin
+/// listener cannot be used.
 pub fn check(settings: &Settings, hosts: &[HostName], clock: Arc<dyn Clock>) -> Result<(), Error> {
+    if let Some(AdminTls::Files { certificate, key }) = &settings.admin_access.tls {
+        file_certificate::file_resolver(certificate.clone(), key.clone(), Arc::clone(&clock))?;
+    }
     match settings.tls {
         TlsMode::Manual => {
             TableSource::new(settings.tls, &settings.certs, clock).initial_table(hosts).map(drop)

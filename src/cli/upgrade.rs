@@ -5,15 +5,18 @@ use anyhow::Context;
 use super::args::UpgradeArgs;
 use super::{Exit, configuration, output};
 use crate::gateway::{self, OrderError};
-use crate::settings::{Flags, SettingKey};
+use crate::settings::Flags;
 
 /// Runs the command.
 pub(super) fn run(args: &UpgradeArgs) -> anyhow::Result<Exit> {
-    let flags = Flags::new().with(SettingKey::STATE, &args.state);
-    let settings = configuration::load_quietly(&flags, args.config.as_deref())?;
+    let state = match &args.state {
+        // Settings with errors are for the new program to tell.
+        Some(state) => state.clone(),
+        None => configuration::load_quietly(&Flags::new(), args.config.as_deref())?.state,
+    };
     // The gateway has a working directory of its own.
     let binary = args.binary.as_ref().map(std::path::absolute).transpose().context("--binary")?;
-    match gateway::order_upgrade(&settings.state, binary, |step| output::print_error(step)) {
+    match gateway::order_upgrade(&state, binary, |step| output::print_error(step)) {
         Ok(upgraded) => {
             output::print(&format!(
                 "upgraded: process {} serves; process {} finishes its calls and ends\n",

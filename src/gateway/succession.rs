@@ -10,7 +10,7 @@ use crate::base::inherited_sockets;
 use crate::base::task::Tasks;
 use crate::bundle;
 use crate::certs;
-use crate::settings::{AdminTls, Settings};
+use crate::settings::Settings;
 use crate::store::{self, KeySource};
 use crate::tenants::TenantsSource;
 
@@ -50,9 +50,6 @@ fn check(settings: &Settings, source: &TenantsSource, key: &KeySource, offer: &O
         store::check_in_use(&settings.state, key, schema)?;
     }
     certs::check(settings, &certificate_names::own(settings), SystemClock::shared())?;
-    if let Some(AdminTls::Files { certificate, key }) = &settings.admin_access.tls {
-        certs::file_resolver(certificate.clone(), key.clone())?;
-    }
     Ok(())
 }
 

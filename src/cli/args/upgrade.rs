@@ -23,7 +23,7 @@ pub struct UpgradeArgs {
     pub binary: Option<PathBuf>,
     /// The state folder of the running gateway [default: state].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub state: Option<String>,
+    pub state: Option<PathBuf>,
     /// The gateway's configuration file, to read the state folder from.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
