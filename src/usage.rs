@@ -58,6 +58,8 @@ pub struct Usage {
     /// The tenants that the next write collects from.
     dirty: Mutex<Vec<Arc<TenantUsage>>>,
     backlog: Mutex<Backlog>,
+    /// Held while a batch is written, so that an older count never replaces a newer one.
+    writing: tokio::sync::Mutex<()>,
     store: Option<LocalStore>,
     warnings: broadcast::Sender<QuotaWarning>,
 }
@@ -92,6 +94,7 @@ impl Usage {
             tenants: Mutex::default(),
             dirty: Mutex::default(),
             backlog: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
             store,
             warnings: broadcast::Sender::new(WARNINGS_KEPT),
         }

@@ -47,6 +47,11 @@ pub(crate) fn tamper(folder: &Path, sql: &str) {
     assert!(connection.execute(sql, []).expect("changed") > 0, "{sql} changed nothing");
 }
 
+/// Runs statements in an open store, for instance to make it fail.
+pub(crate) fn execute(store: &Store, sql: &str) {
+    store.database.connection().execute_batch(sql).expect("executed");
+}
+
 pub(super) fn open_store(folder: &Path, key: &KeySource) -> Store {
     Store::open(folder, key).expect("opened")
 }

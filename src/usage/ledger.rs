@@ -262,4 +262,24 @@ mod tests {
         let rows = backlog.take().rows;
         assert_eq!((rows.len(), &*rows[0].person, &*rows[0].name), (1, ANONYMOUS, ANONYMOUS));
     }
+
+    #[test]
+    fn a_backlog_that_is_not_written_is_bounded_and_loses_no_call() {
+        let mut backlog = Backlog::default();
+        for number in 0..MAX_BACKLOG_ROWS + 50 {
+            let person = format!("p{number}");
+            backlog.add(UsageRow {
+                tenant: "acme".into(),
+                starts: 0,
+                name: person.clone(),
+                person,
+                client: String::new(),
+                tool: "search".into(),
+                counts: UsageCounts { calls: 1, ..UsageCounts::default() },
+            });
+        }
+        let rows = backlog.take().rows;
+        assert_eq!(rows.len(), MAX_BACKLOG_ROWS + 1);
+        assert!(rows.iter().any(|row| row.person == OTHERS && row.counts.calls == 50));
+    }
 }

@@ -305,4 +305,28 @@ mod tests {
         let day = LimitKind::CallsPerDay;
         assert_eq!(used, [("tenant", day, 1, 9), ("tool search", day, 1, 5)]);
     }
+
+    #[test]
+    fn only_an_idle_allowance_gives_its_place_to_another_caller() {
+        let a_minute = CallLimits { calls_per_minute: Some(1), ..CallLimits::default() };
+        for (per_caller, is_idle_later) in [(a_minute, true), (a_day(1), false)] {
+            let limits = UsageLimits { per_caller, ..UsageLimits::default() };
+            let clock = ManualClock::at("2026-11-26T10:00:00Z".parse().expect("a time"));
+            let mut quotas = Quotas::default();
+            let call = |quotas: &mut Quotas, number: usize| {
+                let now = clock.now();
+                let period = Period::from_time(now);
+                let at = CallTime { now, monotonic: clock.monotonic(), period };
+                let caller = network(u32::try_from(number).expect("small"));
+                if let Ok((admitted, _)) = quotas.admit(&limits, &"search".into(), &caller, &at) {
+                    quotas.end(&limits, &admitted, 0, period);
+                }
+                quotas.networks.allowances.contains_key(&caller.key)
+            };
+            assert!((0..MAX_NETWORKS).all(|number| call(&mut quotas, number)));
+            assert!(!call(&mut quotas, MAX_NETWORKS), "all places are taken");
+            clock.advance(PRUNE_INTERVAL + Duration::from_secs(60));
+            assert_eq!(call(&mut quotas, MAX_NETWORKS + 1), is_idle_later);
+        }
+    }
 }

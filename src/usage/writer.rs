@@ -49,6 +49,7 @@ impl Usage {
     /// the next time.
     pub async fn flush(&self) -> bool {
         let Some(store) = &self.store else { return false };
+        let _writing = self.writing.lock().await;
         let batch = {
             let mut backlog = lock(&self.backlog);
             let dirty = std::mem::take(&mut *lock(&self.dirty));
@@ -107,5 +108,61 @@ impl Usage {
         if let Err(error) = store.prune_usage(now.as_second(), Period::from_time(now).month).await {
             tracing::debug!(%error, "old usage cannot be deleted");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::ManualClock;
+    use crate::spec::{CallLimits, TenantName, UsageLimits};
+    use crate::store::testkit::{execute, new_store};
+    use crate::usage::traffic::CallEnd;
+    use crate::usage::{CallerKey, UsageCaller};
+
+    fn clock() -> Arc<ManualClock> {
+        Arc::new(ManualClock::at("2026-11-26T10:00:00Z".parse().expect("a time")))
+    }
+
+    /// Makes a call of a tenant, which is gone afterwards.
+    fn call(usage: &Arc<Usage>, tenant: &str, limits: UsageLimits) {
+        let meter = usage.meter(&TenantName::parse(tenant).expect("a name"), limits);
+        let caller = UsageCaller { key: CallerKey::User("ann".into()), name: None, client: None };
+        let mut call = meter.begin(usage.clock.monotonic(), caller, "search".into());
+        call.admit().expect("it is allowed");
+        call.finish(CallEnd::Answered, 1);
+    }
+
+    #[tokio::test]
+    async fn a_removed_tenant_is_forgotten_after_a_day_unless_its_quotas_count() {
+        let clock = clock();
+        let usage = Usage::new(clock.clone());
+        let a_day = CallLimits { calls_per_day: Some(3), ..CallLimits::default() };
+        call(&usage, "free", UsageLimits::default());
+        call(&usage, "limited", UsageLimits { tenant: a_day, ..UsageLimits::default() });
+        let known = || {
+            let mut names: Vec<_> = lock(&usage.tenants).keys().map(ToString::to_string).collect();
+            names.sort();
+            names
+        };
+        usage.prune().await;
+        assert_eq!(known(), ["free", "limited"]);
+        clock.advance(Duration::from_secs(25 * 3_600));
+        usage.prune().await;
+        assert_eq!(known(), ["limited"]);
+    }
+
+    #[tokio::test]
+    async fn what_the_store_does_not_take_is_written_later() {
+        let (_folder, store) = new_store();
+        let usage = Usage::start(clock(), Some(store.local().clone())).await.expect("read");
+        call(&usage, "acme", UsageLimits::default());
+        execute(&store, "CREATE TRIGGER full BEFORE INSERT ON usage BEGIN SELECT RAISE(ABORT, 'full'); END");
+        assert!(!usage.flush().await);
+        call(&usage, "acme", UsageLimits::default());
+        execute(&store, "DROP TRIGGER full");
+        let sums = usage.report(UsageQuery { to: i64::MAX, limit: 9, ..UsageQuery::default() }).await;
+        let calls: Vec<_> = sums.expect("read").iter().map(|sum| sum.counts.calls).collect();
+        assert_eq!(calls, [2]);
     }
 }
