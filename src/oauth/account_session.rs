@@ -108,3 +108,29 @@ impl AccountSession {
         self.user.as_deref().or(self.name.as_deref()).unwrap_or("your account")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, header};
+
+    use super::super::testkit::{TestGateway, ada};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_visit_is_over_after_a_quarter_of_an_hour_and_is_none_elsewhere() {
+        let bed = TestGateway::new().await;
+        let (acme, beta) = (bed.server("acme"), bed.server("beta"));
+        let session = AccountSession::begin(&ada(), bed.now());
+        let mut answer = HeaderMap::new();
+        assert!(session.set_cookie(&acme.inner, &mut answer).is_ok());
+        let cookies = answer.get_all(header::SET_COOKIE).iter().map(|line| line.to_str().expect("ASCII"));
+        let pairs: Vec<_> = cookies.filter_map(|line| line.split(';').next()).collect();
+        let cookie = HeaderValue::from_str(&pairs.join("; ")).expect("ASCII");
+        let asked = HeaderMap::from_iter([(header::COOKIE, cookie)]);
+        let end = bed.now() + LIFETIME;
+        let open = |server: &AuthServer, at| AccountSession::open(server, &asked, at);
+        assert_eq!(open(&acme.inner, end), Some(session));
+        assert_eq!(open(&acme.inner, end + SignedDuration::from_secs(1)), None);
+        assert_eq!(open(&beta.inner, bed.now()), None);
+    }
+}

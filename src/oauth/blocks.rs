@@ -247,6 +247,24 @@ impl Blocks {
     /// Lifts a block. Returns whether there was one.
     pub(super) fn remove(&self, id: BlockId) -> bool {
         let mut changes = lock_unpoisoned(&self.changes);
+        self.remove_locked(&mut changes, id)
+    }
+
+    /// Removes the blocks that have ended by themselves, and returns their ids.
+    pub(super) fn remove_expired(&self, now: Timestamp) -> Vec<BlockId> {
+        // A block that is set anew keeps its id, so finding and removing is one step.
+        let mut changes = lock_unpoisoned(&self.changes);
+        let index = self.current.load();
+        let is_over = |block: &Block| block.until.is_some_and(|until| until <= now);
+        let expired = index.by_id.iter().filter(|(_, block)| is_over(block)).map(|(id, _)| *id);
+        let expired: Vec<_> = expired.collect();
+        for id in &expired {
+            self.remove_locked(&mut changes, *id);
+        }
+        expired
+    }
+
+    fn remove_locked(&self, changes: &mut BlockChanges, id: BlockId) -> bool {
         let mut index = BlockIndex::clone(&self.current.load());
         let was_unreadable = index.unreadable.contains(&id);
         index.unreadable.retain(|unreadable| *unreadable != id);
@@ -275,13 +293,6 @@ impl Blocks {
         if self.current.load().by_id.get(&id).is_some_and(|block| Arc::ptr_eq(block, stored)) {
             changes.unpersisted.retain(|unpersisted| *unpersisted != id);
         }
-    }
-
-    /// Returns the blocks that have ended by themselves.
-    pub(super) fn expired(&self, now: Timestamp) -> Vec<BlockId> {
-        let index = self.current.load();
-        let is_over = |block: &Block| block.until.is_some_and(|until| until <= now);
-        index.by_id.iter().filter(|(_, block)| is_over(block)).map(|(id, _)| *id).collect()
     }
 }
 
@@ -353,6 +364,18 @@ mod tests {
         blocks.insert(block(None, account(None), Some(NOW)));
         blocks.mark_persisted(first, &stored[0].1);
         assert_eq!(blocks.unpersisted().len(), 1, "what was stored is another one");
+    }
+
+    #[test]
+    fn only_blocks_that_have_ended_expire() {
+        let blocks = Blocks::default();
+        let over = blocks.insert(block(None, account(None), Some(NOW)));
+        let later = blocks.insert(block(Some("acme"), account(None), Some(NOW + 1.second())));
+        let open_ended = blocks.insert(block(Some("beta"), account(None), None));
+        assert_eq!(blocks.remove_expired(NOW), [over]);
+        assert!(!blocks.contains(over) && blocks.contains(later) && blocks.contains(open_ended));
+        assert_eq!(blocks.unpersisted().len(), 2, "what is over is not stored any more");
+        assert_eq!(blocks.remove_expired(NOW), []);
     }
 
     #[test]

@@ -23,8 +23,8 @@ use super::tokens::verified_cache::VerifiedTokenCache;
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
 use crate::spec::TenantName;
-use crate::store::GrantId;
 use crate::store::auth::{self, AuthStore, StoredAuthState};
+use crate::store::{BlockId, GrantId};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
@@ -42,6 +42,8 @@ pub struct AuthContext {
     persist_lock: Mutex<()>,
     pub(super) revocations: Revocations,
     pub(super) blocks: Blocks,
+    /// Held while blocks are written or deleted, so that the store ends with those in force.
+    block_writes: Mutex<()>,
     pub(super) last_uses: LastUses,
     pub(super) login_counts: LoginCounts,
     pub(super) machine_tokens: MachineTokens,
@@ -103,6 +105,7 @@ impl AuthContext {
             persist_lock: Mutex::default(),
             revocations,
             blocks,
+            block_writes: Mutex::default(),
             last_uses: LastUses::default(),
             login_counts: LoginCounts::default(),
             machine_tokens: MachineTokens::default(),
@@ -169,7 +172,8 @@ impl AuthContext {
         lock.lock_owned().await
     }
 
-    async fn remove_expired(&self) {
+    /// Forgets and deletes what has expired.
+    pub(super) async fn remove_expired(&self) {
         let now = self.now();
         self.revocations.remove_expired(now);
         self.last_uses.remove_old(now);
@@ -186,6 +190,7 @@ impl AuthContext {
 
     /// Writes the blocks that the store does not have yet; returns whether it has all of them.
     pub(super) async fn persist_blocks(&self) -> bool {
+        let _writing = self.block_writes.lock().await;
         for (id, block) in self.blocks.unpersisted() {
             let details = serde_json::to_vec(&*block).expect("plain data");
             if self.store.save_block(id, details).await.map_err(Unavailable::from_store).is_err() {
@@ -196,11 +201,22 @@ impl AuthContext {
         true
     }
 
+    /// Lifts a block.
+    ///
+    /// # Errors
+    /// The store cannot be written; then the block stays.
+    pub(super) async fn delete_block(&self, id: BlockId) -> Result<(), Unavailable> {
+        let _writing = self.block_writes.lock().await;
+        self.store.delete_block(id).await.map_err(Unavailable::from_store)?;
+        self.blocks.remove(id);
+        Ok(())
+    }
+
     async fn remove_expired_blocks(&self, now: Timestamp) {
-        for id in self.blocks.expired(now) {
-            if self.store.delete_block(id).await.map_err(Unavailable::from_store).is_ok() {
-                self.blocks.remove(id);
-            }
+        let _writing = self.block_writes.lock().await;
+        for id in self.blocks.remove_expired(now) {
+            // One that stays in the store is still over after the next start, and goes then.
+            let _deleted = self.store.delete_block(id).await.map_err(Unavailable::from_store);
         }
     }
 

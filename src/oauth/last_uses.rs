@@ -40,3 +40,24 @@ impl LastUses {
         self.0.retain(|_, last| last.load(Ordering::Relaxed) > until);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_forgotten_after_a_day() {
+        let (uses, known) = (LastUses::default(), GrantId::random());
+        uses.record(known, NOW);
+        (0..MAX_GRANTS).for_each(|_| uses.record(GrantId::random(), NOW));
+        assert_eq!(uses.0.len(), MAX_GRANTS);
+        uses.record(known, NOW + 1.hour());
+        assert_eq!(uses.find(known), Some(NOW + 1.hour()));
+        uses.remove_old(NOW + REMEMBERED);
+        assert_eq!((uses.0.len(), uses.find(known)), (1, Some(NOW + 1.hour())));
+    }
+}

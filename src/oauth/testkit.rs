@@ -2,6 +2,7 @@
 //! clock.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ impl TestGateway {
     }
 
     async fn start_in(folder: tempfile::TempDir, clock: Arc<ManualClock>, entra: FakeEntra) -> Self {
-        let store = Store::open(folder.path(), &KeySource::State).expect("opened");
+        let store = open_store(folder.path()).await;
         let tasks = Tasks::new();
         let ours: Arc<dyn Clock> = clock.clone();
         let context =
@@ -157,6 +158,17 @@ impl TestGateway {
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
+}
+
+/// Opens a store as soon as the work on it is over that outlives the tasks of the last process.
+async fn open_store(folder: &Path) -> Store {
+    for _ in 0..500 {
+        if let Ok(store) = Store::open(folder, &KeySource::State) {
+            return store;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Store::open(folder, &KeySource::State).expect("opened")
 }
 
 pub(super) fn login_spec(rules: AccessRules) -> LoginSpec {

@@ -163,9 +163,8 @@ impl Logins {
         let blocks = &self.context.blocks;
         let id = BlockId::parse(id).filter(|id| blocks.contains(*id)).ok_or(BlockError::Unknown)?;
         let (known, _) = blocks.all();
-        let deleted = self.context.store.delete_block(id).await.map_err(Unavailable::from_store);
+        let deleted = self.context.delete_block(id).await;
         deleted.map_err(|Unavailable| BlockError::StillBlocked)?;
-        blocks.remove(id);
         let lifted = known.into_iter().find(|(known, _)| *known == id).map(|(_, block)| block);
         if let Some(block) = &lifted {
             self.record_block(block, "unblocked", by);

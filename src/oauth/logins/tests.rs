@@ -1,11 +1,15 @@
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::super::testkit::{
     MACHINE, MACHINE_SECRET, TestAuthServer, TestGateway, ada, form_request, with_basic_auth,
 };
 use super::*;
+use crate::base::digest::Digest;
 use crate::oauth::blocks::PersonRef;
 use crate::oauth::grants::NewGrant;
+use crate::oauth::revocations::GrantHolder;
 use crate::telemetry::audit::Operator;
 
 static OPERATOR: Operator = Operator { name: None, uid: Some(1), address: None };
@@ -181,6 +185,25 @@ async fn a_block_is_of_the_account_that_logged_in_under_the_name() {
     logins.unblock(&blocked.block.id, ORDER).await.expect("lifted");
     let code = acme.issue_code(&client, None).await;
     assert_eq!(acme.redeem(&code, &client).await.status, 200);
+    drop((acme, logins));
+    assert_eq!(bed.restart().await.logins().blocks(), [], "the store has lifted it, too");
+}
+
+#[tokio::test]
+async fn a_block_ends_calls_whose_login_the_store_does_not_have() {
+    let bed = TestGateway::new().await;
+    let logins = bed.logins();
+    let parent = CancellationToken::new();
+    let call_of = |tenant: &str, account: Account| {
+        let client = Digest::of(b"client");
+        let holder = || GrantHolder { tenant: tenant.into(), client, account: Some(Arc::new(account)) };
+        logins.context.revocations.token_for(GrantId::random(), holder, &parent)
+    };
+    let bob = Account { username: Some("bob@contoso.com".into()), subject: "bob".into(), ..ada() };
+    let (hers, elsewhere, his) = (call_of("acme", ada()), call_of("beta", ada()), call_of("acme", bob));
+    let here = NewBlock { tenant: Some("acme".into()), all_tenants: false, ..everywhere("ada@contoso.com") };
+    logins.block(&here, ORDER).await.expect("blocked");
+    assert_eq!([&hers, &elsewhere, &his].map(|call| call.is_cancelled()), [true, false, false]);
 }
 
 #[tokio::test]
@@ -241,4 +264,50 @@ async fn a_name_of_several_accounts_blocks_none_of_them() {
     let one = bed.logins().block(&everywhere("another"), ORDER).await.expect("blocked");
     assert_eq!((one.logins_ended, bed.logins().blocks().len()), (1, 1));
     assert_eq!(bed.logins().list(&LoginFilter::default(), None, 9).await.expect("read").logins.len(), 1);
+}
+
+#[tokio::test]
+async fn ending_a_client_at_a_tenant_ends_the_tokens_that_it_got_for_itself() {
+    let bed = TestGateway::new().await;
+    let (acme, beta) = (bed.server("acme"), bed.server("beta"));
+    let request =
+        || with_basic_auth(form_request(&[("grant_type", "client_credentials")]), MACHINE, MACHINE_SECRET);
+    let [here, there] = [acme.request_token(request()).await, beta.request_token(request()).await];
+    let logins = bed.logins();
+    assert_eq!(logins.end(&by("acme", "", "another"), ORDER).await, Ok(EndedLogins { ended: 0 }));
+    assert!(acme.is_access_token_valid(here.text("access_token")).await);
+    assert_eq!(logins.end(&by("acme", "", MACHINE), ORDER).await, Ok(EndedLogins { ended: 0 }));
+    assert!(!acme.is_access_token_valid(here.text("access_token")).await);
+    assert!(beta.is_access_token_valid(there.text("access_token")).await);
+}
+
+#[tokio::test]
+async fn a_block_that_has_ended_is_forgotten_by_the_store_too() {
+    let bed = TestGateway::new().await;
+    let until = Some(bed.now() + jiff::SignedDuration::from_mins(10));
+    let order = NewBlock { until, ..everywhere("ada@contoso.com") };
+    bed.logins().block(&order, ORDER).await.expect("blocked");
+    bed.logins().context.remove_expired().await;
+    assert_eq!(bed.logins().blocks().len(), 1);
+    bed.clock.advance(Duration::from_secs(600));
+    bed.logins().context.remove_expired().await;
+    assert_eq!(bed.logins().blocks(), []);
+    let bed = bed.restart().await;
+    assert_eq!(bed.logins().blocks(), []);
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_meant_blocks_nobody() {
+    let bed = TestGateway::new().await;
+    let ada = || everywhere("ada@contoso.com");
+    for (order, expected) in [
+        (NewBlock { all_tenants: false, ..ada() }, BlockError::Place),
+        (NewBlock { tenant: Some("acme".into()), ..ada() }, BlockError::Place),
+        (NewBlock { tenant: Some(String::new()), all_tenants: false, ..ada() }, BlockError::Place),
+        (NewBlock { reason: Some("x".repeat(501)), ..ada() }, BlockError::LongReason),
+        (everywhere(" "), BlockError::Nobody),
+    ] {
+        assert_eq!(bed.logins().block(&order, ORDER).await, Err(expected), "{order:?}");
+    }
+    assert_eq!(bed.logins().blocks(), []);
 }
