@@ -117,7 +117,9 @@ fn find_problems(
     problems.extend((!is_covered).then_some(ChainProblem::WrongName));
     // Whether the chain is trusted does not depend on the names, and dates were judged above.
     let asked = info.names.first().map_or(host.to_owned(), |name| name.replacen('*', "any", 1));
-    let at = now.clamp(info.not_before, info.not_after - Duration::from_secs(1));
+    // A certificate may claim to end before it begins.
+    let last = info.not_after - Duration::from_secs(1);
+    let at = now.min(last).max(info.not_before);
     problems.extend(verify(chain, &asked, at).err().map(|error| classify(chain, info, error)));
     problems
 }
@@ -232,6 +234,13 @@ mod tests {
         let wild = params("leaf", &["*.example.com"]);
         assert_eq!(problems("(STAGING) Riddling Rhubarb R12", wild, false, NOW), [Staging]);
         assert_eq!(problems("tenantd local CA 0a1b2c3d", leaf(), false, NOW), [LocalCa]);
+    }
+
+    #[test]
+    fn a_certificate_that_ends_before_it_begins_has_expired() {
+        let mut leaf = params("leaf", &["mcp.example.com"]);
+        leaf.not_after = rcgen::date_time_ymd(2026, 10, 1);
+        assert_eq!(problems("Some CA", leaf, true, NOW)[0], ChainProblem::Expired);
     }
 
     #[test]

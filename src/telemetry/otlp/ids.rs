@@ -1,7 +1,7 @@
 //! The identity of a span in its trace, as `traceparent` carries it (W3C Trace Context, version
 //! 00).
 
-use crate::base::random;
+use crate::base::{hex, random};
 
 /// A span's place in a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,9 +18,9 @@ impl SpanIds {
     /// Parses a `traceparent` of version 00.
     pub fn parse(traceparent: &str) -> Option<Self> {
         let mut fields = traceparent.strip_prefix("00-")?.split('-');
-        let trace = decode(fields.next()?)?;
-        let span = decode(fields.next()?)?;
-        let [flags] = decode(fields.next()?)?;
+        let trace = hex::decode(fields.next()?)?;
+        let span = hex::decode(fields.next()?)?;
+        let [flags] = hex::decode(fields.next()?)?;
         let is_valid = fields.next().is_none() && trace != [0; 16] && span != [0; 8];
         is_valid.then_some(Self { trace, span, sampled: flags & 1 == 1 })
     }
@@ -42,18 +42,9 @@ impl SpanIds {
 }
 
 fn encode(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != 2 * N || !text.is_ascii() {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    Some(bytes)
+    let mut text = String::new();
+    hex::write(&mut text, bytes).expect("writing to a String cannot fail");
+    text
 }
 
 #[cfg(test)]
@@ -69,9 +60,13 @@ mod tests {
         assert_eq!(child.trace, ids.trace);
         assert_ne!(child.span, ids.span);
         assert!(child.traceparent().ends_with("-00"));
-        for bad in
-            ["", "00-1-2-3", &text.replace("00f067aa0ba902b7", "0000000000000000"), &format!("{text}-x")]
-        {
+        for bad in [
+            "",
+            "00-1-2-3",
+            &text.replace("00f067aa0ba902b7", "0000000000000000"),
+            &text.replace("-01", "-+1"),
+            &format!("{text}-x"),
+        ] {
             assert_eq!(SpanIds::parse(bad), None, "{bad}");
         }
     }
