@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::members::Member;
 
 /// The members of audit lines that name a person, or what belongs to one.
-const FIELDS: [&str; 5] = ["user", "oid", "client_addr", "by", "person"];
+const FIELDS: [&str; 6] = ["user", "oid", "client_addr", "operator", "by", "person"];
 /// What is shorter may be a part of any word.
 const MIN_CHARS: usize = 4;
 
@@ -43,13 +43,18 @@ mod tests {
         let mut members = [
             member(
                 "audit.jsonl",
-                "{\"event\":\"call\",\"user\":\"ada@contoso.com\",\"oid\":\"00aa-11\"}\n{broken",
+                "{\"event\":\"call\",\"user\":\"ada@contoso.com\",\"oid\":\"00aa-11\"}\n\
+                 {\"event\":\"order\",\"operator\":\"ada@contoso.com.au\"}\n{broken",
             ),
             member("log.txt", "a login of ada@contoso.com (00aa-11) was refused"),
+            member("settings.txt", "the token of ada@contoso.com.au"),
         ];
         replace(&mut members);
         let all: String = members.iter().map(|member| member.text.as_str()).collect();
         assert!(!all.contains("ada@") && !all.contains("00aa"), "{all}");
-        assert_eq!(all.matches("person-1").count(), 2, "{all}");
+        assert!(!all.contains(".au"), "a name that begins with another is half replaced: {all}");
+        for person in ["person-1", "person-2", "person-3"] {
+            assert_eq!(all.matches(person).count(), 2, "{all}");
+        }
     }
 }
