@@ -152,6 +152,7 @@ fn to_time(second: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::UsageCounts;
 
     #[test]
     fn a_last_day_is_among_the_days() {
@@ -160,5 +161,20 @@ mod tests {
         assert_eq!(read("2026-11-30", Bound::To).as_deref(), Ok("2026-12-01T00:00:00Z"));
         assert_eq!(read("2026-11-30T10:00:00+01:00", Bound::To).as_deref(), Ok("2026-11-30T09:00:00Z"));
         assert!(read("yesterday", Bound::From).is_err_and(|why| why.contains("2026-11-26")));
+    }
+
+    #[test]
+    fn a_report_that_was_cut_says_so() {
+        let sum = UsageSum {
+            tenant: "acme".to_owned(),
+            starts: None,
+            who: None,
+            name: None,
+            counts: UsageCounts::default(),
+        };
+        let report = |rows| to_json(&UsageQuery::default(), vec![sum.clone(); rows]);
+        assert_eq!(report(MAX_ROWS)["complete"], true);
+        let cut = report(MAX_ROWS + 1);
+        assert_eq!((&cut["complete"], cut["rows"].as_array().map(Vec::len)), (&false.into(), Some(MAX_ROWS)));
     }
 }

@@ -233,6 +233,14 @@ mod tests {
     }
 
     #[test]
+    fn hosts_wait_for_a_restart_with_the_public_url() {
+        let mut own = started("host: a.example.com\npublic_base: https://a.example.com\n");
+        let moved = load("host: [a.example.com, b.example.com]\npublic_base: https://b.example.com\n");
+        assert!(own.update(&moved).is_empty());
+        assert_eq!(own.waiting, ["host", "public_base"]);
+    }
+
+    #[test]
     fn every_limit_is_taken_over() {
         let limits = Settings::default().limits.written().map(|(name, _)| name);
         for name in limits {

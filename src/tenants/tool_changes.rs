@@ -165,6 +165,9 @@ fn describe_one(change: &ToolChange) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::{self, sample::sample_context};
+    use crate::tenants::scan::scan_folder;
+    use crate::tenants::source::TenantsSource;
 
     #[test]
     fn long_texts_are_shown_where_they_differ() {
@@ -173,5 +176,45 @@ mod tests {
         assert!(before.starts_with(&format!("…{}a", "x".repeat(LEAD_CHARS))), "{before}");
         assert!(after.contains('b') && after.chars().count() <= EXCERPT_CHARS + 2, "{after}");
         assert_eq!(excerpts("ä", "ö"), ("ä".to_owned(), "ö".to_owned()));
+    }
+
+    /// Returns a tenant as its files would make it.
+    fn spec() -> TenantSpec {
+        let folder = tempfile::tempdir().expect("a folder");
+        let fields = "search_url: https://p.test/nlp-search\ncontext_url: https://p.test/nlp-context\n\
+                      connection_id: c\napi_key: key-0001\npath_prefix: /a\ninstructions: Ask for sales.\n";
+        std::fs::write(folder.path().join("a.yaml"), fields).expect("written");
+        let source = TenantsSource::Folder(folder.path().to_owned());
+        let entries = scan_folder(&source, None, &Default::default()).expect("listed").entries;
+        bundle::load(&entries[0].files, &sample_context()).spec.expect("usable")
+    }
+
+    fn with_first_tool(spec: &TenantSpec, change: impl FnOnce(&mut ToolSpec)) -> TenantSpec {
+        let mut tools = spec.tools.to_vec();
+        change(&mut tools[0]);
+        TenantSpec { tools: tools.into(), ..spec.clone() }
+    }
+
+    #[test]
+    fn everything_that_a_model_reads_is_compared() {
+        let before = spec();
+        let schema = || Arc::new(Map::from_iter([("type".to_owned(), "object".into())]));
+        let cases = [
+            ("instructions", TenantSpec { instructions: Some("Ask for returns.".into()), ..before.clone() }),
+            ("instructions", TenantSpec { instructions: None, ..before.clone() }),
+            ("name", with_first_tool(&before, |tool| tool.name = "other".into())),
+            ("title", with_first_tool(&before, |tool| tool.title = "Other".into())),
+            ("description", with_first_tool(&before, |tool| tool.description = "Other".into())),
+            ("input schema", with_first_tool(&before, |tool| tool.input_schema = schema())),
+            ("output schema", with_first_tool(&before, |tool| tool.output_schema = schema())),
+            ("tool", TenantSpec { tools: before.tools[..1].into(), ..before.clone() }),
+        ];
+        assert_eq!(compare(&before, &before), []);
+        for (part, after) in &cases {
+            for (older, newer) in [(&before, after), (after, &before)] {
+                let parts: Vec<_> = compare(older, newer).iter().map(|change| change.part).collect();
+                assert_eq!(parts, [*part], "of {:?}", older.tools.len());
+            }
+        }
     }
 }

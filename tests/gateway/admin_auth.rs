@@ -280,6 +280,21 @@ async fn a_session_ends_with_the_logout_and_its_audit_says_who() {
 }
 
 #[tokio::test]
+async fn another_login_in_the_same_browser_ends_the_session_before_it() {
+    let guarded = Guarded::start().await;
+    let before = guarded.log_in(READER).await;
+    let csrf = guarded.csrf_of(&before).await;
+    let form = urlencoded(&[("token", OPERATOR), ("csrf_token", &csrf)]);
+    let login = guarded.ask_from_page(Method::POST, "/login", &before).body(form);
+    let login = login.header("content-type", "application/x-www-form-urlencoded").send().await;
+    let after = cookie(&login.expect("an answer")).expect("a cookie");
+    let read = async |session: &str| {
+        guarded.order(guarded.ask_from_page(Method::GET, "/api/tenants", session)).await
+    };
+    assert_eq!((read(&before).await, read(&after).await), (303, 200));
+}
+
+#[tokio::test]
 async fn a_change_from_a_page_needs_the_token_of_that_browser() {
     let guarded = Guarded::start().await;
     let (mine, other) = (guarded.log_in(OPERATOR).await, guarded.log_in(OPERATOR).await);

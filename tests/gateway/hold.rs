@@ -81,6 +81,8 @@ async fn a_held_change_waits_over_a_restart_until_this_very_change_is_approved()
     let refused = tenants(&gateway, &["approve", "acme", "--digest", "0123456789ab"]);
     assert_eq!(refused.status.code(), Some(1), "{}", printed(&refused));
     assert!(printed(&refused).contains(&digest), "{}", printed(&refused));
+    let short = tenants(&gateway, &["approve", "acme", "--digest", &digest[..7]]);
+    assert_eq!(short.status.code(), Some(1), "so few digits fit other changes, too: {}", printed(&short));
     fine(&gateway, &["approve", "acme", "--digest", &digest]);
     let approved = gateway.until_state("acme", "serving").await;
     assert_eq!(approved["revision"], 2, "{approved}");
@@ -144,4 +146,8 @@ async fn a_held_change_keeps_no_revoked_key_alive() {
     assert_eq!((status("ann").await, status("carl").await), (503, 503));
     fine(&gateway, &["approve", "acme"]);
     assert_eq!((status("ann").await, status("carl").await), (401, 200));
+    // Files that switch the tenant off do so at once, whatever else they change.
+    gateway.put("acme.yaml", format!("{}enabled: false\n", guarded(&["carl"], "Third")));
+    super::harness::until("nobody is answered", async || (status("carl").await == 503).then_some(())).await;
+    gateway.until_state("acme", "held").await;
 }

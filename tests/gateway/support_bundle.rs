@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use super::command_line::{printed, run};
@@ -87,7 +88,8 @@ fn nothing_is_written_without_a_yes() {
     let output =
         run(&["support-bundle", "--admin", "127.0.0.1:1", "--yes", "--out", &file.display().to_string()]);
     assert_eq!(output.status.code(), Some(0), "less can be had without a gateway: {}", printed(&output));
-    assert!(file.exists());
+    let mode = fs::metadata(&file).expect("written").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "only its owner may read it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -228,15 +228,15 @@ impl LocalTables {
                 "DELETE FROM usage WHERE (period = 0 AND starts < ?1) OR (period = 1 AND starts < ?2)";
             connection.execute(OLD, params![now - HOURS_KEPT_SECONDS, now - DAYS_KEPT_SECONDS])?;
             connection.execute("DELETE FROM quotas WHERE month < ?1", [month])?;
-            drop_surplus(connection)
+            drop_surplus(connection, MAX_ROWS)
         })
     }
 }
 
 /// Drops the oldest hours, and then the oldest days, of a ledger with too many rows.
-fn drop_surplus(connection: &Connection) -> rusqlite::Result<()> {
+fn drop_surplus(connection: &Connection, max_rows: i64) -> rusqlite::Result<()> {
     let rows: i64 = connection.query_row("SELECT count(*) FROM usage", [], |row| row.get(0))?;
-    let surplus = rows - MAX_ROWS;
+    let surplus = rows - max_rows;
     if surplus <= 0 {
         return Ok(());
     }
@@ -520,5 +520,23 @@ mod tests {
         assert_eq!(load(6), []);
         store.local().tables().prune_usage(NOON, 6).expect("pruned");
         assert_eq!(load(5), []);
+    }
+
+    #[test]
+    fn a_ledger_that_is_too_long_drops_its_oldest_hours_and_then_its_oldest_days() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(&folder);
+        // Four hours on two days: six rows.
+        let starts = [0, 1, 24, 25].map(|hour| NOON + hour * 3_600);
+        write(&store, starts.map(|starts| row("a", starts, "ann", 1)).to_vec());
+        let rows_left = |max_rows| {
+            let tables = store.local().tables();
+            tables.database.commit(move |connection| drop_surplus(connection, max_rows)).expect("dropped");
+            let per = |per| query(&store, UsageQuery { per: Some(per), ..UsageQuery::default() }).len();
+            (per(UsagePer::Hour), per(UsagePer::Day))
+        };
+        assert_eq!(rows_left(6), (4, 2));
+        assert_eq!(rows_left(4), (2, 2));
+        assert_eq!(rows_left(1), (0, 1));
     }
 }

@@ -360,4 +360,16 @@ mod tests {
         lines.reverse();
         assert!(lines.concat() == text, "some lines differ");
     }
+
+    #[test]
+    fn a_file_that_is_renamed_meanwhile_is_read_once() {
+        let (folder, path) = files();
+        for (from, to) in [("audit.jsonl.2", "audit.jsonl.3"), ("audit.jsonl.1", "audit.jsonl.2")] {
+            fs::rename(folder.path().join(from), folder.path().join(to)).expect("renamed");
+        }
+        // As if the newest file had got another name after it was opened.
+        fs::hard_link(&path, folder.path().join("audit.jsonl.1")).expect("linked");
+        let all = AuditFilter { limit: 100, ..AuditFilter::default() };
+        assert_eq!(times(&all.read(&path).expect("readable")), [8, 7, 6, 5, 4, 3, 2, 1, 0]);
+    }
 }

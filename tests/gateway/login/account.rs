@@ -149,13 +149,15 @@ async fn a_blocked_person_does_not_get_into_the_page_and_is_out_of_an_open_one()
     let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
     let gateway = gateway(&entra, &backend, &["a"]).await;
     let mut browser = Browser::new(&gateway);
-    sign_in(&mut browser, &entra).await;
+    let token = field(&sign_in(&mut browser, &entra).await, "token");
     let order = json!({ "person": "ada@contoso.com", "all_tenants": true }).to_string();
     let url = format!("http://{}/api/blocks", gateway.admin_address());
     let set = reqwest::Client::new().post(url).body(order).send().await.expect("an answer");
     assert_eq!(set.status(), 200);
     let out = browser.get(PAGE).await;
     assert!(out.status == 403 && out.text.contains("blocked your account"), "{out:?}");
+    let ended = browser.post(PAGE, &[("token", &token), ("action", "end_all")]).await;
+    assert_eq!(ended.status, 403, "{ended:?}");
     let mut again = Browser::new(&gateway);
     let on = again.post(PAGE, &[("action", "sign_in")]).await;
     let refused = again.get(&entra.visit(&way(&on.text)).await).await;
