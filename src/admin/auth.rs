@@ -37,7 +37,7 @@ use crate::spec::HostName;
 /// What decides who may use the admin listener.
 #[derive(Debug)]
 pub struct AdminAuth {
-    /// `None` if nobody logs in.
+    /// `None` if there is no login.
     tokens: Option<AdminTokens>,
     pub(super) sessions: Sessions,
     pub(super) csrf: CsrfKey,
@@ -75,8 +75,8 @@ impl AdminAuth {
         self.tokens.is_some()
     }
 
-    /// Whether the listener is reached by this name. A name that nobody chose could be an
-    /// attacker's, which leads here.
+    /// Whether the listener is reached by this name. A name that is not configured could be
+    /// an attacker's, which leads here.
     pub(super) fn is_own_name(&self, name: &HostName) -> bool {
         name.as_str() == "localhost" || name.ip_address().is_some() || self.hosts.contains(name)
     }

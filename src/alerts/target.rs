@@ -1,5 +1,5 @@
 //! One target of `notify`: a task tells it what it does not know yet, and tries again while it
-//! does not answer. A target that hangs holds up nobody but itself.
+//! does not answer. A target that hangs delays no other.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

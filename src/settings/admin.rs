@@ -8,7 +8,8 @@ use crate::spec::HostName;
 /// Who may use the admin listener from elsewhere, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AdminAccess {
-    /// The file of tokens (`admin_auth`). Without it there is no login, and other machines only read.
+    /// The file of tokens (`admin_auth`). Without it there is no login, and other machines only
+    /// read.
     pub tokens: Option<PathBuf>,
     /// The names by which the listener is reached, besides addresses and `localhost`.
     pub hosts: Vec<HostName>,

@@ -63,8 +63,7 @@ fn compare_tools(before: Option<&ToolSpec>, after: Option<&ToolSpec>) -> Vec<Too
     let (Some(older), Some(newer)) = (before, after) else {
         let name = before.or(after).map(|tool| tool.name.to_string());
         let text = |tool: Option<&ToolSpec>| tool.map(|tool| clip(&tool.description, EXCERPT_CHARS));
-        let change = ToolChange { tool: name, part: "tool", before: text(before), after: text(after) };
-        return if change.before.is_none() && change.after.is_none() { Vec::new() } else { vec![change] };
+        return vec![ToolChange { tool: name, part: "tool", before: text(before), after: text(after) }];
     };
     let texts = [
         ("name", &older.name, &newer.name),
@@ -213,7 +212,7 @@ mod tests {
         for (part, after) in &cases {
             for (older, newer) in [(&before, after), (after, &before)] {
                 let parts: Vec<_> = compare(older, newer).iter().map(|change| change.part).collect();
-                assert_eq!(parts, [*part], "of {:?}", older.tools.len());
+                assert_eq!(parts, [*part]);
             }
         }
     }

@@ -39,7 +39,7 @@ impl UsageMeter {
         self.usage.record(&self.tenant, &ended);
     }
 
-    /// Waits before a request is told that a limit refused it, if its caller was refused many times
+    /// Waits before a request that a limit refuses is answered, if its caller was refused many times
     /// in this minute, so that a flood of refused requests takes no time from others.
     pub async fn pace_refusal(&self, caller: CallerKey) {
         let delay = self.tenant.refusal_delay(caller, self.usage.clock.monotonic());

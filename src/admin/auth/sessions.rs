@@ -1,6 +1,6 @@
 //! Sessions of people who logged in with a token: in memory, few, and short.
 //!
-//! A session is as good as its token: whoever looks it up asks for the token in the file again.
+//! A session is as good as its token, which is looked up in the file again with every request.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! The file of tokens, read again whenever it changes. A file that cannot be used lets nobody in.
+//! The file of tokens, read again whenever it changes. A file that cannot be used admits no token.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -26,7 +26,7 @@ pub(super) struct CheckedFile {
 pub(super) struct Drafts(Mutex<VecDeque<(String, Instant, CheckedFile)>>);
 
 impl Drafts {
-    /// Keeps a file and returns its id, which nobody can guess.
+    /// Keeps a file and returns its id, which cannot be guessed.
     pub(super) fn add(&self, file: CheckedFile, now: Instant) -> String {
         let id = random::hex::<16>();
         let mut drafts = lock(&self.0);

@@ -1,6 +1,6 @@
 //! What came of an action, kept until the page that follows it shows it.
 //!
-//! The page is named by an id that nobody can guess, so that no link makes the console say what it
+//! The page is named by an id that cannot be guessed, so that no link makes the console say what it
 //! did not do.
 
 use std::collections::VecDeque;

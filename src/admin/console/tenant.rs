@@ -246,7 +246,7 @@ impl BackendView {
     }
 }
 
-/// Returns scheme, host and port of a URL. Its path and query may hold what is nobody's business.
+/// Returns scheme, host and port of a URL. Its path and query may hold secrets.
 fn find_origin(url: &str) -> String {
     let origin = url::Url::parse(url).map(|url| url.origin().ascii_serialization());
     origin.unwrap_or_else(|_| "unknown".to_owned())

@@ -64,7 +64,7 @@ pub enum BlockError {
     /// The order says neither a tenant nor all of them, or both.
     #[error("say where: \"tenant\" with a name, or \"all_tenants\": true")]
     Place,
-    /// The order names nobody.
+    /// The order names no person.
     #[error("\"person\" is empty: give a user name, an address or the account's object id")]
     Nobody,
     /// The end is in the past.
