@@ -267,21 +267,6 @@ async fn a_name_of_several_accounts_blocks_none_of_them() {
 }
 
 #[tokio::test]
-async fn ending_a_client_at_a_tenant_ends_the_tokens_that_it_got_for_itself() {
-    let bed = TestGateway::new().await;
-    let (acme, beta) = (bed.server("acme"), bed.server("beta"));
-    let request =
-        || with_basic_auth(form_request(&[("grant_type", "client_credentials")]), MACHINE, MACHINE_SECRET);
-    let [here, there] = [acme.request_token(request()).await, beta.request_token(request()).await];
-    let logins = bed.logins();
-    assert_eq!(logins.end(&by("acme", "", "another"), ORDER).await, Ok(EndedLogins { ended: 0 }));
-    assert!(acme.is_access_token_valid(here.text("access_token")).await);
-    assert_eq!(logins.end(&by("acme", "", MACHINE), ORDER).await, Ok(EndedLogins { ended: 0 }));
-    assert!(!acme.is_access_token_valid(here.text("access_token")).await);
-    assert!(beta.is_access_token_valid(there.text("access_token")).await);
-}
-
-#[tokio::test]
 async fn a_block_that_has_ended_is_forgotten_by_the_store_too() {
     let bed = TestGateway::new().await;
     let until = Some(bed.now() + jiff::SignedDuration::from_mins(10));
