@@ -183,7 +183,7 @@ fn request(bytes: &[u8]) -> FuzzOutcome {
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = uri;
     request.headers_mut().insert(header::HOST, host);
-    let Ok(server::RequestTarget { host, path }) = server::check(&request) else {
+    let Ok(server::CheckedTarget { host, path }) = server::check(&request) else {
         return FuzzOutcome::Rejected;
     };
     assert!(

@@ -112,8 +112,8 @@ impl Pool {
         self
     }
 
-    /// Changes how much memory, in MiB, the responses and the kept contexts of all tenants may take.
-    /// Contexts that no longer fit are dropped.
+    /// Changes how much memory, in MiB, the responses and the kept contexts of all tenants may
+    /// take. Contexts that no longer fit are dropped.
     pub fn set_memory_limits(&self, responses_mib: usize, contexts_mib: usize) {
         self.responses.set_mib(responses_mib);
         self.contexts.set_mib(contexts_mib);

@@ -142,8 +142,8 @@ impl Upgrader {
         upgrades
     }
 
-    /// Starts a binary and hands over to it. Says in `replies` what was done. An error says why this
-    /// gateway goes on.
+    /// Starts a binary and hands over to it. Says in `replies` what was done. An error says why
+    /// this gateway goes on.
     async fn upgrade(
         &self,
         binary: &Path,

@@ -20,7 +20,7 @@ const MAX_TARGET_BYTES: usize = 8 << 10;
 
 /// The host and path that a request addresses.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct RequestTarget<'r> {
+pub(crate) struct CheckedTarget<'r> {
     /// Lower case, no port; IPv6 in brackets.
     pub(crate) host: Cow<'r, str>,
     pub(crate) path: &'r str,
@@ -67,7 +67,7 @@ pub(crate) enum RequestRejection {
 }
 
 /// Returns a request's target, or what is wrong with its head. It reads nothing but the request.
-pub(crate) fn check<B: http_body::Body>(request: &Request<B>) -> Result<RequestTarget<'_>, RequestRejection> {
+pub(crate) fn check<B: http_body::Body>(request: &Request<B>) -> Result<CheckedTarget<'_>, RequestRejection> {
     check_framing(request)?;
     let authority = find_authority(request)?;
     let uri = request.uri();
@@ -76,7 +76,7 @@ pub(crate) fn check<B: http_body::Body>(request: &Request<B>) -> Result<RequestT
     }
     check_path(uri.path())?;
     let host = authority::host(authority).ok_or(RequestRejection::MalformedHost)?;
-    Ok(RequestTarget { host, path: uri.path() })
+    Ok(CheckedTarget { host, path: uri.path() })
 }
 
 /// Refuses a request that another HTTP implementation might end elsewhere.

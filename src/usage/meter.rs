@@ -39,8 +39,8 @@ impl UsageMeter {
         self.usage.record(&self.tenant, &ended);
     }
 
-    /// Waits before a request that a limit refuses is answered, if its caller was refused many times
-    /// in this minute, so that a flood of refused requests takes no time from others.
+    /// Waits before a request that a limit refuses is answered, if its caller was refused many
+    /// times in this minute, so that a flood of refused requests takes no time from others.
     pub async fn pace_refusal(&self, caller: CallerKey) {
         let delay = self.tenant.refusal_delay(caller, self.usage.clock.monotonic());
         if !delay.is_zero() {

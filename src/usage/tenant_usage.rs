@@ -30,11 +30,11 @@ pub(super) struct TenantUsage {
     name: Arc<str>,
     calls_in_flight: AtomicUsize,
     refusals: RateBuckets,
-    state: Mutex<State>,
+    state: Mutex<UsageState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct UsageState {
     traffic: Traffic,
     /// Created with the first call that has limits.
     quotas: Option<Box<Quotas>>,

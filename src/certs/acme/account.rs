@@ -8,7 +8,7 @@ use instant_acme::{Account, AccountCredentials, ExternalAccountKey, NewAccount};
 use super::bad_nonce::retry_bad_nonce;
 use super::certs_folder::CertsFolder;
 use super::http::AcmeHttpClient;
-use super::order_attempt::{OrderAttempt, OrderError};
+use super::order_attempt::{AttemptError, OrderAttempt};
 use super::{eab, failure};
 use crate::certs::schedule::IssuanceFailure;
 
@@ -16,7 +16,7 @@ use crate::certs::schedule::IssuanceFailure;
 pub(super) async fn load_or_open(
     attempt: &OrderAttempt,
     http: &AcmeHttpClient,
-) -> Result<Account, OrderError> {
+) -> Result<Account, AttemptError> {
     if let Some(credentials) = load_credentials(attempt).await {
         return resume(credentials, http).await;
     }
@@ -46,7 +46,7 @@ async fn load_credentials(attempt: &OrderAttempt) -> Option<AccountCredentials> 
     attempt.with_folder(load).await
 }
 
-async fn resume(credentials: AccountCredentials, http: &AcmeHttpClient) -> Result<Account, OrderError> {
+async fn resume(credentials: AccountCredentials, http: &AcmeHttpClient) -> Result<Account, AttemptError> {
     let account = Account::builder_with_http(Box::new(http.clone())).from_credentials(credentials).await;
     account.map_err(|error| failure::from_acme_error(error, http).into())
 }

@@ -14,7 +14,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::bad_nonce::retry_bad_nonce;
 use super::http::AcmeHttpClient;
-use super::order_attempt::{ObtainedCertificate, OrderAttempt, OrderError, OrderPurpose, POLL_POLICY};
+use super::order_attempt::{AttemptError, ObtainedCertificate, OrderAttempt, OrderPurpose, POLL_POLICY};
 use super::{account, domain_validation, failure, verify};
 use crate::certs::schedule::{ChallengeKind, FailureKind, IssuanceFailure, RenewalState};
 
@@ -69,13 +69,13 @@ async fn try_each_challenge(
         match outcome {
             Ok(obtained) => return Ok(obtained),
             // The CA does not know the stored account: try once more with a new one.
-            Err(OrderError::UnknownAccount(failure)) if !is_account_new => {
+            Err(AttemptError::UnknownAccount(failure)) if !is_account_new => {
                 is_account_new = true;
                 account::set_aside(attempt, failure.text).await;
             }
             // Order again without naming the certificate to replace.
-            Err(OrderError::ReplacesRejected(_)) if replaces.is_some() => replaces = None,
-            Err(OrderError::Failed(failure)) if failure.kind == FailureKind::Validation => {
+            Err(AttemptError::ReplacesRejected(_)) if replaces.is_some() => replaces = None,
+            Err(AttemptError::Failed(failure)) if failure.kind == FailureKind::Validation => {
                 reasons.push(format!("{}: {}", challenge.as_str(), failure.text));
                 helps.extend(failure.help);
                 challenges.next();
@@ -104,7 +104,7 @@ impl SingleOrder<'_> {
         &self,
         renewal: &mut RenewalState,
         replaces: Option<&CertificateDer<'static>>,
-    ) -> Result<ObtainedCertificate, OrderError> {
+    ) -> Result<ObtainedCertificate, AttemptError> {
         let mut order = self.place(renewal, replaces).await?;
         domain_validation::validate(self.attempt, self.http, &mut order, self.challenge).await?;
         Ok(self.finalize(order).await?)
@@ -114,7 +114,7 @@ impl SingleOrder<'_> {
         &self,
         renewal: &mut RenewalState,
         replaces: Option<&CertificateDer<'static>>,
-    ) -> Result<Order, OrderError> {
+    ) -> Result<Order, AttemptError> {
         let Self { attempt, account, challenge, .. } = *self;
         let profile = select_profile(attempt, account)?;
         let is_staging = attempt.purpose == OrderPurpose::Stage;
@@ -146,14 +146,14 @@ impl SingleOrder<'_> {
         })
     }
 
-    fn classify_error(&self, error: AcmeError, is_renewal: bool) -> OrderError {
+    fn classify_error(&self, error: AcmeError, is_renewal: bool) -> AttemptError {
         let about_replaces = is_renewal && failure::is_replaces_rejected(&error);
         let no_account = failure::is_unknown_account(&error);
         let failure = failure::from_acme_error(error, self.http);
         match (about_replaces, no_account) {
-            (true, _) => OrderError::ReplacesRejected(failure),
-            (_, true) => OrderError::UnknownAccount(failure),
-            _ => OrderError::Failed(failure),
+            (true, _) => AttemptError::ReplacesRejected(failure),
+            (_, true) => AttemptError::UnknownAccount(failure),
+            _ => AttemptError::Failed(failure),
         }
     }
 

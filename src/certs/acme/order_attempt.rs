@@ -57,7 +57,7 @@ pub(super) struct ObtainedCertificate {
 }
 
 /// Why an order failed, as far as it determines the next try.
-pub(super) enum OrderError {
+pub(super) enum AttemptError {
     Failed(IssuanceFailure),
     /// The CA does not know the account.
     UnknownAccount(IssuanceFailure),
@@ -65,13 +65,13 @@ pub(super) enum OrderError {
     ReplacesRejected(IssuanceFailure),
 }
 
-impl From<IssuanceFailure> for OrderError {
+impl From<IssuanceFailure> for AttemptError {
     fn from(failure: IssuanceFailure) -> Self {
         Self::Failed(failure)
     }
 }
 
-impl OrderError {
+impl AttemptError {
     pub(super) fn into_failure(self) -> IssuanceFailure {
         match self {
             Self::Failed(failure) | Self::UnknownAccount(failure) | Self::ReplacesRejected(failure) => {

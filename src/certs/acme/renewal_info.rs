@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::CertificateDer;
 
 use super::bad_nonce::retry_bad_nonce;
-use super::order_attempt::{OrderAttempt, OrderError};
+use super::order_attempt::{AttemptError, OrderAttempt};
 use super::{account, failure};
 use crate::certs::schedule::{IssuanceFailure, RenewalWindow};
 
@@ -17,7 +17,7 @@ pub(super) async fn fetch(
 ) -> Result<Option<(RenewalWindow, SignedDuration)>, IssuanceFailure> {
     let http = attempt.new_http_client()?;
     let Ok(id) = CertificateIdentifier::try_from(held) else { return Ok(None) };
-    let account = account::load_or_open(attempt, &http).await.map_err(OrderError::into_failure)?;
+    let account = account::load_or_open(attempt, &http).await.map_err(AttemptError::into_failure)?;
     match retry_bad_nonce!(account.renewal_info(&id)) {
         Ok((info, retry_after)) => {
             let moment = |at: i64| Timestamp::from_second(at).unwrap_or(Timestamp::MIN);

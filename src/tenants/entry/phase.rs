@@ -39,7 +39,7 @@ pub(in crate::tenants) struct Candidate {
     /// The files with secrets that those files name.
     pub(super) secret_files: SecretFiles,
     pub(super) source: RevisionSource,
-    pub(super) decision: Decision,
+    pub(super) decision: ClaimDecision,
     /// What waits for an operator's approval, if it is held back for that.
     pub(super) held: Option<Arc<HeldChange>>,
     /// Whether an operator approved it.
@@ -57,7 +57,7 @@ pub(super) enum RevisionSource {
 }
 
 /// What was decided about a candidate's claim.
-pub(super) enum Decision {
+pub(super) enum ClaimDecision {
     /// Nothing yet.
     Pending,
     /// An operator ordered it: an earlier rejection does not count in the next decision.
@@ -142,7 +142,7 @@ impl Candidate {
 
     fn new(loaded: LoadOutcome, files: Arc<[PathBuf]>, source: RevisionSource) -> Option<Self> {
         let LoadOutcome { digest, spec, access_fingerprint, secret_files, .. } = loaded;
-        let (decision, shelved) = (Decision::Pending, None);
+        let (decision, shelved) = (ClaimDecision::Pending, None);
         let secret_files = secret_files.into_iter().map(|file| file.path).collect();
         Some(Self {
             spec: spec?,
@@ -165,14 +165,14 @@ impl Candidate {
 
     /// Whether an operator ordered it, so that an earlier rejection does not count.
     pub(super) fn is_forced(&self) -> bool {
-        matches!(self.decision, Decision::Forced)
+        matches!(self.decision, ClaimDecision::Forced)
     }
 
     /// Returns why it was rejected, if it was.
     pub(super) fn rejection(&self) -> Option<&Diagnostic> {
         match &self.decision {
-            Decision::Rejected(rejection) => Some(rejection),
-            Decision::Pending | Decision::Forced => None,
+            ClaimDecision::Rejected(rejection) => Some(rejection),
+            ClaimDecision::Pending | ClaimDecision::Forced => None,
         }
     }
 }

@@ -29,7 +29,7 @@ use jiff::Timestamp;
 
 use super::findings::rollback_lost_error;
 use super::persisted::RestoredRevision;
-use super::phase::{Candidate, Decision, LiveRevision, Phase, RevisionSource, Shelved};
+use super::phase::{Candidate, ClaimDecision, LiveRevision, Phase, RevisionSource, Shelved};
 use super::{Entry, UnwrittenRevision};
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
@@ -172,7 +172,7 @@ impl Entry {
             self.claims_changed = true;
         }
         let is_news = is_first || candidate.rejection() != Some(&rejection);
-        candidate.decision = Decision::Rejected(Box::new(rejection));
+        candidate.decision = ClaimDecision::Rejected(Box::new(rejection));
         is_news
     }
 
@@ -222,7 +222,7 @@ impl Entry {
         };
         let is_rejected = candidate.rejection().is_some();
         if is_rejected {
-            candidate.decision = Decision::Forced;
+            candidate.decision = ClaimDecision::Forced;
         }
         is_rejected
     }
@@ -275,7 +275,7 @@ impl Entry {
         let (live, candidate) = mem::take(&mut self.phase).into_parts();
         let is_closed = live.as_ref().is_some_and(|live| live.tenant.slot.is_closed());
         let shelved = Some(Shelved { candidate, is_closed });
-        let rollback = Box::new(Candidate { decision: Decision::Forced, shelved, ..revision });
+        let rollback = Box::new(Candidate { decision: ClaimDecision::Forced, shelved, ..revision });
         self.phase = Phase::from_parts(live, Some(rollback));
         self.rollback_failure = None;
     }

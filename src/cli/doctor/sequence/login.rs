@@ -12,8 +12,8 @@ use super::exchange::{HttpAnswer, Question};
 use super::{CLIENT, Necessity, Sequence, Step};
 
 const FORM: &str = "application/x-www-form-urlencoded";
-/// The size of the cookie that comes with the request for consent: less than NGINX takes in one line
-/// as it is delivered, and not more than those of logins that are under way.
+/// The size of the cookie that comes with the request for consent: less than NGINX takes in one
+/// line as it is delivered, and not more than those of logins that are under way.
 const COOKIE_BYTES: usize = 6000;
 /// The challenge of the verifier that RFC 7636, appendix B has.
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";

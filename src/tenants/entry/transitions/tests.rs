@@ -164,9 +164,9 @@ impl Fixture {
         });
         let candidate = self.entry.phase.candidate().map(|candidate| match &candidate.decision {
             _ if candidate.shelved.is_some() => "b",
-            Decision::Pending => "c",
-            Decision::Forced => "f",
-            Decision::Rejected(_) => "r",
+            ClaimDecision::Pending => "c",
+            ClaimDecision::Forced => "f",
+            ClaimDecision::Rejected(_) => "r",
         });
         match (live, candidate) {
             (None, None) => "-".to_owned(),
