@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use self::auth::tables::AuthTables;
+use self::auth::sqlite::AuthTables;
 pub use self::auth::{
     AuthStore, BlockId, CreateGrant, Grant, GrantCursor, GrantId, Incarnation, IncarnationChange,
     IncarnationId, IncarnationRecord, ListedGrant, Revocation, RevokedSubject, RotateGrant, SigningKey,
@@ -105,6 +105,7 @@ pub struct Store {
     database: Arc<Database>,
     keyring: Arc<Keyring>,
     local: LocalStore,
+    auth_tables: Arc<AuthTables>,
     auth: AuthStore,
 }
 
@@ -184,8 +185,9 @@ impl Store {
     fn from_parts(database: Database, keys: Keyring) -> Self {
         let (database, keyring) = (Arc::new(database), Arc::new(keys));
         let local = LocalTables::new(Arc::clone(&database), Arc::clone(&keyring));
-        let auth = AuthTables::new(Arc::clone(&database), Arc::clone(&keyring));
-        Self { database, keyring, local: LocalStore::new(local), auth: AuthStore::new(auth) }
+        let auth_tables = Arc::new(AuthTables::new(Arc::clone(&database), Arc::clone(&keyring)));
+        let auth = AuthStore::in_file(Arc::clone(&auth_tables));
+        Self { database, keyring, local: LocalStore::new(local), auth_tables, auth }
     }
 
     /// Returns the keys that seal what the store holds, for values that lie elsewhere.

@@ -11,8 +11,9 @@ mod block;
 mod error;
 mod grant;
 mod incarnation;
+pub(super) mod sealed;
 mod signing_key;
-pub(super) mod tables;
+pub(super) mod sqlite;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,14 +28,29 @@ pub use self::grant::{
 };
 pub use self::incarnation::{Incarnation, IncarnationChange, IncarnationId, IncarnationRecord};
 pub use self::signing_key::SigningKey;
-use self::tables::AuthTables;
+use self::sqlite::{AuthTables, SqliteEngine};
 
-/// The auth store. Cheap to clone. Each function is one turn on a thread that may block, where
-/// concurrent writes share one sync of the disk. A write that was begun is finished even if its
-/// caller stops waiting. Any function may fail with [`ErrorKind::Interrupted`].
+/// The auth store. Cheap to clone. A write that was begun is finished even if its caller stops
+/// waiting. Any function may fail with [`ErrorKind::Interrupted`].
 #[derive(Clone)]
 pub struct AuthStore {
-    tables: Arc<AuthTables>,
+    engine: Engine,
+}
+
+/// The database that holds the rows. All engines have the same functions, and keep the same
+/// promises.
+#[derive(Clone)]
+enum Engine {
+    Sqlite(SqliteEngine),
+}
+
+/// Does the same on whichever engine the store has.
+macro_rules! with_engine {
+    ($store:expr, $engine:ident => $call:expr) => {
+        match &$store.engine {
+            Engine::Sqlite($engine) => $call,
+        }
+    };
 }
 
 /// What the store holds when a gateway starts.
@@ -52,8 +68,8 @@ pub struct StoredAuthState {
 }
 
 impl AuthStore {
-    pub(super) fn new(tables: AuthTables) -> Self {
-        Self { tables: Arc::new(tables) }
+    pub(super) fn in_file(tables: Arc<AuthTables>) -> Self {
+        Self { engine: Engine::Sqlite(SqliteEngine::new(tables)) }
     }
 
     /// Loads what a gateway must know from the start. Seals incarnations and blocks anew that an
@@ -62,17 +78,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be read. The state names what does not open.
     pub async fn load_state(&self) -> Result<StoredAuthState, Error> {
-        self.run(|tables| {
-            tables.reseal_incarnations();
-            tables.reseal_blocks();
-            Ok(StoredAuthState {
-                incarnations: tables.load_incarnations()?,
-                revocations: tables.load_revocations()?,
-                tenants_with_unreadable_removals: tables.tenants_with_unreadable_removals()?,
-                blocks: tables.load_blocks()?,
-            })
-        })
-        .await
+        with_engine!(self, engine => engine.load_state().await)
     }
 
     /// Writes changes of incarnations and deletes what belonged to those that ended; all or
@@ -81,7 +87,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn apply_incarnation_changes(&self, changes: Vec<IncarnationChange>) -> Result<(), Error> {
-        self.run(move |tables| tables.apply_incarnation_changes(&changes)).await
+        with_engine!(self, engine => engine.apply_incarnation_changes(changes).await)
     }
 
     /// Stores a grant before its authorization code is issued.
@@ -89,8 +95,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn create_grant(&self, incarnation: &Incarnation, grant: CreateGrant) -> Result<(), Error> {
-        let incarnation = incarnation.clone();
-        self.run(move |tables| tables.create_grant(&incarnation, grant)).await
+        with_engine!(self, engine => engine.create_grant(incarnation, grant).await)
     }
 
     /// Returns a grant, unless it has expired.
@@ -103,8 +108,7 @@ impl AuthStore {
         id: GrantId,
         now: Timestamp,
     ) -> Result<Option<Grant>, Error> {
-        let incarnation = incarnation.clone();
-        self.run(move |tables| tables.load_grant(&incarnation, id, now)).await
+        with_engine!(self, engine => engine.load_grant(incarnation, id, now).await)
     }
 
     /// Returns at most `at_most` redeemed grants that have not expired, of all tenants or of one,
@@ -119,7 +123,7 @@ impl AuthStore {
         now: Timestamp,
         at_most: u32,
     ) -> Result<Vec<ListedGrant>, Error> {
-        self.run(move |tables| tables.list_grants(tenant.as_deref(), after.as_ref(), now, at_most)).await
+        with_engine!(self, engine => engine.list_grants(tenant, after, now, at_most).await)
     }
 
     /// Redeems the authorization code of a grant. Returns `false` if it was redeemed before or has
@@ -128,8 +132,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn take_code(&self, incarnation: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
-        let incarnation = incarnation.clone();
-        self.run(move |tables| tables.take_code(&incarnation, step)).await
+        with_engine!(self, engine => engine.take_code(incarnation, step).await)
     }
 
     /// Rotates the refresh token of a grant. Returns `false` if the token was not the last one; of
@@ -138,8 +141,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn rotate_refresh(&self, incarnation: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
-        let incarnation = incarnation.clone();
-        self.run(move |tables| tables.rotate_refresh(&incarnation, step)).await
+        with_engine!(self, engine => engine.rotate_refresh(incarnation, step).await)
     }
 
     /// Deletes all grants of a client and returns their ids.
@@ -151,8 +153,7 @@ impl AuthStore {
         incarnation: &Incarnation,
         client_id: &str,
     ) -> Result<Vec<GrantId>, Error> {
-        let (incarnation, client_id) = (incarnation.clone(), client_id.to_owned());
-        self.run(move |tables| tables.delete_grants_of_client(&incarnation, &client_id)).await
+        with_engine!(self, engine => engine.delete_grants_of_client(incarnation, client_id).await)
     }
 
     /// Revokes the access tokens of a subject, and deletes its grant if the subject is one.
@@ -160,8 +161,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn revoke(&self, incarnation: &Incarnation, revocation: Revocation) -> Result<(), Error> {
-        let incarnation = incarnation.clone();
-        self.run(move |tables| tables.revoke(&incarnation, revocation)).await
+        with_engine!(self, engine => engine.revoke(incarnation, revocation).await)
     }
 
     /// Revokes the access tokens of several subjects in one transaction, as [`AuthStore::revoke`]
@@ -170,7 +170,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn revoke_all(&self, revocations: Vec<(Incarnation, Revocation)>) -> Result<(), Error> {
-        self.run(move |tables| tables.revoke_all(&revocations)).await
+        with_engine!(self, engine => engine.revoke_all(revocations).await)
     }
 
     /// Deletes expired grants and revocations, at most `at_most` rows of each, and returns how many
@@ -179,7 +179,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn delete_expired(&self, now: Timestamp, at_most: u32) -> Result<usize, Error> {
-        self.run(move |tables| tables.delete_expired(now, at_most)).await
+        with_engine!(self, engine => engine.delete_expired(now, at_most).await)
     }
 
     /// Returns the signing keys of a tenant, ordered by when they begin to sign.
@@ -188,8 +188,7 @@ impl AuthStore {
     /// [`ErrorKind::Unavailable`] if they cannot be read, [`ErrorKind::Corrupt`] if one does not
     /// open.
     pub async fn load_signing_keys(&self, incarnation: &Incarnation) -> Result<Vec<SigningKey>, Error> {
-        let incarnation = incarnation.clone();
-        self.run(move |tables| tables.load_signing_keys(&incarnation)).await
+        with_engine!(self, engine => engine.load_signing_keys(incarnation).await)
     }
 
     /// Stores the first signing key of a tenant, unless the tenant has one. Returns the tenant's
@@ -203,12 +202,7 @@ impl AuthStore {
         incarnation: &Incarnation,
         key: SigningKey,
     ) -> Result<Vec<SigningKey>, Error> {
-        let incarnation = incarnation.clone();
-        self.run(move |tables| {
-            tables.insert_first_signing_key(&incarnation, &key)?;
-            tables.load_signing_keys(&incarnation)
-        })
-        .await
+        with_engine!(self, engine => engine.insert_first_signing_key(incarnation, key).await)
     }
 
     /// Deletes the signing keys with the ids `gone` and adds `new`, all or nothing. Returns the
@@ -223,12 +217,7 @@ impl AuthStore {
         new: Option<SigningKey>,
         gone: Vec<String>,
     ) -> Result<Vec<SigningKey>, Error> {
-        let incarnation = incarnation.clone();
-        self.run(move |tables| {
-            tables.replace_signing_keys(&incarnation, new.as_ref(), gone)?;
-            tables.load_signing_keys(&incarnation)
-        })
-        .await
+        with_engine!(self, engine => engine.replace_signing_keys(incarnation, new, gone).await)
     }
 
     /// Stores a client that an operator entered, and returns whether its id was free.
@@ -241,8 +230,7 @@ impl AuthStore {
         id: &str,
         document: Vec<u8>,
     ) -> Result<bool, Error> {
-        let (incarnation, id) = (incarnation.clone(), id.to_owned());
-        self.run(move |tables| tables.insert_client(&incarnation, &id, &document)).await
+        with_engine!(self, engine => engine.insert_client(incarnation, id, document).await)
     }
 
     /// Returns the document of a client that an operator entered.
@@ -250,8 +238,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be read, [`ErrorKind::Corrupt`] if it does not open.
     pub async fn load_client(&self, incarnation: &Incarnation, id: &str) -> Result<Option<Vec<u8>>, Error> {
-        let (incarnation, id) = (incarnation.clone(), id.to_owned());
-        self.run(move |tables| tables.load_client(&incarnation, &id)).await
+        with_engine!(self, engine => engine.load_client(incarnation, id).await)
     }
 
     /// Returns the ids and documents of the clients that an operator entered, sorted by id.
@@ -260,8 +247,7 @@ impl AuthStore {
     /// [`ErrorKind::Unavailable`] if they cannot be read, [`ErrorKind::Corrupt`] if one does not
     /// open.
     pub async fn load_clients(&self, incarnation: &Incarnation) -> Result<Vec<(String, Vec<u8>)>, Error> {
-        let incarnation = incarnation.clone();
-        self.run(move |tables| tables.load_clients(&incarnation)).await
+        with_engine!(self, engine => engine.load_clients(incarnation).await)
     }
 
     /// Returns how many clients an operator entered.
@@ -269,8 +255,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if they cannot be read.
     pub async fn count_clients(&self, incarnation: &Incarnation) -> Result<usize, Error> {
-        let incarnation = incarnation.clone();
-        self.run(move |tables| tables.list_client_ids(&incarnation).map(|ids| ids.len())).await
+        with_engine!(self, engine => engine.count_clients(incarnation).await)
     }
 
     /// Deletes a client and returns whether there was one.
@@ -278,8 +263,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn delete_client(&self, incarnation: &Incarnation, id: &str) -> Result<bool, Error> {
-        let (incarnation, id) = (incarnation.clone(), id.to_owned());
-        self.run(move |tables| tables.delete_client(&incarnation, &id)).await
+        with_engine!(self, engine => engine.delete_client(incarnation, id).await)
     }
 
     /// Records that an operator removed a client, so that its id, still genuine, is refused.
@@ -292,8 +276,7 @@ impl AuthStore {
         id: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let (incarnation, id) = (incarnation.clone(), id.to_owned());
-        self.run(move |tables| tables.mark_client_removed(&incarnation, &id, now)).await
+        with_engine!(self, engine => engine.mark_client_removed(incarnation, id, now).await)
     }
 
     /// Returns whether an operator removed a client.
@@ -301,8 +284,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be read.
     pub async fn is_client_removed(&self, incarnation: &Incarnation, id: &str) -> Result<bool, Error> {
-        let (incarnation, id) = (incarnation.clone(), id.to_owned());
-        self.run(move |tables| tables.is_client_removed(&incarnation, &id)).await
+        with_engine!(self, engine => engine.is_client_removed(incarnation, id).await)
     }
 
     /// Stores a block, in place of the one with the same id.
@@ -310,7 +292,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn save_block(&self, id: BlockId, details: Vec<u8>) -> Result<(), Error> {
-        self.run(move |tables| tables.save_block(id, &details)).await
+        with_engine!(self, engine => engine.save_block(id, details).await)
     }
 
     /// Deletes a block.
@@ -318,12 +300,12 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn delete_block(&self, id: BlockId) -> Result<(), Error> {
-        self.run(move |tables| tables.delete_block(id)).await
+        with_engine!(self, engine => engine.delete_block(id).await)
     }
 
     /// Returns whether the last write succeeded.
     pub fn is_writable(&self) -> bool {
-        self.tables.database().is_writable()
+        with_engine!(self, engine => engine.is_writable())
     }
 
     /// Writes a value that nothing reads, to find out whether the store can be written.
@@ -331,21 +313,15 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn probe_write(&self) -> Result<(), Error> {
-        self.run(|tables| tables.database().probe_write()).await
+        with_engine!(self, engine => engine.probe_write().await)
     }
 
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&AuthTables) -> Result<T, crate::store::Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let tables = Arc::clone(&self.tables);
-        let done = tokio::task::spawn_blocking(move || work(&tables)).await;
-        done.map_err(|_| Error::interrupted())?.map_err(Error::from)
-    }
-
-    /// Returns the functions that block, for threads that may.
+    /// Returns the functions that block, for tests that are not asynchronous.
+    #[cfg(test)]
     pub(in crate::store) fn tables(&self) -> &AuthTables {
-        &self.tables
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.tables(),
+        }
     }
 }
 

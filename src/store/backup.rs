@@ -42,7 +42,7 @@ pub struct IntegrityReport {
 /// [`Error::CannotUnseal`] if a value does not open.
 pub fn check(folder: &Path, key: &KeySource) -> Result<IntegrityReport, Error> {
     let store = Store::open_unmodified(folder, key)?;
-    let (database, local, auth) = (&store.database, store.local.tables(), store.auth.tables());
+    let (database, local, auth) = (&store.database, store.local.tables(), &store.auth_tables);
     schema::check_integrity(&database.connection(), &database.file, "integrity_check")?;
     let schema = schema::version(&database.connection()).map_err(database.error())?;
     let mut report = IntegrityReport { schema, known: schema::CURRENT_VERSION, ..IntegrityReport::default() };

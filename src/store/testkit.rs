@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::auth::tables::AuthTables;
+use super::auth::sqlite::AuthTables;
 use super::{AuthStore, CreateGrant, Incarnation, IncarnationChange, KeySource, LocalTables, Store};
 
 /// Creates a store in a temporary folder, which is deleted when the returned guard is dropped.

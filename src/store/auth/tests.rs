@@ -1,42 +1,54 @@
+//! What every engine of the auth store promises: each fact of [`suite`] is a test of each engine.
+
+mod database;
+mod suite;
+
 use jiff::ToSpan;
 
+use self::database::TestDatabase;
 use super::*;
-use crate::store::testkit::{new_store, open_store};
-use crate::store::{KeySource, Store};
+use crate::base::digest::Digest;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-/// Creates a store with one grant, changes its file by `sql`, and opens it again.
-async fn reopen_after(sql: &str) -> (tempfile::TempDir, Store, Incarnation, GrantId) {
-    let (folder, store) = new_store();
-    let (incarnation, id) = (Incarnation::new(&"acme".into()), GrantId::random());
-    let grant = CreateGrant {
-        id,
-        client_id: "client".into(),
-        now: NOW,
-        code_expires_at: NOW + 60.seconds(),
-        family_key: [7; 32],
-        payload: b"payload".to_vec(),
+/// Makes every fact a test of every engine.
+macro_rules! test_engines {
+    ($($fact:ident),* $(,)?) => {
+        mod sqlite {
+            use super::{database::TestDatabase, suite};
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $fact() {
+                suite::$fact(TestDatabase::in_file().await).await;
+            })*
+        }
     };
-    store.auth().create_grant(&incarnation, grant).await.expect("written");
-    drop(store);
-    let file = rusqlite::Connection::open(folder.path().join("tenantd.db")).expect("opened");
-    file.execute_batch(sql).expect("changed");
-    drop(file);
-    let store = open_store(folder.path(), &KeySource::State);
-    (folder, store, incarnation, id)
 }
 
-#[tokio::test]
-async fn errors_have_the_kind_of_their_cause() {
-    let (_folder, store, incarnation, id) = reopen_after("").await;
-    assert!(store.auth().load_grant(&incarnation, id, NOW).await.expect("read").is_some());
-    for (sql, kind) in [
-        ("UPDATE grants SET client_id = 'other'", ErrorKind::Corrupt),
-        ("DROP TABLE grants", ErrorKind::Unavailable),
-    ] {
-        let (_folder, store, incarnation, id) = reopen_after(sql).await;
-        let error = store.auth().load_grant(&incarnation, id, NOW).await.expect_err(sql);
-        assert_eq!(error.kind(), kind, "{sql}: {error}");
+test_engines![
+    a_code_is_redeemed_once_by_concurrent_requests,
+    a_grant_is_sealed_and_exists_for_its_tenant_only,
+    a_token_rotates_once_and_only_before_it_expires,
+    a_revocation_survives_a_restart,
+    several_revocations_are_written_together,
+    expired_rows_are_deleted_in_batches,
+    all_grants_of_a_client_are_deleted,
+    grants_are_listed_page_by_page,
+    only_the_first_signing_key_is_inserted,
+    signing_keys_are_replaced_together,
+    a_block_is_sealed_and_one_that_was_changed_is_reported,
+    clients_are_entered_once_and_removed,
+    a_removed_client_stays_removed,
+    rows_of_an_incarnation_exist_for_it_only_and_are_deleted_when_it_ends,
+    several_changes_of_incarnations_act_in_order,
+    errors_have_the_kind_of_their_cause,
+    a_probe_shows_that_the_store_can_be_written,
+];
+
+#[test]
+fn an_id_parses_from_its_text() {
+    let id = GrantId::random();
+    assert_eq!(GrantId::parse(&id.to_string()), Some(id));
+    for bad in ["", "ab", &"g".repeat(32), &"A".repeat(32), &"é".repeat(16)] {
+        assert_eq!(GrantId::parse(bad), None, "{bad}");
     }
 }

@@ -5,8 +5,8 @@ use rusqlite::Transaction;
 
 use crate::store::Error;
 use crate::store::auth::Incarnation;
-use crate::store::auth::tables::incarnations::OWNED_TABLES;
-use crate::store::auth::tables::{clients, grants, incarnations, signing_keys};
+use crate::store::auth::sqlite::incarnations::OWNED_TABLES;
+use crate::store::auth::sqlite::{clients, grants, incarnations, signing_keys};
 use crate::store::database::Database;
 use crate::store::keyring::{Keyring, SealContext};
 

@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, Params, Row, params};
 
-use super::{GrantRow, payload_context, to_timestamp};
+use super::read_row;
 use crate::store::Error;
 use crate::store::auth::grant::{GrantCursor, GrantId, ListedGrant};
 use crate::store::auth::incarnation::{Incarnation, IncarnationId};
-use crate::store::auth::tables::AuthTables;
+use crate::store::auth::sealed::GrantRow;
+use crate::store::auth::sqlite::AuthTables;
 
 const COLUMNS: &str = "tenant, life, id, client_id, number, issued_at, expires_at, ends_at, family, details";
 
@@ -41,34 +42,21 @@ impl AuthTables {
             }
         };
         let rows = read().map_err(self.database.error())?;
-        Ok(rows.into_iter().map(|(incarnation, id, row)| self.open_listed(incarnation, id, row)).collect())
-    }
-
-    fn open_listed(&self, incarnation: Incarnation, id: GrantId, row: GrantRow) -> ListedGrant {
-        let clear = row.clear_columns().to_columns(&incarnation);
-        let place = id.to_string();
-        let payload = self.keyring.open_row(&payload_context(&incarnation, &place), &clear, &row.payload);
-        let GrantRow { client_id, issued, expires, ends, .. } = row;
-        let [issued_at, expires_at, ends_at] = [issued, expires, ends].map(to_timestamp);
-        ListedGrant { incarnation, id, client_id, issued_at, expires_at, ends_at, payload }
+        Ok(rows.into_iter().map(|row| row.open_listed(&self.keyring)).collect())
     }
 }
 
-fn select(
-    connection: &Connection,
-    place: &str,
-    parameters: impl Params,
-) -> rusqlite::Result<Vec<(Incarnation, GrantId, GrantRow)>> {
+fn select(connection: &Connection, place: &str, parameters: impl Params) -> rusqlite::Result<Vec<GrantRow>> {
     let select = format!(
         "SELECT {COLUMNS} FROM grants WHERE {place} AND expires_at > ?3 AND number > 0
          ORDER BY tenant, id LIMIT ?4"
     );
     let mut select = connection.prepare_cached(&select)?;
-    select.query_map(parameters, read_row)?.collect()
+    select.query_map(parameters, read_listed)?.collect()
 }
 
-fn read_row(row: &Row<'_>) -> rusqlite::Result<(Incarnation, GrantId, GrantRow)> {
+fn read_listed(row: &Row<'_>) -> rusqlite::Result<GrantRow> {
     let tenant: String = row.get(0)?;
     let incarnation = Incarnation { tenant: tenant.into(), id: IncarnationId(row.get(1)?) };
-    Ok((incarnation, GrantId(row.get(2)?), GrantRow::from_columns(row, 3)?))
+    read_row(row, 3, incarnation, GrantId(row.get(2)?))
 }

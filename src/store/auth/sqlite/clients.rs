@@ -10,7 +10,8 @@ use super::AuthTables;
 use crate::base::digest::Digest;
 use crate::store::Error;
 use crate::store::auth::incarnation::Incarnation;
-use crate::store::keyring::{Keyring, SealContext};
+use crate::store::auth::sealed::{ClientRow, RemovedClientRow};
+use crate::store::keyring::Keyring;
 
 impl AuthTables {
     /// Stores a client and returns whether its id was free. `document` is sealed before it reaches
@@ -26,11 +27,10 @@ impl AuthTables {
     ) -> Result<bool, Error> {
         const INSERT: &str = "INSERT INTO clients (tenant, life, id, document) VALUES (?1, ?2, ?3, ?4)
                               ON CONFLICT DO NOTHING";
-        let sealed =
-            self.keyring.seal_row(&seal_context(incarnation, id), &clear_columns(incarnation), document);
-        let (incarnation, id) = (incarnation.clone(), id.to_owned());
+        let row = ClientRow::seal(&self.keyring, incarnation, id, document);
         self.database.commit(move |connection| {
-            let parameters = params![incarnation.tenant(), incarnation.id_bytes(), id, sealed];
+            let ClientRow { incarnation, id, document } = row;
+            let parameters = params![incarnation.tenant(), incarnation.id_bytes(), id, document];
             Ok(connection.execute(INSERT, parameters)? == 1)
         })
     }
@@ -51,11 +51,9 @@ impl AuthTables {
             let parameters = params![incarnation.tenant(), incarnation.id_bytes(), id];
             select.query_row(parameters, |row| row.get::<_, Vec<u8>>(0)).optional()
         };
-        let Some(sealed) = read().map_err(self.database.error())? else { return Ok(None) };
-        self.keyring
-            .open_row(&seal_context(incarnation, id), &clear_columns(incarnation), &sealed)
-            .map(Some)
-            .ok_or(Error::CannotUnseal)
+        let Some(document) = read().map_err(self.database.error())? else { return Ok(None) };
+        let row = ClientRow { incarnation: incarnation.clone(), id: id.to_owned(), document };
+        row.open(&self.keyring).map(Some).ok_or(Error::CannotUnseal)
     }
 
     /// Returns the ids of a tenant's clients, sorted.
@@ -110,12 +108,11 @@ impl AuthTables {
     ) -> Result<(), Error> {
         const INSERT: &str = "INSERT INTO denied_clients (tenant, life, client, denied_at, seal)
                               VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
-        let (client, now) = (Digest::of(id.as_bytes()), now.as_second());
-        let seal = seal_denied(&self.keyring, incarnation, &client, now);
-        let incarnation = incarnation.clone();
+        let client = Digest::of(id.as_bytes());
+        let row = RemovedClientRow::seal(&self.keyring, incarnation, client, now.as_second());
         self.database.commit(move |connection| {
-            let parameters =
-                params![incarnation.tenant(), incarnation.id_bytes(), client.as_bytes(), now, seal];
+            let RemovedClientRow { incarnation, client, removed_at, seal } = row;
+            let parameters = params![incarnation.tenant(), incarnation.id_bytes(), client, removed_at, seal];
             connection.execute(INSERT, parameters).map(drop)
         })
     }
@@ -150,39 +147,28 @@ impl AuthTables {
     pub(in crate::store) fn tenants_with_unreadable_removals(&self) -> Result<Vec<Arc<str>>, Error> {
         let mut tenants = Vec::new();
         for incarnation in self.incarnations_in("denied_clients")? {
-            match self.load_denied_clients(&incarnation) {
-                Err(Error::CannotUnseal) => tenants.push(Arc::clone(incarnation.tenant())),
-                denied => drop(denied?),
+            if !self.are_removals_intact(&incarnation)? {
+                tenants.push(Arc::clone(incarnation.tenant()));
             }
         }
         Ok(tenants)
     }
 
-    /// Returns the digests of the ids of the clients that an operator removed.
-    fn load_denied_clients(&self, incarnation: &Incarnation) -> Result<Vec<Digest>, Error> {
+    fn are_removals_intact(&self, incarnation: &Incarnation) -> Result<bool, Error> {
         const SELECT: &str =
             "SELECT client, denied_at, seal FROM denied_clients WHERE tenant = ?1 AND life = ?2";
-        let read = || -> rusqlite::Result<Vec<DeniedRow>> {
+        let read = || -> rusqlite::Result<Vec<RemovedClientRow>> {
             let connection = self.database.connection();
             let mut select = connection.prepare_cached(SELECT)?;
             let rows = select.query_map(params![incarnation.tenant(), incarnation.id_bytes()], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                let incarnation = incarnation.clone();
+                let (client, removed_at, seal) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                Ok(RemovedClientRow { incarnation, client, removed_at, seal })
             })?;
             rows.collect()
         };
-        let open = |(client, denied_at, seal): DeniedRow| {
-            let client = Digest::from_bytes(client);
-            let row = client.to_string();
-            self.keyring
-                .open_row(
-                    &denied_seal_context(incarnation, &row),
-                    &denied_clear_columns(incarnation, denied_at),
-                    &seal,
-                )
-                .map(|_| client)
-        };
         let rows = read().map_err(self.database.error())?;
-        rows.into_iter().map(open).collect::<Option<_>>().ok_or(Error::CannotUnseal)
+        Ok(rows.iter().all(|row| row.is_intact(&self.keyring)))
     }
 
     /// Opens every client and returns how many there are.
@@ -194,15 +180,12 @@ impl AuthTables {
                 opened += 1;
             }
         }
-        self.incarnations_in("denied_clients")?
-            .iter()
-            .try_for_each(|incarnation| self.load_denied_clients(incarnation).map(drop))?;
-        Ok(opened)
+        match self.tenants_with_unreadable_removals()?.is_empty() {
+            true => Ok(opened),
+            false => Err(Error::CannotUnseal),
+        }
     }
 }
-
-/// Digest of the id, time of denial in seconds, seal.
-type DeniedRow = ([u8; 32], i64, Vec<u8>);
 
 /// Assigns the clients of an earlier version to an incarnation.
 pub(in crate::store) fn migrate_legacy(
@@ -213,46 +196,23 @@ pub(in crate::store) fn migrate_legacy(
     let mut select = transaction.prepare("SELECT id, document FROM clients WHERE tenant = ?1")?;
     let rows = select.query_map([incarnation.tenant()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let rows: Vec<(String, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
-    for (id, legacy_document) in rows {
-        let opened = keys.open(&seal_context(incarnation, &id), &legacy_document);
-        let sealed = opened.map_or(legacy_document, |document| {
-            keys.seal_row(&seal_context(incarnation, &id), &clear_columns(incarnation), &document)
-        });
+    for (id, document) in rows {
+        let mut row = ClientRow { incarnation: incarnation.clone(), id, document };
+        if let Some(document) = row.open_legacy(keys) {
+            row = ClientRow::seal(keys, incarnation, &row.id, &document);
+        }
         let update = "UPDATE clients SET life = ?3, document = ?4 WHERE tenant = ?1 AND id = ?2";
-        transaction.execute(update, params![incarnation.tenant(), id, incarnation.id_bytes(), sealed])?;
+        let parameters = params![incarnation.tenant(), row.id, incarnation.id_bytes(), row.document];
+        transaction.execute(update, parameters)?;
     }
     let mut select = transaction.prepare("SELECT client, denied_at FROM denied_clients WHERE tenant = ?1")?;
     let rows = select.query_map([incarnation.tenant()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let rows: Vec<([u8; 32], i64)> = rows.collect::<Result<_, _>>()?;
     for (client, denied_at) in rows {
-        let seal = seal_denied(keys, incarnation, &Digest::from_bytes(client), denied_at);
+        let row = RemovedClientRow::seal(keys, incarnation, Digest::from_bytes(client), denied_at);
         let update = "UPDATE denied_clients SET life = ?3, seal = ?4 WHERE tenant = ?1 AND client = ?2";
-        transaction.execute(update, params![incarnation.tenant(), client, incarnation.id_bytes(), seal])?;
+        let parameters = params![incarnation.tenant(), client, incarnation.id_bytes(), row.seal];
+        transaction.execute(update, parameters)?;
     }
     Ok(())
-}
-
-fn seal_context<'a>(incarnation: &'a Incarnation, id: &'a str) -> SealContext<'a> {
-    SealContext { purpose: "client", tenant: incarnation.tenant(), row: id }
-}
-
-/// The columns that the seal covers but does not encrypt.
-fn clear_columns(incarnation: &Incarnation) -> [&[u8]; 1] {
-    [incarnation.id_bytes()]
-}
-
-fn denied_seal_context<'a>(incarnation: &'a Incarnation, client: &'a str) -> SealContext<'a> {
-    SealContext { purpose: "denied", tenant: incarnation.tenant(), row: client }
-}
-
-fn denied_clear_columns(incarnation: &Incarnation, denied_at: i64) -> [Vec<u8>; 2] {
-    [incarnation.id_bytes().to_vec(), denied_at.to_be_bytes().to_vec()]
-}
-
-fn seal_denied(keys: &Keyring, incarnation: &Incarnation, client: &Digest, denied_at: i64) -> Vec<u8> {
-    keys.seal_row(
-        &denied_seal_context(incarnation, &client.to_string()),
-        &denied_clear_columns(incarnation, denied_at),
-        b"",
-    )
 }

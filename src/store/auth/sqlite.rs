@@ -3,12 +3,14 @@
 
 mod blocks;
 pub(in crate::store) mod clients;
+mod engine;
 pub(in crate::store) mod grants;
 pub(in crate::store) mod incarnations;
 pub(in crate::store) mod signing_keys;
 
 use std::sync::Arc;
 
+pub(in crate::store) use self::engine::SqliteEngine;
 use crate::store::database::Database;
 use crate::store::keyring::Keyring;
 

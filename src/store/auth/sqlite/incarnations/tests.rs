@@ -5,7 +5,8 @@ use crate::base::digest::Digest;
 use crate::base::hex;
 use crate::store::testkit::{new_auth_tables, open_auth_tables};
 use crate::store::{
-    CreateGrant, GrantId, KeySource, Revocation, RevokedSubject, RotateGrant, SigningKey, Store, migration,
+    CreateGrant, GrantId, KeySource, Revocation, RevokedSubject, RotateGrant, SealContext, SigningKey, Store,
+    migration,
 };
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -50,40 +51,6 @@ fn fill(store: &AuthTables, incarnation: &Incarnation) -> (GrantId, String) {
         .revoke(incarnation, Revocation { subject, issued_until: NOW, forget_at: NOW + 1.hour() })
         .expect("kept");
     (id, client)
-}
-
-fn has_all(store: &AuthTables, incarnation: &Incarnation, (id, client): &(GrantId, String)) -> [bool; 5] {
-    let is_revoked = |revoked: &(Incarnation, Revocation)| revoked.0 == *incarnation;
-    [
-        store.load_grant(incarnation, *id, NOW).expect("read").is_some(),
-        !store.load_signing_keys(incarnation).expect("read").is_empty(),
-        store.load_client(incarnation, client).expect("read").is_some(),
-        store.is_client_removed(incarnation, "denied").expect("read"),
-        store.load_revocations().expect("read").known.iter().any(is_revoked),
-    ]
-}
-
-#[test]
-fn rows_of_an_incarnation_exist_for_it_only_and_are_deleted_when_it_ends() {
-    let (_folder, store) = new_auth_tables();
-    let (first, second, other) = (new_incarnation("acme"), new_incarnation("acme"), new_incarnation("beta"));
-    store.apply_incarnation_changes(&[begin_change(&first, "a"), begin_change(&other, "b")]).expect("kept");
-    let (of_first, of_other) = (fill(&store, &first), fill(&store, &other));
-    assert_eq!(has_all(&store, &first, &of_first), [true; 5]);
-    assert_eq!(has_all(&store, &second, &of_first), [false; 5]);
-    store.apply_incarnation_changes(&[begin_change(&second, "z")]).expect("kept");
-    assert_eq!(has_all(&store, &first, &of_first), [false; 5], "it was deleted");
-    assert_eq!(has_all(&store, &other, &of_other), [true; 5], "a neighbour's was not");
-    let kept = store.load_incarnations().expect("read");
-    let kept = kept.iter().find(|kept| **kept.incarnation.tenant() == *"acme").expect("there");
-    assert_eq!(
-        (&kept.incarnation, kept.entry_id.as_deref(), &kept.payload[..]),
-        (&second, Some("z"), &b"about"[..])
-    );
-    let of_second = fill(&store, &second);
-    store.apply_incarnation_changes(&[IncarnationChange::End("acme".into())]).expect("kept");
-    assert_eq!(has_all(&store, &second, &of_second), [false; 5]);
-    assert_eq!(store.load_incarnations().expect("read").len(), 1);
 }
 
 /// Flips a byte of one value of a table in a copy of the store's folder, and opens the copy.
@@ -204,7 +171,7 @@ fn rows_of_version_2_belong_to_the_first_incarnation_of_the_name() {
 
     let store = Store::open(folder.path(), &KeySource::State).expect("brought up");
     assert!(!store.local().tables().load_entries().expect("read")[0].paused, "nobody paused it");
-    let store = store.auth().tables();
+    let store = &store.auth_tables;
     let incarnations = store.load_incarnations().expect("read");
     let acme = incarnations
         .iter()

@@ -4,14 +4,14 @@
 //! other, and are deleted when their incarnation ends.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use rusqlite::{Connection, Row, params};
 
 use super::AuthTables;
 use crate::store::Error;
 use crate::store::auth::incarnation::{Incarnation, IncarnationChange, IncarnationId, IncarnationRecord};
-use crate::store::keyring::{Keyring, SealContext};
+use crate::store::auth::sealed::{IncarnationChangeRow, IncarnationRow};
+use crate::store::keyring::Keyring;
 
 /// The tables whose rows belong to incarnations.
 pub(in crate::store) const OWNED_TABLES: [&str; 5] =
@@ -27,31 +27,10 @@ impl AuthTables {
         let read = || -> rusqlite::Result<Vec<IncarnationRow>> {
             let connection = self.database.connection();
             let mut select = connection.prepare("SELECT tenant, id, stem, about FROM lives")?;
-            let rows =
-                select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
-            rows.collect()
+            select.query_map([], read_row)?.collect()
         };
-        let open = |(tenant, id, entry_id, payload): IncarnationRow| {
-            let opened = self.keyring.open_row(
-                &seal_context(&tenant),
-                &clear_columns(&id, entry_id.as_deref()),
-                &payload,
-            );
-            if opened.is_none() {
-                tracing::error!(
-                    tenant,
-                    "the store's record of the owner of this name was changed, or encrypted with another \
-                     key: its logins are no longer valid"
-                );
-            }
-            let incarnation = Incarnation { tenant: tenant.into(), id: IncarnationId(id) };
-            opened.map(|payload| IncarnationRecord {
-                incarnation,
-                entry_id: entry_id.map(Into::into),
-                payload,
-            })
-        };
-        Ok(read().map_err(self.database.error())?.into_iter().filter_map(open).collect())
+        let rows = read().map_err(self.database.error())?;
+        Ok(rows.iter().filter_map(|row| row.open(&self.keyring)).collect())
     }
 
     /// Seals incarnations anew that an older master key sealed, so that its line can be removed. If
@@ -88,8 +67,10 @@ impl AuthTables {
         &self,
         changes: &[IncarnationChange],
     ) -> Result<(), Error> {
-        let sealed: Vec<_> = changes.iter().map(|change| SealedChange::seal(change, &self.keyring)).collect();
-        self.database.commit(move |connection| sealed.iter().try_for_each(|change| change.write(connection)))
+        let seal = |change| IncarnationChangeRow::seal(&self.keyring, change);
+        let sealed: Vec<_> = changes.iter().map(seal).collect();
+        self.database
+            .commit(move |connection| sealed.iter().try_for_each(|change| write_change(connection, change)))
     }
 
     /// Returns the incarnations to which the rows of a table belong.
@@ -115,50 +96,20 @@ impl AuthTables {
     }
 }
 
-/// Tenant, incarnation, entry id, payload; as stored.
-type IncarnationRow = (String, [u8; 16], Option<String>, Vec<u8>);
-
-/// Incarnation, entry id, payload; ready to be written.
-type SealedIncarnationRow = ([u8; 16], Option<Arc<str>>, Vec<u8>);
-
-/// A turn, sealed and ready to be written.
-struct SealedChange {
-    tenant: Arc<str>,
-    /// `None` if the incarnation ends.
-    row: Option<SealedIncarnationRow>,
-}
-
-impl SealedChange {
-    fn seal(change: &IncarnationChange, keyring: &Keyring) -> Self {
-        let row = match change {
-            IncarnationChange::Begin(IncarnationRecord { incarnation, entry_id, payload }) => {
-                let columns = clear_columns(&incarnation.id.0, entry_id.as_deref());
-                Some((
-                    incarnation.id.0,
-                    entry_id.clone(),
-                    keyring.seal_row(&seal_context(&incarnation.tenant), &columns, payload),
-                ))
-            }
-            IncarnationChange::End(_) => None,
-        };
-        Self { tenant: Arc::clone(change.tenant()), row }
+fn write_change(connection: &Connection, change: &IncarnationChangeRow) -> rusqlite::Result<()> {
+    const BEGIN: &str = "INSERT INTO lives (tenant, id, stem, about) VALUES (?1, ?2, ?3, ?4)
+                         ON CONFLICT (tenant) DO UPDATE SET id = ?2, stem = ?3, about = ?4";
+    let IncarnationChangeRow { tenant, row } = change;
+    for table in OWNED_TABLES {
+        let delete = format!("DELETE FROM {table} WHERE tenant = ?1 AND life <> ?2");
+        connection.prepare_cached(&delete)?.execute(params![tenant, change.id_bytes()])?;
     }
-
-    fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        const BEGIN: &str = "INSERT INTO lives (tenant, id, stem, about) VALUES (?1, ?2, ?3, ?4)
-                             ON CONFLICT (tenant) DO UPDATE SET id = ?2, stem = ?3, about = ?4";
-        let Self { tenant, row } = self;
-        for table in OWNED_TABLES {
-            let lives_on = row.as_ref().map_or(&[][..], |(id, ..)| &id[..]);
-            let delete = format!("DELETE FROM {table} WHERE tenant = ?1 AND life <> ?2");
-            connection.prepare_cached(&delete)?.execute(params![tenant, lives_on])?;
+    match row {
+        Some(IncarnationRow { incarnation, entry_id, payload }) => {
+            let parameters = params![tenant, incarnation.id_bytes(), entry_id, payload];
+            connection.prepare_cached(BEGIN)?.execute(parameters).map(drop)
         }
-        match row {
-            Some((id, entry_id, payload)) => {
-                connection.prepare_cached(BEGIN)?.execute(params![tenant, id, entry_id, payload]).map(drop)
-            }
-            None => connection.execute("DELETE FROM lives WHERE tenant = ?1", params![tenant]).map(drop),
-        }
+        None => connection.execute("DELETE FROM lives WHERE tenant = ?1", params![tenant]).map(drop),
     }
 }
 
@@ -169,17 +120,15 @@ pub(in crate::store) fn insert_unheld(
     incarnation: Incarnation,
 ) -> rusqlite::Result<()> {
     let record = IncarnationRecord { incarnation, entry_id: None, payload: Vec::new() };
-    SealedChange::seal(&IncarnationChange::Begin(record), keyring).write(connection)
+    let change = IncarnationChange::Begin(record);
+    write_change(connection, &IncarnationChangeRow::seal(keyring, &change))
 }
 
-fn seal_context(tenant: &str) -> SealContext<'_> {
-    SealContext { purpose: "life", tenant, row: "" }
-}
-
-/// The columns that the seal covers but does not encrypt.
-fn clear_columns(id: &[u8; 16], entry_id: Option<&str>) -> [Vec<u8>; 2] {
-    let entry_id = entry_id.map_or(Vec::new(), |entry_id| [b"=", entry_id.as_bytes()].concat());
-    [id.to_vec(), entry_id]
+fn read_row(row: &Row<'_>) -> rusqlite::Result<IncarnationRow> {
+    let tenant: String = row.get(0)?;
+    let incarnation = Incarnation { tenant: tenant.into(), id: IncarnationId(row.get(1)?) };
+    let entry_id: Option<String> = row.get(2)?;
+    Ok(IncarnationRow { incarnation, entry_id: entry_id.map(Into::into), payload: row.get(3)? })
 }
 
 #[cfg(test)]
