@@ -7,7 +7,7 @@
 //!
 //! Times are CPU time of the whole process, because a shared machine is never quiet; the calls per
 //! second of one core are a million divided by the microseconds. The store is real, on the disk of
-//! the temporary folder.
+//! the temporary folder; with `TENANTD_BENCH_STORE=postgres://…` logins are in that empty database.
 #![expect(clippy::disallowed_methods, reason = "a bench measures real time")]
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -36,7 +36,7 @@ use tenantd::oauth::endpoints;
 use tenantd::oauth::grants::NewGrant;
 use tenantd::routing::OAuthEndpoint;
 use tenantd::spec::AllowFrom;
-use tenantd::store::{KeySource, Store};
+use tenantd::store::{KeySource, PostgresAddress, Store};
 use tenantd::telemetry::audit::Audit;
 use tenantd::telemetry::metrics::Metrics;
 
@@ -129,7 +129,11 @@ async fn server(folder: &std::path::Path, tasks: &Tasks) -> AuthServer {
     let spec = loaded.spec.unwrap_or_else(|| panic!("{:?}", loaded.report));
     let spec = AuthServerSpec::from_tenant(&spec).expect("it asks for a login");
     let clock = SystemClock::shared();
-    let store = Store::open(&folder.join("state"), &KeySource::State).expect("opened");
+    let mut store = Store::open(&folder.join("state"), &KeySource::State).expect("opened");
+    if let Ok(address) = std::env::var("TENANTD_BENCH_STORE") {
+        let address = PostgresAddress::parse(&address, None).expect("an address");
+        store = store.connect_auth(address).await.expect("an empty database");
+    }
     let ledger = AuthContext::start(
         store.auth().clone(),
         Arc::clone(&clock),

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod alerting;
+mod auth_database;
 mod certificate_names;
 mod open_files;
 mod progress;
@@ -26,8 +27,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 pub use self::addresses::Addresses;
+pub use self::auth_database::database_address;
 pub use self::progress::{StartProgress, WarmUp};
 use self::settings_reload::SettingsReloader;
 use self::signals::{SignalAction, Signals};
@@ -110,6 +113,18 @@ pub enum Error {
     Store(#[from] store::Error),
     #[error(transparent)]
     AuthStore(#[from] store::auth::Error),
+    #[error(
+        "logins are kept in a database, so the master key must not lie in this machine's state folder alone: give \
+         it with --master-key-file or TENANTD_MASTER_KEY (the key of an earlier start is master.key in the state \
+         folder; openssl rand -hex 32 makes a new one)"
+    )]
+    MasterKeyNotShared,
+    #[error("logins are kept in a database, but there is no state folder for the rest")]
+    DatabaseWithoutState,
+    #[error(
+        "another gateway took the database of logins over, because this one was not heard of for 15 seconds"
+    )]
+    TakenOver,
     #[error("the audit file {} cannot be opened: {cause}; fix that, or turn the audit off with \
              TENANTD_AUDIT=off", path.display())]
     Audit { path: PathBuf, cause: io::Error },
@@ -185,7 +200,9 @@ impl Gateway {
         if let TenantsSource::Folder(folder) = &source {
             create_tenants_folder(folder)?;
         }
+        let is_key_local = matches!(key, KeySource::State);
         let (store, stored_entries) = open_store(settings.state.clone(), key).await?;
+        let store = auth_database::place_logins(store, &settings.store, is_key_local).await?;
         refuse_unwanted_sockets(&settings)?;
         if let TenantsSource::Single(_) = &source {
             reject_state_of_others(&settings.state, &stored_entries)?;
@@ -291,12 +308,19 @@ impl Gateway {
         usage.start_writing(&self.tasks);
         audit.start_sinks(&self.tasks);
         let is_single = matches!(self.source, TenantsSource::Single(_));
-        let Self { settings, addresses, tasks, listeners, http_listeners, registry, exporter, .. } = self;
+        let Self { settings, addresses, tasks, listeners, http_listeners, registry, exporter, store, .. } =
+            self;
         if let Some(exporter) = exporter.clone() {
             tasks.spawn_detached("otlp", async move { exporter.run().await });
         }
         server.serve_http_redirect(http_listeners, addresses.public_port());
-        let mut shutdown = ShutdownSignal { signals: &mut signals, reloader: &reloader, tasks: &tasks };
+        let taken_over = auth_database::hold(store.as_ref(), &tasks);
+        let mut shutdown = ShutdownSignal {
+            signals: &mut signals,
+            reloader: &reloader,
+            tasks: &tasks,
+            taken_over: &taken_over,
+        };
         let starting = async {
             // Connections wait for the tenants in the kernel, but not for ever.
             let _late = tokio::time::timeout(START_PATIENCE, wait_for_first_pass(&registry)).await;
@@ -337,6 +361,7 @@ impl Gateway {
         let ending = async {
             let drained = drain(&tasks, &registry, &mut signals, drain_seconds, is_succeeded).await;
             let _written = tokio::time::timeout(USAGE_FLUSH_TIMEOUT, usage.flush()).await;
+            auth_database::release(store.as_ref()).await;
             if let Some(exporter) = exporter {
                 exporter.flush(SPANS_FLUSH_TIMEOUT).await;
             }
@@ -353,7 +378,10 @@ impl Gateway {
             return Ok(ending.await);
         }
         tokio::select! {
-            drained = ending => Ok(drained),
+            drained = ending => match taken_over.is_cancelled() {
+                true => Err(Error::TakenOver),
+                false => Ok(drained),
+            },
             never = service_manager::tell_of_drain(drain_seconds) => match never {},
         }
     }
@@ -495,13 +523,15 @@ struct ShutdownSignal<'a> {
     signals: &'a mut Signals,
     reloader: &'a SettingsReloader,
     tasks: &'a Tasks,
+    /// Fires if another gateway has taken over the database of logins.
+    taken_over: &'a CancellationToken,
 }
 
 impl ShutdownSignal<'_> {
     /// Waits for a signal to finish; reads the settings and the tenants folder again on each SIGHUP
     /// before that.
     async fn wait(&mut self) {
-        while self.signals.next().await == SignalAction::Reload {
+        while self.taken_over.run_until_cancelled(self.signals.next()).await == Some(SignalAction::Reload) {
             tracing::info!("SIGHUP: looking for changes of the settings and the tenants' files");
             service_manager::reloading();
             self.reloader.reload().await;

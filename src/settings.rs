@@ -24,6 +24,7 @@ mod reader;
 mod reload;
 mod section;
 mod source;
+mod store;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -55,6 +56,7 @@ pub use limits::{Limits, REQUEST_FACTOR};
 pub use otlp::OtlpSettings;
 pub use reload::{SettingSources, SettingsInForce, WrittenSettings, live_settings};
 pub use source::Flags;
+pub use store::StoreSettings;
 
 /// The source of TLS certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -168,6 +170,8 @@ pub struct Settings {
     pub ready_file: Option<PathBuf>,
     /// The file of the master key, if that is not in the state folder.
     pub master_key_file: Option<PathBuf>,
+    /// The database that logins are kept in, if not in the state folder.
+    pub store: StoreSettings,
     /// Scheme and host of Microsoft's login; differs in sovereign clouds and tests.
     pub entra_authority: Url,
     /// The limits of the public listeners.
@@ -258,6 +262,7 @@ impl Default for Settings {
             confine_tenants: false,
             ready_file: None,
             master_key_file: None,
+            store: StoreSettings::default(),
             entra_authority: default_entra_authority(),
             limits: Limits::default(),
             otlp: OtlpSettings::default(),

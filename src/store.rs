@@ -14,6 +14,7 @@
 //! both hold, and needs no database. Opening, checking and restoring block.
 
 pub mod auth;
+mod auth_place;
 mod backup;
 mod database;
 mod keyring;
@@ -32,6 +33,8 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+pub use self::auth::postgres::{Error as PostgresError, PostgresAddress};
+pub use self::auth::sealed::AuthCounts;
 use self::auth::sqlite::AuthTables;
 pub use self::auth::{
     AuthStore, BlockId, CreateGrant, Grant, GrantCursor, GrantId, Incarnation, IncarnationChange,
@@ -83,6 +86,30 @@ pub enum Error {
     File { action: &'static str, path: PathBuf, cause: io::Error },
     #[error("{} cannot be used: {cause}", file.display())]
     Database { file: PathBuf, cause: Box<dyn std::error::Error + Send + Sync> },
+    #[error(transparent)]
+    Postgres(#[from] auth::postgres::Error),
+    #[error(
+        "the logins of {} are in a PostgreSQL database; start with --store, or copy them back with \"tenantd store \
+         copy --to file\"",
+        file.display()
+    )]
+    AuthMoved { file: PathBuf },
+    #[error(
+        "the logins of {} are in another database than {shown}; give the address of that one, or copy them back \
+         from it with \"tenantd store copy --to file\"",
+        file.display()
+    )]
+    OtherDatabase { file: PathBuf, shown: String },
+    #[error(
+        "{} has logins, signing keys or blocks that the database {shown} does not have, and they would be \
+         forgotten; copy them first with \"tenantd store copy --to {shown}\"",
+        file.display()
+    )]
+    AuthNotCopied { file: PathBuf, shown: String },
+    #[error("{target} has logins already, and a copy replaces nothing; copy to an empty one")]
+    AuthTargetNotEmpty { target: String },
+    #[error("not all rows arrived in {target}, and nothing was changed over; try again with an empty one")]
+    CopyIncomplete { target: String },
     #[error("a value in the store cannot be decrypted: it was encrypted with another key, or changed")]
     CannotUnseal,
     /// A call of an asynchronous function did not come to its end.
@@ -91,6 +118,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns whether it may go by within seconds, so that a start should try again.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Postgres(error) if error.is_passing())
+    }
+
     /// Returns whether there is no store yet and none can be written, so that going on without one
     /// forgets nothing.
     pub fn is_uncreatable(&self) -> bool {
@@ -210,15 +242,22 @@ impl Store {
         ContextStore::new(self.folder(), Arc::clone(&self.keyring))
     }
 
-    /// Returns whether the last write succeeded.
+    /// Returns whether the last write succeeded, in the file and in the database of logins.
     pub fn is_writable(&self) -> bool {
-        self.database.is_writable()
+        self.database.is_writable() && self.auth.is_writable()
     }
 
     /// Calls `on_change` now and whenever the outcome of writing changes: with `true` if the last
-    /// write succeeded. There is one callback at most.
+    /// write succeeded, in the file and in the database of logins. There is one callback at most.
     pub fn on_writable_change(&self, on_change: impl Fn(bool) + Send + Sync + 'static) {
-        self.database.on_writable_change(on_change);
+        let Some(health) = self.auth.health() else { return self.database.on_writable_change(on_change) };
+        let on_change = Arc::new(on_change);
+        let (on_file_change, other) = (Arc::clone(&on_change), Arc::clone(health));
+        self.database.on_writable_change(move |writable| on_file_change(writable && other.is_writable()));
+        // A strong reference would keep the file open.
+        let file = Arc::downgrade(&self.database);
+        let is_file_writable = move || file.upgrade().is_none_or(|file| file.is_writable());
+        health.on_change(move |writable| on_change(writable && is_file_writable()));
     }
 
     /// Copies the whole store into a new file while it is in use. The copy does not contain the

@@ -35,6 +35,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("serde_saphyr", &["bundle", "settings"]),
     ("notify", &["tenants"]),
     ("rusqlite", &["store"]),
+    ("tokio_postgres", &["store"]),
+    ("deadpool", &["store"]),
     ("rcgen", &["certs"]),
     ("x509_parser", &["certs"]),
     ("rustls_platform_verifier", &["backend", "base", "certs"]),

@@ -323,6 +323,19 @@ pub enum StoreAction {
     /// Check the whole store, and that the master key decrypts it. The gateway must be stopped.
     Check {
         #[command(flatten)]
+        database: StoreDatabaseArgs,
+        #[command(flatten)]
+        location: StoreLocationArgs,
+    },
+    /// Copy the logins to a PostgreSQL database, or back to the file. They are kept there from then
+    /// on. The gateway must be stopped.
+    Copy {
+        /// The address of an empty database, or file to copy back from the database of --store.
+        #[arg(long, value_name = "ADDRESS")]
+        to: String,
+        #[command(flatten)]
+        database: StoreDatabaseArgs,
+        #[command(flatten)]
         location: StoreLocationArgs,
     },
     /// Copy the store into a new file, also while the gateway runs. The copy does not contain the
@@ -349,6 +362,20 @@ pub enum StoreAction {
         #[command(flatten)]
         location: StoreLocationArgs,
     },
+}
+
+/// Which database of logins is meant.
+#[derive(Debug, Args)]
+pub struct StoreDatabaseArgs {
+    /// The database that logins are kept in [default: file].
+    #[arg(long, value_name = "ADDRESS")]
+    pub store: Option<String>,
+    /// A file that contains only the database's address, which may have a password.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub store_file: Option<String>,
+    /// A file that contains only the database's password.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub store_password_file: Option<String>,
 }
 
 /// Which store is meant.

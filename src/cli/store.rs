@@ -7,16 +7,22 @@ use std::path::Path;
 use anyhow::Context;
 
 use super::admin_client::{self, AdminClient};
-use super::args::{AdminAccessArgs, StoreAction, StoreArgs, StoreLocationArgs};
+use super::args::{AdminAccessArgs, StoreAction, StoreArgs, StoreDatabaseArgs, StoreLocationArgs};
 use super::{Exit, admin_access, configuration, output};
 use crate::base::disk;
+use crate::gateway::database_address;
 use crate::settings::{Flags, SettingKey, Settings};
-use crate::store::{self, Error, Store};
+use crate::store::{self, AuthCounts, Error, PostgresAddress, Store};
 
 /// Runs the command.
 pub(super) fn run(args: &StoreArgs) -> anyhow::Result<Exit> {
     match &args.action {
-        StoreAction::Check { location } => check(&settings(location, None)?),
+        StoreAction::Check { database, location } => {
+            let settings = database_settings(database, location)?;
+            let (file, logins) = (check(&settings)?, check_database(&settings)?);
+            Ok(if file == Exit::Fine { logins } else { file })
+        }
+        StoreAction::Copy { to, database, location } => copy_logins(to, database, location),
         StoreAction::Backup { path, admin, access, location } => {
             let first = BackupSource::of(location, admin.as_ref());
             let url = admin.as_deref().filter(|admin| admin_access::is_url(admin));
@@ -29,11 +35,90 @@ pub(super) fn run(args: &StoreArgs) -> anyhow::Result<Exit> {
 }
 
 fn settings(location: &StoreLocationArgs, admin: Option<&String>) -> anyhow::Result<Settings> {
-    let flags = Flags::new()
+    let flags = location_flags(location).with(SettingKey::ADMIN, admin.cloned());
+    configuration::load_quietly(&flags, location.config.as_deref())
+}
+
+fn location_flags(location: &StoreLocationArgs) -> Flags {
+    Flags::new()
         .with(SettingKey::STATE, &location.state)
         .with(SettingKey::MASTER_KEY_FILE, &location.master_key_file)
-        .with(SettingKey::ADMIN, admin.cloned());
+}
+
+fn database_settings(database: &StoreDatabaseArgs, location: &StoreLocationArgs) -> anyhow::Result<Settings> {
+    let flags = location_flags(location)
+        .with(SettingKey::STORE, &database.store)
+        .with(SettingKey::STORE_FILE, &database.store_file)
+        .with(SettingKey::STORE_PASSWORD_FILE, &database.store_password_file);
     configuration::load_quietly(&flags, location.config.as_deref())
+}
+
+/// Checks the database of logins, if the settings name one.
+fn check_database(settings: &Settings) -> anyhow::Result<Exit> {
+    let Some(address) = database_address(&settings.store)? else { return Ok(Exit::Fine) };
+    let shown = address.shown().to_owned();
+    match wait_for(open(settings)?.check_auth(address))? {
+        Ok(counts) => {
+            let text = format!(
+                "no errors in {shown}: {}; the master key decrypts all of them\n",
+                describe_counts(&counts)
+            );
+            output::print(&text)?;
+            Ok(Exit::Fine)
+        }
+        Err(error @ (Error::CannotUnseal | Error::Key(_))) => {
+            output::print_error(format!("{shown}: {error}"));
+            Ok(Exit::Findings)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Copies the logins to where they are to be kept.
+fn copy_logins(to: &str, database: &StoreDatabaseArgs, location: &StoreLocationArgs) -> anyhow::Result<Exit> {
+    let (counts, place) = match to {
+        "file" => {
+            let settings = database_settings(database, location)?;
+            let missing = "no database is given; name the one to copy from with --store";
+            let address = database_address(&settings.store)?.context(missing)?;
+            let counts = wait_for(open(&settings)?.copy_auth_from(address))??;
+            (counts, format!("the file in {}; start without --store", settings.state.display()))
+        }
+        _ => {
+            let settings = settings(location, None)?;
+            let password_file = database.store_password_file.as_deref().map(Path::new);
+            let address = PostgresAddress::parse(to, password_file)?;
+            let shown = address.shown().to_owned();
+            let counts = wait_for(open(&settings)?.copy_auth_to(address))??;
+            (
+                counts,
+                format!("{shown}; start with --store, and with the same master key from a file or variable"),
+            )
+        }
+    };
+    output::print(&format!("copied {} to {place}\n", describe_counts(&counts)))?;
+    Ok(Exit::Fine)
+}
+
+fn open(settings: &Settings) -> anyhow::Result<Store> {
+    Ok(Store::open(&settings.state, &configuration::key_source(settings)?)?)
+}
+
+fn describe_counts(counts: &AuthCounts) -> String {
+    format!(
+        "{} grants, {} revocations, {} signing keys, {} clients, {} removed clients, {} blocks",
+        counts.grants,
+        counts.revocations,
+        counts.signing_keys,
+        counts.clients,
+        counts.removed_clients,
+        counts.blocks
+    )
+}
+
+fn wait_for<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.context("the runtime cannot be started")?.block_on(work))
 }
 
 fn check(settings: &Settings) -> anyhow::Result<Exit> {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, header};
 
 use super::authorization_server::{AuthServer, RequestMeta};
-use super::client::assertion::{self, ClientAssertion};
+use super::client::assertion::{self, ClientAssertion, UseError};
 use super::client::{ClientLookupError, ClientOrigin, OAuthClient};
 use super::error::Unavailable;
 use super::parameters::{ParameterError, Parameters, decode_component};
@@ -155,9 +155,11 @@ impl<'a> ClientForm<'a> {
             ClientLookupError::Busy { wait } => ClientAuthError::Busy { wait },
             ClientLookupError::Unknown | ClientLookupError::Unavailable => ClientAuthError::Unavailable,
         })?;
-        let verified = assertion.verify(&server.issuer, client, &keys, self.source);
-        let is_valid = verified
-            .map_err(|assertion::ReplayCacheFull| ClientAuthError::Busy { wait: REPLAY_CACHE_RETRY_AFTER })?;
+        let verified = assertion.verify(&server.issuer, client, &keys, self.source).await;
+        let is_valid = verified.map_err(|error| match error {
+            UseError::CacheFull => ClientAuthError::Busy { wait: REPLAY_CACHE_RETRY_AFTER },
+            UseError::Unavailable => ClientAuthError::Unavailable,
+        })?;
         // Only machine clients need the key: replacing it invalidates their tokens.
         let needs_key = client.origin == ClientOrigin::Machine;
         let credential = || needs_key.then(|| assertion.find_signing_key(&keys)).flatten();

@@ -56,6 +56,7 @@ fn settings(limits: Limits) -> Settings {
         confine_tenants: false,
         ready_file: None,
         master_key_file: None,
+        store: Default::default(),
         entra_authority: Settings::default().entra_authority,
         limits,
         extra_hosts: ExtraHosts::These(vec![]),

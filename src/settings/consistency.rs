@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::{AdminTls, Settings, TlsMode, localhost};
+use super::{AdminTls, Settings, TlsMode, localhost, store};
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::spec::HostName;
 
@@ -19,6 +19,7 @@ pub(super) fn check(settings: &mut Settings, report: &mut Report) {
     admin_is_near(settings, report);
     admin_access_is_whole(settings, report);
     hsts_has_tls(settings, report);
+    store::check(settings, report);
 }
 
 /// Adds the host of the public base to our hosts; without any, our host is `localhost`.

@@ -63,6 +63,12 @@ impl SettingKey {
     pub const ALLOWED_ORIGIN: SettingKey = SettingKey("allowed_origin");
     /// The file of the master key.
     pub const MASTER_KEY_FILE: SettingKey = SettingKey("master_key_file");
+    /// The database of logins, or `file`.
+    pub const STORE: SettingKey = SettingKey("store");
+    /// The file with the address of the database of logins.
+    pub const STORE_FILE: SettingKey = SettingKey("store_file");
+    /// The file with the password of the database of logins.
+    pub const STORE_PASSWORD_FILE: SettingKey = SettingKey("store_password_file");
     /// The period of Strict-Transport-Security, or `off`.
     pub const HSTS: SettingKey = SettingKey("hsts");
     /// The listeners for plain HTTP, or `off`.
@@ -95,7 +101,7 @@ impl SettingKey {
     pub const ZIP_HOSTS: SettingKey = SettingKey("zip_hosts");
 
     /// Every setting that the file, flags and variables know.
-    pub const ALL: [SettingKey; 43] = [
+    pub const ALL: [SettingKey; 46] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
@@ -124,6 +130,9 @@ impl SettingKey {
         Self::EXTRA_HOST,
         Self::ALLOWED_ORIGIN,
         Self::MASTER_KEY_FILE,
+        Self::STORE,
+        Self::STORE_FILE,
+        Self::STORE_PASSWORD_FILE,
         Self::HSTS,
         Self::LISTEN_HTTP,
         Self::ACCEPT_TOS,

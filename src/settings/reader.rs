@@ -7,8 +7,8 @@ use super::file::FileSettings;
 use super::parse::{self, ParseResult};
 use super::source::{Flags, SettingOrigin, SettingValue};
 use super::{
-    AcmeSettings, AdminAccess, AdminTls, Environment, ExtraHosts, OpenTenants, SettingKey, Settings, TlsMode,
-    acme, default_listen,
+    AcmeSettings, AdminAccess, AdminTls, Environment, ExtraHosts, OpenTenants, SettingKey, Settings,
+    StoreSettings, TlsMode, acme, default_listen, store,
 };
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::spec::{BackendOnly, TenantListeners};
@@ -89,6 +89,11 @@ impl<'a> SettingsReader<'a> {
                 .unwrap_or(default.confine_tenants),
             ready_file: self.read_path(SettingKey::READY_FILE),
             master_key_file: self.read_path(SettingKey::MASTER_KEY_FILE),
+            store: StoreSettings {
+                address: self.read_store_address(),
+                address_file: self.read_path(SettingKey::STORE_FILE),
+                password_file: self.read_path(SettingKey::STORE_PASSWORD_FILE),
+            },
             entra_authority: self
                 .read_one(SettingKey::ENTRA_AUTHORITY, parse::authority)
                 .unwrap_or(default.entra_authority),
@@ -242,6 +247,20 @@ impl<'a> SettingsReader<'a> {
             Err(fault) => fault,
         };
         let message = format!("`{}` is {text:?}: {}", origin.spelling(), fault.what);
+        self.report.push(origin.add_location(Diagnostic::error("setting-invalid", message).help(fault.help)));
+        None
+    }
+
+    /// Returns the address of the database of logins. A refusal does not repeat it: it may have a
+    /// password.
+    fn read_store_address(&mut self) -> Option<String> {
+        let text = self.read_one(SettingKey::STORE, |text| Ok(text.to_owned()))?;
+        let fault = match store::parse(&text) {
+            Ok(address) => return address,
+            Err(fault) => fault,
+        };
+        let origin = self.lookup(SettingKey::STORE)?.origin;
+        let message = format!("`{}` is {}", origin.spelling(), fault.what);
         self.report.push(origin.add_location(Diagnostic::error("setting-invalid", message).help(fault.help)));
         None
     }

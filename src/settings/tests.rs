@@ -282,6 +282,16 @@ fn hsts_is_a_period_and_needs_tls() {
 }
 
 #[test]
+fn the_database_of_logins_is_given_once() {
+    let address = "postgres://tenantd@db.example.com/tenantd";
+    let flags = Flags::new().with(SettingKey::STORE, [address]);
+    assert_eq!(findings(flags.clone(), &[("TENANTD_STORE_PASSWORD_FILE", "password")], None), "");
+    assert!(findings(flags, &[("TENANTD_STORE_FILE", "address")], None).contains("store-twice"));
+    let password = [("TENANTD_STORE_PASSWORD_FILE", "password")];
+    assert!(findings(Flags::new(), &password, None).contains("password-without-store"));
+}
+
+#[test]
 fn headers_of_proxies_need_trusted_proxies() {
     for (key, value, code) in [
         (SettingKey::LISTEN, "0.0.0.0:443 proxy_protocol", "proxy-protocol-without-proxies"),

@@ -11,6 +11,7 @@ mod block;
 mod error;
 mod grant;
 mod incarnation;
+pub(super) mod postgres;
 pub(super) mod sealed;
 mod signing_key;
 pub(super) mod sqlite;
@@ -27,8 +28,10 @@ pub use self::grant::{
     StoredRevocations,
 };
 pub use self::incarnation::{Incarnation, IncarnationChange, IncarnationId, IncarnationRecord};
+use self::postgres::{Health, LeaseState, PostgresEngine};
 pub use self::signing_key::SigningKey;
 use self::sqlite::{AuthTables, SqliteEngine};
+use crate::base::digest::Digest;
 
 /// The auth store. Cheap to clone. A write that was begun is finished even if its caller stops
 /// waiting. Any function may fail with [`ErrorKind::Interrupted`].
@@ -42,13 +45,16 @@ pub struct AuthStore {
 #[derive(Clone)]
 enum Engine {
     Sqlite(SqliteEngine),
+    Postgres(PostgresEngine),
 }
 
-/// Does the same on whichever engine the store has.
+/// Waits for the same function of whichever engine the store has. What a database does is boxed,
+/// since the states of its client library are many layers deep.
 macro_rules! with_engine {
     ($store:expr, $engine:ident => $call:expr) => {
         match &$store.engine {
-            Engine::Sqlite($engine) => $call,
+            Engine::Sqlite($engine) => $call.await,
+            Engine::Postgres($engine) => Box::pin($call).await,
         }
     };
 }
@@ -72,13 +78,17 @@ impl AuthStore {
         Self { engine: Engine::Sqlite(SqliteEngine::new(tables)) }
     }
 
+    pub(super) fn in_database(engine: PostgresEngine) -> Self {
+        Self { engine: Engine::Postgres(engine) }
+    }
+
     /// Loads what a gateway must know from the start. Seals incarnations and blocks anew that an
     /// older master key sealed.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be read. The state names what does not open.
     pub async fn load_state(&self) -> Result<StoredAuthState, Error> {
-        with_engine!(self, engine => engine.load_state().await)
+        with_engine!(self, engine => engine.load_state())
     }
 
     /// Writes changes of incarnations and deletes what belonged to those that ended; all or
@@ -87,7 +97,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn apply_incarnation_changes(&self, changes: Vec<IncarnationChange>) -> Result<(), Error> {
-        with_engine!(self, engine => engine.apply_incarnation_changes(changes).await)
+        with_engine!(self, engine => engine.apply_incarnation_changes(changes))
     }
 
     /// Stores a grant before its authorization code is issued.
@@ -95,7 +105,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn create_grant(&self, incarnation: &Incarnation, grant: CreateGrant) -> Result<(), Error> {
-        with_engine!(self, engine => engine.create_grant(incarnation, grant).await)
+        with_engine!(self, engine => engine.create_grant(incarnation, grant))
     }
 
     /// Returns a grant, unless it has expired.
@@ -108,7 +118,7 @@ impl AuthStore {
         id: GrantId,
         now: Timestamp,
     ) -> Result<Option<Grant>, Error> {
-        with_engine!(self, engine => engine.load_grant(incarnation, id, now).await)
+        with_engine!(self, engine => engine.load_grant(incarnation, id, now))
     }
 
     /// Returns at most `at_most` redeemed grants that have not expired, of all tenants or of one,
@@ -123,7 +133,7 @@ impl AuthStore {
         now: Timestamp,
         at_most: u32,
     ) -> Result<Vec<ListedGrant>, Error> {
-        with_engine!(self, engine => engine.list_grants(tenant, after, now, at_most).await)
+        with_engine!(self, engine => engine.list_grants(tenant, after, now, at_most))
     }
 
     /// Redeems the authorization code of a grant. Returns `false` if it was redeemed before or has
@@ -132,7 +142,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn take_code(&self, incarnation: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
-        with_engine!(self, engine => engine.take_code(incarnation, step).await)
+        with_engine!(self, engine => engine.take_code(incarnation, step))
     }
 
     /// Rotates the refresh token of a grant. Returns `false` if the token was not the last one; of
@@ -141,7 +151,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn rotate_refresh(&self, incarnation: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
-        with_engine!(self, engine => engine.rotate_refresh(incarnation, step).await)
+        with_engine!(self, engine => engine.rotate_refresh(incarnation, step))
     }
 
     /// Deletes all grants of a client and returns their ids.
@@ -153,7 +163,7 @@ impl AuthStore {
         incarnation: &Incarnation,
         client_id: &str,
     ) -> Result<Vec<GrantId>, Error> {
-        with_engine!(self, engine => engine.delete_grants_of_client(incarnation, client_id).await)
+        with_engine!(self, engine => engine.delete_grants_of_client(incarnation, client_id))
     }
 
     /// Revokes the access tokens of a subject, and deletes its grant if the subject is one.
@@ -161,7 +171,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn revoke(&self, incarnation: &Incarnation, revocation: Revocation) -> Result<(), Error> {
-        with_engine!(self, engine => engine.revoke(incarnation, revocation).await)
+        with_engine!(self, engine => engine.revoke(incarnation, revocation))
     }
 
     /// Revokes the access tokens of several subjects in one transaction, as [`AuthStore::revoke`]
@@ -170,7 +180,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn revoke_all(&self, revocations: Vec<(Incarnation, Revocation)>) -> Result<(), Error> {
-        with_engine!(self, engine => engine.revoke_all(revocations).await)
+        with_engine!(self, engine => engine.revoke_all(revocations))
     }
 
     /// Deletes expired grants and revocations, at most `at_most` rows of each, and returns how many
@@ -179,7 +189,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn delete_expired(&self, now: Timestamp, at_most: u32) -> Result<usize, Error> {
-        with_engine!(self, engine => engine.delete_expired(now, at_most).await)
+        with_engine!(self, engine => engine.delete_expired(now, at_most))
     }
 
     /// Returns the signing keys of a tenant, ordered by when they begin to sign.
@@ -188,7 +198,7 @@ impl AuthStore {
     /// [`ErrorKind::Unavailable`] if they cannot be read, [`ErrorKind::Corrupt`] if one does not
     /// open.
     pub async fn load_signing_keys(&self, incarnation: &Incarnation) -> Result<Vec<SigningKey>, Error> {
-        with_engine!(self, engine => engine.load_signing_keys(incarnation).await)
+        with_engine!(self, engine => engine.load_signing_keys(incarnation))
     }
 
     /// Stores the first signing key of a tenant, unless the tenant has one. Returns the tenant's
@@ -202,7 +212,7 @@ impl AuthStore {
         incarnation: &Incarnation,
         key: SigningKey,
     ) -> Result<Vec<SigningKey>, Error> {
-        with_engine!(self, engine => engine.insert_first_signing_key(incarnation, key).await)
+        with_engine!(self, engine => engine.insert_first_signing_key(incarnation, key))
     }
 
     /// Deletes the signing keys with the ids `gone` and adds `new`, all or nothing. Returns the
@@ -217,7 +227,7 @@ impl AuthStore {
         new: Option<SigningKey>,
         gone: Vec<String>,
     ) -> Result<Vec<SigningKey>, Error> {
-        with_engine!(self, engine => engine.replace_signing_keys(incarnation, new, gone).await)
+        with_engine!(self, engine => engine.replace_signing_keys(incarnation, new, gone))
     }
 
     /// Stores a client that an operator entered, and returns whether its id was free.
@@ -230,7 +240,7 @@ impl AuthStore {
         id: &str,
         document: Vec<u8>,
     ) -> Result<bool, Error> {
-        with_engine!(self, engine => engine.insert_client(incarnation, id, document).await)
+        with_engine!(self, engine => engine.insert_client(incarnation, id, document))
     }
 
     /// Returns the document of a client that an operator entered.
@@ -238,7 +248,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be read, [`ErrorKind::Corrupt`] if it does not open.
     pub async fn load_client(&self, incarnation: &Incarnation, id: &str) -> Result<Option<Vec<u8>>, Error> {
-        with_engine!(self, engine => engine.load_client(incarnation, id).await)
+        with_engine!(self, engine => engine.load_client(incarnation, id))
     }
 
     /// Returns the ids and documents of the clients that an operator entered, sorted by id.
@@ -247,7 +257,7 @@ impl AuthStore {
     /// [`ErrorKind::Unavailable`] if they cannot be read, [`ErrorKind::Corrupt`] if one does not
     /// open.
     pub async fn load_clients(&self, incarnation: &Incarnation) -> Result<Vec<(String, Vec<u8>)>, Error> {
-        with_engine!(self, engine => engine.load_clients(incarnation).await)
+        with_engine!(self, engine => engine.load_clients(incarnation))
     }
 
     /// Returns how many clients an operator entered.
@@ -255,7 +265,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if they cannot be read.
     pub async fn count_clients(&self, incarnation: &Incarnation) -> Result<usize, Error> {
-        with_engine!(self, engine => engine.count_clients(incarnation).await)
+        with_engine!(self, engine => engine.count_clients(incarnation))
     }
 
     /// Deletes a client and returns whether there was one.
@@ -263,7 +273,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn delete_client(&self, incarnation: &Incarnation, id: &str) -> Result<bool, Error> {
-        with_engine!(self, engine => engine.delete_client(incarnation, id).await)
+        with_engine!(self, engine => engine.delete_client(incarnation, id))
     }
 
     /// Records that an operator removed a client, so that its id, still genuine, is refused.
@@ -276,7 +286,7 @@ impl AuthStore {
         id: &str,
         now: Timestamp,
     ) -> Result<(), Error> {
-        with_engine!(self, engine => engine.mark_client_removed(incarnation, id, now).await)
+        with_engine!(self, engine => engine.mark_client_removed(incarnation, id, now))
     }
 
     /// Returns whether an operator removed a client.
@@ -284,7 +294,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be read.
     pub async fn is_client_removed(&self, incarnation: &Incarnation, id: &str) -> Result<bool, Error> {
-        with_engine!(self, engine => engine.is_client_removed(incarnation, id).await)
+        with_engine!(self, engine => engine.is_client_removed(incarnation, id))
     }
 
     /// Stores a block, in place of the one with the same id.
@@ -292,7 +302,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn save_block(&self, id: BlockId, details: Vec<u8>) -> Result<(), Error> {
-        with_engine!(self, engine => engine.save_block(id, details).await)
+        with_engine!(self, engine => engine.save_block(id, details))
     }
 
     /// Deletes a block.
@@ -300,12 +310,59 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn delete_block(&self, id: BlockId) -> Result<(), Error> {
-        with_engine!(self, engine => engine.delete_block(id).await)
+        with_engine!(self, engine => engine.delete_block(id))
+    }
+
+    /// Records the use of a client assertion until it expires, and returns whether it is the first.
+    /// A file leaves that to the memory of the process, since only one uses it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn use_assertion(&self, assertion: Digest, expires_at: Timestamp) -> Result<bool, Error> {
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(true),
+            Engine::Postgres(engine) => Box::pin(engine.use_assertion(assertion, expires_at)).await,
+        }
+    }
+
+    /// Holds the database against other gateways, and returns once another one has taken it over,
+    /// because this one could not be heard of. A file is held by its folder's lock, so this never
+    /// returns.
+    pub async fn hold(&self) {
+        let Engine::Postgres(engine) = &self.engine else { return std::future::pending().await };
+        let mut heartbeat = tokio::time::interval(postgres::HEARTBEAT);
+        loop {
+            heartbeat.tick().await;
+            // A failure is logged already; the next heartbeat may come through in time.
+            if matches!(Box::pin(engine.renew_lease()).await, Ok(LeaseState::Lost)) {
+                return;
+            }
+        }
+    }
+
+    /// Lets another gateway have the database at once.
+    pub async fn release(&self) {
+        if let Engine::Postgres(engine) = &self.engine
+            && let Err(error) = Box::pin(engine.release_lease()).await
+        {
+            tracing::debug!(%error, "another gateway must wait until the lease has expired");
+        }
+    }
+
+    /// Returns whether the database can be used, if it is apart from the rest of the store.
+    pub(super) fn health(&self) -> Option<&Arc<Health>> {
+        match &self.engine {
+            Engine::Sqlite(_) => None,
+            Engine::Postgres(engine) => Some(engine.health()),
+        }
     }
 
     /// Returns whether the last write succeeded.
     pub fn is_writable(&self) -> bool {
-        with_engine!(self, engine => engine.is_writable())
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.is_writable(),
+            Engine::Postgres(engine) => engine.is_writable(),
+        }
     }
 
     /// Writes a value that nothing reads, to find out whether the store can be written.
@@ -313,7 +370,7 @@ impl AuthStore {
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn probe_write(&self) -> Result<(), Error> {
-        with_engine!(self, engine => engine.probe_write().await)
+        with_engine!(self, engine => engine.probe_write())
     }
 
     /// Returns the functions that block, for tests that are not asynchronous.
@@ -321,6 +378,7 @@ impl AuthStore {
     pub(in crate::store) fn tables(&self) -> &AuthTables {
         match &self.engine {
             Engine::Sqlite(engine) => engine.tables(),
+            Engine::Postgres(_) => panic!("a database has no tables in the file"),
         }
     }
 }

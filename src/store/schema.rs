@@ -11,6 +11,8 @@ use super::Error;
 /// "tntd": marks a SQLite file as tenantd's.
 pub(super) const APPLICATION_ID: i64 = 0x746e_7464;
 
+const KEY_CHECK_MARK: &str = "witness";
+
 /// The version whose step assigns logins to incarnations. That takes code, because SQL cannot seal.
 pub(super) const INCARNATIONS_VERSION: i64 = 3;
 
@@ -84,11 +86,23 @@ pub(super) fn to_store_error(file: &Path, cause: rusqlite::Error) -> Error {
 
 /// Returns the value that shows whether the master key fits.
 pub(super) fn load_key_check(connection: &Connection) -> rusqlite::Result<Option<Vec<u8>>> {
-    connection.query_row("SELECT value FROM marks WHERE name = 'witness'", [], |row| row.get(0)).optional()
+    load_mark(connection, KEY_CHECK_MARK)
 }
 
 pub(super) fn save_key_check(connection: &Connection, sealed: &[u8]) -> rusqlite::Result<()> {
-    connection
-        .execute("INSERT OR REPLACE INTO marks (name, value) VALUES ('witness', ?1)", [sealed])
-        .map(drop)
+    save_mark(connection, KEY_CHECK_MARK, sealed)
+}
+
+/// Returns a value that exists once.
+pub(super) fn load_mark(connection: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection.query_row("SELECT value FROM marks WHERE name = ?1", [name], |row| row.get(0)).optional()
+}
+
+pub(super) fn save_mark(connection: &Connection, name: &str, value: &[u8]) -> rusqlite::Result<()> {
+    let insert = "INSERT OR REPLACE INTO marks (name, value) VALUES (?1, ?2)";
+    connection.execute(insert, rusqlite::params![name, value]).map(drop)
+}
+
+pub(super) fn delete_mark(connection: &Connection, name: &str) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM marks WHERE name = ?1", [name]).map(drop)
 }

@@ -1,3 +1,5 @@
+pub(in crate::store) mod postgres_server;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 

@@ -118,6 +118,7 @@ mod notify;
 mod overlays;
 mod paths;
 mod peers;
+mod postgres;
 mod proxied;
 mod restarts;
 mod run;

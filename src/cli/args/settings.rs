@@ -16,6 +16,16 @@ pub struct GatewayArgs {
     /// start].
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub master_key_file: Option<String>,
+    /// Where logins are kept: file (in the state folder), or a PostgreSQL database as
+    /// postgres://USER@HOST/DATABASE [default: file].
+    #[arg(long, value_name = "ADDRESS")]
+    pub store: Option<String>,
+    /// A file that contains only the database's address, which may have a password.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub store_file: Option<String>,
+    /// A file that contains only the database's password.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub store_password_file: Option<String>,
     /// The folder of certificates and their keys [default: certs].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub certs: Option<String>,
@@ -159,6 +169,9 @@ impl GatewayArgs {
             .with(SettingKey::LOG, &self.log)
             .with(SettingKey::READY_FILE, &self.ready_file)
             .with(SettingKey::MASTER_KEY_FILE, &self.master_key_file)
+            .with(SettingKey::STORE, &self.store)
+            .with(SettingKey::STORE_FILE, &self.store_file)
+            .with(SettingKey::STORE_PASSWORD_FILE, &self.store_password_file)
     }
 }
 

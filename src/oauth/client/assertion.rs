@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::OAuthClient;
 use crate::base::digest::{Digest, Hasher};
 use crate::oauth::credential_fingerprint::digest_of_key;
+use crate::oauth::error::Unavailable;
 use crate::oauth::issuer::Issuer;
 use crate::oauth::replay::{AssertionSource, ReplayError};
 
@@ -25,9 +26,14 @@ const MAX_LIFETIME: SignedDuration = SignedDuration::from_mins(10);
 /// The allowed difference between clocks.
 const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(60);
 
-/// There is no room to remember another used assertion.
+/// Why the use of an assertion cannot be remembered now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::oauth) struct ReplayCacheFull;
+pub(in crate::oauth) enum UseError {
+    /// There is no room for another one.
+    CacheFull,
+    /// The database that all gateways ask cannot be reached.
+    Unavailable,
+}
 
 /// A parsed assertion, not verified yet.
 #[derive(Debug)]
@@ -82,20 +88,19 @@ impl<'a> ClientAssertion<'a> {
     /// currently valid, and used for the first time.
     ///
     /// # Errors
-    /// [`ReplayCacheFull`] if the assertion would be valid, but its use cannot be remembered
-    /// now.
-    pub(in crate::oauth) fn verify(
+    /// [`UseError`] if the assertion would be valid, but its use cannot be remembered now.
+    pub(in crate::oauth) async fn verify(
         &self,
         issuer: &Issuer,
         client: &OAuthClient,
         keys: &Value,
         source: IpAddr,
-    ) -> Result<bool, ReplayCacheFull> {
+    ) -> Result<bool, UseError> {
         let now = issuer.context.now();
         let is_good = self.is_for_audience(issuer)
             && self.is_within_lifetime(now)
             && self.find_signing_key(keys).is_some();
-        if is_good { self.consume_jti(issuer, client, source) } else { Ok(false) }
+        if is_good { self.consume_jti(issuer, client, source).await } else { Ok(false) }
     }
 
     /// Clients name the issuer or the token endpoint; both belong to this tenant alone.
@@ -149,12 +154,12 @@ impl<'a> ClientAssertion<'a> {
     }
 
     /// Records the `jti` and returns whether it is new for this client at this tenant.
-    fn consume_jti(
+    async fn consume_jti(
         &self,
         issuer: &Issuer,
         client: &OAuthClient,
         source: IpAddr,
-    ) -> Result<bool, ReplayCacheFull> {
+    ) -> Result<bool, UseError> {
         let context = &issuer.context;
         let (tenant, is_vouched_for) = (issuer.tenant.as_arc(), client.is_vouched_for());
         let assertion_source = AssertionSource { tenant, client: &client.id, source, is_vouched_for };
@@ -162,10 +167,16 @@ impl<'a> ClientAssertion<'a> {
         [issuer.tenant.as_str(), &client.id, &self.claims.jti]
             .iter()
             .for_each(|field| fields.update_field(field.as_bytes()));
-        let now = context.now();
-        match context.used_assertions.consume(fields.finish(), self.replay_expiry(now), now, assertion_source)
-        {
-            Ok(()) => Ok(true),
+        let (digest, now) = (fields.finish(), context.now());
+        let expires_at = self.replay_expiry(now);
+        match context.used_assertions.consume(digest, expires_at, now, assertion_source) {
+            Ok(()) => {
+                let first = context.store.use_assertion(digest, expires_at).await;
+                first.map_err(|error| {
+                    let Unavailable = Unavailable::from_store(error);
+                    UseError::Unavailable
+                })
+            }
             Err(ReplayError::AlreadyUsed) => Ok(false),
             Err(ReplayError::CacheFull(bound)) => {
                 if let Some(suppressed) = context.used_assertions.check_full_log(context.monotonic()) {
@@ -178,7 +189,7 @@ impl<'a> ClientAssertion<'a> {
                          machine_clients can block it"
                     );
                 }
-                Err(ReplayCacheFull)
+                Err(UseError::CacheFull)
             }
         }
     }

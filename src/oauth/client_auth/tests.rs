@@ -135,18 +135,21 @@ async fn an_assertion_needs_our_audience_valid_dates_and_a_new_jti() {
     let signer = Signer::new();
     let header = json!({ "alg": "ES256", "kid": "k1" });
     let now = bed.now();
-    let is_good = |text: &str| {
-        ClientAssertion::parse(text)
-            .is_some_and(|it| it.verify(&server.issuer, &program(), &signer.keys(), SOURCE) == Ok(true))
+    let is_good = async |text: &str| match ClientAssertion::parse(text) {
+        Some(it) => it.verify(&server.issuer, &program(), &signer.keys(), SOURCE).await == Ok(true),
+        None => false,
     };
     let sign = |changes: Value| signer.sign(&header, &claims(now, changes));
     let good = sign(json!({}));
-    assert!(is_good(&good));
-    assert!(!is_good(&good), "a second time");
-    assert!(is_good(&sign(json!({ "aud": "https://mcp.example.com/acme" }))));
-    assert!(is_good(&sign(
-        json!({ "aud": ["https://mcp.example.com/acme", "https://mcp.example.com/acme/token"] })
-    )));
+    assert!(is_good(&good).await);
+    assert!(!is_good(&good).await, "a second time");
+    assert!(is_good(&sign(json!({ "aud": "https://mcp.example.com/acme" }))).await);
+    assert!(
+        is_good(&sign(
+            json!({ "aud": ["https://mcp.example.com/acme", "https://mcp.example.com/acme/token"] })
+        ))
+        .await
+    );
     let second = now.as_second();
     for changes in [
         json!({ "aud": "https://mcp.example.com/beta/token" }),
@@ -158,7 +161,7 @@ async fn an_assertion_needs_our_audience_valid_dates_and_a_new_jti() {
         json!({ "sub": "other" }),
         json!({ "jti": null }),
     ] {
-        assert!(!is_good(&sign(changes.clone())), "{changes}");
+        assert!(!is_good(&sign(changes.clone())).await, "{changes}");
     }
     for header in [
         json!({ "alg": "none" }),
@@ -166,16 +169,19 @@ async fn an_assertion_needs_our_audience_valid_dates_and_a_new_jti() {
         json!({ "alg": "RS256", "kid": "k1" }),
         json!({ "alg": "ES256", "kid": "k2" }),
     ] {
-        assert!(!is_good(&signer.sign(&header, &claims(now, json!({})))), "{header}");
+        assert!(!is_good(&signer.sign(&header, &claims(now, json!({})))).await, "{header}");
     }
-    assert!(is_good(&signer.sign(&json!({ "alg": "ES256" }), &claims(now, json!({})))), "no key is named");
-    assert!(!is_good(&Signer::new().sign(&header, &claims(now, json!({})))), "another's key");
+    assert!(
+        is_good(&signer.sign(&json!({ "alg": "ES256" }), &claims(now, json!({})))).await,
+        "no key is named"
+    );
+    assert!(!is_good(&Signer::new().sign(&header, &claims(now, json!({})))).await, "another's key");
     // It is never accepted at another tenant, even if it was not used yet.
     let fresh = sign(json!({}));
     let fresh = ClientAssertion::parse(&fresh).expect("read");
-    assert_eq!(fresh.verify(&beta.issuer, &program(), &signer.keys(), SOURCE), Ok(false));
+    assert_eq!(fresh.verify(&beta.issuer, &program(), &signer.keys(), SOURCE).await, Ok(false));
     bed.clock.advance(Duration::from_secs(400));
-    assert_eq!(fresh.verify(&server.issuer, &program(), &signer.keys(), SOURCE), Ok(false), "expired");
+    assert_eq!(fresh.verify(&server.issuer, &program(), &signer.keys(), SOURCE).await, Ok(false), "expired");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod client;
 mod grant;
 mod incarnation;
 mod revocation;
+mod rows;
 mod signing_key;
 
 use jiff::Timestamp;
@@ -16,6 +17,8 @@ pub(in crate::store) use self::client::{ClientRow, RemovedClientRow};
 pub(in crate::store) use self::grant::{GrantRow, RotationRow};
 pub(in crate::store) use self::incarnation::{IncarnationChangeRow, IncarnationRow};
 pub(in crate::store) use self::revocation::RevocationRow;
+pub use self::rows::AuthCounts;
+pub(in crate::store) use self::rows::AuthRows;
 pub(in crate::store) use self::signing_key::SigningKeyRow;
 
 /// Converts seconds since 1970; a value beyond the calendar becomes its end.

@@ -3,6 +3,7 @@
 
 mod blocks;
 pub(in crate::store) mod clients;
+mod copy;
 mod engine;
 pub(in crate::store) mod grants;
 pub(in crate::store) mod incarnations;

@@ -1,13 +1,13 @@
 //! What every engine of the auth store promises: each fact of [`suite`] is a test of each engine.
 
 mod database;
+mod postgres_only;
 mod suite;
 
 use jiff::ToSpan;
 
 use self::database::TestDatabase;
 use super::*;
-use crate::base::digest::Digest;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -19,6 +19,14 @@ macro_rules! test_engines {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $fact() {
                 suite::$fact(TestDatabase::in_file().await).await;
+            })*
+        }
+
+        mod postgres {
+            use super::{database::TestDatabase, suite};
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $fact() {
+                suite::$fact(TestDatabase::in_postgres().await).await;
             })*
         }
     };

@@ -213,7 +213,7 @@ impl AuthTables {
 }
 
 /// Writes a revocation, and deletes the grant that it is about.
-fn insert_revocation(connection: &Connection, row: &RevocationRow) -> rusqlite::Result<()> {
+pub(super) fn insert_revocation(connection: &Connection, row: &RevocationRow) -> rusqlite::Result<()> {
     const DELETE: &str = "DELETE FROM grants WHERE tenant = ?1 AND life = ?2 AND id = ?3";
     const INSERT: &str = "
         INSERT INTO revoked (tenant, life, subject, issued_until, forget_at, seal) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -260,7 +260,7 @@ pub(in crate::store) fn migrate_legacy(
 }
 
 /// Reads the columns of a grant from the column `first` on.
-fn read_row(
+pub(super) fn read_row(
     row: &Row<'_>,
     first: usize,
     incarnation: Incarnation,
@@ -279,7 +279,7 @@ fn read_row(
     })
 }
 
-fn read_revocation(row: &Row<'_>) -> rusqlite::Result<RevocationRow> {
+pub(super) fn read_revocation(row: &Row<'_>) -> rusqlite::Result<RevocationRow> {
     let tenant: String = row.get(0)?;
     Ok(RevocationRow {
         incarnation: Incarnation { tenant: tenant.into(), id: IncarnationId(row.get(1)?) },

@@ -228,7 +228,7 @@ pub(super) async fn a_block_is_sealed_and_one_that_was_changed_is_reported(mut d
     assert!(!database.contains(b"canary").await);
     drop(store);
     // A row that was moved does not open.
-    database.change("UPDATE blocks SET details = (SELECT max(details) FROM blocks)").await;
+    database.change("UPDATE blocks SET details = (SELECT details FROM blocks ORDER BY id LIMIT 1)").await;
     let store = database.store();
     let unreadable = store.load_state().await.expect("read").blocks.unreadable;
     assert_eq!(unreadable.len(), 1);

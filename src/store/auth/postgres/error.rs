@@ -1,0 +1,168 @@
+//! What failures of PostgreSQL mean to an operator.
+
+use std::io;
+use std::path::PathBuf;
+
+use tokio_postgres::error::SqlState;
+
+use crate::base::dns::LookupError;
+use crate::base::error_chain::{causes, format_chain};
+use crate::base::tls_client;
+
+/// What `tenantd.announce_change` raises.
+const LEASE_LOST: &str = "TD001";
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "`{shown}` is no address of a PostgreSQL database: {what}; write it as postgres://USER@HOST/DATABASE"
+    )]
+    Address { shown: String, what: String },
+    #[error("{what} {} cannot be read: {cause}", path.display())]
+    File { what: &'static str, path: PathBuf, cause: String },
+    #[error(
+        "the certificate of the database cannot be verified: {0}; sslrootcert=FILE in its address names its CA"
+    )]
+    Tls(tls_client::Error),
+    #[error("the host {host} of the database is not found: {cause}")]
+    Lookup { host: String, cause: LookupError },
+    #[error("the database {shown} cannot be reached: {what}; {help}")]
+    Connect {
+        shown: String,
+        what: String,
+        help: &'static str,
+        /// The server answered, and will not answer otherwise later.
+        is_final: bool,
+    },
+    #[error("the database {shown} did not answer within {seconds} seconds")]
+    TimedOut { shown: String, seconds: u64 },
+    #[error("the database {shown} was away a moment ago ({what}); the next attempt follows soon")]
+    BackingOff { shown: String, what: String },
+    #[error(
+        "the database {shown} was written by a newer tenantd (schema {found}, readable from {readable_from} on; \
+         this version knows {known}); run that version"
+    )]
+    NewerSchema { shown: String, found: i64, readable_from: i64, known: i64 },
+    #[error(
+        "the database {shown} can only be read: it is a replica, or read-only by its settings; give the address \
+         of the primary, or add target_session_attrs=read-write to an address with several hosts"
+    )]
+    ReadOnly { shown: String },
+    #[error(
+        "the user of the database {shown} may not do this ({what}); make it the owner of the database, or GRANT \
+         CREATE ON DATABASE to it"
+    )]
+    NoRights { shown: String, what: String },
+    #[error(
+        "the database {shown} does not wait for its disk (synchronous_commit is off), so a login that was \
+         acknowledged could be lost; ALTER ROLE … SET synchronous_commit = on"
+    )]
+    Asynchronous { shown: String },
+    #[error(
+        "the database {shown} is in use by another tenantd, {holder}, heard of {seconds} seconds ago; one \
+         gateway at a time can use a database. Stop that one; a crashed one is out after 15 seconds"
+    )]
+    InUse { shown: String, holder: String, seconds: i64 },
+    #[error("another tenantd took the database over, because this one was not heard of for 15 seconds")]
+    Fenced,
+    #[error("the connection to the database {shown} broke: {what}")]
+    Lost { shown: String, what: String },
+    #[error("the database {shown} refuses a statement: {what}")]
+    Refused { shown: String, what: String },
+}
+
+impl Error {
+    /// Tells what the failure of a connection means.
+    pub(super) fn from_connect(shown: &str, cause: &tokio_postgres::Error) -> Self {
+        let (shown, what) = (shown.to_owned(), format_chain(cause));
+        let help = match cause.code().map(SqlState::code) {
+            Some("28P01" | "28000") => {
+                "check its user, the file of its password (store_password_file) and the server's pg_hba.conf"
+            }
+            Some("3D000") => "create the database with createdb, or correct its name",
+            Some("53300") => {
+                "the gateway needs ten connections: raise max_connections, or put a pooler in front"
+            }
+            Some(_) => "it may be starting; the server's log says more",
+            None => help_of_network_failure(cause, &what),
+        };
+        let is_final = cause.code().is_some_and(|code| !is_end_of_session(code.code()))
+            || what.contains("certificate")
+            || what.contains("does not support TLS");
+        Self::Connect { shown, what, help, is_final }
+    }
+
+    /// Tells what the failure of a statement means.
+    pub(super) fn from_statement(shown: &str, cause: &tokio_postgres::Error) -> Self {
+        let (shown, what) = (shown.to_owned(), format_chain(cause));
+        match cause.code().map(SqlState::code) {
+            Some(LEASE_LOST) => Self::Fenced,
+            Some("25006") => Self::ReadOnly { shown },
+            Some("42501") => Self::NoRights { shown, what },
+            Some(code) if is_end_of_session(code) => Self::Lost { shown, what },
+            Some(_) => Self::Refused { shown, what },
+            None => Self::Lost { shown, what },
+        }
+    }
+
+    /// Returns whether the connection broke, so that the statement may or may not have happened.
+    pub(super) fn is_lost_connection(&self) -> bool {
+        matches!(self, Self::Lost { .. })
+    }
+
+    /// Returns whether the connection must not be used again: it is broken, hangs, or leads to a
+    /// server that is no longer the primary.
+    pub(super) fn spoils_connection(&self) -> bool {
+        matches!(self, Self::Lost { .. } | Self::TimedOut { .. } | Self::ReadOnly { .. })
+    }
+
+    /// Returns whether it may go by within seconds: the server starts, or another gateway's lease
+    /// expires.
+    pub(in crate::store) fn is_passing(&self) -> bool {
+        match self {
+            Self::Connect { is_final, .. } => !is_final,
+            Self::InUse { .. } => true,
+            _ => self.is_outage() && !matches!(self, Self::ReadOnly { .. }),
+        }
+    }
+
+    /// Returns whether the database is away, or cannot be written, as opposed to having refused
+    /// something.
+    pub(super) fn is_outage(&self) -> bool {
+        self.spoils_connection()
+            || matches!(self, Self::Lookup { .. } | Self::Connect { .. } | Self::BackingOff { .. })
+    }
+}
+
+impl From<Error> for super::super::Error {
+    fn from(error: Error) -> Self {
+        crate::store::Error::from(error).into()
+    }
+}
+
+/// A connection that failed (class 08), a server that stops or starts (57P01 to 57P03), a session
+/// that was idle for too long (57P05).
+fn is_end_of_session(code: &str) -> bool {
+    code.starts_with("08") || ["57P01", "57P02", "57P03", "57P05"].contains(&code)
+}
+
+fn help_of_network_failure(cause: &tokio_postgres::Error, what: &str) -> &'static str {
+    let io = causes(cause).find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    match io {
+        Some(io::ErrorKind::ConnectionRefused) => {
+            "nothing listens there: is the server running, at this port?"
+        }
+        Some(io::ErrorKind::NotFound) => "there is no such socket: is the server running?",
+        Some(io::ErrorKind::TimedOut) => "no answer: a firewall may be in between",
+        _ if what.contains("certificate") => {
+            "name the CA of its certificate with sslrootcert=FILE in the address, and the host as the \
+             certificate does"
+        }
+        _ if what.contains("does not support TLS") => {
+            "turn ssl on there, or, on a network that nobody else reads, add sslmode=disable to the address"
+        }
+        _ if what.contains("password missing") => "give its password in a file, with store_password_file",
+        _ => "the server's log may say more",
+    }
+}

@@ -1,0 +1,209 @@
+//! Grants in PostgreSQL.
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::PostgresEngine;
+use super::value::Value;
+use crate::store::auth::grant::{CreateGrant, Grant, GrantCursor, GrantId, ListedGrant, RotateGrant};
+use crate::store::auth::incarnation::{Incarnation, IncarnationId};
+use crate::store::auth::sealed::{GrantRow, RotationRow};
+use crate::store::auth::{Error, postgres};
+
+pub(super) const COLUMNS: &str =
+    "tenant, incarnation, id, client_id, number, issued_at, expires_at, ends_at, family_key, payload";
+
+impl PostgresEngine {
+    pub(in crate::store) async fn create_grant(
+        &self,
+        incarnation: &Incarnation,
+        grant: CreateGrant,
+    ) -> Result<(), Error> {
+        let insert = format!(
+            "INSERT INTO tenantd.grants ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+             ON CONFLICT (tenant, id) DO NOTHING"
+        );
+        let row = GrantRow::seal(&self.keyring, incarnation, grant);
+        let values = [
+            Value::Text(incarnation.tenant()),
+            Value::Bytes(incarnation.id_bytes()),
+            Value::Bytes(&row.id.0),
+            Value::Text(&row.client_id),
+            Value::Number(row.number.into()),
+            Value::Number(row.issued),
+            Value::Number(row.expires),
+            Value::Number(row.ends),
+            Value::Bytes(&row.family_key),
+            Value::Bytes(&row.payload),
+        ];
+        Ok(self.link.query(&insert, &values).await.map(drop)?)
+    }
+
+    pub(in crate::store) async fn load_grant(
+        &self,
+        incarnation: &Incarnation,
+        id: GrantId,
+        now: Timestamp,
+    ) -> Result<Option<Grant>, Error> {
+        let select = format!(
+            "SELECT {COLUMNS} FROM tenantd.grants
+             WHERE tenant = $1 AND incarnation = $2 AND id = $3 AND expires_at > $4"
+        );
+        let values = [
+            Value::Text(incarnation.tenant()),
+            Value::Bytes(incarnation.id_bytes()),
+            Value::Bytes(&id.0),
+            Value::Number(now.as_second()),
+        ];
+        let rows = self.link.query_rows(&select, &values, read_row).await?;
+        let open = |row: GrantRow| row.open(&self.keyring).ok_or(crate::store::Error::CannotUnseal);
+        Ok(rows.into_iter().next().map(open).transpose()?)
+    }
+
+    pub(in crate::store) async fn list_grants(
+        &self,
+        tenant: Option<std::sync::Arc<str>>,
+        after: Option<GrantCursor>,
+        now: Timestamp,
+        at_most: u32,
+    ) -> Result<Vec<ListedGrant>, Error> {
+        let select = format!(
+            "SELECT {COLUMNS} FROM tenantd.grants
+             WHERE (tenant, id) > ($1, $2) AND ($3::text IS NULL OR tenant = $3) AND expires_at > $4
+                 AND number > 0
+             ORDER BY tenant, id LIMIT $5"
+        );
+        // Of one tenant, only the id says where the list goes on.
+        let after_id = after.as_ref().map_or(&[][..], |after| &after.id.0);
+        let after_tenant = tenant.as_deref().or(after.as_ref().map(|after| &*after.tenant)).unwrap_or("");
+        let values = [
+            Value::Text(after_tenant),
+            Value::Bytes(after_id),
+            Value::MaybeText(tenant.as_deref()),
+            Value::Number(now.as_second()),
+            Value::Number(at_most.into()),
+        ];
+        let rows = self.link.query_rows(&select, &values, read_row).await?;
+        Ok(rows.into_iter().map(|row| row.open_listed(&self.keyring)).collect())
+    }
+
+    pub(in crate::store) async fn take_code(
+        &self,
+        incarnation: &Incarnation,
+        rotation: RotateGrant,
+    ) -> Result<bool, Error> {
+        debug_assert_eq!(rotation.from_sequence, 0, "the code is the first of a grant's tokens");
+        self.advance_sequence(incarnation, rotation).await
+    }
+
+    pub(in crate::store) async fn rotate_refresh(
+        &self,
+        incarnation: &Incarnation,
+        rotation: RotateGrant,
+    ) -> Result<bool, Error> {
+        debug_assert_ne!(rotation.from_sequence, 0, "the first of a grant's tokens is its code");
+        self.advance_sequence(incarnation, rotation).await
+    }
+
+    async fn advance_sequence(
+        &self,
+        incarnation: &Incarnation,
+        rotation: RotateGrant,
+    ) -> Result<bool, Error> {
+        const UPDATE: &str = "
+            UPDATE tenantd.grants SET number = $6, issued_at = $7, expires_at = $8, ends_at = $9, payload = $10
+            WHERE tenant = $1 AND incarnation = $2 AND id = $3 AND client_id = $4 AND number = $5
+                AND expires_at > $7
+            RETURNING id";
+        // A sealed payload has a nonce, so it shows who wrote it.
+        const IS_OURS: &str = "SELECT id FROM tenantd.grants WHERE tenant = $1 AND id = $2 AND payload = $3";
+        let row = RotationRow::seal(&self.keyring, incarnation, rotation);
+        let values = [
+            Value::Text(incarnation.tenant()),
+            Value::Bytes(incarnation.id_bytes()),
+            Value::Bytes(&row.id.0),
+            Value::Text(&row.client_id),
+            Value::Number(row.from.into()),
+            Value::Number(row.number.into()),
+            Value::Number(row.issued),
+            Value::Number(row.expires),
+            Value::Number(row.ends),
+            Value::Bytes(&row.payload),
+        ];
+        if !self.link.query(UPDATE, &values).await?.is_empty() {
+            return Ok(true);
+        }
+        // The statement may have been sent twice, and have done its work the first time.
+        let values = [Value::Text(incarnation.tenant()), Value::Bytes(&row.id.0), Value::Bytes(&row.payload)];
+        Ok(!self.link.query(IS_OURS, &values).await?.is_empty())
+    }
+
+    pub(in crate::store) async fn delete_grants_of_client(
+        &self,
+        incarnation: &Incarnation,
+        client_id: &str,
+    ) -> Result<Vec<GrantId>, Error> {
+        const DELETE: &str = "DELETE FROM tenantd.grants
+                              WHERE tenant = $1 AND incarnation = $2 AND client_id = $3 RETURNING id";
+        let values =
+            [Value::Text(incarnation.tenant()), Value::Bytes(incarnation.id_bytes()), Value::Text(client_id)];
+        // Once: the second time it would no longer know which they were.
+        let rows = self.link.query_once(DELETE, &values).await?;
+        Ok(self.link.read_rows(&rows, |row| read_id(row, 0).map(GrantId))?)
+    }
+
+    pub(in crate::store) async fn delete_expired(
+        &self,
+        now: Timestamp,
+        at_most: u32,
+    ) -> Result<usize, Error> {
+        const DELETE: [&str; 3] = [
+            "DELETE FROM tenantd.grants WHERE (tenant, id) IN
+                 (SELECT tenant, id FROM tenantd.grants WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)
+             RETURNING 1",
+            "DELETE FROM tenantd.revocations WHERE (tenant, subject) IN
+                 (SELECT tenant, subject FROM tenantd.revocations WHERE forget_at <= $1 LIMIT $2)
+             RETURNING 1",
+            "DELETE FROM tenantd.used_assertions WHERE digest IN
+                 (SELECT digest FROM tenantd.used_assertions WHERE expires_at <= $1 LIMIT $2)
+             RETURNING 1",
+        ];
+        let values = [Value::Number(now.as_second()), Value::Number(at_most.into())];
+        let mut deleted = 0;
+        for delete in DELETE {
+            deleted += self.link.query(delete, &values).await?.len();
+        }
+        Ok(deleted)
+    }
+}
+
+pub(super) fn read_row(row: &Row) -> Result<GrantRow, postgres::link::ReadError> {
+    let number: i64 = row.try_get(4)?;
+    Ok(GrantRow {
+        incarnation: read_incarnation(row, 0, 1)?,
+        id: GrantId(read_id(row, 2)?),
+        client_id: row.try_get(3)?,
+        number: u32::try_from(number).unwrap_or(u32::MAX),
+        issued: row.try_get(5)?,
+        expires: row.try_get(6)?,
+        ends: row.try_get(7)?,
+        family_key: row.try_get(8)?,
+        payload: row.try_get(9)?,
+    })
+}
+
+/// Reads an incarnation from the columns of the tenant and of the id.
+pub(super) fn read_incarnation(
+    row: &Row,
+    tenant: usize,
+    id: usize,
+) -> Result<Incarnation, postgres::link::ReadError> {
+    let tenant: &str = row.try_get(tenant)?;
+    Ok(Incarnation { tenant: tenant.into(), id: IncarnationId(read_id(row, id)?) })
+}
+
+/// Reads a column of 16 bytes.
+pub(super) fn read_id(row: &Row, column: usize) -> Result<[u8; 16], postgres::link::ReadError> {
+    let bytes: &[u8] = row.try_get(column)?;
+    Ok(bytes.try_into()?)
+}

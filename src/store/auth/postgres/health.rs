@@ -1,0 +1,56 @@
+//! Whether the database can be used. Every statement reports its outcome.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::Error;
+
+type Callback = Box<dyn Fn(bool) + Send + Sync>;
+
+/// The outcome of the last statement.
+pub(in crate::store) struct Health {
+    shown: String,
+    is_away: AtomicBool,
+    callback: OnceLock<Callback>,
+}
+
+impl Health {
+    pub(super) fn new(shown: String) -> Self {
+        Self { shown, is_away: AtomicBool::new(false), callback: OnceLock::new() }
+    }
+
+    pub(in crate::store) fn is_writable(&self) -> bool {
+        !self.is_away.load(Ordering::Relaxed)
+    }
+
+    /// Calls `on_change` whenever [`Health::is_writable`] changes. There is one callback at most.
+    pub(in crate::store) fn on_change(&self, on_change: impl Fn(bool) + Send + Sync + 'static) {
+        let set = self.callback.set(Box::new(on_change));
+        debug_assert!(set.is_ok(), "there is a callback already");
+    }
+
+    /// Records the outcome of a statement. Logs when the database goes and when it comes back.
+    pub(super) fn observe<T>(&self, outcome: &Result<T, Error>) {
+        let is_away = match outcome {
+            Ok(_) => false,
+            Err(error) if error.is_outage() => true,
+            // The database answered.
+            Err(_) => return,
+        };
+        if self.is_away.swap(is_away, Ordering::Relaxed) == is_away {
+            return;
+        }
+        match outcome {
+            Err(error) => tracing::error!(
+                database = self.shown,
+                %error,
+                "the database of logins is away: logins and renewals must wait, calls with tokens that were used \
+                 before go on"
+            ),
+            Ok(_) => tracing::info!(database = self.shown, "the database of logins is back"),
+        }
+        if let Some(callback) = self.callback.get() {
+            callback(!is_away);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The pool of connections, and how a statement is sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool::Runtime;
+use deadpool::managed::{Object, Pool, PoolError, QueueMode};
+use tokio_postgres::Row;
+
+use super::address::PostgresAddress;
+use super::connector::Connector;
+use super::error::Error;
+use super::health::Health;
+use super::value::Value;
+use crate::base::error_chain::format_chain;
+
+/// A node's share of the server's connections.
+const MAX_CONNECTIONS: usize = 10;
+/// How long a statement may take, and how long it may wait for a connection.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a statement is sent again: several connections may have broken at once.
+const RESENDS: u32 = 2;
+
+/// The connections to one database.
+pub(super) struct Link {
+    pool: Pool<Connector>,
+    health: Arc<Health>,
+}
+
+impl Link {
+    pub(super) fn new(address: PostgresAddress) -> Result<Self, Error> {
+        let health = Arc::new(Health::new(address.shown.clone()));
+        let pool = Pool::builder(Connector::new(address))
+            .max_size(MAX_CONNECTIONS)
+            .queue_mode(QueueMode::Lifo)
+            .wait_timeout(Some(STATEMENT_TIMEOUT))
+            .create_timeout(Some(STATEMENT_TIMEOUT))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .expect("the pool has a runtime for its timeouts");
+        Ok(Self { pool, health })
+    }
+
+    pub(super) fn shown(&self) -> &str {
+        self.pool.manager().shown()
+    }
+
+    pub(super) fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Sends a statement, and again if its connection breaks. For reads, and for writes that do
+    /// nothing the second time.
+    pub(super) async fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
+        let mut outcome = self.send(sql, values).await;
+        for _ in 0..RESENDS {
+            match &outcome {
+                Err(error) if error.is_lost_connection() => outcome = self.send(sql, values).await,
+                _ => break,
+            }
+        }
+        self.health.observe(&outcome);
+        outcome
+    }
+
+    /// Sends a statement once.
+    pub(super) async fn query_once(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
+        let outcome = self.send(sql, values).await;
+        self.health.observe(&outcome);
+        outcome
+    }
+
+    async fn send(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
+        let client = self.connection().await?;
+        let typed: Vec<_> = values.iter().map(Value::typed).collect();
+        let outcome = match tokio::time::timeout(STATEMENT_TIMEOUT, client.query_typed(sql, &typed)).await {
+            Ok(answer) => answer.map_err(|cause| Error::from_statement(self.shown(), &cause)),
+            Err(_) => Err(self.timed_out()),
+        };
+        if outcome.as_ref().is_err_and(Error::spoils_connection) {
+            drop(Object::take(client));
+        }
+        outcome
+    }
+
+    /// Returns a connection, for transactions of several statements.
+    pub(super) async fn connection(&self) -> Result<Object<Connector>, Error> {
+        self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => error,
+            _ => self.timed_out(),
+        })
+    }
+
+    fn timed_out(&self) -> Error {
+        Error::TimedOut { shown: self.shown().to_owned(), seconds: STATEMENT_TIMEOUT.as_secs() }
+    }
+}
+
+/// Why a row cannot be read: a column has another type, or another length.
+pub(super) type ReadError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Link {
+    /// Sends a statement that reads, and returns its rows.
+    pub(super) async fn query_rows<T>(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+        read: impl Fn(&Row) -> Result<T, ReadError>,
+    ) -> Result<Vec<T>, Error> {
+        let rows = self.query(sql, values).await?;
+        self.read_rows(&rows, read)
+    }
+
+    pub(super) fn read_rows<T>(
+        &self,
+        rows: &[Row],
+        read: impl Fn(&Row) -> Result<T, ReadError>,
+    ) -> Result<Vec<T>, Error> {
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(|cause| self.unreadable(&*cause))
+    }
+
+    /// Returns the error for a row that is not as this program writes it.
+    pub(super) fn unreadable(&self, cause: &(dyn std::error::Error + 'static)) -> Error {
+        Error::Refused { shown: self.shown().to_owned(), what: format_chain(cause) }
+    }
+}

@@ -1,0 +1,148 @@
+//! Where the logins of a state folder are kept: in its file, or in a PostgreSQL database. The file
+//! remembers the database, so that no start goes on with logins, revocations and blocks other than
+//! the last ones.
+
+use std::fs;
+use std::sync::Arc;
+
+use super::auth::postgres::{NodeIdentity, PostgresAddress, PostgresEngine};
+use super::auth::sealed::{AuthCounts, AuthRows};
+use super::{AuthStore, Error, Store, schema};
+use crate::base::random;
+
+/// The id of the database that has the logins of this state folder.
+const AUTH_DATABASE: &str = "auth-database";
+/// The id of this state folder among those that use a database.
+const NODE: &str = "node";
+
+impl Store {
+    /// Verifies that the logins are in the file.
+    ///
+    /// # Errors
+    /// [`Error::AuthMoved`] if they are in a database since.
+    pub fn verify_auth_in_file(&self) -> Result<(), Error> {
+        match self.load_mark(AUTH_DATABASE)? {
+            None => Ok(()),
+            Some(_) => Err(Error::AuthMoved { file: self.database.file.clone() }),
+        }
+    }
+
+    /// Keeps the logins in a PostgreSQL database from now on, and holds it against other gateways.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`] if the database cannot be used, [`Error::AuthNotCopied`] if the file has
+    /// logins that the database does not have, [`Error::AuthMoved`] if they are in another database.
+    pub async fn connect_auth(mut self, address: PostgresAddress) -> Result<Self, Error> {
+        let shown = address.shown().to_owned();
+        let engine = self.open_engine(address).await?;
+        match self.load_mark(AUTH_DATABASE)? {
+            Some(id) if id == engine.database_id() => {}
+            Some(_) => return Err(Error::OtherDatabase { file: self.database.file.clone(), shown }),
+            None if self.auth_tables.export_rows()?.counts().is_empty() => {
+                self.save_mark(AUTH_DATABASE, engine.database_id())?;
+            }
+            None => return Err(Error::AuthNotCopied { file: self.database.file.clone(), shown }),
+        }
+        self.auth = AuthStore::in_database(engine);
+        Ok(self)
+    }
+
+    /// Copies the logins from the file to an empty database, where they are kept from then on.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`] if the database cannot be used, [`Error::AuthTargetNotEmpty`] if it has
+    /// logins, [`Error::AuthMoved`] if the file's logins are in a database already.
+    pub async fn copy_auth_to(&self, address: PostgresAddress) -> Result<AuthCounts, Error> {
+        self.verify_auth_in_file()?;
+        let shown = address.shown().to_owned();
+        let engine = self.open_engine(address).await?;
+        if !Box::pin(engine.export_rows()).await?.counts().is_empty() {
+            return Err(Error::AuthTargetNotEmpty { target: shown });
+        }
+        let rows = self.auth_tables.export_rows()?;
+        self.verify_rows(&rows)?;
+        Box::pin(engine.import_rows(&rows)).await?;
+        let (sent, arrived) = (rows.counts(), Box::pin(engine.export_rows()).await?.counts());
+        if sent != arrived {
+            return Err(Error::CopyIncomplete { target: shown });
+        }
+        self.save_mark(AUTH_DATABASE, engine.database_id())?;
+        Box::pin(engine.release_lease()).await?;
+        Ok(arrived)
+    }
+
+    /// Copies the logins from a database back to the file, where they are kept from then on.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`] if the database cannot be used, [`Error::AuthTargetNotEmpty`] if the file
+    /// has logins of its own.
+    pub async fn copy_auth_from(&self, address: PostgresAddress) -> Result<AuthCounts, Error> {
+        let shown = address.shown().to_owned();
+        let engine = self.open_engine(address).await?;
+        match self.load_mark(AUTH_DATABASE)? {
+            Some(id) if id == engine.database_id() => {}
+            Some(_) => return Err(Error::OtherDatabase { file: self.database.file.clone(), shown }),
+            None if self.auth_tables.export_rows()?.counts().is_empty() => {}
+            None => {
+                let target = self.database.file.display().to_string();
+                return Err(Error::AuthTargetNotEmpty { target });
+            }
+        }
+        let rows = Box::pin(engine.export_rows()).await?;
+        self.verify_rows(&rows)?;
+        let sent = rows.counts();
+        self.auth_tables.import_rows(rows)?;
+        let arrived = self.auth_tables.export_rows()?.counts();
+        if sent != arrived {
+            return Err(Error::CopyIncomplete { target: self.database.file.display().to_string() });
+        }
+        schema::delete_mark(&self.database.connection(), AUTH_DATABASE).map_err(self.database.error())?;
+        Box::pin(engine.release_lease()).await?;
+        Ok(arrived)
+    }
+
+    /// Checks a database: its schema, and that every sealed value opens. Returns what it holds.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`] if the database cannot be used, [`Error::CannotUnseal`] if a value does
+    /// not open.
+    pub async fn check_auth(&self, address: PostgresAddress) -> Result<AuthCounts, Error> {
+        let engine = self.open_engine(address).await?;
+        let rows = Box::pin(engine.export_rows()).await?;
+        Box::pin(engine.release_lease()).await?;
+        self.verify_rows(&rows)?;
+        Ok(rows.counts())
+    }
+
+    async fn open_engine(&self, address: PostgresAddress) -> Result<PostgresEngine, Error> {
+        Box::pin(PostgresEngine::open(address, Arc::clone(&self.keyring), self.identify()?)).await
+    }
+
+    fn verify_rows(&self, rows: &AuthRows) -> Result<(), Error> {
+        if rows.is_intact(&self.keyring) { Ok(()) } else { Err(Error::CannotUnseal) }
+    }
+
+    /// Returns who this state folder is, for whoever else would use the database.
+    fn identify(&self) -> Result<NodeIdentity, Error> {
+        let known = self.load_mark(NODE)?.and_then(|id| id.try_into().ok());
+        let id = match known {
+            Some(id) => id,
+            None => {
+                let id = random::bytes();
+                self.save_mark(NODE, &id)?;
+                id
+            }
+        };
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let folder = std::path::absolute(self.folder()).unwrap_or_else(|_| self.folder().to_owned());
+        Ok(NodeIdentity { id, name: format!("{} on {}", folder.display(), host.trim()) })
+    }
+
+    fn load_mark(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        schema::load_mark(&self.database.connection(), name).map_err(self.database.error())
+    }
+
+    fn save_mark(&self, name: &str, value: &[u8]) -> Result<(), Error> {
+        schema::save_mark(&self.database.connection(), name, value).map_err(self.database.error())
+    }
+}

@@ -1,0 +1,192 @@
+//! Logins in a PostgreSQL database: they outlive the process, one gateway at a time has them, and
+//! while the database is away nobody loses a login.
+
+#[path = "../../src/store/tests/postgres_server.rs"]
+mod postgres_server;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use self::postgres_server::PostgresServer;
+use super::harness::entra::FakeEntra;
+use super::harness::gateway::BINARY;
+use super::harness::login::{App, CALLBACK, Tokens};
+use super::harness::secret::secret;
+use super::harness::{Era, FakeBackend, Gateway, Setup, Tenant, until};
+use super::state::printed;
+
+/// Writes a file that nobody else may read.
+fn write_private(path: &Path, text: &str) -> String {
+    fs::write(path, text).expect("written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("changed");
+    path.display().to_string()
+}
+
+/// A database with a user of its own, who logs in with a password over verified TLS.
+struct Database {
+    server: PostgresServer,
+    name: String,
+    folder: tempfile::TempDir,
+}
+
+impl Database {
+    fn new() -> Self {
+        let server = PostgresServer::acquire();
+        let name = server.create_database();
+        server.psql(&name, &format!("CREATE ROLE {name} LOGIN PASSWORD 'canary-password'"));
+        server.psql(&name, &format!("ALTER DATABASE {name} OWNER TO {name}"));
+        Self { server, name, folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn address(&self) -> String {
+        let certificate = self.server.certificate().display().to_string();
+        format!("{}?sslrootcert={certificate}", self.server.tcp_address(&self.name, &self.name))
+    }
+
+    /// Returns the flags of the password's and the master key's file.
+    fn files(&self) -> [String; 4] {
+        let write = |name, text: &str| write_private(&self.folder.path().join(name), text);
+        let password = write("password", "canary-password\n");
+        let key = write("master.key", &"ab".repeat(32));
+        ["--store-password-file".to_owned(), password, "--master-key-file".to_owned(), key]
+    }
+
+    fn count(&self, table: &str) -> String {
+        self.server.psql(&self.name, &format!("SELECT count(*) FROM tenantd.{table}")).trim().to_owned()
+    }
+
+    /// Lets nobody in, and ends the sessions that there are.
+    fn go_away(&self) {
+        let name = &self.name;
+        self.server.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"));
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname";
+        self.server.psql("postgres", &format!("{end} = '{name}'"));
+    }
+
+    fn come_back(&self) {
+        let allow = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name);
+        self.server.psql("postgres", &allow);
+    }
+
+    /// Runs a verb of `tenantd store` with a state folder and this database's files.
+    fn store(&self, state: &Path, arguments: &[&str]) -> Output {
+        let mut command = Command::new(BINARY);
+        command.arg("store").args(arguments).args(self.files()).arg("--state").arg(state).env_clear();
+        command.output().expect("the binary runs")
+    }
+}
+
+async fn start(database: &Database, entra: &FakeEntra, backend: &FakeBackend) -> Gateway {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+    let setup = Setup::listening(free.expect("free").port()).flag("--entra-authority", &entra.authority());
+    let [password_flag, password, key_flag, key] = database.files();
+    let setup = setup.flag(&password_flag, &password).flag(&key_flag, &key);
+    let setup = setup.flag("--store", &database.address());
+    setup.file("a.yaml", Tenant::new("a", backend).with(&entra.lines()).yaml()).start().await
+}
+
+async fn call(gateway: &Gateway, access: &str) -> u16 {
+    gateway.client().bearer(access).search(Era::Modern, "/a", "q").await.status
+}
+
+#[tokio::test]
+async fn logins_outlive_the_process_and_an_absence_of_the_database() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let database = Database::new();
+    let gateway = start(&database, &entra, &backend).await;
+    let app = App::registered(&gateway, "/a").await;
+    let (mut tokens, leaver) = (app.tokens(&entra).await, app.tokens(&entra).await);
+    let id = app.client_id.clone();
+    assert_eq!((database.count("grants"), database.count("incarnations")), ("2".into(), "1".into()));
+    assert!(!gateway.output().contains("canary-password"));
+
+    // A second gateway is refused while this one has the database.
+    let other = tempfile::tempdir().expect("a folder");
+    let refused = database.store(&other.path().join("state"), &["copy", "--to", &database.address()]);
+    assert_eq!(refused.status.code(), Some(2), "{}", printed(&refused));
+    assert!(printed(&refused).contains("in use by another tenantd"), "{}", printed(&refused));
+
+    for access in [&tokens.access, &leaver.access] {
+        assert_eq!(call(&gateway, access).await, 200);
+    }
+    database.go_away();
+    let refresh = async |app: &App<'_>, refresh: &str| {
+        let form = [("grant_type", "refresh_token"), ("refresh_token", refresh), ("client_id", &id)];
+        app.post("/token", &form).await
+    };
+    let answer = refresh(&app, &tokens.refresh).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
+    assert_eq!(call(&gateway, &tokens.access).await, 200, "calls go on");
+    // A revocation that cannot be stored takes effect at once.
+    let revoked = app.post("/revoke", &[("token", &leaver.refresh), ("client_id", &id)]).await;
+    assert_eq!(revoked.status, 503, "{revoked:?}");
+    assert_eq!(call(&gateway, &leaver.access).await, 401);
+    assert!(gateway.admin("/metrics").await.1.contains("\ntenantd_store_writable 0"));
+    database.come_back();
+    let writable = async || {
+        let metrics = gateway.admin("/metrics").await.1;
+        metrics.contains("\ntenantd_store_writable 1").then_some(())
+    };
+    until("the database is used again", writable).await;
+    let answer = refresh(&app, &tokens.refresh).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    tokens = Tokens::of(&answer.json());
+    assert!(refresh(&app, &leaver.refresh).await.status >= 400);
+    drop(app);
+
+    let gateway = gateway.kill_and_restart().await;
+    assert_eq!(call(&gateway, &tokens.access).await, 200);
+    let app =
+        App { gateway: &gateway, prefix: "/a", client_id: id.clone(), redirect_uri: CALLBACK.to_owned() };
+    let answer = refresh(&app, &tokens.refresh).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let answer = refresh(&app, &leaver.refresh).await;
+    assert_eq!(answer.status, 400, "what was revoked in between was kept: {answer:?}");
+    drop(app);
+
+    // Back to the file, and there again.
+    let gateway = gateway.killed();
+    let state = gateway.path().join("state");
+    let address = database.address();
+    let checked = database.store(&state, &["check", "--store", &address]);
+    assert_eq!(checked.status.code(), Some(0), "{}", printed(&checked));
+    assert!(printed(&checked).contains("1 grants"), "{}", printed(&checked));
+    let back = database.store(&state, &["copy", "--to", "file", "--store", &address]);
+    assert_eq!(back.status.code(), Some(0), "{}", printed(&back));
+    let checked = database.store(&state, &["check"]);
+    assert!(printed(&checked).contains("1 grants"), "{}", printed(&checked));
+    let filled = database.store(&state, &["copy", "--to", &address]);
+    assert_eq!(filled.status.code(), Some(2), "{}", printed(&filled));
+    assert!(printed(&filled).contains("has logins already"), "{}", printed(&filled));
+}
+
+#[tokio::test]
+async fn a_start_that_would_forget_logins_is_refused() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let database = Database::new();
+    let gateway = start(&database, &entra, &backend).await;
+    App::registered(&gateway, "/a").await.tokens(&entra).await;
+    let state = gateway.path().join("state").display().to_string();
+    let _ended = gateway.killed();
+    let [_, password, key_flag, key] = database.files();
+    let refusal = Setup::new().state(&state).flag(&key_flag, &key).refusal().await;
+    assert!(refusal.contains("are in a PostgreSQL database"), "{refusal}");
+
+    let empty = Database::new();
+    let socket = empty.server.address(&empty.name);
+    let with_key = Setup::new().flag(&key_flag, &key).flag("--store", &socket);
+    let refusal = with_key.flag("--store-password-file", &password).state(&state).refusal().await;
+    assert!(refusal.contains("are in another database"), "{refusal}");
+
+    let own_key = Setup::new().flag("--store", &empty.address());
+    let refusal = own_key.flag("--store-password-file", &password).refusal().await;
+    assert!(refusal.contains("--master-key-file"), "{refusal}");
+
+    let with_password = ["serve", "--store", "postgres://u:canary@h/x"];
+    let told = Command::new(BINARY).args(with_password).env_clear().output().expect("the binary runs");
+    let told = printed(&told);
+    assert!(told.contains("store_password_file") && !told.contains("canary"), "{told}");
+}
