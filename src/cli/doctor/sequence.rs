@@ -18,7 +18,7 @@ use url::Url;
 
 use self::clients::ClientProfile;
 use self::differences::AnswerDifference;
-use self::exchange::{HttpAnswer, Question, RequestTarget};
+use self::exchange::{Destination, HttpAnswer, Question};
 use self::remedies::{Interference, ProxyPlace};
 use super::super::args::ClientKind;
 use super::names;
@@ -35,9 +35,9 @@ struct Sequence<'a> {
     tenant: &'a PatientTenant,
     connector: Url,
     key: Option<&'a Secret>,
-    public: RequestTarget,
+    public: Destination,
     /// The gateway's own listener, if it can be asked.
-    direct: Option<RequestTarget>,
+    direct: Option<Destination>,
     verdicts: Vec<DoctorVerdict>,
     /// The steps whose answers were the same.
     agreed: Vec<&'static str>,
@@ -76,7 +76,7 @@ pub(super) async fn examine(
     let Some(address) = open.first() else {
         return not_checked("no public address accepts connections");
     };
-    let public = RequestTarget {
+    let public = Destination {
         address: *address,
         is_tls: patient.is_https(),
         host: patient.host().to_owned(),
@@ -132,7 +132,7 @@ impl Sequence<'_> {
         let direct = patient.direct_addresses();
         let Some(address) = direct.first().copied() else { return };
         let is_tls = patient.is_direct_tls();
-        let target = RequestTarget { address, is_tls, is_direct: true, ..self.public.clone() };
+        let target = Destination { address, is_tls, is_direct: true, ..self.public.clone() };
         match target.ask(&Question::get("/-/healthz")).await {
             Ok(answer) if answer.is_of_gateway() || answer.status == StatusCode::OK => {
                 self.direct = Some(target)

@@ -24,7 +24,7 @@ const MAX_BODY: usize = 1 << 20;
 
 /// Where requests are sent.
 #[derive(Debug, Clone)]
-pub(super) struct RequestTarget {
+pub(super) struct Destination {
     pub(super) address: SocketAddr,
     pub(super) is_tls: bool,
     /// The name for TLS.
@@ -75,7 +75,7 @@ pub(super) struct StreamView {
     pub(super) ended_after: Option<Duration>,
 }
 
-impl RequestTarget {
+impl Destination {
     /// Sends a request and reads the whole answer.
     pub(super) async fn ask(&self, question: &Question) -> Result<HttpAnswer, NoAnswer> {
         let exchange = async {
