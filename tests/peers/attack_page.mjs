@@ -2,7 +2,7 @@
 // answers, and to have it act. Each attempt ends with 'nothing', or with what it came to.
 
 // What waits for ever came to nothing either, but that should be seen.
-const settle = (promise) => Promise.race([promise, new Promise((resolve) => { setTimeout(resolve, 20000, 'no end') })]);
+const settle = (promise) => Promise.race([promise, new Promise((resolve) => { setTimeout(resolve, 100000, 'no end') })]);
 
 function embed(tag, attributes) {
   return new Promise((resolve) => {

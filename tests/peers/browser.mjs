@@ -35,7 +35,7 @@ async function evaluate(expression) {
 
 // Polls a condition. During a navigation the page cannot evaluate anything, which counts as false.
 async function until(condition) {
-  for (let tries = 0; tries < 1200; tries++) {
+  for (let tries = 0; tries < 3000; tries++) {
     const met = await evaluate(condition).catch(() => false);
     if (met) return;
     await new Promise((resolve) => { setTimeout(resolve, 50); });

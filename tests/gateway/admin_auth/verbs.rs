@@ -19,7 +19,7 @@ const BY_URL: [(&[&str], &str); 22] = [
     (&["tenants", "pause", "acme"], "acme"),
     (&["tenants", "resume", "acme"], "acme"),
     (&["tenants", "reload"], ""),
-    (&["clients", "list", "acme"], "login"),
+    (&["clients", "list", "acme"], ""),
     (&["keys", "show", "acme"], "signing keys"),
     (&["logins", "list"], ""),
     (&["logins", "blocks"], ""),
