@@ -124,6 +124,7 @@ mod tests {
 
     use super::*;
     use crate::settings::SettingKey;
+    use crate::settings::section::Sections;
 
     /// Reads a file.
     fn load(text: &str) -> LoadedSettings {
@@ -158,12 +159,12 @@ mod tests {
         assert_eq!(own.settings.limits.idle_seconds, 60, "the default is back");
     }
 
-    /// Returns the names of all settings.
+    /// Returns the names of all settings; of sections other than `limits`, the section's name.
     fn all_names() -> BTreeSet<String> {
-        let default = Settings::default();
         let keys = SettingKey::ALL.iter().map(|key| key.as_str().to_owned());
-        let sections = default.limits.written().chain(default.otlp.written()).map(|(name, _)| name);
-        keys.chain(sections).chain(["notify".to_owned()]).collect()
+        let limits = Settings::default().limits.written().map(|(name, _)| name);
+        let sections = Sections::NAMES.into_iter().filter(|name| *name != "limits").map(str::to_owned);
+        keys.chain(limits).chain(sections).collect()
     }
 
     /// Returns the names in the first column of the table of live settings in the documents.
@@ -200,6 +201,7 @@ mod tests {
             "allowed_origin",
             "audit",
             "audit_files",
+            "audit_sinks",
             "backend_allow",
             "backend_only",
             "certs",
@@ -212,15 +214,7 @@ mod tests {
             "log",
             "master_key_file",
             "open_tenants",
-            "otlp.client_address",
-            "otlp.endpoint",
-            "otlp.headers_file",
-            "otlp.logs",
-            "otlp.metrics",
-            "otlp.metrics_interval_seconds",
-            "otlp.resource",
-            "otlp.traces",
-            "otlp.trust_sampled",
+            "otlp",
             "private_networks",
             "public_base",
             "ready_file",
