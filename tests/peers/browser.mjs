@@ -135,7 +135,7 @@ await follow({
   },
   async look({ file }) {
     if (file) {
-      const format = file.endsWith('.webp') ? { format: 'webp', quality: 80 } : { format: 'png' };
+      const format = file.endsWith('.webp') ? { format: 'webp', quality: 60 } : { format: 'png' };
       const { data } = await ask('Page.captureScreenshot', { ...format, captureBeyondViewport: true });
       writeFileSync(file, Buffer.from(data, 'base64'));
     }
