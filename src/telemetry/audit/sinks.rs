@@ -87,7 +87,8 @@ impl AuditSinks {
 fn warn_of_strangers(folder: &Path, configs: &[SinkConfig]) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        if configs.iter().all(|config| name != *config.name) {
+        let sink = Path::new(&name).file_stem().unwrap_or(&name);
+        if configs.iter().all(|config| sink != config.name.as_str()) {
             let path: PathBuf = entry.path();
             tracing::warn!(
                 folder = %path.display(),

@@ -6,6 +6,8 @@
 //! reached their bound the oldest one is dropped, and its lines are counted. While the disk takes
 //! nothing, some lines wait in memory.
 
+mod claim;
+
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,6 +18,7 @@ use std::sync::Mutex;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use self::claim::ClaimedFolder;
 use crate::base::disk;
 use crate::base::sync::lock;
 
@@ -34,7 +37,9 @@ const MAX_POSITION_BYTES: u64 = 4 << 10;
 pub(super) struct Spool(Mutex<SpoolState>);
 
 struct SpoolState {
-    folder: PathBuf,
+    /// The usual folder.
+    first_folder: PathBuf,
+    claimed: ClaimedFolder,
     max_bytes: u64,
     /// On the disk, oldest first.
     segments: VecDeque<Segment>,
@@ -114,15 +119,15 @@ impl Spool {
     /// Opens a spool with what an earlier process left in it. A folder that cannot be read counts
     /// as empty.
     pub(super) fn open(folder: PathBuf, max_bytes: u64) -> Self {
-        let kept = disk::read_no_follow(&folder.join(POSITION_FILE), MAX_POSITION_BYTES);
-        let kept: Option<KeptPosition> = kept.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let kept = kept.unwrap_or_default();
-        let segments = find_segments(&folder);
+        let claimed = ClaimedFolder::claim(&folder);
+        let kept = KeptPosition::read(&claimed.path);
+        let segments = find_segments(&claimed.path);
         let last = segments.back().map_or(0, |segment| segment.number);
         let mut state = SpoolState {
             next_number: last.max(kept.taken.segment) + 1,
             read: kept.taken,
-            folder,
+            first_folder: folder,
+            claimed,
             max_bytes,
             segments,
             open: None,
@@ -144,7 +149,11 @@ impl Spool {
     /// # Errors
     /// A segment cannot be read. One that is gone is left out from then on.
     pub(super) fn next_batch(&self, max_lines: usize) -> io::Result<Option<SpoolBatch>> {
-        lock(&self.0).next_batch(max_lines)
+        let mut state = lock(&self.0);
+        match state.next_batch(max_lines)? {
+            None if state.take_over_abandoned() => state.next_batch(max_lines),
+            batch => Ok(batch),
+        }
     }
 
     /// Forgets what was taken.
@@ -241,7 +250,7 @@ impl SpoolState {
 
     fn begin_segment(&mut self) -> io::Result<()> {
         self.open = None;
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.claimed.path)?;
         let path = self.segment_path(self.next_number);
         let file = fs::OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
         self.segments.push_back(Segment { number: self.next_number, bytes: 0 });
@@ -372,10 +381,36 @@ impl SpoolState {
         }
     }
 
+    /// Moves the segments here that ended processes have left in other folders. Returns whether
+    /// there were any.
+    fn take_over_abandoned(&mut self) -> bool {
+        let mut has_some = false;
+        for abandoned in self.claimed.claim_abandoned(&self.first_folder) {
+            let kept = KeptPosition::read(&abandoned.path);
+            for segment in find_segments(&abandoned.path) {
+                let from = segment_path(&abandoned.path, segment.number);
+                if segment.number < kept.taken.segment {
+                    let _gone = fs::remove_file(from);
+                } else if fs::rename(from, self.segment_path(self.next_number)).is_ok() {
+                    // What was taken of it is sent again.
+                    self.open = None;
+                    self.segments.push_back(Segment { number: self.next_number, bytes: segment.bytes });
+                    self.next_number += 1;
+                    has_some = true;
+                }
+            }
+            if let Some(since) = kept.dropped_since {
+                self.count_dropped(kept.dropped, since);
+            }
+            abandoned.remove(POSITION_FILE);
+        }
+        has_some
+    }
+
     /// Writes the position down. If that fails, lines are sent again after a restart.
     fn keep_position(&self) {
         let bytes = serde_json::to_vec(&self.kept).expect("a position is plain data");
-        let _kept = disk::replace(&self.folder.join(POSITION_FILE), &bytes, 0o600);
+        let _kept = disk::replace(&self.claimed.path.join(POSITION_FILE), &bytes, 0o600);
     }
 
     fn bytes_on_disk(&self) -> u64 {
@@ -392,8 +427,19 @@ impl SpoolState {
     }
 
     fn segment_path(&self, number: u64) -> PathBuf {
-        self.folder.join(format!("{number:010}.jsonl"))
+        segment_path(&self.claimed.path, number)
     }
+}
+
+impl KeptPosition {
+    fn read(folder: &Path) -> Self {
+        let bytes = disk::read_no_follow(&folder.join(POSITION_FILE), MAX_POSITION_BYTES);
+        bytes.ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+}
+
+fn segment_path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:010}.jsonl"))
 }
 
 /// Returns the segments in a folder, oldest first.

@@ -141,3 +141,24 @@ fn a_segment_that_somebody_deleted_is_told_once() {
     spool.append(&lines(3..5), AT);
     assert_eq!(take_all(&spool), [3, 4]);
 }
+
+#[test]
+fn two_processes_have_a_folder_each_and_what_one_leaves_the_other_sends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("sink");
+    let old = Spool::open(place.clone(), 64 << 10);
+    old.append(&lines(0..5), AT);
+    let new = Spool::open(place.clone(), 64 << 10);
+    new.append(&lines(10..13), AT);
+    let batch = new.next_batch(99).expect("readable").expect("lines");
+    assert_eq!(numbers(&batch), [10, 11, 12], "the old process sends its own lines");
+    new.confirm(batch.end);
+    old.append(&lines(5..7), AT);
+    assert!(new.next_batch(99).expect("readable").is_none());
+    drop(old);
+    new.append(&lines(13..14), AT);
+    assert_eq!(take_all(&new), [13, 0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(new.waiting_bytes(), 0);
+    drop(new);
+    assert_eq!(take_all(&Spool::open(place, 64 << 10)), [] as [u32; 0]);
+}
