@@ -5,7 +5,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { follow } from './steps.mjs';
 
-let socket;
+// Commands to the browser.
+let commands;
 let session;
 let wanted;
 let sent = 0;
@@ -16,7 +17,7 @@ let complaints = [];
 // Sends a command to the page and returns its result.
 function ask(method, params = {}) {
   const id = ++sent;
-  socket.send(JSON.stringify({ id, method, params, sessionId: session }));
+  commands.write(`${JSON.stringify({ id, method, params, sessionId: session })}\0`);
   return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
 }
 
@@ -46,23 +47,25 @@ async function until(condition) {
 await follow({
   async start({ program, folder, scripts, width, dark, scale = 2, hosts, bypass }) {
     wanted = width;
+    // The browser ends with its pipe, also if this process is killed.
     const chromium = spawn(program, [
       '--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run', '--ignore-certificate-errors',
-      '--remote-debugging-port=0', `--user-data-dir=${folder}`,
+      '--remote-debugging-pipe', `--user-data-dir=${folder}`,
       ...(hosts ? [`--host-resolver-rules=${hosts}`] : []), 'about:blank',
-    ], { stdio: ['ignore', 'ignore', 'pipe'] });
-    process.on('exit', () => chromium.kill('SIGKILL'));
+    ], { stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'] });
     let said = '';
-    for await (const piece of chromium.stderr) {
-      said += piece;
-      const [url] = /ws:\/\/\S+/.exec(said) ?? [];
-      if (!url) continue;
-      socket = new WebSocket(url);
-      break;
-    }
-    if (!socket) throw new Error(`Chromium does not start: ${said}`);
-    await new Promise((resolve) => { socket.onopen = resolve; });
-    socket.onmessage = ({ data }) => heard(JSON.parse(data));
+    chromium.stderr.setEncoding('utf8').on('data', (piece) => { said = (said + piece).slice(-10000); });
+    chromium.on('exit', () => {
+      for (const { reject } of waiting.values()) reject(new Error(`Chromium ended: ${said}`));
+    });
+    commands = chromium.stdio[3];
+    commands.on('error', () => {});
+    let heardSoFar = '';
+    chromium.stdio[4].setEncoding('utf8').on('data', (piece) => {
+      const messages = (heardSoFar + piece).split('\0');
+      heardSoFar = messages.pop();
+      for (const message of messages) heard(JSON.parse(message));
+    });
     const { targetId } = await ask('Target.createTarget', { url: 'about:blank' });
     ({ sessionId: session } = await ask('Target.attachToTarget', { targetId, flatten: true }));
     for (const domain of ['Page', 'Runtime', 'Log']) await ask(`${domain}.enable`);
