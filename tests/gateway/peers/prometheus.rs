@@ -101,8 +101,11 @@ fn dashboard_queries() -> Vec<(String, String)> {
     targets.map(|(title, query)| (title.trim_matches('"').to_owned(), plain(query))).collect()
 }
 
-/// Families without series while nobody logs in and nothing is refused for lack of room.
-const MAY_BE_EMPTY: [&str; 5] = [
+/// Families without series while nobody logs in, nothing is refused for lack of room, and the audit
+/// has no sink.
+const MAY_BE_EMPTY: [&str; 7] = [
+    "tenantd_audit_sink_lines_dropped_total",
+    "tenantd_audit_sink_failing",
     "tenantd_logins_total",
     "tenantd_tokens_total",
     "tenantd_identity_call_duration_seconds_count",
