@@ -135,6 +135,11 @@ impl Visit for RecordFields {
         self.add(field, i64::try_from(value).unwrap_or(i64::MAX).into());
     }
 
+    /// Takes milliseconds, which `Duration` has as such numbers.
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.add(field, i64::try_from(value).unwrap_or(i64::MAX).into());
+    }
+
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.add(field, value.into());
     }
@@ -171,7 +176,7 @@ mod tests {
         in_span(
             Some(ids),
             Box::pin(async {
-                tracing::warn!(tenant = "acme", count = 2_u64, ?key, "some\nthing {}", "failed")
+                tracing::warn!(tenant = "acme", count = 2_u128, ?key, "some\nthing {}", "failed")
             }),
         )
         .await;
