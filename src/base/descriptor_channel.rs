@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair, sockopt,
 };
 use serde::Serialize;
@@ -109,8 +109,13 @@ impl DescriptorChannel {
         let mut text = vec![0; MAX_MESSAGE_BYTES];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut buffers = [IoSliceMut::new(&mut text)];
-        let received = match recvmsg(&self.0, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC) {
+        let received = match self.read(&mut text, &mut control) {
+            // The other process ended with a message unread. The kernel says that first, once, and
+            // then gives what that process said before.
+            Err(Errno::CONNRESET) => self.read(&mut text, &mut control),
+            received => received,
+        };
+        let received = match received {
             Ok(received) => received,
             Err(Errno::CONNRESET) => return Err(ReceiveError::Closed),
             Err(error) => return Err(io::Error::from(error).into()),
@@ -126,6 +131,10 @@ impl DescriptorChannel {
         }
         let message = serde_json::from_slice(&text[..received.bytes]).map_err(ReceiveError::Unknown)?;
         Ok(Received { message, descriptors })
+    }
+
+    fn read(&self, text: &mut [u8], control: &mut RecvAncillaryBuffer<'_>) -> rustix::io::Result<RecvMsg> {
+        recvmsg(&self.0, &mut [IoSliceMut::new(text)], control, RecvFlags::CMSG_CLOEXEC)
     }
 
     fn wait_until_readable(&self, patience: Option<Duration>) -> Result<(), ReceiveError> {
@@ -174,5 +183,17 @@ mod tests {
         drop(ours);
         assert!(matches!(theirs.receive::<u8>(None), Err(ReceiveError::Closed)));
         assert!(theirs.send(&1, &[]).is_err(), "nobody reads");
+    }
+
+    #[test]
+    fn the_last_words_of_a_process_that_read_nothing_are_heard() {
+        let (ours, theirs) = DescriptorChannel::open().expect("a channel");
+        let theirs = DescriptorChannel(theirs);
+        theirs.send(&"unread", &[]).expect("sent");
+        ours.send(&"last words", &[]).expect("sent");
+        drop(ours);
+        let heard = theirs.receive::<String>(None).expect("a message");
+        assert_eq!(heard.message, "last words");
+        assert!(matches!(theirs.receive::<String>(None), Err(ReceiveError::Closed)));
     }
 }
