@@ -1,6 +1,6 @@
 //! Floor 0: what every other floor stands on. Clock, randomness, secrets, findings, error chains,
-//! tasks, locks, sockets, inherited or not, accept loops, handovers between processes, files, authorities, headers, bodies,
-//! budgets, lingering, JSON, DNS, networks and shells.
+//! tasks, locks, sockets, inherited or not, accept loops, handovers between processes, files,
+//! authorities, headers, bodies, budgets, lingering, JSON, DNS, networks and shells.
 
 pub mod accept;
 pub mod authority;

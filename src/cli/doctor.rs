@@ -1,7 +1,8 @@
 //! `tenantd doctor`: examines from outside in why clients do not connect, or not for long.
 //!
 //! Each examination is a file. It asks, within a deadline of its own, and returns
-//! [`DoctorVerdict`]s: what was found, where, what it means and what to do. Nothing is changed anywhere.
+//! [`DoctorVerdict`]s: what was found, where, what it means and what to do. Nothing is changed
+//! anywhere.
 
 mod backend;
 mod chain;

@@ -28,7 +28,7 @@ pub use self::grant::{
     StoredRevocations,
 };
 pub use self::incarnation::{Incarnation, IncarnationChange, IncarnationId, IncarnationRecord};
-use self::postgres::{Health, LeaseState, PostgresEngine};
+use self::postgres::{ConnectionHealth, LeaseState, PostgresEngine};
 pub use self::signing_key::SigningKey;
 use self::sqlite::{AuthTables, SqliteEngine};
 use crate::base::digest::Digest;
@@ -350,7 +350,7 @@ impl AuthStore {
     }
 
     /// Returns whether the database can be used, if it is apart from the rest of the store.
-    pub(super) fn health(&self) -> Option<&Arc<Health>> {
+    pub(super) fn health(&self) -> Option<&Arc<ConnectionHealth>> {
         match &self.engine {
             Engine::Sqlite(_) => None,
             Engine::Postgres(engine) => Some(engine.health()),

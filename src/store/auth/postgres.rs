@@ -9,11 +9,11 @@
 mod address;
 mod blocks;
 mod clients;
+mod connection_health;
 mod connector;
 mod copy;
 mod error;
 mod grants;
-mod health;
 mod incarnations;
 mod lease;
 mod link;
@@ -25,8 +25,8 @@ mod value;
 use std::sync::Arc;
 
 pub use self::address::PostgresAddress;
+pub(in crate::store) use self::connection_health::ConnectionHealth;
 pub use self::error::Error;
-pub(in crate::store) use self::health::Health;
 pub(in crate::store) use self::lease::NodeIdentity;
 pub(in crate::store) use self::lease::{HEARTBEAT, LeaseState};
 use self::link::Link;
@@ -80,7 +80,7 @@ impl PostgresEngine {
         })
     }
 
-    pub(in crate::store) fn health(&self) -> &Arc<Health> {
+    pub(in crate::store) fn health(&self) -> &Arc<ConnectionHealth> {
         self.link.health()
     }
 

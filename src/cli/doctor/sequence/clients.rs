@@ -180,7 +180,8 @@ const COPILOT_STUDIO: ClientProfile = ClientProfile {
 };
 
 /// The redirect URI: Microsoft's pages on OAuth of agents' plugins,
-/// MicrosoftDocs/msteams-docs#14587. No source has its user agent, its version or the body of its registration.
+/// MicrosoftDocs/msteams-docs#14587. No source has its user agent, its version or the body of its
+/// registration.
 const TEAMS: ClientProfile = ClientProfile {
     opening: Opening::InitializeWithoutHeader,
     user_agent: OWN_AGENT,

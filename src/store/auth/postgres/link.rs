@@ -8,9 +8,9 @@ use deadpool::managed::{Object, Pool, PoolError, QueueMode};
 use tokio_postgres::Row;
 
 use super::address::PostgresAddress;
+use super::connection_health::ConnectionHealth;
 use super::connector::Connector;
 use super::error::Error;
-use super::health::Health;
 use super::value::Value;
 use crate::base::error_chain::format_chain;
 
@@ -25,12 +25,12 @@ const RESENDS: u32 = 2;
 /// The connections to one database.
 pub(super) struct Link {
     pool: Pool<Connector>,
-    health: Arc<Health>,
+    health: Arc<ConnectionHealth>,
 }
 
 impl Link {
     pub(super) fn new(address: PostgresAddress) -> Result<Self, Error> {
-        let health = Arc::new(Health::new(address.shown.clone()));
+        let health = Arc::new(ConnectionHealth::new(address.shown.clone()));
         let pool = Pool::builder(Connector::new(address))
             .max_size(MAX_CONNECTIONS)
             .queue_mode(QueueMode::Lifo)
@@ -46,7 +46,7 @@ impl Link {
         self.pool.manager().shown()
     }
 
-    pub(super) fn health(&self) -> &Arc<Health> {
+    pub(super) fn health(&self) -> &Arc<ConnectionHealth> {
         &self.health
     }
 

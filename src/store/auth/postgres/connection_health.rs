@@ -8,13 +8,13 @@ use super::Error;
 type Callback = Box<dyn Fn(bool) + Send + Sync>;
 
 /// The outcome of the last statement.
-pub(in crate::store) struct Health {
+pub(in crate::store) struct ConnectionHealth {
     shown: String,
     is_away: AtomicBool,
     callback: OnceLock<Callback>,
 }
 
-impl Health {
+impl ConnectionHealth {
     pub(super) fn new(shown: String) -> Self {
         Self { shown, is_away: AtomicBool::new(false), callback: OnceLock::new() }
     }
@@ -23,7 +23,7 @@ impl Health {
         !self.is_away.load(Ordering::Relaxed)
     }
 
-    /// Calls `on_change` whenever [`Health::is_writable`] changes. There is one callback at most.
+    /// Calls `on_change` whenever [`ConnectionHealth::is_writable`] changes. There is one callback at most.
     pub(in crate::store) fn on_change(&self, on_change: impl Fn(bool) + Send + Sync + 'static) {
         let set = self.callback.set(Box::new(on_change));
         debug_assert!(set.is_ok(), "there is a callback already");
