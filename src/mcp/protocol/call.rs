@@ -12,7 +12,7 @@ use rmcp::{ErrorData, RoleServer};
 
 use super::payload_slot::PayloadSlot;
 use super::progress::ProgressNotifier;
-use super::request_info::{ReadTarget, RequestInfo, caller, finish_metering};
+use super::request_info::{ReadTarget, RequestInfo, caller};
 use super::request_span::RequestSpan;
 use crate::base::panic::catch_panic;
 use crate::mcp::failure::CallFailure;
@@ -53,10 +53,7 @@ pub(super) async fn call_tool(
                 Ok(arguments) => call(state, tool, arguments, &info, &context).await,
                 Err(failure) => Err(failure),
             };
-            finish_metering(metered, &outcome);
-            if let Err(CallFailure::Limit(_)) = outcome {
-                info.pace_refusal(state, caller).await;
-            }
+            info.finish_metering(state, caller, metered, &outcome).await;
             (&**tool.name(), outcome)
         }
     };

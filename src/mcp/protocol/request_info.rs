@@ -129,9 +129,21 @@ impl RequestInfo {
         self.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 
-    /// Waits before the answer to a call that a limit refused, if its caller was refused often.
-    pub(super) async fn pace_refusal(&self, state: &ServerState, caller: &Principal) {
-        state.config.usage.pace_refusal(caller.usage_key(self.caller_address())).await;
+    /// Ends counting a request that has been answered, or has failed. One that a limit refused then
+    /// waits for its answer, if its caller was refused often.
+    pub(super) async fn finish_metering<T>(
+        &self,
+        state: &ServerState,
+        caller: &Principal,
+        metered: MeteredCall,
+        outcome: &Result<Output<T>, CallFailure>,
+    ) {
+        let end = outcome.as_ref().err().map_or(CallOutcome::Ok, CallFailure::outcome).into();
+        let payload = outcome.as_ref().ok().and_then(|output| output.payload.as_ref());
+        metered.finish(end, payload.map_or(0, Payload::total_bytes) as u64);
+        if let Err(CallFailure::Limit(_)) = outcome {
+            state.config.usage.pace_refusal(caller.usage_key(self.caller_address())).await;
+        }
     }
 
     /// Appends the request id, under which the log has more.
@@ -182,13 +194,6 @@ impl RequestInfo {
             ..AuditRecord::new(event, state.tenant(), outcome.label())
         });
     }
-}
-
-/// Ends counting a request that has been answered, or has failed.
-pub(super) fn finish_metering<T>(metered: MeteredCall, outcome: &Result<Output<T>, CallFailure>) {
-    let end = outcome.as_ref().err().map_or(CallOutcome::Ok, CallFailure::outcome).into();
-    let payload = outcome.as_ref().ok().and_then(|output| output.payload.as_ref());
-    metered.finish(end, payload.map_or(0, Payload::total_bytes) as u64);
 }
 
 /// Returns the caller's name for the backend's user header.

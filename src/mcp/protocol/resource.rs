@@ -6,7 +6,7 @@ use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer};
 
 use super::payload_slot::PayloadSlot;
-use super::request_info::{ReadTarget, RequestInfo, caller, finish_metering};
+use super::request_info::{ReadTarget, RequestInfo, caller};
 use super::request_span::RequestSpan;
 use crate::base::panic::catch_panic;
 use crate::mcp::failure::CallFailure;
@@ -48,10 +48,7 @@ pub(super) async fn read(
                 Ok(()) => contents(state, resource, &info, context).await,
                 Err(limit) => Err(limit.into()),
             };
-            finish_metering(metered, &output);
-            if let Err(CallFailure::Limit(_)) = output {
-                info.pace_refusal(state, caller).await;
-            }
+            info.finish_metering(state, caller, metered, &output).await;
             output
         }
     };
