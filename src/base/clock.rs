@@ -7,12 +7,20 @@ use jiff::Timestamp;
 
 use super::sync::lock_unpoisoned;
 
+/// How many seconds an hour has.
+pub const SECONDS_PER_HOUR: i64 = 3_600;
+
 /// A source of wall-clock and monotonic time.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Returns the wall-clock time, for expiry dates, status files and logs. It may jump.
     fn now(&self) -> Timestamp;
     /// Returns the monotonic time, for deadlines and ages. It never jumps.
     fn monotonic(&self) -> Instant;
+}
+
+/// Returns the hour of a time, counted from 1970.
+pub fn hour_number(time: Timestamp) -> i64 {
+    time.as_second().div_euclid(SECONDS_PER_HOUR)
 }
 
 /// The clock of the operating system.

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::base::clock::hour_number;
 use crate::base::sync::lock;
 
 /// How many hours are kept, the current one included.
@@ -50,10 +51,6 @@ impl LoginCounts {
             failed: sum.failed + hour.failed,
         })
     }
-}
-
-fn hour_number(now: Timestamp) -> i64 {
-    now.as_second().div_euclid(3600)
 }
 
 #[cfg(test)]

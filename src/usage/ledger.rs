@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::caller::{CallerKey, UsageCaller};
 use super::traffic::CallEnd;
+use crate::base::clock::{SECONDS_PER_HOUR, hour_number};
 use crate::store::{OTHERS, StoredQuota, UsageBatch, UsageCounts, UsageRow};
 
 /// How many rows one tenant collects between two writes; further persons and clients share one.
@@ -63,7 +64,7 @@ impl TenantLedger {
             true => LedgerPerson::Identified(caller.key.clone()),
             false => LedgerPerson::Anonymous,
         };
-        let starts = call.now.as_second().div_euclid(3_600) * 3_600;
+        let starts = hour_number(call.now) * SECONDS_PER_HOUR;
         let mut key = LedgerKey { starts, person, client: caller.client.clone(), tool: Arc::clone(tool) };
         if self.rows.len() >= MAX_TENANT_ROWS && !self.rows.contains_key(&key) {
             key = LedgerKey { person: LedgerPerson::Others, client: None, ..key };

@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::latency::Latencies;
 use super::limit::QuotaStatus;
+use crate::base::clock::{SECONDS_PER_HOUR, hour_number};
 use crate::store::UsageCounts;
 use crate::telemetry::metrics::CallOutcome;
 
 /// How many hours are kept, the current one included.
 pub const HOURS: usize = 24;
-const SECONDS_PER_HOUR: i64 = 3_600;
 
 /// How a call ended, as far as its traffic is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,10 +160,6 @@ impl Hour {
     fn new(number: i64) -> Self {
         Self { number, calls: 0, errors: 0, refused: 0, bytes: 0, latencies: Latencies::default() }
     }
-}
-
-fn hour_number(now: Timestamp) -> i64 {
-    now.as_second().div_euclid(SECONDS_PER_HOUR)
 }
 
 #[cfg(test)]
