@@ -4,10 +4,10 @@ use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 
 use super::receiver::{ExportError, ExportOutcome};
+use crate::base::backoff::Backoff;
 
-/// The pauses after failures, which double up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// The pause after a failure.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// However long a receiver asks to be left alone.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
@@ -75,7 +75,7 @@ impl ExportHealth {
     pub(super) fn pause(&self, interval: Duration) -> Duration {
         let pause = match self.failures {
             0 => interval,
-            failures => (FIRST_PAUSE * (1 << (failures - 1).min(8))).min(MAX_PAUSE),
+            failures => BACKOFF.pause_after(failures - 1),
         };
         pause.max(interval).max(self.retry_after)
     }
