@@ -10,9 +10,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::harness::Gateway;
+use super::harness::entra::FakeEntra;
 use super::harness::gateway::BINARY;
-use super::harness::secret;
+use super::harness::{FakeBackend, Gateway, Setup, Tenant, secret};
 
 /// The key of a tenant's callers.
 pub(crate) const KEY: &str = "the-key-of-a-caller-0123456789";
@@ -29,6 +29,17 @@ pub(crate) enum Guard {
 pub(crate) fn digest(key: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Starts a gateway with the tenant `a`, at which people log in.
+async fn serve_with_login(entra: &FakeEntra, backend: &FakeBackend) -> Gateway {
+    let gateway = Setup::new()
+        .flag("--entra-authority", &entra.authority())
+        .file("a.yaml", Tenant::new("a", backend).with(&entra.lines()).yaml())
+        .start()
+        .await;
+    gateway.until_state("a", "serving").await;
+    gateway
 }
 
 /// What the doctor said.

@@ -12,7 +12,7 @@ use super::super::harness::entra::{APP, DIRECTORY, Endpoint, FakeEntra, Fault};
 use super::super::harness::front::{Front, free_ports};
 use super::super::harness::secret::secret;
 use super::super::harness::{FakeBackend, Gateway, Reply, Setup, Tenant};
-use super::{Doctor, KEY, digest};
+use super::{Doctor, KEY, digest, serve_with_login};
 
 /// A gateway with the tenant "a".
 async fn gateway(tenant: Tenant) -> Gateway {
@@ -276,12 +276,7 @@ async fn each_fault_of_the_certificate_is_told_as_a_stranger_sees_it() {
 #[tokio::test]
 async fn a_wrong_public_url_is_told_by_the_documents_that_name_it() {
     let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
-    let gateway = Setup::new()
-        .flag("--entra-authority", &entra.authority())
-        .file("a.yaml", Tenant::new("a", &backend).with(&entra.lines()).yaml())
-        .start()
-        .await;
-    gateway.until_state("a", "serving").await;
+    let gateway = serve_with_login(&entra, &backend).await;
     // People use another name than the settings have.
     let other = format!("https://127.0.0.1:{}", gateway.address().port());
     let said = Doctor::beside(&gateway, &["a", "--url", &other]).ask().await;

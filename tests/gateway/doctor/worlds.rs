@@ -15,7 +15,7 @@ use super::super::harness::login::App;
 use super::super::harness::secret::secret;
 use super::super::harness::{Era, FakeBackend, Gateway, Reply, Setup, Tenant};
 use super::super::state;
-use super::{Doctor, KEY, Said, digest};
+use super::{Doctor, KEY, Said, digest, serve_with_login};
 
 /// An admin address at which nobody listens.
 const NO_GATEWAY: [&str; 2] = ["--admin", "127.0.0.1:1"];
@@ -160,12 +160,7 @@ async fn more_logins_and_backends_than_are_asked_are_counted() {
 #[tokio::test]
 async fn what_entra_does_not_tell_is_no_fault() {
     let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
-    let gateway = Setup::new()
-        .flag("--entra-authority", &entra.authority())
-        .file("a.yaml", Tenant::new("a", &backend).with(&entra.lines()).yaml())
-        .start()
-        .await;
-    gateway.until_state("a", "serving").await;
+    let gateway = serve_with_login(&entra, &backend).await;
     entra.fault(Endpoint::Token, Fault::Refusal("invalid_request", 50_194));
     entra.fault(Endpoint::Authorize, Fault::Answer(200, "<html>Pick an account</html>"));
     let said = Doctor::beside(&gateway, &["a"]).ask().await;
