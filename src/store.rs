@@ -16,6 +16,7 @@
 pub mod auth;
 mod auth_place;
 mod backup;
+mod cluster;
 mod database;
 mod keyring;
 mod local;
@@ -42,6 +43,7 @@ pub use self::auth::{
     StoredBlocks, StoredRevocations,
 };
 pub use self::backup::{IntegrityReport, check, restore};
+pub use self::cluster::ClusterStore;
 use self::database::{Database, filesystem, folder_lock};
 pub use self::keyring::{Error as KeyError, KeySource, Keyring, SealContext};
 use self::local::entry_seal;

@@ -349,6 +349,14 @@ impl AuthStore {
         }
     }
 
+    /// Returns the engine, if it is a PostgreSQL database.
+    pub(super) fn postgres(&self) -> Option<&PostgresEngine> {
+        match &self.engine {
+            Engine::Sqlite(_) => None,
+            Engine::Postgres(engine) => Some(engine),
+        }
+    }
+
     /// Returns whether the database can be used, if it is apart from the rest of the store.
     pub(super) fn health(&self) -> Option<&Arc<ConnectionHealth>> {
         match &self.engine {

@@ -69,6 +69,11 @@ impl PostgresEngine {
         &self.database_id
     }
 
+    /// Returns the name of this node, for people.
+    pub(in crate::store) fn node_name(&self) -> &str {
+        &self.node.name
+    }
+
     pub(in crate::store) async fn load_state(&self) -> Result<StoredAuthState, super::Error> {
         self.reseal_incarnations().await;
         self.reseal_blocks().await;
