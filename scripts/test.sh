@@ -98,6 +98,7 @@ step "format" cargo fmt --check
 step "system packages" system_packages
 step "peers: Node 22, MCP clients, frameworks for agents, the conformance suite" install_peers
 step "deploy/: Compose, Kubernetes, Helm, the Dockerfile" deploy_files
+step "models: what several gateways agree on" ./scripts/models.sh
 step "lints" env RUSTFLAGS="${RUSTFLAGS:-}" cargo clippy "${features[@]}" --all-targets --quiet -- -D warnings
 step "tests" tests
 step "documents" documents
