@@ -124,6 +124,7 @@ fn start_audit(state: &std::path::Path, socket: Option<std::path::PathBuf>) -> A
         file: Some(AuditFileConfig { path: state.join("audit.jsonl"), max_bytes: 64 << 20, max_files: 2 }),
         sinks: socket.map(sink).into_iter().collect(),
         state: state.to_owned(),
+        node: None,
     };
     let audit = Audit::start(config, SystemClock::shared(), Arc::new(Metrics::new())).expect("started");
     audit.start_sinks(&Tasks::new());

@@ -20,6 +20,7 @@ pub mod handover;
 pub mod headers;
 pub mod heartbeat;
 pub mod hex;
+pub mod host_name;
 pub mod http_client;
 pub mod inherited_sockets;
 pub mod interner;

@@ -60,6 +60,7 @@ use crate::settings::{
 };
 use crate::store::{self, KeySource, Store};
 use crate::telemetry::audit::{Audit, AuditConfig, AuditFileConfig};
+use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otlp::{Exporter, MetricsReader, Tracer};
 use crate::tenants::reconcile::ReconcilerConfig;
@@ -196,6 +197,9 @@ impl Gateway {
     /// opened.
     pub async fn build(mut settings: Settings, inputs: TenantInputs, key: KeySource) -> Result<Self, Error> {
         open_files::limit_connections(&mut settings);
+        if let Some(node) = settings.shown_node_name() {
+            log::name_node(&node);
+        }
         let TenantInputs { source, env, given } = inputs;
         if let TenantsSource::Folder(folder) = &source {
             create_tenants_folder(folder)?;
@@ -734,7 +738,7 @@ fn build_tenant_deps(
 /// Creates what sends traces, logs and metrics to a receiver, if there is one, and has the tenants
 /// start spans. A machine on which no HTTP client can be created serves all the same.
 fn create_exporter(settings: &Settings, tenant_deps: &mut TenantDeps) -> Option<Arc<Exporter>> {
-    let config = settings.otlp.to_config()?;
+    let config = settings.otlp.to_config(settings.shown_node_name())?;
     let metrics = Arc::clone(&tenant_deps.metrics);
     let read_metrics: MetricsReader = Arc::new(move || metrics.encode());
     match Exporter::new(&config, &tenant_deps.clock, read_metrics) {
@@ -796,6 +800,7 @@ fn open_audit(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics
         file: settings.audit.map(|max_bytes| AuditFileConfig { path: file.clone(), max_bytes, max_files }),
         sinks: settings.audit_sinks.clone(),
         state: settings.state.clone(),
+        node: settings.shown_node_name(),
     };
     match Audit::start(config, Arc::clone(clock), Arc::clone(metrics)) {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {

@@ -39,6 +39,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::base::diagnostic::Report;
+use crate::base::host_name::host_name;
 use crate::routing::GatewayHosts;
 use crate::spec::{BackendOnly, HoldChanges, HostName, ListenAddress, TenantListeners};
 use crate::telemetry::audit::sinks::SinkConfig;
@@ -172,6 +173,8 @@ pub struct Settings {
     pub master_key_file: Option<PathBuf>,
     /// The database that logins are kept in, if not in the state folder.
     pub store: StoreSettings,
+    /// The name of this gateway, if it is not to be that of its host.
+    pub node_name: Option<String>,
     /// Scheme and host of Microsoft's login; differs in sovereign clouds and tests.
     pub entra_authority: Url,
     /// The limits of the public listeners.
@@ -263,6 +266,7 @@ impl Default for Settings {
             ready_file: None,
             master_key_file: None,
             store: StoreSettings::default(),
+            node_name: None,
             entra_authority: default_entra_authority(),
             limits: Limits::default(),
             otlp: OtlpSettings::default(),
@@ -322,6 +326,19 @@ impl Settings {
                 },
             }),
         }
+    }
+
+    /// Returns the name of this gateway among others.
+    pub fn node_name(&self) -> String {
+        let host = || host_name().chars().take(parse::MAX_NODE_NAME_CHARS).collect();
+        self.node_name.clone().unwrap_or_else(host)
+    }
+
+    /// Returns the name that audit and log lines carry: none if there is no other gateway to tell
+    /// this one from.
+    pub fn shown_node_name(&self) -> Option<String> {
+        let is_one_of_several = self.store.is_database() || self.node_name.is_some();
+        is_one_of_several.then(|| self.node_name())
     }
 
     /// Returns the hosts under which the gateway itself is addressed.

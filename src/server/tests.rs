@@ -57,6 +57,7 @@ fn settings(limits: Limits) -> Settings {
         ready_file: None,
         master_key_file: None,
         store: Default::default(),
+        node_name: None,
         entra_authority: Settings::default().entra_authority,
         limits,
         extra_hosts: ExtraHosts::These(vec![]),

@@ -69,6 +69,8 @@ impl SettingKey {
     pub const STORE_FILE: SettingKey = SettingKey("store_file");
     /// The file with the password of the database of logins.
     pub const STORE_PASSWORD_FILE: SettingKey = SettingKey("store_password_file");
+    /// The name of this gateway among those that share a database.
+    pub const NODE_NAME: SettingKey = SettingKey("node_name");
     /// The period of Strict-Transport-Security, or `off`.
     pub const HSTS: SettingKey = SettingKey("hsts");
     /// The listeners for plain HTTP, or `off`.
@@ -101,7 +103,7 @@ impl SettingKey {
     pub const ZIP_HOSTS: SettingKey = SettingKey("zip_hosts");
 
     /// Every setting that the file, flags and variables know.
-    pub const ALL: [SettingKey; 46] = [
+    pub const ALL: [SettingKey; 47] = [
         Self::TENANTS,
         Self::STATE,
         Self::CERTS,
@@ -133,6 +135,7 @@ impl SettingKey {
         Self::STORE,
         Self::STORE_FILE,
         Self::STORE_PASSWORD_FILE,
+        Self::NODE_NAME,
         Self::HSTS,
         Self::LISTEN_HTTP,
         Self::ACCEPT_TOS,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::base::diagnostic::{Diagnostic, Report};
-use crate::telemetry::otlp::{OtlpConfig, TraceConfig};
+use crate::telemetry::otlp::{INSTANCE_ID, OtlpConfig, TraceConfig};
 
 /// What is sent to an OpenTelemetry receiver. Without an endpoint, nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,8 +84,12 @@ impl OtlpSettings {
         self
     }
 
-    /// Returns what is exported, if anything is.
-    pub fn to_config(&self) -> Option<OtlpConfig> {
+    /// Returns what is exported, if anything is, by the gateway of this name, if it has one.
+    pub fn to_config(&self, node: Option<String>) -> Option<OtlpConfig> {
+        let mut resource = self.resource.clone();
+        if let Some(node) = node {
+            resource.entry(INSTANCE_ID.to_owned()).or_insert(node);
+        }
         let traces = TraceConfig {
             sample_ratio: self.traces,
             trust_sampled: self.trust_sampled,
@@ -95,7 +99,7 @@ impl OtlpSettings {
         Some(OtlpConfig {
             endpoint: self.endpoint.clone()?,
             headers_file: self.headers_file.clone(),
-            resource: self.resource.clone(),
+            resource,
             traces: is_traced.then_some(traces),
             logs: self.logs,
             metrics_interval: self.metrics.then(|| Duration::from_secs(self.metrics_interval_seconds)),

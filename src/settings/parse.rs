@@ -199,6 +199,21 @@ pub(super) fn hops(text: &str) -> ParseResult<NonZeroU8> {
     }
 }
 
+/// The longest name of a gateway.
+pub(super) const MAX_NODE_NAME_CHARS: usize = 64;
+
+/// A name that stands in logs and audits without quotes.
+pub(super) fn node_name(text: &str) -> ParseResult<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    match !text.is_empty() && text.len() <= MAX_NODE_NAME_CHARS && text.chars().all(is_plain) {
+        true => Ok(text.to_owned()),
+        false => fault(
+            "not the name of a node",
+            "write up to 64 letters, digits, hyphens, dots and underscores, like `gateway-1`",
+        ),
+    }
+}
+
 /// A host, a domain or a network.
 pub(super) fn allowed_backend(text: &str) -> ParseResult<AllowedBackend> {
     match AllowedBackend::parse(text) {

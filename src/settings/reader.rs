@@ -94,6 +94,7 @@ impl<'a> SettingsReader<'a> {
                 address_file: self.read_path(SettingKey::STORE_FILE),
                 password_file: self.read_path(SettingKey::STORE_PASSWORD_FILE),
             },
+            node_name: self.read_one(SettingKey::NODE_NAME, parse::node_name),
             entra_authority: self
                 .read_one(SettingKey::ENTRA_AUTHORITY, parse::authority)
                 .unwrap_or(default.entra_authority),

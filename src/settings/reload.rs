@@ -213,6 +213,7 @@ mod tests {
             "listen_http",
             "log",
             "master_key_file",
+            "node_name",
             "open_tenants",
             "otlp",
             "private_networks",

@@ -62,6 +62,8 @@ pub struct AuditConfig {
     pub sinks: Vec<SinkConfig>,
     /// The state folder, in which lines wait for the sinks.
     pub state: PathBuf,
+    /// The name of this gateway, if its lines carry one.
+    pub node: Option<String>,
 }
 
 /// What happened.
@@ -267,7 +269,7 @@ impl Audit {
     /// # Errors
     /// The file cannot be opened, or no thread can be started.
     pub fn start(config: AuditConfig, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> std::io::Result<Self> {
-        let AuditConfig { file, sinks, state } = config;
+        let AuditConfig { file, sinks, state, node } = config;
         let path = file.as_ref().map(|file| file.path.clone());
         let file = file.map(RotatingFile::open).transpose()?;
         let sinks = AuditSinks::open(sinks, &state, &clock, &metrics);
@@ -277,8 +279,7 @@ impl Audit {
             file,
             sinks: sinks.clone(),
             for_sinks: Vec::new(),
-            run_id: random::hex::<6>(),
-            number: 0,
+            line_ids: LineIds::new(node.as_deref()),
             failing: false,
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
@@ -372,10 +373,7 @@ struct AuditWriter {
     sinks: AuditSinks,
     /// Lines that the spools get next.
     for_sinks: Vec<Vec<u8>>,
-    /// With the number it makes a line's `id`, which no line of any other process has.
-    run_id: String,
-    /// The number of the last line.
-    number: u64,
+    line_ids: LineIds,
     /// The last line could not be written.
     failing: bool,
     clock: Arc<dyn Clock>,
@@ -427,8 +425,7 @@ impl AuditWriter {
     }
 
     fn keep(&mut self, mut line: Vec<u8>) {
-        self.number += 1;
-        append_id(&mut line, &self.run_id, self.number);
+        self.line_ids.append(&mut line);
         self.write(&line);
         if !self.sinks.is_empty() {
             self.for_sinks.push(line);
@@ -466,10 +463,26 @@ impl AuditWriter {
     }
 }
 
-/// Adds `id` to a line, as its last field.
-fn append_id(line: &mut Vec<u8>, run_id: &str, number: u64) {
-    line.truncate(line.len() - "}\n".len());
-    writeln!(line, ",\"id\":\"{run_id}-{number}\"}}").expect("writing to a vector cannot fail");
+/// The last fields of each line: `node`, if there is one, and `id`, which no other line has.
+struct LineIds {
+    /// What stands between a line's other fields and its number.
+    fields: String,
+    /// The number of the last line.
+    number: u64,
+}
+
+impl LineIds {
+    fn new(node: Option<&str>) -> Self {
+        let node = node.map(|name| format!(",\"node\":{}", serde_json::Value::from(name)));
+        let (node, run_id) = (node.unwrap_or_default(), random::hex::<6>());
+        Self { fields: format!("{node},\"id\":\"{run_id}-"), number: 0 }
+    }
+
+    fn append(&mut self, line: &mut Vec<u8>) {
+        self.number += 1;
+        line.truncate(line.len() - "}\n".len());
+        writeln!(line, "{}{}\"}}", self.fields, self.number).expect("writing to a vector cannot fail");
+    }
 }
 
 #[cfg(test)]

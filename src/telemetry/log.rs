@@ -32,6 +32,8 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// The writer of the process's log, once it is started.
 static QUEUE: OnceLock<LogQueue> = OnceLock::new();
+/// The name of this gateway as the last field of a JSON line, if there are several.
+static NODE_FIELD: OnceLock<String> = OnceLock::new();
 /// Replaces the filter of the process's log, once it is started.
 static SET_FILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
@@ -96,6 +98,12 @@ pub fn init_with_copy(format: LogFormat, clock: Arc<dyn Clock>, copy: Option<Fil
     std::panic::set_hook(Box::new(report_panic));
     warn_about(not_understood);
     Ok(())
+}
+
+/// Has each line of the JSON format name this gateway.
+pub fn name_node(name: &str) {
+    // Several gateways of one process are a matter of tests; the first one counts.
+    let _named_before = NODE_FIELD.set(format!(",\"node\":{}}}", serde_json::Value::from(name)));
 }
 
 /// Replaces the filter; `None` is the one that the process began with.
@@ -169,7 +177,7 @@ impl<W: Write> Write for SanitizingWriter<W> {
         let text = String::from_utf8_lossy(event);
         let line = text.strip_suffix('\n').unwrap_or(&text);
         let line = match self.format {
-            LogFormat::Json => printable_json(line),
+            LogFormat::Json => name_node_in(printable_json(line)),
             LogFormat::Text if self.colour => coloured(line),
             LogFormat::Text => printable(line),
         };
@@ -179,6 +187,14 @@ impl<W: Write> Write for SanitizingWriter<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+/// Adds the name of this gateway to a JSON line, if there is one.
+fn name_node_in(line: Cow<'_, str>) -> Cow<'_, str> {
+    match (NODE_FIELD.get(), line.strip_suffix('}')) {
+        (Some(field), Some(rest)) => format!("{rest}{field}").into(),
+        _ => line,
     }
 }
 

@@ -36,6 +36,9 @@ pub use self::queue::SignalCounts;
 pub use self::receiver::ExportError;
 pub use self::span::{RemoteSpans, SpanParent, TraceSpan, Tracer};
 
+/// The attribute of the resource that tells one gateway from another.
+pub const INSTANCE_ID: &str = "service.instance.id";
+
 /// What is exported, and to where.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OtlpConfig {

@@ -26,6 +26,9 @@ pub struct GatewayArgs {
     /// A file that contains only the database's password.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub store_password_file: Option<String>,
+    /// The name of this gateway among those that share a database [default: the host's name].
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
     /// The folder of certificates and their keys [default: certs].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub certs: Option<String>,
@@ -172,6 +175,7 @@ impl GatewayArgs {
             .with(SettingKey::STORE, &self.store)
             .with(SettingKey::STORE_FILE, &self.store_file)
             .with(SettingKey::STORE_PASSWORD_FILE, &self.store_password_file)
+            .with(SettingKey::NODE_NAME, &self.node_name)
     }
 }
 

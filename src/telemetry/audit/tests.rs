@@ -44,6 +44,21 @@ fn a_line_says_who_did_what_and_leaves_out_the_rest() {
 }
 
 #[test]
+fn a_line_of_one_of_several_gateways_names_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("audit.jsonl");
+    let file = AuditFileConfig { path: path.clone(), max_bytes: 1 << 20, max_files: 2 };
+    let config = AuditConfig { file: Some(file), node: Some("gw-1".to_owned()), ..AuditConfig::default() };
+    let audit = Audit::start(config, SystemClock::shared(), Arc::new(Metrics::new())).expect("opened");
+    audit.record(&AuditRecord::new(AuditEvent::Login, "acme", "ok"));
+    flush(&audit);
+    let line: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(path).expect("written")).expect("one line");
+    assert_eq!(line["node"], "gw-1");
+    assert!(line["id"].as_str().is_some_and(|id| id.ends_with("-1")), "{line}");
+}
+
+#[test]
 fn files_are_rotated_by_size_and_bounded_in_number() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a folder");

@@ -9,8 +9,8 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
-use super::OtlpConfig;
 use super::attribute::key_value;
+use super::{INSTANCE_ID, OtlpConfig};
 use crate::base::process_resolver::ProcessResolver;
 use crate::base::{error_chain, random};
 
@@ -133,7 +133,7 @@ fn build_resource(config: &OtlpConfig) -> Resource {
     let mut attributes: Vec<KeyValue> = vec![
         key_value("service.name", "tenantd"),
         key_value("service.version", env!("CARGO_PKG_VERSION")),
-        key_value("service.instance.id", random::hex::<16>()),
+        key_value(INSTANCE_ID, random::hex::<16>()),
     ];
     attributes.retain(|attribute| !config.resource.contains_key(&attribute.key));
     attributes.extend(config.resource.iter().map(|(key, value)| key_value(key, &**value)));

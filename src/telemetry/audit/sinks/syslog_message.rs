@@ -6,12 +6,11 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
-use std::path::Path;
 
 use serde::Deserialize;
 
 use super::config::SyslogConfig;
-use crate::base::disk;
+use crate::base::host_name::host_name;
 
 const VERSION: u8 = 1;
 /// RFC 5424 section 6.2.1.
@@ -40,7 +39,7 @@ struct LineHead<'a> {
 
 impl SyslogHeader {
     pub(super) fn new(config: &SyslogConfig) -> Self {
-        let sender = format!("{} {} {}", host_name(), config.app_name, std::process::id());
+        let sender = format!("{} {} {}", sender_host(), config.app_name, std::process::id());
         Self { facility: config.facility.number, sender }
     }
 
@@ -79,9 +78,8 @@ fn escape_into(out: &mut String, json: &str) {
 }
 
 /// Returns the name of this machine, or nil.
-fn host_name() -> String {
-    let name = disk::read_text(Path::new("/proc/sys/kernel/hostname"), 4 << 10).unwrap_or_default();
-    let name: String = name.trim().chars().filter(char::is_ascii_graphic).take(MAX_HOST_CHARS).collect();
+fn sender_host() -> String {
+    let name: String = host_name().chars().take(MAX_HOST_CHARS).collect();
     if name.is_empty() { NIL.to_owned() } else { name }
 }
 

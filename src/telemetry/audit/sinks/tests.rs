@@ -22,7 +22,7 @@ fn sink(address: SyslogAddress, spool_bytes: u64) -> SinkConfig {
 fn start(folder: &Path, sinks: Vec<SinkConfig>) -> (Audit, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new());
     let file = AuditFileConfig { path: folder.join("audit.jsonl"), max_bytes: 64 << 20, max_files: 2 };
-    let config = AuditConfig { file: Some(file), sinks, state: folder.to_owned() };
+    let config = AuditConfig { file: Some(file), sinks, state: folder.to_owned(), node: None };
     let audit = Audit::start(config, SystemClock::shared(), Arc::clone(&metrics)).expect("opened");
     audit.start_sinks(&Tasks::new());
     (audit, metrics)
