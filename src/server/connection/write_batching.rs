@@ -29,29 +29,36 @@ struct WriteBatch<S> {
     waiting: Vec<u8>,
     /// How many bytes of `waiting` have been written.
     written: usize,
+    /// `stream` may still hold bytes: a TLS stream takes more than its socket does.
+    is_unflushed: bool,
 }
 
 /// Splits a stream into the half for the connection and the half that flushes it.
 pub(super) fn batch_writes<S>(stream: S) -> (BatchedStream<S>, BatchFlusher<S>) {
-    let inner = Arc::new(Mutex::new(WriteBatch { stream, waiting: Vec::new(), written: 0 }));
+    let inner =
+        Arc::new(Mutex::new(WriteBatch { stream, waiting: Vec::new(), written: 0, is_unflushed: false }));
     (BatchedStream(Arc::clone(&inner)), BatchFlusher(inner))
 }
 
 impl<S: AsyncWrite + Unpin> WriteBatch<S> {
     fn drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.waiting.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
         while self.written < self.waiting.len() {
             let rest = &self.waiting[self.written..];
             match ready!(Pin::new(&mut self.stream).poll_write(context, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 bytes => self.written += bytes,
             }
+            self.is_unflushed = true;
         }
-        self.waiting = Vec::new();
-        self.written = 0;
-        Pin::new(&mut self.stream).poll_flush(context)
+        if !self.waiting.is_empty() {
+            self.waiting = Vec::new();
+            self.written = 0;
+        }
+        if self.is_unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+            self.is_unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Buffers as much of `slices` as fits; writes the buffer first if it is full.
@@ -171,6 +178,60 @@ mod tests {
         };
         let (read, ()) = tokio::join!(reading, closing);
         assert_eq!(read.expect("read"), ROOM, "all that was taken arrives");
+    }
+
+    /// A TLS stream: it takes a record whole, and its socket the bytes of it one by one.
+    struct RecordStream {
+        socket: tokio::io::DuplexStream,
+        held: Vec<u8>,
+    }
+
+    impl AsyncRead for RecordStream {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.socket).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for RecordStream {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.held.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let this = self.get_mut();
+            while !this.held.is_empty() {
+                let written = ready!(Pin::new(&mut this.socket).poll_write(context, &this.held))?;
+                this.held.drain(..written);
+            }
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.socket).poll_shutdown(context)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_slow_socket_leaves_in_the_tls_stream_is_sent_later() {
+        let (mut client, socket) = duplex(16);
+        let (mut corked, uncork) = batch_writes(RecordStream { socket, held: Vec::new() });
+        corked.write_all(&[7; 100]).await.expect("taken");
+        let mut all = vec![0; 100];
+        let mut flushing = std::pin::pin!(uncork.run());
+        tokio::select! {
+            error = flushing.as_mut() => panic!("{error}"),
+            read = client.read_exact(&mut all) => assert_eq!(read.expect("all of it arrives"), 100),
+        }
+        assert_eq!(all, [7; 100]);
     }
 
     #[tokio::test]
