@@ -21,6 +21,7 @@ mod listing;
 mod notices;
 mod overview;
 mod people;
+mod prose;
 mod relative_time;
 mod revisions;
 mod tenant;

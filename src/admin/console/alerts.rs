@@ -8,6 +8,7 @@ use super::actions::{lead_to, make_notice, read_answer};
 use super::frame::{Frame, Section, Visit};
 use super::link;
 use super::notices::Notice;
+use super::prose::Prose;
 use super::relative_time::RelativeTime;
 use crate::admin::Admin;
 use crate::admin::call::Call;
@@ -35,8 +36,8 @@ struct ConditionView {
     subject: String,
     /// Where the console says more about the subject.
     path: Option<String>,
-    summary: String,
-    action: String,
+    summary: Prose,
+    action: Prose,
     /// The targets that are told of it.
     told: String,
 }
@@ -102,8 +103,8 @@ impl ConditionView {
             kind: kind.as_str(),
             subject: printable(&condition.subject.name).into_owned(),
             path: find_subject_page(condition.subject.kind, &condition.subject.name),
-            summary: printable(&condition.summary).into_owned(),
-            action: printable(&condition.action).into_owned(),
+            summary: printable(&condition.summary).into(),
+            action: printable(&condition.action).into(),
             told: told.join(", "),
         }
     }

@@ -4,6 +4,7 @@ use askama::Template;
 
 use super::frame::{Frame, Section, Visit};
 use super::link;
+use super::prose::Prose;
 use super::relative_time::RelativeTime;
 use crate::admin::Admin;
 use crate::certs::CertificateStatus;
@@ -32,7 +33,7 @@ struct CertificateRow {
     renews: Option<RelativeTime>,
     next_attempt: Option<RelativeTime>,
     failures: u32,
-    trouble: Option<String>,
+    trouble: Option<Prose>,
     /// Where it is renewed, if the gateway can.
     renew_path: Option<String>,
 }
@@ -77,7 +78,7 @@ impl CertificateRow {
             renews: relative_time(status.renew_at),
             next_attempt: relative_time(status.next_attempt.filter(|_| status.failures > 0)),
             failures: status.failures,
-            trouble: text(status.trouble),
+            trouble: text(status.trouble).map(Prose::from),
         }
     }
 }

@@ -7,6 +7,7 @@ use super::display_state::DisplayState;
 use super::findings::first_error;
 use super::frame::Visit;
 use super::link;
+use super::prose::Prose;
 use super::relative_time::{Ago, RelativeTime};
 use crate::admin::Admin;
 use crate::alerts::{Condition, ConditionKey};
@@ -31,17 +32,17 @@ pub(super) struct Concern {
     /// Where the console says more.
     pub(super) path: Option<String>,
     pub(super) since: Option<RelativeTime>,
-    pub(super) reason: String,
-    pub(super) help: Option<String>,
+    pub(super) reason: Prose,
+    pub(super) help: Option<Prose>,
 }
 
 impl Concern {
-    fn new(subject: &str, class: &'static str, word: &'static str, reason: impl Into<String>) -> Self {
+    fn new(subject: &str, class: &'static str, word: &'static str, reason: impl Into<Prose>) -> Self {
         let subject = subject.to_owned();
         Self { class, word, subject, path: None, since: None, reason: reason.into(), help: None }
     }
 
-    fn help(mut self, help: impl Into<String>) -> Self {
+    fn help(mut self, help: impl Into<Prose>) -> Self {
         self.help = Some(help.into());
         self
     }
@@ -55,8 +56,8 @@ impl Concern {
             subject: printable(entry.name()).into_owned(),
             path: Some(link::tenant(entry.name())),
             since: Some(visit.relative_time(entry.since())),
-            reason: reason.unwrap_or_else(|| "its page says more".to_owned()),
-            help,
+            reason: reason.unwrap_or_else(|| "its page says more".to_owned()).into(),
+            help: help.map(Prose::from),
         }
     }
 
