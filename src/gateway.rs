@@ -8,6 +8,7 @@ mod addresses;
 mod alerting;
 mod auth_database;
 mod certificate_names;
+mod cluster;
 mod open_files;
 mod progress;
 mod service_manager;
@@ -123,9 +124,10 @@ pub enum Error {
     #[error("logins are kept in a database, but there is no state folder for the rest")]
     DatabaseWithoutState,
     #[error(
-        "another gateway took the database of logins over, because this one was not heard of for 15 seconds"
+        "another gateway was started with this one's node id, from a copy of its state folder, while this one was \
+         not heard of; give each gateway a state folder of its own"
     )]
-    TakenOver,
+    Replaced,
     #[error("the audit file {} cannot be opened: {cause}; fix that, or turn the audit off with \
              TENANTD_AUDIT=off", path.display())]
     Audit { path: PathBuf, cause: io::Error },
@@ -318,13 +320,10 @@ impl Gateway {
             tasks.spawn_detached("otlp", async move { exporter.run().await });
         }
         server.serve_http_redirect(http_listeners, addresses.public_port());
-        let taken_over = auth_database::hold(store.as_ref(), &tasks);
-        let mut shutdown = ShutdownSignal {
-            signals: &mut signals,
-            reloader: &reloader,
-            tasks: &tasks,
-            taken_over: &taken_over,
-        };
+        let cluster = store.as_ref().and_then(Store::cluster);
+        let replaced = cluster::follow(cluster.clone(), &tasks);
+        let mut shutdown =
+            ShutdownSignal { signals: &mut signals, reloader: &reloader, tasks: &tasks, replaced: &replaced };
         let starting = async {
             // Connections wait for the tenants in the kernel, but not for ever.
             let _late = tokio::time::timeout(START_PATIENCE, wait_for_first_pass(&registry)).await;
@@ -365,7 +364,9 @@ impl Gateway {
         let ending = async {
             let drained = drain(&tasks, &registry, &mut signals, drain_seconds, is_succeeded).await;
             let _written = tokio::time::timeout(USAGE_FLUSH_TIMEOUT, usage.flush()).await;
-            auth_database::release(store.as_ref()).await;
+            if let Some(cluster) = cluster.filter(|_| !is_succeeded) {
+                cluster::leave(&cluster).await;
+            }
             if let Some(exporter) = exporter {
                 exporter.flush(SPANS_FLUSH_TIMEOUT).await;
             }
@@ -382,8 +383,8 @@ impl Gateway {
             return Ok(ending.await);
         }
         tokio::select! {
-            drained = ending => match taken_over.is_cancelled() {
-                true => Err(Error::TakenOver),
+            drained = ending => match replaced.is_cancelled() {
+                true => Err(Error::Replaced),
                 false => Ok(drained),
             },
             never = service_manager::tell_of_drain(drain_seconds) => match never {},
@@ -527,15 +528,15 @@ struct ShutdownSignal<'a> {
     signals: &'a mut Signals,
     reloader: &'a SettingsReloader,
     tasks: &'a Tasks,
-    /// Fires if another gateway has taken over the database of logins.
-    taken_over: &'a CancellationToken,
+    /// Fires if another gateway has this one's node id.
+    replaced: &'a CancellationToken,
 }
 
 impl ShutdownSignal<'_> {
     /// Waits for a signal to finish; reads the settings and the tenants folder again on each SIGHUP
     /// before that.
     async fn wait(&mut self) {
-        while self.taken_over.run_until_cancelled(self.signals.next()).await == Some(SignalAction::Reload) {
+        while self.replaced.run_until_cancelled(self.signals.next()).await == Some(SignalAction::Reload) {
             tracing::info!("SIGHUP: looking for changes of the settings and the tenants' files");
             service_manager::reloading();
             self.reloader.reload().await;

@@ -43,7 +43,10 @@ pub use self::auth::{
     StoredBlocks, StoredRevocations,
 };
 pub use self::backup::{IntegrityReport, check, restore};
-pub use self::cluster::ClusterStore;
+pub use self::cluster::{
+    Change, ChangeBatch, ChangeCursor, ChangeSubscription, ClusterStore, HEARTBEAT, HeardChanges, NodeRecord,
+    NodeState, Notifications,
+};
 use self::database::{Database, filesystem, folder_lock};
 pub use self::keyring::{Error as KeyError, KeySource, Keyring, SealContext};
 use self::local::entry_seal;
@@ -141,6 +144,7 @@ pub struct Store {
     local: LocalStore,
     auth_tables: Arc<AuthTables>,
     auth: AuthStore,
+    cluster: Option<ClusterStore>,
 }
 
 /// Says who has the state folder, if somebody has: [`Error::InUse`].
@@ -221,7 +225,7 @@ impl Store {
         let local = LocalTables::new(Arc::clone(&database), Arc::clone(&keyring));
         let auth_tables = Arc::new(AuthTables::new(Arc::clone(&database), Arc::clone(&keyring)));
         let auth = AuthStore::in_file(Arc::clone(&auth_tables));
-        Self { database, keyring, local: LocalStore::new(local), auth_tables, auth }
+        Self { database, keyring, local: LocalStore::new(local), auth_tables, auth, cluster: None }
     }
 
     /// Returns the keys that seal what the store holds, for values that lie elsewhere.

@@ -1,20 +1,14 @@
-//! Keeps logins in a PostgreSQL database, if the settings name one: connects at start, holds the
-//! database while the gateway runs, and releases it at the end.
+//! Keeps logins in a PostgreSQL database, if the settings name one.
 
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
 use super::Error;
-use crate::base::task::Tasks;
 use crate::settings::StoreSettings;
 use crate::store::{self, PostgresAddress, Store};
 
-/// How often the start tries again, and how long it waits in between: together longer than a lease.
+/// How often the start tries again, and how long it waits in between.
 const CONNECT_ATTEMPTS: u32 = 10;
 const CONNECT_PAUSE: Duration = Duration::from_secs(2);
-/// The time for releasing the database at the end.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Returns the address of the database of logins, if the settings name one.
 ///
@@ -48,7 +42,7 @@ pub(super) async fn place_logins(
     Ok(Some(store))
 }
 
-/// Connects; waits a while for a server that starts, and for the lease of a gateway that crashed.
+/// Connects; waits a while for a server that starts.
 async fn connect(store: Store, address: &PostgresAddress) -> Result<Store, store::Error> {
     for _ in 0..CONNECT_ATTEMPTS {
         match store.clone().connect_auth(address.clone()).await {
@@ -60,25 +54,4 @@ async fn connect(store: Store, address: &PostgresAddress) -> Result<Store, store
         }
     }
     store.connect_auth(address.clone()).await
-}
-
-/// Holds the database while the gateway runs. Returns what fires if another gateway takes it over.
-pub(super) fn hold(store: Option<&Store>, tasks: &Tasks) -> CancellationToken {
-    let taken_over = CancellationToken::new();
-    let Some(auth) = store.map(|store| store.auth().clone()) else { return taken_over };
-    let (fired, abort) = (taken_over.clone(), tasks.abort_signal().clone());
-    tasks.spawn_detached("database lease", async move {
-        if abort.run_until_cancelled(auth.hold()).await.is_some() {
-            tracing::error!("another gateway took the database of logins over: this one ends");
-            fired.cancel();
-        }
-    });
-    taken_over
-}
-
-/// Lets another gateway have the database.
-pub(super) async fn release(store: Option<&Store>) {
-    if let Some(store) = store {
-        let _released = tokio::time::timeout(RELEASE_TIMEOUT, store.auth().release()).await;
-    }
 }

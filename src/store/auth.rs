@@ -28,7 +28,7 @@ pub use self::grant::{
     StoredRevocations,
 };
 pub use self::incarnation::{Incarnation, IncarnationChange, IncarnationId, IncarnationRecord};
-use self::postgres::{ConnectionHealth, LeaseState, PostgresEngine};
+use self::postgres::{ConnectionHealth, PostgresEngine};
 pub use self::signing_key::SigningKey;
 use self::sqlite::{AuthTables, SqliteEngine};
 use crate::base::digest::Digest;
@@ -322,38 +322,6 @@ impl AuthStore {
         match &self.engine {
             Engine::Sqlite(_) => Ok(true),
             Engine::Postgres(engine) => Box::pin(engine.use_assertion(assertion, expires_at)).await,
-        }
-    }
-
-    /// Holds the database against other gateways, and returns once another one has taken it over,
-    /// because this one could not be heard of. A file is held by its folder's lock, so this never
-    /// returns.
-    pub async fn hold(&self) {
-        let Engine::Postgres(engine) = &self.engine else { return std::future::pending().await };
-        let mut heartbeat = tokio::time::interval(postgres::HEARTBEAT);
-        loop {
-            heartbeat.tick().await;
-            // A failure is logged already; the next heartbeat may come through in time.
-            if matches!(Box::pin(engine.renew_lease()).await, Ok(LeaseState::Lost)) {
-                return;
-            }
-        }
-    }
-
-    /// Lets another gateway have the database at once.
-    pub async fn release(&self) {
-        if let Engine::Postgres(engine) = &self.engine
-            && let Err(error) = Box::pin(engine.release_lease()).await
-        {
-            tracing::debug!(%error, "another gateway must wait until the lease has expired");
-        }
-    }
-
-    /// Returns the engine, if it is a PostgreSQL database.
-    pub(super) fn postgres(&self) -> Option<&PostgresEngine> {
-        match &self.engine {
-            Engine::Sqlite(_) => None,
-            Engine::Postgres(engine) => Some(engine),
         }
     }
 

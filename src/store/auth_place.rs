@@ -3,11 +3,13 @@
 //! the last ones.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use super::auth::postgres::{NodeIdentity, PostgresAddress, PostgresEngine};
+use super::auth::postgres::{PostgresAddress, PostgresEngine};
 use super::auth::sealed::{AuthCounts, AuthRows};
-use super::{AuthStore, Error, Store, schema};
+use super::cluster::{NodeIdentity, refuse_live_nodes};
+use super::{AuthStore, ClusterStore, Error, Store, schema};
 use crate::base::random;
 
 /// The id of the database that has the logins of this state folder.
@@ -27,10 +29,11 @@ impl Store {
         }
     }
 
-    /// Keeps the logins in a PostgreSQL database from now on, and holds it against other gateways.
+    /// Keeps the logins in a PostgreSQL database from now on, as one of its nodes.
     ///
     /// # Errors
-    /// [`Error::Postgres`] if the database cannot be used, [`Error::AuthNotCopied`] if the file has
+    /// [`Error::Postgres`] if the database cannot be used or the state folder is a copy of another
+    /// node's, [`Error::AuthNotCopied`] if the file has
     /// logins that the database does not have, [`Error::AuthMoved`] if they are in another database.
     pub async fn connect_auth(mut self, address: PostgresAddress) -> Result<Self, Error> {
         let shown = address.shown().to_owned();
@@ -43,6 +46,8 @@ impl Store {
             }
             None => return Err(Error::AuthNotCopied { file: self.database.file.clone(), shown }),
         }
+        let node = self.identify()?;
+        self.cluster = Some(Box::pin(ClusterStore::join(engine.clone(), node)).await?);
         self.auth = AuthStore::in_database(engine);
         Ok(self)
     }
@@ -50,12 +55,13 @@ impl Store {
     /// Copies the logins from the file to an empty database, where they are kept from then on.
     ///
     /// # Errors
-    /// [`Error::Postgres`] if the database cannot be used, [`Error::AuthTargetNotEmpty`] if it has
-    /// logins, [`Error::AuthMoved`] if the file's logins are in a database already.
+    /// [`Error::Postgres`] if the database cannot be used or a gateway uses it,
+    /// [`Error::AuthTargetNotEmpty`] if it has logins, [`Error::AuthMoved`] if the file's logins are in a database already.
     pub async fn copy_auth_to(&self, address: PostgresAddress) -> Result<AuthCounts, Error> {
         self.verify_auth_in_file()?;
         let shown = address.shown().to_owned();
         let engine = self.open_engine(address).await?;
+        Box::pin(refuse_live_nodes(&engine)).await?;
         if !Box::pin(engine.export_rows()).await?.counts().is_empty() {
             return Err(Error::AuthTargetNotEmpty { target: shown });
         }
@@ -67,18 +73,18 @@ impl Store {
             return Err(Error::CopyIncomplete { target: shown });
         }
         self.save_mark(AUTH_DATABASE, engine.database_id())?;
-        Box::pin(engine.release_lease()).await?;
         Ok(arrived)
     }
 
     /// Copies the logins from a database back to the file, where they are kept from then on.
     ///
     /// # Errors
-    /// [`Error::Postgres`] if the database cannot be used, [`Error::AuthTargetNotEmpty`] if the file
-    /// has logins of its own.
+    /// [`Error::Postgres`] if the database cannot be used or a gateway uses it,
+    /// [`Error::AuthTargetNotEmpty`] if the file has logins of its own.
     pub async fn copy_auth_from(&self, address: PostgresAddress) -> Result<AuthCounts, Error> {
         let shown = address.shown().to_owned();
         let engine = self.open_engine(address).await?;
+        Box::pin(refuse_live_nodes(&engine)).await?;
         match self.load_mark(AUTH_DATABASE)? {
             Some(id) if id == engine.database_id() => {}
             Some(_) => return Err(Error::OtherDatabase { file: self.database.file.clone(), shown }),
@@ -97,7 +103,6 @@ impl Store {
             return Err(Error::CopyIncomplete { target: self.database.file.display().to_string() });
         }
         schema::delete_mark(&self.database.connection(), AUTH_DATABASE).map_err(self.database.error())?;
-        Box::pin(engine.release_lease()).await?;
         Ok(arrived)
     }
 
@@ -109,20 +114,19 @@ impl Store {
     pub async fn check_auth(&self, address: PostgresAddress) -> Result<AuthCounts, Error> {
         let engine = self.open_engine(address).await?;
         let rows = Box::pin(engine.export_rows()).await?;
-        Box::pin(engine.release_lease()).await?;
         self.verify_rows(&rows)?;
         Ok(rows.counts())
     }
 
     async fn open_engine(&self, address: PostgresAddress) -> Result<PostgresEngine, Error> {
-        Box::pin(PostgresEngine::open(address, Arc::clone(&self.keyring), self.identify()?)).await
+        Box::pin(PostgresEngine::open(address, Arc::clone(&self.keyring))).await
     }
 
     fn verify_rows(&self, rows: &AuthRows) -> Result<(), Error> {
         if rows.is_intact(&self.keyring) { Ok(()) } else { Err(Error::CannotUnseal) }
     }
 
-    /// Returns who this state folder is, for whoever else would use the database.
+    /// Returns who this state folder is among the nodes of a database.
     fn identify(&self) -> Result<NodeIdentity, Error> {
         let known = self.load_mark(NODE)?.and_then(|id| id.try_into().ok());
         let id = match known {
@@ -135,7 +139,18 @@ impl Store {
         };
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let folder = std::path::absolute(self.folder()).unwrap_or_else(|_| self.folder().to_owned());
-        Ok(NodeIdentity { id, name: format!("{} on {}", folder.display(), host.trim()) })
+        let machine_boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let about = fs::metadata(self.folder()).map_err(|cause| Error::File {
+            action: "read",
+            path: folder.clone(),
+            cause,
+        })?;
+        Ok(NodeIdentity {
+            id,
+            name: format!("{} on {}", folder.display(), host.trim()),
+            boot: random::bytes(),
+            place: NodeIdentity::digest_place(&machine_boot, about.dev(), about.ino()),
+        })
     }
 
     fn load_mark(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {

@@ -2,26 +2,60 @@
 //! what changed, certificates, operators' orders and counters. A gateway whose store is a file has
 //! none of it.
 
+mod changes;
+mod nodes;
+
+use std::sync::Arc;
+
+use self::changes::ChangeFeed;
+pub use self::changes::{Change, ChangeBatch, ChangeCursor, ChangeSubscription, HeardChanges, Notifications};
+pub use self::nodes::{HEARTBEAT, NodeRecord, NodeState};
+pub(in crate::store) use self::nodes::{NodeIdentity, refuse_live_nodes};
 use super::Store;
-use super::auth::postgres::PostgresEngine;
+use super::auth::postgres::{Link, PostgresEngine};
 
 /// The part of a shared database that belongs to the gateways themselves. Cheap to clone.
 #[derive(Clone)]
 pub struct ClusterStore {
     engine: PostgresEngine,
+    node: Arc<NodeIdentity>,
+    feed: Arc<ChangeFeed>,
 }
 
 impl Store {
     /// Returns what this gateway shares with others; `None` if its store is a file.
     pub fn cluster(&self) -> Option<ClusterStore> {
-        self.auth.postgres().cloned().map(|engine| ClusterStore { engine })
+        self.cluster.clone()
     }
 }
 
 impl ClusterStore {
+    /// Joins the nodes that use a database.
+    ///
+    /// # Errors
+    /// The state folder is a copy of one that is in use, or the database cannot be used.
+    pub(in crate::store) async fn join(
+        engine: PostgresEngine,
+        node: NodeIdentity,
+    ) -> Result<Self, super::Error> {
+        nodes::register(engine.link(), &node).await?;
+        // Before anything is loaded: what changes from here on is heard of.
+        let feed = ChangeFeed::from_cursor(changes::load_cursor(engine.link()).await?);
+        Ok(Self { engine, node: Arc::new(node), feed: Arc::new(feed) })
+    }
+
     /// Returns the name of this gateway, for people: its state folder and its host.
     pub fn node_name(&self) -> &str {
-        self.engine.node_name()
+        &self.node.name
+    }
+
+    /// Returns the id of this gateway, which its state folder keeps.
+    pub fn node_id(&self) -> &[u8; 16] {
+        &self.node.id
+    }
+
+    fn link(&self) -> &Link {
+        self.engine.link()
     }
 }
 
@@ -30,3 +64,6 @@ impl std::fmt::Debug for ClusterStore {
         f.debug_struct("ClusterStore").field("node", &self.node_name()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,7 +106,7 @@ async fn logins_outlive_the_process_and_an_absence_of_the_database() {
     let other = tempfile::tempdir().expect("a folder");
     let refused = database.store(&other.path().join("state"), &["copy", "--to", &database.address()]);
     assert_eq!(refused.status.code(), Some(2), "{}", printed(&refused));
-    assert!(printed(&refused).contains("in use by another tenantd"), "{}", printed(&refused));
+    assert!(printed(&refused).contains("in use by the gateway"), "{}", printed(&refused));
 
     for access in [&tokens.access, &leaver.access] {
         assert_eq!(call(&gateway, access).await, 200);

@@ -4,7 +4,7 @@
 //! Each function is one statement, so it happens wholly or not at all, needs no session, and works
 //! behind a pooler that gives each transaction another connection. A statement whose connection
 //! broke is sent again; each statement recognises what it did itself before. What other nodes keep
-//! in memory changes together with a generation number, and only by the node that holds the lease.
+//! in memory changes in one statement with the record of the change, from which they learn of it.
 
 mod address;
 mod blocks;
@@ -15,8 +15,8 @@ mod copy;
 mod error;
 mod grants;
 mod incarnations;
-mod lease;
 mod link;
+mod listener;
 mod revocations;
 mod schema;
 mod signing_keys;
@@ -27,9 +27,9 @@ use std::sync::Arc;
 pub use self::address::PostgresAddress;
 pub(in crate::store) use self::connection_health::ConnectionHealth;
 pub use self::error::Error;
-pub(in crate::store) use self::lease::NodeIdentity;
-pub(in crate::store) use self::lease::{HEARTBEAT, LeaseState};
-use self::link::Link;
+pub(in crate::store) use self::link::{Link, ReadError};
+pub(in crate::store) use self::listener::Listener;
+pub(in crate::store) use self::value::Value;
 use super::StoredAuthState;
 use crate::store::keyring::Keyring;
 
@@ -39,29 +39,23 @@ use crate::store::keyring::Keyring;
 pub(in crate::store) struct PostgresEngine {
     link: Arc<Link>,
     keyring: Arc<Keyring>,
-    node: Arc<NodeIdentity>,
-    /// The fencing number of the lease that this node has held since it opened the database.
-    fence: i64,
     database_id: [u8; 16],
 }
 
 impl PostgresEngine {
-    /// Connects, brings the schema up to date, checks that the master key fits, and takes the
-    /// lease.
+    /// Connects, brings the schema up to date, and checks that the master key fits.
     ///
     /// # Errors
     /// The database cannot be reached or refuses the user, its schema is newer, it cannot be
-    /// written, the key does not fit, or another node holds the lease.
+    /// written, or the key does not fit.
     pub(in crate::store) async fn open(
         address: PostgresAddress,
         keyring: Arc<Keyring>,
-        node: NodeIdentity,
     ) -> Result<Self, crate::store::Error> {
         let link = Arc::new(Link::new(address)?);
         schema::migrate(&link).await?;
         let database_id = schema::ensure_marks(&link, &keyring).await?;
-        let fence = lease::take(&link, &node).await?;
-        Ok(Self { link, keyring, node: Arc::new(node), fence, database_id })
+        Ok(Self { link, keyring, database_id })
     }
 
     /// Returns the id of the database, which was drawn when its schema was created.
@@ -69,9 +63,9 @@ impl PostgresEngine {
         &self.database_id
     }
 
-    /// Returns the name of this node, for people.
-    pub(in crate::store) fn node_name(&self) -> &str {
-        &self.node.name
+    /// Returns the connections, for what is not about logins.
+    pub(in crate::store) fn link(&self) -> &Link {
+        &self.link
     }
 
     pub(in crate::store) async fn load_state(&self) -> Result<StoredAuthState, super::Error> {

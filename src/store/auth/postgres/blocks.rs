@@ -17,17 +17,17 @@ impl PostgresEngine {
                 INSERT INTO tenantd.blocks (id, details) VALUES ($1, $2)
                 ON CONFLICT (id) DO UPDATE SET details = excluded.details
             )
-            SELECT tenantd.announce_change($3)";
+            SELECT tenantd.record_change('block', '', $1)";
         let row = BlockRow::seal(&self.keyring, id, &details);
-        let values = [Value::Bytes(&row.id.0), Value::Bytes(&row.details), Value::Number(self.fence)];
+        let values = [Value::Bytes(&row.id.0), Value::Bytes(&row.details)];
         Ok(self.link.query(SAVE, &values).await.map(drop)?)
     }
 
     pub(in crate::store) async fn delete_block(&self, id: BlockId) -> Result<(), Error> {
         const DELETE: &str = "
             WITH deleted AS (DELETE FROM tenantd.blocks WHERE id = $1)
-            SELECT tenantd.announce_change($2)";
-        let values = [Value::Bytes(&id.0), Value::Number(self.fence)];
+            SELECT tenantd.record_change('block', '', $1)";
+        let values = [Value::Bytes(&id.0)];
         Ok(self.link.query(DELETE, &values).await.map(drop)?)
     }
 

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::config::{Config, Host};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::PostgresAddress;
 use super::error::Error;
+use super::listener::Inbox;
 use crate::base::backoff::Backoff;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::dns::DnsResolver;
@@ -43,7 +45,8 @@ impl Connector {
         &self.address.shown
     }
 
-    async fn connect(&self) -> Result<Client, Error> {
+    /// Makes a connection. What the server says by itself goes to `inbox`.
+    pub(super) async fn connect(&self, inbox: Option<Arc<Inbox>>) -> Result<Client, Error> {
         let config = self.resolve().await?;
         let failed = |cause| Error::from_connect(&self.address.shown, &cause);
         // A connection ends with its client, and what ended it reaches the client's caller.
@@ -51,12 +54,12 @@ impl Connector {
             Some(tls) => {
                 let tls = MakeRustlsConnect::new((**tls).clone());
                 let (client, connection) = config.connect(tls).await.map_err(failed)?;
-                spawn_connection(async move { drop(connection.await) });
+                spawn_connection(drive(connection, inbox));
                 Ok(client)
             }
             None => {
                 let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
-                spawn_connection(async move { drop(connection.await) });
+                spawn_connection(drive(connection, inbox));
                 Ok(client)
             }
         }
@@ -123,7 +126,7 @@ impl Manager for Connector {
 
     async fn create(&self) -> Result<Client, Error> {
         self.check_backoff()?;
-        let outcome = self.connect().await;
+        let outcome = self.connect(None).await;
         self.observe(&outcome);
         outcome
     }
@@ -173,6 +176,20 @@ fn copy_login(from: &Config, to: &mut Config) {
         .target_session_attrs(from.get_target_session_attrs())
         .channel_binding(from.get_channel_binding())
         .load_balance_hosts(from.get_load_balance_hosts());
+}
+
+/// Does a connection's work until it ends.
+async fn drive<S, T>(mut connection: Connection<S, T>, inbox: Option<Arc<Inbox>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let _closing = inbox.as_ref().map(|inbox| inbox.closed().clone().drop_guard());
+    while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+        if let (AsyncMessage::Notification(notification), Some(inbox)) = (message, &inbox) {
+            inbox.receive(notification.channel());
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the connection's client owns it: it ends with the client")]

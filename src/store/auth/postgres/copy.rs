@@ -34,8 +34,7 @@ impl PostgresEngine {
         let mut client = self.link.connection().await?;
         let failed = |cause: tokio_postgres::Error| Error::from_statement(self.link.shown(), &cause);
         let transaction = client.transaction().await.map_err(failed)?;
-        let announce = ("SELECT tenantd.announce_change($1)", vec![Value::Number(self.fence)]);
-        for (insert, values) in insertions(rows).into_iter().chain([announce]) {
+        for (insert, values) in insertions(rows) {
             let typed: Vec<_> = values.iter().map(Value::typed).collect();
             transaction.query_typed(insert, &typed).await.map_err(failed)?;
         }

@@ -9,9 +9,6 @@ use crate::base::dns::LookupError;
 use crate::base::error_chain::{causes, format_chain};
 use crate::base::tls_client;
 
-/// What `tenantd.announce_change` raises.
-const LEASE_LOST: &str = "TD001";
-
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -60,12 +57,15 @@ pub enum Error {
     )]
     Asynchronous { shown: String },
     #[error(
-        "the database {shown} is in use by another tenantd, {holder}, heard of {seconds} seconds ago; one \
-         gateway at a time can use a database. Stop that one; a crashed one is out after 15 seconds"
+        "the database {shown} is in use by the gateway {node}, heard of {seconds} seconds ago; logins are copied \
+         while no gateway runs. Stop it; one that crashed is out after 15 seconds"
     )]
-    InUse { shown: String, holder: String, seconds: i64 },
-    #[error("another tenantd took the database over, because this one was not heard of for 15 seconds")]
-    Fenced,
+    InUse { shown: String, node: String, seconds: i64 },
+    #[error(
+        "this state folder is a copy: the gateway {node} uses the database {shown} with the same node id. Each \
+         gateway needs a state folder of its own: start this one with an empty folder (--state), or stop that one"
+    )]
+    CopiedNode { shown: String, node: String },
     #[error("the connection to the database {shown} broke: {what}")]
     Lost { shown: String, what: String },
     #[error("the database {shown} refuses a statement: {what}")]
@@ -97,7 +97,6 @@ impl Error {
     pub(super) fn from_statement(shown: &str, cause: &tokio_postgres::Error) -> Self {
         let (shown, what) = (shown.to_owned(), format_chain(cause));
         match cause.code().map(SqlState::code) {
-            Some(LEASE_LOST) => Self::Fenced,
             Some("25006") => Self::ReadOnly { shown },
             Some("42501") => Self::NoRights { shown, what },
             Some(code) if is_end_of_session(code) => Self::Lost { shown, what },
@@ -117,12 +116,10 @@ impl Error {
         matches!(self, Self::Lost { .. } | Self::TimedOut { .. } | Self::ReadOnly { .. })
     }
 
-    /// Returns whether it may go by within seconds: the server starts, or another gateway's lease
-    /// expires.
+    /// Returns whether it may go by within seconds, because the server starts.
     pub(in crate::store) fn is_passing(&self) -> bool {
         match self {
             Self::Connect { is_final, .. } => !is_final,
-            Self::InUse { .. } => true,
             _ => self.is_outage() && !matches!(self, Self::ReadOnly { .. }),
         }
     }

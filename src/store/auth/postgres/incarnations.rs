@@ -49,7 +49,7 @@ impl PostgresEngine {
                 ON CONFLICT (tenant) DO UPDATE
                 SET id = excluded.id, entry_id = excluded.entry_id, payload = excluded.payload
             )
-            SELECT tenantd.announce_change($5)";
+            SELECT tenantd.record_changes('incarnation', $1, array_fill(''::bytea, ARRAY[cardinality($1)]))";
         if changes.is_empty() {
             return Ok(());
         }
@@ -66,7 +66,6 @@ impl PostgresEngine {
             Value::ByteStrings(rows.iter().map(IncarnationChangeRow::id_bytes).collect()),
             Value::MaybeTexts(entry_ids.iter().map(Option::as_deref).collect()),
             Value::ByteStrings(payloads.iter().map(Vec::as_slice).collect()),
-            Value::Number(self.fence),
         ];
         Ok(self.link.query(CHANGE, &values).await.map(drop)?)
     }

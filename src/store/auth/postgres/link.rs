@@ -14,8 +14,8 @@ use super::error::Error;
 use super::value::Value;
 use crate::base::error_chain::format_chain;
 
-/// A node's share of the server's connections.
-const MAX_CONNECTIONS: usize = 10;
+/// A node has ten of the server's connections: these, and the one that hears notifications.
+const MAX_CONNECTIONS: usize = 9;
 /// How long a statement may take, and how long it may wait for a connection.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -23,7 +23,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 const RESENDS: u32 = 2;
 
 /// The connections to one database.
-pub(super) struct Link {
+pub(in crate::store) struct Link {
     pool: Pool<Connector>,
     health: Arc<ConnectionHealth>,
 }
@@ -42,8 +42,13 @@ impl Link {
         Ok(Self { pool, health })
     }
 
-    pub(super) fn shown(&self) -> &str {
+    pub(in crate::store) fn shown(&self) -> &str {
         self.pool.manager().shown()
+    }
+
+    /// Returns what makes connections.
+    pub(super) fn connector(&self) -> &Connector {
+        self.pool.manager()
     }
 
     pub(super) fn health(&self) -> &Arc<ConnectionHealth> {
@@ -52,7 +57,7 @@ impl Link {
 
     /// Sends a statement, and again if its connection breaks. For reads, and for writes that do
     /// nothing the second time.
-    pub(super) async fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
+    pub(in crate::store) async fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
         let mut outcome = self.send(sql, values).await;
         for _ in 0..RESENDS {
             match &outcome {
@@ -65,7 +70,11 @@ impl Link {
     }
 
     /// Sends a statement once.
-    pub(super) async fn query_once(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
+    pub(in crate::store) async fn query_once(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, Error> {
         let outcome = self.send(sql, values).await;
         self.health.observe(&outcome);
         outcome
@@ -98,11 +107,11 @@ impl Link {
 }
 
 /// Why a row cannot be read: a column has another type, or another length.
-pub(super) type ReadError = Box<dyn std::error::Error + Send + Sync>;
+pub(in crate::store) type ReadError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Link {
     /// Sends a statement that reads, and returns its rows.
-    pub(super) async fn query_rows<T>(
+    pub(in crate::store) async fn query_rows<T>(
         &self,
         sql: &str,
         values: &[Value<'_>],
@@ -112,7 +121,7 @@ impl Link {
         self.read_rows(&rows, read)
     }
 
-    pub(super) fn read_rows<T>(
+    pub(in crate::store) fn read_rows<T>(
         &self,
         rows: &[Row],
         read: impl Fn(&Row) -> Result<T, ReadError>,
@@ -121,7 +130,7 @@ impl Link {
     }
 
     /// Returns the error for a row that is not as this program writes it.
-    pub(super) fn unreadable(&self, cause: &(dyn std::error::Error + 'static)) -> Error {
+    pub(in crate::store) fn unreadable(&self, cause: &(dyn std::error::Error + 'static)) -> Error {
         Error::Refused { shown: self.shown().to_owned(), what: format_chain(cause) }
     }
 }

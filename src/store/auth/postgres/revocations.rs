@@ -44,7 +44,7 @@ impl PostgresEngine {
                 ON CONFLICT (tenant, subject) DO UPDATE SET incarnation = excluded.incarnation,
                     issued_until = excluded.issued_until, forget_at = excluded.forget_at, seal = excluded.seal
             )
-            SELECT tenantd.announce_change($7)";
+            SELECT tenantd.record_changes('revocation', $1, $3)";
         if revocations.is_empty() {
             return Ok(());
         }
@@ -59,7 +59,6 @@ impl PostgresEngine {
             Value::Numbers(rows.iter().map(|row| row.issued_until).collect()),
             Value::Numbers(rows.iter().map(|row| row.forget_at).collect()),
             Value::ByteStrings(rows.iter().map(|row| &row.seal[..]).collect()),
-            Value::Number(self.fence),
         ];
         Ok(self.link.query(REVOKE, &values).await.map(drop)?)
     }

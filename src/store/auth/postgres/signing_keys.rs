@@ -65,7 +65,7 @@ impl PostgresEngine {
                 INSERT INTO tenantd.signing_keys (tenant, incarnation, kid, signs_from, pkcs8)
                 SELECT $1, $2, $4, $5, $6 WHERE $4::text IS NOT NULL ON CONFLICT DO NOTHING
             )
-            SELECT tenantd.announce_change($7)";
+            SELECT tenantd.record_change('signing keys', $1, '')";
         let row = new.map(|key| SigningKeyRow::seal(&self.keyring, incarnation, &key));
         let values = [
             Value::Text(incarnation.tenant()),
@@ -74,7 +74,6 @@ impl PostgresEngine {
             Value::MaybeText(row.as_ref().map(|row| &*row.kid)),
             Value::MaybeNumber(row.as_ref().map(|row| row.signs_from)),
             Value::MaybeBytes(row.as_ref().map(|row| &row.pkcs8[..])),
-            Value::Number(self.fence),
         ];
         self.link.query(REPLACE, &values).await?;
         self.load_signing_keys(incarnation).await

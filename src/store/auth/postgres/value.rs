@@ -5,7 +5,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 /// A value of a statement.
 #[derive(Debug)]
-pub(super) enum Value<'a> {
+pub(in crate::store) enum Value<'a> {
     Text(&'a str),
     MaybeText(Option<&'a str>),
     Bytes(&'a [u8]),

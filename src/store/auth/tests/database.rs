@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::AuthStore;
-use crate::store::auth::postgres::{NodeIdentity, PostgresAddress, PostgresEngine};
+use crate::store::auth::postgres::{PostgresAddress, PostgresEngine};
 use crate::store::keyring::Keyring;
 use crate::store::testkit::{new_store, open_store};
 use crate::store::tests::postgres_server::PostgresServer;
@@ -92,18 +92,15 @@ pub(super) fn new_keyring() -> Arc<Keyring> {
     Arc::new(Keyring::load(folder.path(), &KeySource::State, true).expect("a key"))
 }
 
-/// Opens a database as the node that all tests but few are.
 pub(super) async fn open_postgres(address: &str, keyring: &Arc<Keyring>) -> AuthStore {
-    let opened = open_engine(address, keyring, 1).await;
+    let opened = open_engine(address, keyring).await;
     AuthStore::in_database(opened.unwrap_or_else(|error| panic!("{error}")))
 }
 
 pub(super) async fn open_engine(
     address: &str,
     keyring: &Arc<Keyring>,
-    node: u8,
 ) -> Result<PostgresEngine, crate::store::Error> {
     let address = PostgresAddress::parse(address, None)?;
-    let node = NodeIdentity { id: [node; 16], name: format!("node {node}") };
-    PostgresEngine::open(address, Arc::clone(keyring), node).await
+    PostgresEngine::open(address, Arc::clone(keyring)).await
 }

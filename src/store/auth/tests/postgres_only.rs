@@ -1,10 +1,10 @@
-//! What only a database promises: one gateway at a time, and sentences for what is wrong with it.
+//! What only a database promises, and the sentences for what is wrong with it.
 
 use std::sync::Arc;
 
 use super::database::{new_keyring, open_engine, open_postgres};
 use super::*;
-use crate::store::auth::postgres::{LeaseState, PostgresAddress};
+use crate::store::auth::postgres::PostgresAddress;
 use crate::store::tests::postgres_server::PostgresServer;
 
 fn new_database() -> (PostgresServer, String) {
@@ -23,27 +23,6 @@ async fn an_assertion_is_used_once() {
     assert_eq!(first.into_iter().filter(|first| *first.as_ref().expect("answered")).count(), 1);
     assert_eq!(store.delete_expired(NOW + 60.seconds(), 10).await.expect("deleted"), 1);
     assert!(store.use_assertion(digest, NOW + 60.seconds()).await.expect("answered"), "forgotten");
-}
-
-#[tokio::test]
-async fn a_database_serves_one_node_at_a_time() {
-    let (server, name) = new_database();
-    let (address, keyring) = (server.address(&name), new_keyring());
-    let first = open_engine(&address, &keyring, 1).await.expect("opened");
-    let told = open_engine(&address, &keyring, 2).await.err().expect("refused").to_string();
-    assert!(told.contains("node 1"), "{told}");
-    open_engine(&address, &keyring, 1).await.expect("a restart of the same node");
-    assert_eq!(first.renew_lease().await.expect("answered"), LeaseState::Held);
-    // Nothing was heard of the first for as long as the lease lasts.
-    server.psql(&name, "UPDATE tenantd.lease SET until = now() - interval '1 second'");
-    let second = open_engine(&address, &keyring, 2).await.expect("it takes over");
-    assert_eq!(first.renew_lease().await.expect("answered"), LeaseState::Lost);
-    let late = first.save_block(BlockId::random(), b"late".to_vec()).await.expect_err("fenced").to_string();
-    assert!(late.contains("took the database over"), "{late}");
-    second.save_block(BlockId::random(), b"now".to_vec()).await.expect("written");
-    assert_eq!(second.load_state().await.expect("read").blocks.known.len(), 1);
-    second.release_lease().await.expect("released");
-    open_engine(&address, &keyring, 3).await.expect("at once");
 }
 
 #[tokio::test]
@@ -67,13 +46,13 @@ async fn a_database_with_another_key_or_a_newer_schema_is_refused() {
     let (server, name) = new_database();
     let (address, keyring) = (server.address(&name), new_keyring());
     drop(open_postgres(&address, &keyring).await);
-    let told = open_engine(&address, &new_keyring(), 1).await.err().expect("another key").to_string();
+    let told = open_engine(&address, &new_keyring()).await.err().expect("another key").to_string();
     assert!(told.contains("does not fit"), "{told}");
     // A newer one that this version can use beside it.
     server.psql(&name, "UPDATE tenantd.schema_version SET number = 99");
     drop(open_postgres(&address, &keyring).await);
     server.psql(&name, "UPDATE tenantd.schema_version SET readable_from = 98");
-    let told = open_engine(&address, &keyring, 1).await.err().expect("newer").to_string();
+    let told = open_engine(&address, &keyring).await.err().expect("newer").to_string();
     assert!(told.contains("schema 99") && told.contains("newer tenantd"), "{told}");
 }
 
@@ -81,7 +60,7 @@ async fn a_database_with_another_key_or_a_newer_schema_is_refused() {
 async fn several_nodes_create_the_schema_once() {
     let (server, name) = new_database();
     let (address, keyring) = (server.address(&name), new_keyring());
-    let nodes = (0..4).map(|_| open_engine(&address, &keyring, 1));
+    let nodes = (0..4).map(|_| open_engine(&address, &keyring));
     for opened in futures_util::future::join_all(nodes).await {
         opened.unwrap_or_else(|error| panic!("{error}"));
     }
@@ -105,18 +84,18 @@ async fn each_fault_of_an_address_has_its_sentence() {
         (format!("postgres://{name}@127.0.0.1:1/x"), "nothing listens there"),
         (format!("{tcp}{trusted}"), "GRANT CREATE"),
     ] {
-        let told = open_engine(&address, &keyring, 1).await.err().expect(&address).to_string();
+        let told = open_engine(&address, &keyring).await.err().expect(&address).to_string();
         assert!(told.contains(part) && !told.contains("right@"), "{address}: {told}");
     }
     server.psql(&name, &format!("ALTER DATABASE {name} OWNER TO {name}"));
-    let opened = open_engine(&format!("{tcp}{trusted}"), &keyring, 1).await;
+    let opened = open_engine(&format!("{tcp}{trusted}"), &keyring).await;
     opened.unwrap_or_else(|error| panic!("{error}"));
     server.psql(&name, &format!("ALTER ROLE {name} SET default_transaction_read_only = on"));
-    let told = open_engine(&format!("{tcp}{trusted}"), &keyring, 1).await.err().expect("read-only");
+    let told = open_engine(&format!("{tcp}{trusted}"), &keyring).await.err().expect("read-only");
     assert!(told.to_string().contains("can only be read"), "{told}");
     server.psql(&name, &format!("ALTER ROLE {name} RESET ALL"));
     server.psql(&name, &format!("ALTER ROLE {name} SET synchronous_commit = off"));
-    let told = open_engine(&format!("{tcp}{trusted}"), &keyring, 1).await.err().expect("asynchronous");
+    let told = open_engine(&format!("{tcp}{trusted}"), &keyring).await.err().expect("asynchronous");
     assert!(told.to_string().contains("synchronous_commit"), "{told}");
 }
 

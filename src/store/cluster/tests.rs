@@ -1,0 +1,190 @@
+//! Several nodes on one database, without their gateways.
+
+use std::sync::Arc;
+
+use super::nodes::NodeIdentity;
+use super::{ChangeBatch, ClusterStore, NodeState};
+use crate::store::auth::postgres::{PostgresAddress, PostgresEngine};
+use crate::store::tests::postgres_server::PostgresServer;
+use crate::store::{AuthStore, BlockId, Error, KeySource, Keyring, PostgresError};
+
+/// A database, and the means to join it as any node.
+struct Cluster {
+    server: PostgresServer,
+    name: String,
+    keyring: Arc<Keyring>,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let server = PostgresServer::acquire();
+        let name = server.create_database();
+        let folder = tempfile::tempdir().expect("a folder");
+        let keyring = Arc::new(Keyring::load(folder.path(), &KeySource::State, true).expect("a key"));
+        Self { server, name, keyring }
+    }
+
+    async fn engine(&self) -> PostgresEngine {
+        let address = PostgresAddress::parse(&self.server.address(&self.name), None).expect("an address");
+        PostgresEngine::open(address, Arc::clone(&self.keyring)).await.expect("opened")
+    }
+
+    /// Joins as the node with this number, whose state folder is at this place.
+    async fn join(&self, node: u8, place: u8) -> Result<ClusterStore, Error> {
+        let boot = crate::base::random::bytes();
+        let node = NodeIdentity { id: [node; 16], name: format!("node {node}"), boot, place: [place; 32] };
+        ClusterStore::join(self.engine().await, node).await
+    }
+
+    async fn node(&self, node: u8) -> ClusterStore {
+        self.join(node, node).await.expect("joined")
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        self.server.psql(&self.name, sql)
+    }
+
+    async fn save_block(&self) -> Vec<u8> {
+        let id = BlockId::random();
+        let store = AuthStore::in_database(self.engine().await);
+        store.save_block(id, Vec::new()).await.expect("written");
+        crate::base::hex::decode::<16>(&id.to_string()).expect("digits").to_vec()
+    }
+}
+
+fn keys(batch: &ChangeBatch) -> Vec<Vec<u8>> {
+    let ChangeBatch::Changes(changes) = batch else { panic!("not everything: {batch:?}") };
+    changes.iter().map(|change| change.key.clone()).collect()
+}
+
+#[tokio::test]
+async fn nodes_are_live_until_they_leave_or_fall_silent() {
+    let cluster = Cluster::new();
+    let (first, second) = (cluster.node(1).await, cluster.node(2).await);
+    let live = async || {
+        let nodes = first.load_nodes().await.expect("read");
+        nodes.into_iter().filter(|node| node.is_live).map(|node| node.name).collect::<Vec<_>>()
+    };
+    assert_eq!(live().await, ["node 1", "node 2"]);
+    let heard = first.load_changes(&first.first_cursor()).await.expect("read");
+    assert_eq!((heard.other_nodes, heard.batch.is_empty()), (1, true));
+    second.leave().await.expect("written");
+    assert_eq!(live().await, ["node 1"]);
+    assert_eq!(second.send_heartbeat().await.expect("written"), NodeState::Live);
+    cluster.sql("UPDATE tenantd.nodes SET seen_at = now() - interval '16 seconds' WHERE name = 'node 2'");
+    assert_eq!(live().await, ["node 1"]);
+    assert_eq!(first.load_nodes().await.expect("read").len(), 2);
+}
+
+#[tokio::test]
+async fn a_restart_in_the_same_folder_needs_no_wait_and_a_copy_of_the_folder_is_refused() {
+    let cluster = Cluster::new();
+    let first = cluster.node(1).await;
+    let again = cluster.node(1).await;
+    // One process hands its folder to the next, and may get it back.
+    assert_eq!(first.send_heartbeat().await.expect("written"), NodeState::Live);
+    let heartbeat = async {
+        loop {
+            again.send_heartbeat().await.expect("written");
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        }
+    };
+    let refused = tokio::select! {
+        joined = cluster.join(1, 7) => joined.expect_err("a copy"),
+        () = heartbeat => unreachable!(),
+    };
+    assert!(matches!(refused, Error::Postgres(PostgresError::CopiedNode { .. })), "{refused}");
+    assert!(refused.to_string().contains("node 1"), "{refused}");
+    // A folder that moved to another machine is none: nothing is heard of the first.
+    let moved = cluster.join(1, 7).await.expect("joined");
+    assert_eq!(again.send_heartbeat().await.expect("answered"), NodeState::Replaced);
+    assert_eq!(moved.send_heartbeat().await.expect("written"), NodeState::Live);
+}
+
+#[tokio::test]
+async fn each_change_is_heard_once_and_in_order() {
+    let cluster = Cluster::new();
+    let node = cluster.node(1).await;
+    let first = cluster.save_block().await;
+    let second = cluster.save_block().await;
+    let heard = node.load_changes(&node.first_cursor()).await.expect("read");
+    assert_eq!(keys(&heard.batch), [first, second]);
+    let heard = node.load_changes(&heard.cursor).await.expect("read");
+    assert!(heard.batch.is_empty());
+    let third = cluster.save_block().await;
+    let heard = node.load_changes(&heard.cursor).await.expect("read");
+    assert_eq!(keys(&heard.batch), [third]);
+    assert!(!heard.is_partial);
+
+    cluster.sql("SELECT tenantd.record_changes('block', array_fill(''::text, ARRAY[2500]), array_fill(''::bytea, ARRAY[2500]))");
+    let (mut cursor, mut count) = (heard.cursor, 0);
+    loop {
+        let heard = node.load_changes(&cursor).await.expect("read");
+        count += keys(&heard.batch).len();
+        cursor = heard.cursor;
+        if !heard.is_partial {
+            break;
+        }
+    }
+    assert_eq!(count, 2500);
+}
+
+#[tokio::test]
+async fn whoever_missed_what_is_forgotten_loads_everything() {
+    let cluster = Cluster::new();
+    let node = cluster.node(1).await;
+    let start = node.first_cursor();
+    cluster.save_block().await;
+    let latest = cluster.save_block().await;
+    cluster.sql("UPDATE tenantd.changes SET recorded_at = now() - interval '2 hours'");
+    node.remove_old_records().await.expect("removed");
+    let heard = node.load_changes(&start).await.expect("read");
+    assert_eq!(heard.batch, ChangeBatch::Everything);
+    let after = node.load_changes(&heard.cursor).await.expect("read");
+    assert!(after.batch.is_empty(), "the latest is kept: {after:?}");
+    let next = cluster.save_block().await;
+    let after = node.load_changes(&heard.cursor).await.expect("read");
+    assert_eq!(keys(&after.batch), [next]);
+    assert!(!latest.is_empty());
+
+    // A replica that was promoted lacks the last change, and has another one with its number.
+    cluster.sql("UPDATE tenantd.changes SET mark = gen_random_uuid()");
+    let heard = node.load_changes(&after.cursor).await.expect("read");
+    assert_eq!(heard.batch, ChangeBatch::Everything);
+    cluster.sql("DELETE FROM tenantd.changes WHERE number = (SELECT max(number) FROM tenantd.changes)");
+    let heard = node.load_changes(&heard.cursor).await.expect("read");
+    assert_eq!(heard.batch, ChangeBatch::Everything);
+}
+
+#[tokio::test]
+async fn one_of_the_live_nodes_removes_old_records() {
+    let cluster = Cluster::new();
+    let (first, second) = (cluster.node(1).await, cluster.node(2).await);
+    let gone = cluster.node(3).await;
+    gone.leave().await.expect("written");
+    cluster.save_block().await;
+    cluster.sql("UPDATE tenantd.changes SET recorded_at = now() - interval '2 hours'");
+    cluster.sql("UPDATE tenantd.nodes SET left_at = left_at - interval '2 hours'");
+    let counts =
+        || cluster.sql("SELECT (SELECT count(*) FROM tenantd.nodes), (SELECT count(*) FROM tenantd.changes)");
+    second.remove_old_records().await.expect("answered");
+    assert_eq!(counts().trim(), "3|2");
+    first.remove_old_records().await.expect("removed");
+    assert_eq!(counts().trim(), "2|1");
+}
+
+#[tokio::test]
+async fn a_change_is_notified_at_once_and_handed_to_all_who_subscribed() {
+    let cluster = Cluster::new();
+    let node = cluster.node(1).await;
+    let notifications = node.listen().await.expect("connected").expect("they arrive");
+    let (mut one, mut other) = (node.subscribe(), node.subscribe());
+    let key = cluster.save_block().await;
+    assert!(notifications.next().await);
+    let heard = node.load_changes(&node.first_cursor()).await.expect("read");
+    node.publish(heard.batch);
+    assert_eq!(keys(&one.next().await), std::slice::from_ref(&key));
+    assert_eq!(keys(&other.next().await), [key]);
+    cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'");
+    assert!(!notifications.next().await, "whoever listens knows that it is deaf");
+}
