@@ -208,7 +208,7 @@ impl Gateway {
         }
         let is_key_local = matches!(key, KeySource::State);
         let (store, stored_entries) = open_store(settings.state.clone(), key).await?;
-        let store = auth_database::place_logins(store, &settings.store, is_key_local).await?;
+        let store = auth_database::place_logins(store, &settings, is_key_local).await?;
         refuse_unwanted_sockets(&settings)?;
         if let TenantsSource::Single(_) = &source {
             reject_state_of_others(&settings.state, &stored_entries)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Error;
-use crate::settings::StoreSettings;
+use crate::settings::{Settings, StoreSettings};
 use crate::store::{self, PostgresAddress, Store};
 
 /// How often the start tries again, and how long it waits in between.
@@ -26,10 +26,10 @@ pub fn database_address(settings: &StoreSettings) -> Result<Option<PostgresAddre
 /// Has the store keep logins where the settings say. Without a store there are none.
 pub(super) async fn place_logins(
     store: Option<Store>,
-    settings: &StoreSettings,
+    settings: &Settings,
     is_key_local: bool,
 ) -> Result<Option<Store>, Error> {
-    let Some(address) = database_address(settings).map_err(store::Error::from)? else {
+    let Some(address) = database_address(&settings.store).map_err(store::Error::from)? else {
         store.as_ref().map(Store::verify_auth_in_file).transpose()?;
         return Ok(store);
     };
@@ -37,15 +37,15 @@ pub(super) async fn place_logins(
         return Err(Error::MasterKeyNotShared);
     }
     let shown = address.shown().to_owned();
-    let store = connect(store.ok_or(Error::DatabaseWithoutState)?, &address).await?;
+    let store = connect(store.ok_or(Error::DatabaseWithoutState)?, &address, &settings.node_name()).await?;
     tracing::info!(database = shown, "logins are kept in a database");
     Ok(Some(store))
 }
 
 /// Connects; waits a while for a server that starts.
-async fn connect(store: Store, address: &PostgresAddress) -> Result<Store, store::Error> {
+async fn connect(store: Store, address: &PostgresAddress, node_name: &str) -> Result<Store, store::Error> {
     for _ in 0..CONNECT_ATTEMPTS {
-        match store.clone().connect_auth(address.clone()).await {
+        match store.clone().connect_auth(address.clone(), node_name).await {
             Err(error) if error.is_passing() => {
                 tracing::warn!(%error, "the start waits for the database of logins");
                 tokio::time::sleep(CONNECT_PAUSE).await;
@@ -53,5 +53,5 @@ async fn connect(store: Store, address: &PostgresAddress) -> Result<Store, store
             outcome => return outcome,
         }
     }
-    store.connect_auth(address.clone()).await
+    store.connect_auth(address.clone(), node_name).await
 }

@@ -29,13 +29,13 @@ impl Store {
         }
     }
 
-    /// Keeps the logins in a PostgreSQL database from now on, as one of its nodes.
+    /// Keeps the logins in a PostgreSQL database from now on, as the node with this name.
     ///
     /// # Errors
     /// [`Error::Postgres`] if the database cannot be used or the state folder is a copy of another
     /// node's, [`Error::AuthNotCopied`] if the file has
     /// logins that the database does not have, [`Error::AuthMoved`] if they are in another database.
-    pub async fn connect_auth(mut self, address: PostgresAddress) -> Result<Self, Error> {
+    pub async fn connect_auth(mut self, address: PostgresAddress, node_name: &str) -> Result<Self, Error> {
         let shown = address.shown().to_owned();
         let engine = self.open_engine(address).await?;
         match self.load_mark(AUTH_DATABASE)? {
@@ -46,7 +46,7 @@ impl Store {
             }
             None => return Err(Error::AuthNotCopied { file: self.database.file.clone(), shown }),
         }
-        let node = self.identify()?;
+        let node = self.identify(node_name)?;
         self.cluster = Some(Box::pin(ClusterStore::join(engine.clone(), node)).await?);
         self.auth = AuthStore::in_database(engine);
         Ok(self)
@@ -127,7 +127,7 @@ impl Store {
     }
 
     /// Returns who this state folder is among the nodes of a database.
-    fn identify(&self) -> Result<NodeIdentity, Error> {
+    fn identify(&self, name: &str) -> Result<NodeIdentity, Error> {
         let known = self.load_mark(NODE)?.and_then(|id| id.try_into().ok());
         let id = match known {
             Some(id) => id,
@@ -137,17 +137,15 @@ impl Store {
                 id
             }
         };
-        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let folder = std::path::absolute(self.folder()).unwrap_or_else(|_| self.folder().to_owned());
         let machine_boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let about = fs::metadata(self.folder()).map_err(|cause| Error::File {
             action: "read",
-            path: folder.clone(),
+            path: self.folder().to_owned(),
             cause,
         })?;
         Ok(NodeIdentity {
             id,
-            name: format!("{} on {}", folder.display(), host.trim()),
+            name: name.to_owned(),
             boot: random::bytes(),
             place: NodeIdentity::digest_place(&machine_boot, about.dev(), about.ino()),
         })

@@ -44,7 +44,7 @@ impl ClusterStore {
         Ok(Self { engine, node: Arc::new(node), feed: Arc::new(feed) })
     }
 
-    /// Returns the name of this gateway, for people: its state folder and its host.
+    /// Returns the name of this gateway, for people.
     pub fn node_name(&self) -> &str {
         &self.node.name
     }

@@ -22,7 +22,7 @@ const COPY_WAIT: Duration = Duration::from_secs(7);
 pub(in crate::store) struct NodeIdentity {
     /// Drawn once for a state folder.
     pub(in crate::store) id: [u8; 16],
-    /// For people: the folder and its host.
+    /// For people.
     pub(in crate::store) name: String,
     /// Drawn at each start.
     pub(in crate::store) boot: [u8; 16],

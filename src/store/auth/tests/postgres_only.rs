@@ -165,14 +165,14 @@ async fn rows_travel_sealed_between_a_file_and_a_database() {
     auth.revoke(&acme, revocation).await.expect("written");
 
     let address = || PostgresAddress::parse(&server.address(&name), None).expect("an address");
-    let refused = store.clone().connect_auth(address()).await.expect_err("not copied").to_string();
+    let refused = store.clone().connect_auth(address(), "node").await.expect_err("not copied").to_string();
     assert!(refused.contains("store copy --to"), "{refused}");
     let copied = store.copy_auth_to(address()).await.expect("copied");
     assert!(!copied.is_empty() && copied.grants == 1 && copied.blocks == 1, "{copied:?}");
     let refused = store.verify_auth_in_file().expect_err("moved").to_string();
     assert!(refused.contains("PostgreSQL"), "{refused}");
 
-    let there = store.clone().connect_auth(address()).await.expect("connected");
+    let there = store.clone().connect_auth(address(), "node").await.expect("connected");
     let grant = there.auth().load_grant(&acme, id, NOW).await.expect("read").expect("there");
     assert_eq!(grant.payload, b"canary");
     assert!(there.auth().is_client_removed(&acme, "gone").await.expect("read"));
