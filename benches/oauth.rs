@@ -132,7 +132,7 @@ async fn server(folder: &std::path::Path, tasks: &Tasks) -> AuthServer {
     let mut store = Store::open(&folder.join("state"), &KeySource::State).expect("opened");
     if let Ok(address) = std::env::var("TENANTD_BENCH_STORE") {
         let address = PostgresAddress::parse(&address, None).expect("an address");
-        store = store.connect_auth(address).await.expect("an empty database");
+        store = store.connect_auth(address, "bench").await.expect("an empty database");
     }
     let ledger = AuthContext::start(
         store.auth().clone(),

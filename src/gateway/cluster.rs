@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::task::Tasks;
@@ -106,10 +106,8 @@ async fn follow_notifications(cluster: &ClusterStore, wake: &Notify) {
 /// Asks for changes and hands them on.
 async fn follow_changes(cluster: &ClusterStore, wake: &Notify) {
     let mut cursor = cluster.first_cursor();
-    let mut asked_at = Instant::now();
     loop {
-        let _polled = tokio::time::timeout_at(asked_at + POLL, wake.notified()).await;
-        asked_at = Instant::now();
+        let _polled = tokio::time::timeout(POLL, wake.notified()).await;
         while let Some(is_partial) = ask(cluster, &mut cursor).await {
             if !is_partial {
                 break;

@@ -7,12 +7,14 @@ mod nodes;
 
 use std::sync::Arc;
 
+use tokio_postgres::Row;
+
 use self::changes::ChangeFeed;
 pub use self::changes::{Change, ChangeBatch, ChangeCursor, ChangeSubscription, HeardChanges, Notifications};
 pub use self::nodes::{HEARTBEAT, NodeRecord, NodeState};
 pub(in crate::store) use self::nodes::{NodeIdentity, refuse_live_nodes};
 use super::Store;
-use super::auth::postgres::{Link, PostgresEngine};
+use super::auth::postgres::{Error as PostgresError, PostgresEngine, ReadError, Value};
 
 /// The part of a shared database that belongs to the gateways themselves. Cheap to clone.
 #[derive(Clone)]
@@ -54,8 +56,19 @@ impl ClusterStore {
         &self.node.id
     }
 
-    fn link(&self) -> &Link {
-        self.engine.link()
+    /// Sends a statement, and again if its connection breaks.
+    async fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, PostgresError> {
+        Box::pin(self.engine.link().query(sql, values)).await
+    }
+
+    /// Sends a statement that reads, and returns its rows.
+    async fn query_rows<T>(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+        read: impl Fn(&Row) -> Result<T, ReadError>,
+    ) -> Result<Vec<T>, PostgresError> {
+        Box::pin(self.engine.link().query_rows(sql, values, read)).await
     }
 }
 

@@ -173,7 +173,7 @@ impl ClusterStore {
             Value::Bytes(&self.node.place),
             Value::Text(env!("CARGO_PKG_VERSION")),
         ];
-        let rows = self.link().query(SAY, &values).await?;
+        let rows = self.query(SAY, &values).await?;
         Ok(if rows.is_empty() { NodeState::Replaced } else { NodeState::Live })
     }
 
@@ -185,7 +185,7 @@ impl ClusterStore {
         const LEAVE: &str =
             "UPDATE tenantd.nodes SET left_at = clock_timestamp() WHERE id = $1 AND place = $2";
         let values = [Value::Bytes(&self.node.id), Value::Bytes(&self.node.place)];
-        Ok(self.link().query(LEAVE, &values).await.map(drop)?)
+        Ok(self.query(LEAVE, &values).await.map(drop)?)
     }
 
     /// Returns all nodes, those that were heard of within the last day too, sorted by name.
@@ -193,7 +193,7 @@ impl ClusterStore {
     /// # Errors
     /// [`Error::Postgres`] if the database is away.
     pub async fn load_nodes(&self) -> Result<Vec<NodeRecord>, Error> {
-        Ok(load_nodes(self.link()).await?)
+        Ok(Box::pin(load_nodes(self.engine.link())).await?)
     }
 
     /// Forgets nodes that left an hour ago or vanished a day ago, and changes that are an hour old.
@@ -214,6 +214,6 @@ impl ClusterStore {
             DELETE FROM tenantd.changes USING here
             WHERE recorded_at < clock_timestamp() - interval '1 hour'
                 AND number < (SELECT max(number) FROM tenantd.changes)";
-        Ok(self.link().query(REMOVE, &[Value::Bytes(&self.node.id)]).await.map(drop)?)
+        Ok(self.query(REMOVE, &[Value::Bytes(&self.node.id)]).await.map(drop)?)
     }
 }
