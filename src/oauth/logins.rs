@@ -23,12 +23,12 @@ use super::error::Unavailable;
 use super::grants::{GrantPayload, MAX_GRANT_LIFETIME};
 pub use super::login_counts::DayOfLogins;
 use crate::identity::Account;
-use crate::store::{GrantCursor, GrantId, ListedGrant};
+use crate::store::{GrantCursor, GrantId, Incarnation, ListedGrant};
 
 /// The most logins that one request lists or ends.
 pub const MAX_LOGINS: usize = 100_000;
 /// The most logins that a summary counts.
-const MAX_COUNTED: usize = 1_000;
+const MAX_COUNTED: u32 = 1_000;
 /// How many rows are read at once, so that the store is never held for long.
 const READ_BATCH: u32 = 500;
 
@@ -164,15 +164,23 @@ impl Logins {
         Ok(LoginPage { logins, programs, next })
     }
 
-    /// Counts the logins in force, and those of the last 24 hours.
+    /// Counts the logins in force, and those of the last 24 hours. A login whose end the store does
+    /// not have yet still counts.
     ///
     /// # Errors
     /// Fails if the store cannot be read.
     pub async fn summarize(&self) -> Result<LoginSummary, Unavailable> {
-        let found = self.find(&LoginFilter::default(), None, MAX_COUNTED + 1).await?.len();
+        let counted = self.context.store.count_grants(self.context.now(), MAX_COUNTED + 1).await;
+        let counted = counted.map_err(Unavailable::from_store)?;
+        let is_current = |incarnation: &Incarnation| {
+            self.context.incarnations.find(incarnation.tenant()).as_ref() == Some(incarnation)
+        };
+        let in_force = counted.iter().filter(|(incarnation, _)| is_current(incarnation));
+        let in_force: usize = in_force.map(|(_, count)| count).sum();
+        let all: usize = counted.iter().map(|(_, count)| count).sum();
         Ok(LoginSummary {
-            in_force: found.min(MAX_COUNTED),
-            is_complete: found <= MAX_COUNTED,
+            in_force: in_force.min(MAX_COUNTED as usize),
+            is_complete: all <= MAX_COUNTED as usize,
             last_day: self.context.login_counts.sum(self.context.now()),
         })
     }

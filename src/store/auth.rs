@@ -136,6 +136,18 @@ impl AuthStore {
         with_engine!(self, engine => engine.list_grants(tenant, after, now, at_most))
     }
 
+    /// Counts the redeemed grants that have not expired, by incarnation; at most `at_most` of all.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if they cannot be read.
+    pub async fn count_grants(
+        &self,
+        now: Timestamp,
+        at_most: u32,
+    ) -> Result<Vec<(Incarnation, usize)>, Error> {
+        with_engine!(self, engine => engine.count_grants(now, at_most))
+    }
+
     /// Redeems the authorization code of a grant. Returns `false` if it was redeemed before or has
     /// expired; of several concurrent attempts one succeeds.
     ///

@@ -41,6 +41,8 @@ async fn logins_are_listed_page_by_page_and_filtered() {
     let logins = bed.logins();
     let count = async |filter: LoginFilter| logins.list(&filter, None, 10).await.expect("read").logins.len();
     assert_eq!(count(by("", "", "")).await, 3, "a code that was not redeemed is no login");
+    let summary = logins.summarize().await.expect("read");
+    assert_eq!((summary.in_force, summary.is_complete), (3, true));
     assert_eq!(count(by("acme", "", "")).await, 2);
     assert_eq!(count(by("", "", &client)).await, 2);
     let oid = ada().subject;

@@ -87,6 +87,24 @@ impl PostgresEngine {
         Ok(rows.into_iter().map(|row| row.open_listed(&self.keyring)).collect())
     }
 
+    pub(in crate::store) async fn count_grants(
+        &self,
+        now: Timestamp,
+        at_most: u32,
+    ) -> Result<Vec<(Incarnation, usize)>, Error> {
+        const SELECT: &str = "
+            SELECT tenant, incarnation, count(*) FROM
+                (SELECT tenant, incarnation FROM tenantd.grants WHERE expires_at > $1 AND number > 0 LIMIT $2)
+                AS counted
+            GROUP BY tenant, incarnation";
+        let values = [Value::Number(now.as_second()), Value::Number(at_most.into())];
+        let read = |row: &Row| {
+            let count: i64 = row.try_get(2)?;
+            Ok((read_incarnation(row, 0, 1)?, usize::try_from(count).unwrap_or(usize::MAX)))
+        };
+        Ok(self.link.query_rows(SELECT, &values, read).await?)
+    }
+
     pub(in crate::store) async fn take_code(
         &self,
         incarnation: &Incarnation,

@@ -74,6 +74,14 @@ impl SqliteEngine {
         self.run(move |tables| tables.list_grants(tenant.as_deref(), after.as_ref(), now, at_most)).await
     }
 
+    pub(in crate::store) async fn count_grants(
+        &self,
+        now: Timestamp,
+        at_most: u32,
+    ) -> Result<Vec<(Incarnation, usize)>, Error> {
+        self.run(move |tables| tables.count_grants(now, at_most)).await
+    }
+
     pub(in crate::store) async fn take_code(
         &self,
         incarnation: &Incarnation,

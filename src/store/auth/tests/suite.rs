@@ -176,6 +176,12 @@ pub(super) async fn grants_are_listed_page_by_page(database: TestDatabase) {
     let count =
         async |tenant: &str| store.list_grants(Some(tenant.into()), None, NOW, 10).await.expect("read").len();
     assert_eq!((count("acme").await, count("beta").await), (5, 0));
+    assert_eq!(store.count_grants(NOW, 10).await.expect("read"), [(acme(), 5)]);
+    assert_eq!(store.count_grants(NOW, 3).await.expect("read"), [(acme(), 3)], "no more than asked for");
+    assert!(
+        store.count_grants(NOW + 2.hours(), 10).await.expect("read").is_empty(),
+        "expired ones are not counted"
+    );
 }
 
 pub(super) async fn only_the_first_signing_key_is_inserted(database: TestDatabase) {

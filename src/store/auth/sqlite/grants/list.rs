@@ -44,6 +44,30 @@ impl AuthTables {
         let rows = read().map_err(self.database.error())?;
         Ok(rows.into_iter().map(|row| row.open_listed(&self.keyring)).collect())
     }
+
+    /// Counts the redeemed grants that have not expired, by incarnation; at most `at_most` of all.
+    ///
+    /// # Errors
+    /// [`Error::Database`] if they cannot be read.
+    pub(in crate::store) fn count_grants(
+        &self,
+        now: Timestamp,
+        at_most: u32,
+    ) -> Result<Vec<(Incarnation, usize)>, Error> {
+        const SELECT: &str = "
+            SELECT tenant, life, count(*) FROM
+                (SELECT tenant, life FROM grants WHERE expires_at > ?1 AND number > 0 LIMIT ?2)
+            GROUP BY tenant, life";
+        let read = || {
+            let connection = self.database.connection();
+            let mut select = connection.prepare_cached(SELECT)?;
+            let counted = select.query_map(params![now.as_second(), at_most], |row| {
+                Ok((read_incarnation(row)?, to_count(row.get(2)?)))
+            })?;
+            counted.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        read().map_err(self.database.error())
+    }
 }
 
 fn select(connection: &Connection, place: &str, parameters: impl Params) -> rusqlite::Result<Vec<GrantRow>> {
@@ -56,7 +80,15 @@ fn select(connection: &Connection, place: &str, parameters: impl Params) -> rusq
 }
 
 fn read_listed(row: &Row<'_>) -> rusqlite::Result<GrantRow> {
-    let tenant: String = row.get(0)?;
-    let incarnation = Incarnation { tenant: tenant.into(), id: IncarnationId(row.get(1)?) };
+    let incarnation = read_incarnation(row)?;
     read_row(row, 3, incarnation, GrantId(row.get(2)?))
+}
+
+fn read_incarnation(row: &Row<'_>) -> rusqlite::Result<Incarnation> {
+    let tenant: String = row.get(0)?;
+    Ok(Incarnation { tenant: tenant.into(), id: IncarnationId(row.get(1)?) })
+}
+
+fn to_count(count: i64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
