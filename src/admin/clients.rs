@@ -30,14 +30,14 @@ impl Refusal for ClientAdminError {
 /// Lists the clients that operators registered.
 pub(super) async fn list(call: Call<'_>) -> Response<Body> {
     let tenant = find_tenant(&call);
-    let Some(auth_server) = auth_server(tenant.as_ref()) else { return without_login() };
+    let Some(auth_server) = auth_server(tenant.as_ref()) else { return without_login(tenant.as_ref()) };
     response::from_result(auth_server.clients().list().await)
 }
 
 /// Registers a client. Its secret is in this response and never shown again.
 pub(super) async fn add(mut call: Call<'_>) -> Response<Body> {
     let tenant = find_tenant(&call);
-    let Some(auth_server) = auth_server(tenant.as_ref()) else { return without_login() };
+    let Some(auth_server) = auth_server(tenant.as_ref()) else { return without_login(tenant.as_ref()) };
     let body = call.read_body(MAX_BYTES).await;
     let client: Option<NewClient> = body.and_then(|body| serde_json::from_slice(&body).ok());
     let Some(client) = client else {
@@ -61,7 +61,7 @@ pub(super) async fn add(mut call: Call<'_>) -> Response<Body> {
 /// Removes an operator's client, or blocks one that registered itself. Its grants end at once.
 pub(super) async fn remove(call: Call<'_>) -> Response<Body> {
     let (tenant, client_id) = (find_tenant(&call), call.segment(1));
-    let Some(auth_server) = auth_server(tenant.as_ref()) else { return without_login() };
+    let Some(auth_server) = auth_server(tenant.as_ref()) else { return without_login(tenant.as_ref()) };
     if let Err(refusal) = auth_server.clients().remove(client_id, call.admin.clock.now()).await {
         return response::from_result(Err::<(), _>(refusal));
     }
@@ -77,9 +77,10 @@ fn auth_server(tenant: Option<&Arc<Tenant>>) -> Option<&AuthServer> {
     tenant?.login.as_ref()
 }
 
-fn without_login() -> Response<Body> {
-    problem(
-        StatusCode::NOT_FOUND,
-        "no tenant with login and this name is served; /api/tenants lists all tenants",
-    )
+fn without_login(tenant: Option<&Arc<Tenant>>) -> Response<Body> {
+    let detail = match tenant {
+        Some(_) => "this tenant is not served with login, so it has no clients of its own",
+        None => "no tenant with this name is served; /api/tenants lists all tenants",
+    };
+    problem(StatusCode::NOT_FOUND, detail)
 }

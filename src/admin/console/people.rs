@@ -12,10 +12,10 @@ use crate::admin::Admin;
 use crate::admin::call::Call;
 use crate::admin::logins;
 use crate::base::body::Body;
-use crate::oauth::logins::{ListedBlock, Login, LoginFilter, PersonName};
+use crate::oauth::logins::{ListedBlock, Login, LoginFilter, LoginPage, PersonName, ProgramToken};
 use crate::telemetry::printable::printable;
 
-/// Logins on one page.
+/// Logins on one page, and the most tokens of programs; more of those are only counted.
 const ROWS: usize = 50;
 
 #[derive(Template)]
@@ -29,6 +29,8 @@ struct PeoplePage {
     client: String,
     logins: Vec<LoginView>,
     next: Option<String>,
+    programs: Vec<ProgramView>,
+    omitted_programs: usize,
     blocks: Vec<BlockView>,
 }
 
@@ -43,6 +45,17 @@ pub(super) struct LoginView {
     pub(super) client: String,
     pub(super) since: RelativeTime,
     pub(super) last_used: RelativeTime,
+}
+
+/// The token of a program.
+struct ProgramView {
+    id: String,
+    tenant: String,
+    tenant_path: String,
+    label: String,
+    since: RelativeTime,
+    last_used: Option<RelativeTime>,
+    expires: RelativeTime,
 }
 
 /// A block.
@@ -78,12 +91,15 @@ pub(super) async fn render(admin: &Admin, visit: &Visit<'_>) -> String {
             [("person", &*person), ("tenant", &*tenant), ("client", &*client), ("after", &*next)];
         link::with_query("/people", &parameters)
     });
-    let logins = found.map(|found| found.logins).unwrap_or_default();
+    let (logins, programs) =
+        found.map(|LoginPage { logins, programs, .. }| (logins, programs)).unwrap_or_default();
     let page = PeoplePage {
         frame: Frame::new("People", Section::People, visit),
         without,
         logins: logins.into_iter().map(|login| LoginView::new(login, visit)).collect(),
         next,
+        omitted_programs: programs.len().saturating_sub(ROWS),
+        programs: programs.into_iter().take(ROWS).map(|token| ProgramView::new(token, visit)).collect(),
         blocks: blocks.into_iter().map(|block| BlockView::new(block, visit)).collect(),
         person,
         tenant,
@@ -101,7 +117,7 @@ pub(super) async fn find_logins(admin: &Admin, tenant: &str, visit: &Visit<'_>) 
     (found.logins.into_iter().map(|login| LoginView::new(login, visit)).collect(), found.next.is_some())
 }
 
-/// Ends the login that a form names.
+/// Ends the login or the program's token that a form names.
 pub(super) async fn end(call: Call<'_>) -> Response<Body> {
     let order = json!({ "id": call.field("id") });
     let done = |answer: &Value| format!("Signed out: {} login ended.", answer["ended"]);
@@ -143,6 +159,20 @@ impl LoginView {
             client: printable(login.client_name.as_deref().unwrap_or(&login.client_id)).into_owned(),
             since: visit.relative_time(login.since),
             last_used: visit.relative_time(login.last_used),
+        }
+    }
+}
+
+impl ProgramView {
+    fn new(token: ProgramToken, visit: &Visit<'_>) -> Self {
+        Self {
+            id: token.id,
+            tenant_path: link::tenant(&token.tenant),
+            tenant: token.tenant.to_string(),
+            label: printable(&token.label).into_owned(),
+            since: visit.relative_time(token.since),
+            last_used: token.last_used.map(|at| visit.relative_time(at)),
+            expires: visit.relative_time(token.expires_at),
         }
     }
 }

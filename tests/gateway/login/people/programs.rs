@@ -44,10 +44,14 @@ async fn programs_are_listed_with_their_label_and_ended() {
         (1, &json!("program"), &json!("Nightly job"), &json!("a"))
     );
     assert!(program["last_used"].is_string(), "{program}");
+    let (_, page) = gateway.admin("/people").await;
+    assert!(page.contains("<b>Nightly job</b> at <a href=\"/tenants/a\">a</a>"), "{page}");
     let id = program["id"].as_str().expect("an id").to_owned();
+    assert!(page.contains(&format!("name=\"id\" value=\"{id}\"")), "it can be ended: {page}");
     assert_eq!(text(&logins(&gateway, &["end", &id])), "1 login ended\n");
     assert_eq!((status(&token).await, status(&ada.access).await), (401, 200));
     assert!(!text(&logins(&gateway, &["list"])).contains("Nightly job"));
+    assert!(!gateway.admin("/people").await.1.contains("Programs"));
     let again = buy(&gateway).await;
     assert_eq!(status(&again).await, 200, "it may get another one");
     super::super::super::harness::until("the end is in the audit", async || {
