@@ -103,7 +103,7 @@ fn run_gateway(args: &ServeArgs) -> anyhow::Result<Exit> {
 fn run_check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let flags = args.validation.flags(Flags::new());
     let configuration::CheckSettings { settings, is_host_unknown } =
-        configuration::load_for_check(flags, args.validation.config.as_deref())?;
+        configuration::load_for_check(flags, args.validation.config.as_deref(), &args.access)?;
     let live = args.live.then(|| Duration::from_secs(args.timeout));
     let default = [settings.tenants.clone()];
     let paths = if args.paths.is_empty() { &default[..] } else { &args.paths };

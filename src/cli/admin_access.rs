@@ -28,24 +28,12 @@ pub(super) fn is_url(admin: &str) -> bool {
     admin.starts_with("https://")
 }
 
-/// Creates a client for the admin listener of these settings, with the token and the authority of
-/// the environment; `None` if the listener is off.
-///
-/// # Errors
-/// The certificate of the authority cannot be used.
-pub(super) fn connect(settings: &Settings) -> anyhow::Result<Option<AdminClient>> {
-    connect_with(settings, &AdminAccessArgs::default())
-}
-
 /// Creates a client for the admin listener of these settings, with TLS if they say that it has a
 /// certificate; `None` if it is off.
 ///
 /// # Errors
 /// The token or the certificate of the authority cannot be read.
-pub(super) fn connect_with(
-    settings: &Settings,
-    access: &AdminAccessArgs,
-) -> anyhow::Result<Option<AdminClient>> {
+pub(super) fn connect(settings: &Settings, access: &AdminAccessArgs) -> anyhow::Result<Option<AdminClient>> {
     let Some(address) = settings.admin else { return Ok(None) };
     let client = AdminClient::new(address).with_token(read_token(access.admin_token_file.as_deref())?);
     let is_local_ca = match &settings.admin_access.tls {

@@ -24,7 +24,7 @@ pub(super) fn client(admin: &AdminArgs) -> anyhow::Result<AdminClient> {
     let flags = Flags::new().with(SettingKey::ADMIN, &admin.admin);
     let settings = configuration::load_quietly(&flags, admin.config.as_deref())?;
     let off = "the admin listener is off in these settings; give its address with --admin";
-    admin_access::connect_with(&settings, &admin.access())?.context(off)
+    admin_access::connect(&settings, &admin.access())?.context(off)
 }
 
 /// Sends a request to the gateway.

@@ -156,6 +156,9 @@ pub struct CheckArgs {
     /// The settings that decide how tenants are validated.
     #[command(flatten)]
     pub validation: ValidationArgs,
+    /// What opens the admin listener of the gateway whose settings count.
+    #[command(flatten)]
+    pub access: AdminAccessArgs,
 }
 
 /// The arguments of `tenantd migrate`.
@@ -508,7 +511,7 @@ pub enum CertsAction {
         admin: AdminArgs,
     },
     /// Check everything that can prevent a certificate.
-    Doctor(Box<ServeArgs>),
+    Doctor(Box<CertsDoctorArgs>),
     /// Check a certificate and its key, and put them into the certs folder for --tls manual.
     Import {
         /// The certificate with its chain (PEM); the file can also contain the key.
@@ -642,6 +645,17 @@ pub struct CertsQueryArgs {
     /// answers].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub certs: Option<String>,
+}
+
+/// The arguments of `tenantd certs doctor`.
+#[derive(Debug, Args)]
+pub struct CertsDoctorArgs {
+    /// The settings of the gateway.
+    #[command(flatten)]
+    pub settings: ServeArgs,
+    /// What opens its admin listener.
+    #[command(flatten)]
+    pub access: AdminAccessArgs,
 }
 
 /// What opens the admin listener of the gateway's settings.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::args::AdminAccessArgs;
 use super::{admin_access, output, render};
 use crate::admin::GatewayInfo;
 use crate::base::secret::Secret;
@@ -46,14 +47,19 @@ pub(super) struct CheckSettings {
 ///
 /// # Errors
 /// All findings as one text.
-pub(super) fn load_for_check(flags: Flags, config: Option<&Path>) -> anyhow::Result<CheckSettings> {
-    load_for_check_with(flags, config, &Environment::of_process(), Path::new(INSTALLED_CONFIG))
+pub(super) fn load_for_check(
+    flags: Flags,
+    config: Option<&Path>,
+    access: &AdminAccessArgs,
+) -> anyhow::Result<CheckSettings> {
+    load_for_check_with(flags, config, access, &Environment::of_process(), Path::new(INSTALLED_CONFIG))
 }
 
 /// Like `load_for_check`, with the installed configuration at `installed`.
 fn load_for_check_with(
     flags: Flags,
     config: Option<&Path>,
+    access: &AdminAccessArgs,
     environment: &Environment,
     installed: &Path,
 ) -> anyhow::Result<CheckSettings> {
@@ -64,7 +70,10 @@ fn load_for_check_with(
         output::print_error_lines(&render::human(&loaded.warnings));
     }
     let is_host_explicit = loaded.is_host_given && (has_explicit_file || file.is_none());
-    let running = (!is_host_explicit).then(|| ask_gateway(&loaded.settings)).flatten();
+    let running = match is_host_explicit {
+        true => None,
+        false => ask_gateway(&loaded.settings, access)?,
+    };
     if let Some((address, info)) = running {
         output::print_error(format!(
             "checked with the settings of the gateway on {address}, whose URLs begin with {}",
@@ -81,9 +90,16 @@ fn load_for_check_with(
 }
 
 /// Returns the self-description of the gateway running on this machine, if there is one.
-fn ask_gateway(settings: &Settings) -> Option<(SocketAddr, GatewayInfo)> {
-    let client = admin_access::connect(settings).ok()??;
-    Some((settings.admin?, client.gateway_info().ok()?))
+///
+/// # Errors
+/// The token or the certificate of the authority cannot be read.
+fn ask_gateway(
+    settings: &Settings,
+    access: &AdminAccessArgs,
+) -> anyhow::Result<Option<(SocketAddr, GatewayInfo)>> {
+    let client = admin_access::connect(settings, access)?;
+    let info = client.and_then(|client| client.gateway_info().ok());
+    Ok(settings.admin.zip(info))
 }
 
 /// Sets the running gateway's hosts and backend rules as if they were given as flags.
@@ -179,7 +195,8 @@ mod tests {
         }
         let variables = [("TENANTD_ADMIN", "off")].iter().chain(variables);
         let environment = variables.map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let loaded = load_for_check_with(flags, None, &environment, &file).expect("settings");
+        let loaded = load_for_check_with(flags, None, &AdminAccessArgs::default(), &environment, &file)
+            .expect("settings");
         let names = loaded.settings.hosts.iter().map(ToString::to_string).collect();
         (!loaded.is_host_unknown).then_some(names)
     }
@@ -215,7 +232,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("tenantd.yaml");
         fs::write(&file, "hots: installed.example.com\n").expect("written");
-        let judged = load_for_check_with(Flags::default(), None, &Environment::default(), &file);
+        let judged = load_for_check_with(
+            Flags::default(),
+            None,
+            &AdminAccessArgs::default(),
+            &Environment::default(),
+            &file,
+        );
         let told = judged.err().expect("a fault").to_string();
         assert!(told.contains("hots") && told.contains("tenantd.yaml"), "{told}");
     }

@@ -112,3 +112,17 @@ fn create_pool(patient: &Patient) -> anyhow::Result<Pool> {
     let pool = Pool::new(rules, SystemClock::shared(), Arc::new(Metrics::new()));
     pool.context("the HTTP client cannot be created")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_examination_that_hangs_is_given_up() {
+        let verdicts = within_deadline(Examination::Backend, std::future::pending()).await;
+        assert_eq!(verdicts.len(), 1);
+        assert_eq!(verdicts[0].code, "took-too-long");
+        let quick = within_deadline(Examination::Backend, async { Vec::new() }).await;
+        assert!(quick.is_empty());
+    }
+}

@@ -31,7 +31,7 @@ mod write;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::args::MigrateArgs;
+use super::args::{AdminAccessArgs, MigrateArgs};
 use super::check::{self, CheckOutput, CheckReport};
 use super::{Exit, configuration, output};
 use crate::base::disk::why;
@@ -114,7 +114,7 @@ fn load_settings(
     hosts: &BTreeSet<String>,
 ) -> anyhow::Result<configuration::CheckSettings> {
     let flags = args.validation.flags(Flags::new()).with(SettingKey::HOST, hosts);
-    configuration::load_for_check(flags, args.validation.config.as_deref())
+    configuration::load_for_check(flags, args.validation.config.as_deref(), &AdminAccessArgs::default())
 }
 
 fn check_result(

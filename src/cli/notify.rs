@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::Method;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::admin_client::encode_segment;
@@ -45,6 +46,11 @@ fn table(answer: &Value) -> String {
     output::table(&["TARGET", "TEST", "ANSWER"], &rows)
 }
 
+fn to_the_second(time: &Value) -> String {
+    let time = time.as_str().and_then(|time| time.parse::<Timestamp>().ok());
+    time.map_or_else(|| "-".to_owned(), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
 fn show(status: &Value) -> String {
     let target = |target: &Value| {
         let failing = match target["failures"].as_u64() {
@@ -52,7 +58,13 @@ fn show(status: &Value) -> String {
             Some(failures) => format!("{failures} failures: {}", text(&target["last_failure"]["why"])),
         };
         let waiting = target["waiting"].as_u64().unwrap_or_default().to_string();
-        vec![text(&target["name"]), text(&target["to"]), text(&target["last_success"]), waiting, failing]
+        vec![
+            text(&target["name"]),
+            text(&target["to"]),
+            to_the_second(&target["last_success"]),
+            waiting,
+            failing,
+        ]
     };
     let targets: Vec<_> = status["targets"].as_array().into_iter().flatten().map(target).collect();
     let condition = |condition: &Value| vec![text(&condition["kind"]), text(&condition["summary"])];
@@ -82,7 +94,7 @@ mod tests {
     fn targets_and_conditions_are_tables() {
         let status = json!({
             "targets": [
-                { "name": "pager", "to": "/usr/local/bin/page", "last_success": "2026-11-26T08:00:00Z", "failures": 0, "waiting": 0 },
+                { "name": "pager", "to": "/usr/local/bin/page", "last_success": "2026-11-26T08:00:00.738229258Z", "failures": 0, "waiting": 0 },
                 { "name": "chat", "to": "https://chat.example.com", "failures": 3, "waiting": 2,
                   "last_failure": { "why": "it answered 500 Internal Server Error" } },
             ],

@@ -182,7 +182,7 @@ impl StoreOwner<'_> {
                    address with --admin, or stop the gateway";
         match self.url {
             Some(url) => admin_access::connect_to(url, self.access),
-            None => admin_access::connect_with(self.settings, self.access)?.context(off),
+            None => admin_access::connect(self.settings, self.access)?.context(off),
         }
     }
 }

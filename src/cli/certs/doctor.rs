@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use anyhow::Context;
 
-use super::super::args::ServeArgs;
+use super::super::args::{AdminAccessArgs, CertsDoctorArgs};
 use super::super::{Exit, admin_access, configuration, output};
 use crate::base::clock::{Clock, SystemClock};
 use crate::certs::{self, CertificateStatus, CheckResult, DoctorCheck};
@@ -15,13 +15,13 @@ use crate::settings::{Flags, Settings};
 use crate::telemetry::printable::printable;
 
 /// Runs all checks and prints their results.
-pub(super) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
+pub(super) fn run(CertsDoctorArgs { settings: args, access }: &CertsDoctorArgs) -> anyhow::Result<Exit> {
     let flags = args.validation.flags(args.gateway.flags(Flags::new()));
     let mut settings = configuration::load(&flags, args.validation.config.as_deref())?;
     if args.gateway.certs.is_none() {
-        look_where_the_gateway_does(&mut settings);
+        look_where_the_gateway_does(&mut settings, access);
     }
-    let asked = match admin_access::connect(&settings) {
+    let asked = match admin_access::connect(&settings, access) {
         Ok(client) => client.map(|client| client.certificates().map_err(|error| error.to_string())),
         Err(error) => Some(Err(format!("{error:#}"))),
     };
@@ -42,8 +42,8 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<Exit> {
 }
 
 /// The gateway that runs knows which folder it uses, wherever this is called from.
-fn look_where_the_gateway_does(settings: &mut Settings) {
-    let client = admin_access::connect(settings).ok().flatten();
+fn look_where_the_gateway_does(settings: &mut Settings, access: &AdminAccessArgs) {
+    let client = admin_access::connect(settings, access).ok().flatten();
     let info = client.and_then(|client| client.gateway_info().ok());
     if let Some(folder) = info.and_then(|info| info.certs) {
         settings.certs = folder;

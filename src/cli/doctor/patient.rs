@@ -88,9 +88,10 @@ impl Patient {
     /// The gateway of `serve` and its tenants; or that of `run`, if that is what runs.
     fn from_gateway(args: &DoctorArgs) -> anyhow::Result<Self> {
         let flags = args.settings.validation.flags(args.settings.gateway.flags(Flags::new()));
-        let loaded = configuration::load_for_check(flags, args.settings.validation.config.as_deref())?;
+        let loaded =
+            configuration::load_for_check(flags, args.settings.validation.config.as_deref(), &args.access)?;
         let mut settings = loaded.settings;
-        let gateway = GatewayContact::find(admin_access::connect_with(&settings, &args.access)?);
+        let gateway = GatewayContact::find(admin_access::connect(&settings, &args.access)?);
         if let Some(info) = gateway.info() {
             if info.is_single_tenant {
                 return Self::from_export(args, info.tenants.as_deref());
@@ -122,8 +123,8 @@ impl Patient {
             Err(refusal) => return Self::from_refused_export(args, path, &refusal),
         };
         let mut settings = loaded.settings;
-        let gateway = GatewayContact::find(admin_access::connect_with(&settings, &args.access)?)
-            .only_with(&loaded.path);
+        let gateway =
+            GatewayContact::find(admin_access::connect(&settings, &args.access)?).only_with(&loaded.path);
         if let Some(info) = gateway.info() {
             adopt(&mut settings, info, args);
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use url::Url;
 
-use super::super::args::MigrateArgs;
+use super::super::args::{AdminAccessArgs, MigrateArgs};
 use super::super::{Exit, configuration, output};
 use crate::backend::{AddressRules, Pool};
 use crate::base::clock::SystemClock;
@@ -67,7 +67,8 @@ fn connector(text: &str) -> anyhow::Result<Url> {
 /// Returns the URL with the same path at the gateway that the settings describe.
 fn at_gateway(old: &Url, args: &MigrateArgs) -> anyhow::Result<Url> {
     let flags = args.validation.flags(Flags::new());
-    let loaded = configuration::load_for_check(flags, args.validation.config.as_deref())?;
+    let loaded =
+        configuration::load_for_check(flags, args.validation.config.as_deref(), &AdminAccessArgs::default())?;
     let base = loaded.settings.public_base(loaded.settings.listen[0].address);
     connector(&format!("{base}{}", old.path()))
 }

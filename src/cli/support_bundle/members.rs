@@ -36,7 +36,7 @@ pub(super) fn collect(args: &SupportBundleArgs) -> anyhow::Result<Vec<Member>> {
     let doctor_args = &args.doctor();
     let flags = args.settings.validation.flags(args.settings.gateway.flags(Flags::new()));
     let mut settings = configuration::load_quietly(&flags, args.settings.validation.config.as_deref())?;
-    let admin = admin_access::connect_with(&settings, &args.access)?;
+    let admin = admin_access::connect(&settings, &args.access)?;
     let info = admin.as_ref().and_then(|admin| admin.gateway_info().ok());
     if let Some(info) = &info {
         doctor::adopt(&mut settings, info, doctor_args);

@@ -311,6 +311,26 @@ mod tests {
     }
 
     #[test]
+    fn a_search_stops_after_its_bytes_and_says_where_to_go_on() {
+        let (_folder, path) = files();
+        let wanted = AuditFilter { tenant: Some("c".to_owned()), limit: 100, ..AuditFilter::default() };
+        let bytes = 2 * line(8, "a", "").len() as u64;
+        let mut filter = AuditFilter { max_bytes: Some(bytes), ..wanted };
+        let mut searches = 0;
+        loop {
+            let page = filter.read(&path).expect("readable");
+            assert!(page.lines.is_empty());
+            searches += 1;
+            filter.before = page.next;
+            if page.next.is_none() {
+                break;
+            }
+        }
+        // Nine lines, two at a time.
+        assert_eq!(searches, 5);
+    }
+
+    #[test]
     fn filters_hold_together() {
         let (folder, path) = files();
         let more = ",\"user\":\"Ann@example.com\",\"tool\":\"search\",\"outcome\":\"ok\",\"client_id\":\"c\"";
