@@ -9,7 +9,7 @@ ARG BUILD_IMAGE=docker.io/library/rust:1.95-bookworm
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --locked --profile dist --bin tenantd \
+RUN cargo build --locked --profile dist --features kube --bin tenantd \
     && apt-get update \
     && scripts/packaging/image-files.sh target/dist/tenantd /out
 

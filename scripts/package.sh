@@ -70,7 +70,7 @@ build_binary() {
     rust+=${rust:+$separator}--remap-path-prefix=$map
     c+="-ffile-prefix-map=$map "
   done
-  flags=(--locked --profile "$profile" --bin tenantd)
+  flags=(--locked --profile "$profile" --features kube --bin tenantd)
   # mimalloc says when it was compiled. The compiler's cache ignores SOURCE_DATE_EPOCH, so this is one time for all.
   c+='-Wno-builtin-macro-redefined -D__DATE__="1970-01-01" -D__TIME__="00:00:00"'
   PATH=$cache/zig/bin:$PATH CARGO_ZIGBUILD_CACHE_DIR=$cache/zigbuild CARGO_INCREMENTAL=0 \
@@ -85,7 +85,7 @@ build_binary() {
 describe() {
   local native=$binary
   if ! "$binary" --version >/dev/null 2>&1; then
-    cargo build --locked --bin tenantd
+    cargo build --locked --features kube --bin tenantd
     native=$build/debug/tenantd
   fi
   "$native" man "$files/man"
@@ -157,7 +157,7 @@ make_image() {
 # The tool writes beside Cargo.toml, and names this machine's folder.
 make_sbom() {
   local name=package-sbom
-  "$cache/cargo-cyclonedx/bin/cargo-cyclonedx" cyclonedx --quiet --format json --spec-version 1.5 --all --target "$target" \
+  "$cache/cargo-cyclonedx/bin/cargo-cyclonedx" cyclonedx --quiet --format json --spec-version 1.5 --all --features kube --target "$target" \
     --override-filename "$name"
   sed "s#path+file://$root#path+file:///tenantd#g; s#file://$root#file:///tenantd#g" "$name.json" > "$out/tenantd-$version-$machine.cdx.json"
   rm "$name.json"

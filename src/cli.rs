@@ -46,6 +46,7 @@ use args::{Arguments, CheckArgs, ServeArgs, Verb};
 
 use crate::base::diagnostic::Diagnostic;
 use crate::settings::Flags;
+use crate::tenants::TenantsSource;
 
 /// The result of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +106,7 @@ fn run_check(args: &CheckArgs) -> anyhow::Result<Exit> {
     let configuration::CheckSettings { settings, is_host_unknown } =
         configuration::load_for_check(flags, args.validation.config.as_deref(), &args.access)?;
     let live = args.live.then(|| Duration::from_secs(args.timeout));
-    let default = [settings.tenants.clone()];
+    let default = [TenantsSource::from_settings(&settings).path().to_owned()];
     let paths = if args.paths.is_empty() { &default[..] } else { &args.paths };
     let telling = check::CheckOutput { format: args.format, errors_only: args.quiet, is_host_unknown };
     let outcome = check::check(paths, &configuration::load_context(&settings), live, telling);

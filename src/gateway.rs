@@ -16,6 +16,7 @@ mod settings_reload;
 mod signals;
 mod state_metrics;
 mod succession;
+mod tenant_secrets;
 mod upgrade;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ use self::settings_reload::SettingsReloader;
 use self::signals::{SignalAction, Signals};
 use self::state_metrics::StateSources;
 pub use self::succession::take_from;
+use self::tenant_secrets::TenantSecrets;
 use self::upgrade::Upgrader;
 pub use self::upgrade::{OrderError, Upgraded, order_upgrade};
 use crate::admin::{self, Admin, GatewayInfo, Startup, TenantRules};
@@ -109,6 +111,9 @@ pub enum Error {
          would be forgotten; give another folder with --state", folder.display()
     )]
     StateOfOthers { folder: PathBuf, entries: String },
+    #[cfg(feature = "kube")]
+    #[error(transparent)]
+    Kubernetes(#[from] crate::tenants::kubernetes::Error),
     #[error("the tenant cannot be served: {0}")]
     TenantUnusable(String),
     #[error(transparent)]
@@ -173,6 +178,7 @@ pub struct Gateway {
     certificates: Arc<Certificates>,
     load_context: bundle::LoadContext,
     source: TenantsSource,
+    secrets: Option<TenantSecrets>,
     tenant_deps: TenantDeps,
     publisher: TablePublisher,
     registry: Registry,
@@ -208,6 +214,7 @@ impl Gateway {
         }
         let is_key_local = matches!(key, KeySource::State);
         let (store, stored_entries) = open_store(settings.state.clone(), key).await?;
+        let secrets = TenantSecrets::connect(&source).await?;
         let store = auth_database::place_logins(store, &settings, is_key_local).await?;
         refuse_unwanted_sockets(&settings)?;
         if let TenantsSource::Single(_) = &source {
@@ -256,6 +263,7 @@ impl Gateway {
             certificates,
             load_context: context,
             source,
+            secrets: Some(secrets),
             tenant_deps,
             registry: publisher.registry().clone(),
             publisher,
@@ -392,7 +400,9 @@ impl Gateway {
     }
 
     fn reconciler_config(&mut self) -> ReconcilerConfig {
+        let secrets = self.secrets.take().expect("the reconciler is started once");
         ReconcilerConfig {
+            filled: secrets.start(&self.tenant_deps.metrics, &self.tasks),
             source: self.source.clone(),
             watch: self.settings.watch,
             context: Arc::new(self.load_context.clone()),

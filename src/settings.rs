@@ -86,6 +86,17 @@ pub enum WatchMode {
     Poll,
 }
 
+/// Where the tenants' files come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TenantsFrom {
+    /// The tenants folder, into which somebody puts them.
+    #[default]
+    Folder,
+    /// Labelled Secrets of Kubernetes, which the gateway copies into the tenants folder.
+    Kubernetes,
+}
+
 /// Which clients may call an open tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -115,6 +126,8 @@ pub enum ZipHosts {
 pub struct Settings {
     /// The folder of the tenants' files.
     pub tenants: PathBuf,
+    /// Where the tenants' files come from.
+    pub tenants_from: TenantsFrom,
     /// The folder of persistent state.
     pub state: PathBuf,
     /// The folder of certificates.
@@ -238,6 +251,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             tenants: "tenants.d".into(),
+            tenants_from: TenantsFrom::default(),
             state: "state".into(),
             certs: "certs".into(),
             listen: vec![default_listen(TlsMode::default()).into()],

@@ -18,12 +18,15 @@ mod debounce;
 mod drain;
 mod entry;
 mod expiry;
+#[cfg(feature = "kube")]
+pub mod kubernetes;
 mod lookalikes;
 mod published_entry;
 pub mod reconcile;
 pub mod registry;
 mod revision_writer;
 mod scan;
+mod secret_findings;
 mod source;
 mod stability;
 pub mod status;

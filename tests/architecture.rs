@@ -34,6 +34,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("encoding_rs", &["backend"]),
     ("serde_saphyr", &["bundle", "settings"]),
     ("notify", &["tenants"]),
+    ("kube", &["tenants"]),
+    ("k8s_openapi", &["tenants"]),
     ("rusqlite", &["store"]),
     ("tokio_postgres", &["store"]),
     ("deadpool", &["store"]),

@@ -17,9 +17,9 @@ def run(*command):
 
 
 target = sys.argv[1]
-tree = run("cargo", "tree", "--locked", "--edges", "normal", "--target", target, "--prefix", "none", "--format", "{p}")
+tree = run("cargo", "tree", "--locked", "--features", "kube", "--edges", "normal", "--target", target, "--prefix", "none", "--format", "{p}")
 linked = {tuple(line.split()[:2]) for line in tree.splitlines() if "(proc-macro)" not in line}
-metadata = json.loads(run("cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target))
+metadata = json.loads(run("cargo", "metadata", "--locked", "--features", "kube", "--format-version", "1", "--filter-platform", target))
 own = set(metadata["workspace_members"])
 
 crates_by_text = collections.defaultdict(list)

@@ -24,7 +24,8 @@ impl Refusal for CommandError {
             | Self::NothingToApprove
             | Self::OtherChange(_)
             | Self::ClaimHeld(_)
-            | Self::SingleTenant => StatusCode::CONFLICT,
+            | Self::SingleTenant
+            | Self::TenantIsSecret(_) => StatusCode::CONFLICT,
             Self::FileRemoval { .. } | Self::Store(store::Error::Database { .. }) => {
                 StatusCode::INSUFFICIENT_STORAGE
             }
@@ -46,7 +47,7 @@ impl Refusal for UploadError {
         match self {
             Self::Rejected(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::InvalidName(_) => StatusCode::BAD_REQUEST,
-            Self::AlreadyExists(_) | Self::SingleTenant => StatusCode::CONFLICT,
+            Self::AlreadyExists(_) | Self::SingleTenant | Self::FromKubernetes => StatusCode::CONFLICT,
             Self::Io(_) => StatusCode::INSUFFICIENT_STORAGE,
         }
     }

@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -162,6 +162,15 @@ impl Report {
         other.0.into_iter().for_each(|diagnostic| self.push(diagnostic));
     }
 
+    /// Replaces the file of each location for which another one is known.
+    pub fn move_files(&mut self, find: impl Fn(&Path) -> Option<PathBuf>) {
+        for location in self.0.iter_mut().filter_map(|finding| finding.location.as_mut()) {
+            if let Some(file) = find(&location.file) {
+                location.file = file;
+            }
+        }
+    }
+
     /// Whether any finding rejects the tenant.
     pub fn has_errors(&self) -> bool {
         self.0.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
@@ -181,6 +190,14 @@ impl Report {
 fn more_findings(severity: Severity) -> Diagnostic {
     Diagnostic::new("more-findings", severity, "there are more findings; they are not shown")
         .help("fix the reported findings first")
+}
+
+impl FromIterator<Diagnostic> for Report {
+    fn from_iter<I: IntoIterator<Item = Diagnostic>>(findings: I) -> Self {
+        let mut report = Self::new();
+        findings.into_iter().for_each(|finding| report.push(finding));
+        report
+    }
 }
 
 impl From<Diagnostic> for Report {

@@ -65,7 +65,7 @@ pub(super) fn run_announced(
         log::set_filter(settings.log_filter.as_deref());
     }
     warnings.iter().for_each(|warning| tracing::warn!(code = warning.code, "{warning}"));
-    let source = TenantsSource::Folder(settings.tenants.clone());
+    let source = TenantsSource::from_settings(&settings);
     let tenants = TenantInputs { source, env: configuration::tenant_variables(), given: None };
     let served = serve(settings, tenants, announcer);
     let exit = match served {

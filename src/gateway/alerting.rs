@@ -35,6 +35,6 @@ pub(super) fn start(gateway: &Gateway) -> Arc<Alerts> {
 fn tenants_folder(source: &TenantsSource) -> Option<PathBuf> {
     match source {
         TenantsSource::Folder(folder) => Some(folder.clone()),
-        TenantsSource::Single(_) => None,
+        TenantsSource::Single(_) | TenantsSource::Kubernetes(_) => None,
     }
 }

@@ -29,6 +29,7 @@ fn settings(limits: Limits) -> Settings {
     Settings {
         otlp: Default::default(),
         tenants: "tenants.d".into(),
+        tenants_from: Default::default(),
         state: "state".into(),
         certs: "certs".into(),
         listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],

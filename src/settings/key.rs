@@ -9,6 +9,8 @@ pub struct SettingKey(&'static str);
 impl SettingKey {
     /// The folder of the tenants' files.
     pub const TENANTS: SettingKey = SettingKey("tenants");
+    /// Where the tenants' files come from.
+    pub const TENANTS_FROM: SettingKey = SettingKey("tenants_from");
     /// The folder of persistent state.
     pub const STATE: SettingKey = SettingKey("state");
     /// The folder of certificates.
@@ -103,8 +105,9 @@ impl SettingKey {
     pub const ZIP_HOSTS: SettingKey = SettingKey("zip_hosts");
 
     /// Every setting that the file, flags and variables know.
-    pub const ALL: [SettingKey; 47] = [
+    pub const ALL: [SettingKey; 48] = [
         Self::TENANTS,
+        Self::TENANTS_FROM,
         Self::STATE,
         Self::CERTS,
         Self::LISTEN,

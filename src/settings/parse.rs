@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::{Host, Url};
 
-use super::{OpenTenants, TlsMode, WatchMode, ZipHosts, acme};
+use super::{OpenTenants, TenantsFrom, TlsMode, WatchMode, ZipHosts, acme};
 use crate::spec::{AllowedBackend, HoldChanges, HostName, ListenAddress, ListenerRange};
 use crate::telemetry::log::LogFormat;
 
@@ -330,6 +330,18 @@ pub(super) fn watch(text: &str) -> ParseResult<WatchMode> {
         "auto" => Ok(WatchMode::Auto),
         "poll" => Ok(WatchMode::Poll),
         _ => fault("not a watch mode", "write `auto` or `poll`"),
+    }
+}
+
+pub(super) fn tenants_from(text: &str) -> ParseResult<TenantsFrom> {
+    match text {
+        "folder" => Ok(TenantsFrom::Folder),
+        "kubernetes" if cfg!(feature = "kube") => Ok(TenantsFrom::Kubernetes),
+        "kubernetes" => fault(
+            "not possible with this program, which was built without the feature `kube`",
+            "use the image or a package, or build with `cargo build --release --features kube`",
+        ),
+        _ => fault("not a place of tenants", "write `folder` or `kubernetes`"),
     }
 }
 

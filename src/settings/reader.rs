@@ -48,6 +48,9 @@ impl<'a> SettingsReader<'a> {
         let both_ports = tls == TlsMode::Acme && listen.is_none();
         Settings {
             tenants: self.read_path(SettingKey::TENANTS).unwrap_or(default.tenants),
+            tenants_from: self
+                .read_one(SettingKey::TENANTS_FROM, parse::tenants_from)
+                .unwrap_or(default.tenants_from),
             state: self.read_path(SettingKey::STATE).unwrap_or(default.state),
             certs: self.read_path(SettingKey::CERTS).unwrap_or(default.certs),
             listen: listen.unwrap_or_else(|| vec![default_listen(tls).into()]),

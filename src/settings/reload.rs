@@ -227,6 +227,7 @@ mod tests {
             "store_password_file",
             "tenant_listeners",
             "tenants",
+            "tenants_from",
             "tls",
             "watch",
             "zip_hosts",

@@ -21,6 +21,7 @@ impl Settings {
         // A new setting does not compile here until somebody decides how it is told.
         let Self {
             tenants,
+            tenants_from,
             state,
             certs,
             listen,
@@ -74,6 +75,7 @@ impl Settings {
         };
         let told = [
             ("tenants", json!(tenants)),
+            ("tenants_from", json!(tenants_from)),
             ("state", json!(state)),
             ("certs", json!(certs)),
             ("listen", json!(texts(listen))),

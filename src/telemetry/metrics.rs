@@ -53,6 +53,11 @@ struct RouteLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NamespaceLabels {
+    namespace: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
 }
@@ -78,6 +83,8 @@ pub struct Metrics {
     tool_seconds: Family<OutcomeLabels, Histogram, HistogramConstructor>,
     backend_seconds: Family<OutcomeLabels, Histogram, HistogramConstructor>,
     identity_seconds: Family<OutcomeLabels, Histogram, HistogramConstructor>,
+    /// For gateways whose tenants come from Kubernetes only.
+    kubernetes_connected: Family<NamespaceLabels, Gauge>,
     passes: Family<OutcomeLabels, Counter>,
     pass_seconds: Histogram,
     changes: Counter,
@@ -109,6 +116,7 @@ impl Metrics {
             tool_seconds: Family::new_with_constructor(operation_seconds),
             backend_seconds: Family::new_with_constructor(seconds),
             identity_seconds: Family::new_with_constructor(seconds),
+            kubernetes_connected: Family::default(),
             passes: Family::default(),
             pass_seconds: seconds(),
             changes: Counter::default(),
@@ -186,6 +194,11 @@ impl Metrics {
 
     fn register_life(&mut self) {
         let registry = &mut self.registry;
+        registry.register(
+            "tenantd_kubernetes_connected",
+            "Whether the tenants' Secrets are followed: 0 while the API of Kubernetes does not answer",
+            self.kubernetes_connected.clone(),
+        );
         registry.register("tenantd_passes", "Passes over the tenants folder", self.passes.clone());
         registry.register_with_unit(
             "tenantd_pass_duration",
@@ -351,6 +364,12 @@ impl Metrics {
         if completed {
             self.last_completed_at.set(now);
         }
+    }
+
+    /// Sets whether the tenants' Secrets in a namespace are followed.
+    pub fn set_kubernetes_state(&self, namespace: &str, connected: bool) {
+        let labels = NamespaceLabels { namespace: namespace.to_owned() };
+        self.kubernetes_connected.get_or_create(&labels).set(connected.into());
     }
 
     /// Sets whether the last write to the store succeeded.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 pub use self::commands::{Command, CommandError, CommandOutcome};
 pub use self::history::{Revision, RevisionComparison};
@@ -65,6 +66,8 @@ struct ReconcilerShared {
 pub struct ReconcilerConfig {
     /// Where the entries are.
     pub source: TenantsSource,
+    /// Fires once the entries may be read: copies must be there first.
+    pub filled: CancellationToken,
     /// How the folder is watched.
     pub watch: WatchMode,
     /// The context of loading.
@@ -101,9 +104,10 @@ impl ReconcilerHandle {
             registry: config.publisher.registry().clone(),
             store: config.store.clone(),
         });
+        let filled = config.filled.clone();
         let reconciler = Reconciler::new(config, queue.clone(), tasks);
         let stop = tasks.shutdown_signal().clone();
-        let work = run(reconciler, inbox, tasks.panics().clone());
+        let work = run(reconciler, inbox, filled, tasks.panics().clone());
         tasks.spawn(TASK, async move {
             tokio::select! {
                 () = work => {}
@@ -157,7 +161,8 @@ struct Inbox {
 
 /// Runs the task. A panic ends only the current step: the published table stays consistent, since
 /// it is swapped as a whole, and the next tick scans everything again.
-async fn run(mut reconciler: Reconciler, mut inbox: Inbox, panics: PanicCounts) {
+async fn run(mut reconciler: Reconciler, mut inbox: Inbox, filled: CancellationToken, panics: PanicCounts) {
+    inbox.wait_until_filled(&filled).await;
     if catch_panic(reconciler.first_pass()).await == Err(Panicked) {
         panics.record(TASK);
     }
@@ -172,6 +177,16 @@ async fn run(mut reconciler: Reconciler, mut inbox: Inbox, panics: PanicCounts) 
 }
 
 impl Inbox {
+    /// Waits until the entries may be read. What it is asked to do meanwhile waits too.
+    async fn wait_until_filled(&mut self, filled: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = filled.cancelled() => return,
+                () = self.beats.next() => {}
+            }
+        }
+    }
+
     /// Waits for the next event and handles it.
     async fn handle_next(&mut self, reconciler: &mut Reconciler) {
         tokio::select! {

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::secret_findings;
+use crate::base::diagnostic::Report;
 use crate::bundle::{self, FolderListing};
+use crate::settings::{Settings, TenantsFrom};
 
 /// Where the entries are.
 #[derive(Debug, Clone)]
@@ -13,13 +16,26 @@ pub enum TenantsSource {
     Folder(PathBuf),
     /// One entry: an unpacked export, or a tenant's file. The gateway has no other tenant.
     Single(PathBuf),
+    /// A folder of entries that the gateway itself copies from Secrets of Kubernetes.
+    Kubernetes(PathBuf),
 }
 
+/// The folder of the copies, within the tenants folder. Its name keeps it from being an entry.
+const COPIES: &str = ".kubernetes";
+
 impl TenantsSource {
+    /// Returns where the settings say that entries are.
+    pub fn from_settings(settings: &Settings) -> Self {
+        match settings.tenants_from {
+            TenantsFrom::Folder => Self::Folder(settings.tenants.clone()),
+            TenantsFrom::Kubernetes => Self::Kubernetes(settings.tenants.join(COPIES)),
+        }
+    }
+
     /// Returns the folder in which the entries lie.
     pub fn folder(&self) -> &Path {
         match self {
-            Self::Folder(folder) => folder,
+            Self::Folder(folder) | Self::Kubernetes(folder) => folder,
             Self::Single(path) => path.parent().unwrap_or(Path::new("")),
         }
     }
@@ -27,20 +43,28 @@ impl TenantsSource {
     /// Returns the folder of the entries, or the path of the only one.
     pub fn path(&self) -> &Path {
         match self {
-            Self::Folder(path) | Self::Single(path) => path,
+            Self::Folder(path) | Self::Single(path) | Self::Kubernetes(path) => path,
         }
     }
 
-    /// Whether there is only one entry, whose files belong to the operator alone: nothing is
-    /// written beside them.
-    pub(super) fn is_single(&self) -> bool {
-        matches!(self, Self::Single(_))
+    /// Whether operators may put files in and remove them over the admin listener, and status files
+    /// lie beside them. The files of a single entry belong to the operator alone, and copies of
+    /// Secrets follow the Secrets.
+    pub(super) fn takes_files(&self) -> bool {
+        matches!(self, Self::Folder(_))
+    }
+
+    /// Has findings name what an operator can change: of a copy, the Secret and its key.
+    pub(super) fn name_places(&self, entry_id: &str, files: &[PathBuf], report: &mut Report) {
+        let Self::Kubernetes(folder) = self else { return };
+        report.extend(secret_findings::size_warning(entry_id, files).into_iter().collect());
+        report.move_files(|file| secret_findings::place_in_secret(folder, file));
     }
 
     /// Lists the entries, or some of them.
     pub(super) fn list(&self, only: Option<&BTreeSet<String>>) -> io::Result<FolderListing> {
         match self {
-            Self::Folder(folder) => bundle::list_folder(folder, only),
+            Self::Folder(folder) | Self::Kubernetes(folder) => bundle::list_folder(folder, only),
             Self::Single(path) => {
                 let mut listing = bundle::list_single(path);
                 listing.entries.retain(|entry| only.is_none_or(|only| only.contains(&entry.id)));
@@ -52,7 +76,7 @@ impl TenantsSource {
     /// Returns the id of the entry that a path belongs to, `None` for ignored names.
     pub(super) fn entry_id_of(&self, path: &Path) -> Option<String> {
         match self {
-            Self::Folder(folder) => bundle::entry_id_of(folder, path),
+            Self::Folder(folder) | Self::Kubernetes(folder) => bundle::entry_id_of(folder, path),
             Self::Single(single) => {
                 let id = bundle::single_entry_id(single)?;
                 let is_its_own = path.starts_with(single)

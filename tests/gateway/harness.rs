@@ -8,6 +8,7 @@ pub(crate) mod entra;
 pub(crate) mod export;
 pub(crate) mod front;
 pub(crate) mod gateway;
+pub(crate) mod kubernetes;
 pub(crate) mod login;
 pub(crate) mod portal;
 pub(crate) mod secret;

@@ -44,6 +44,7 @@
 //!   - `scarce`: 1, 9; a full disk, a read-only folder, an unreadable file
 //!   - `life`: a reconciler without sockets (harness)
 //! - [`hot_load`]: 1, 4, 5; files are added, changed and deleted while the gateway serves
+//! - [`kubernetes`]: 3, 4, 5; labelled Secrets are tenants, whatever becomes of the API
 //! - [`limits`]: 7; size caps, rates, deadlines, connection counts and file descriptors
 //! - [`log`]: 7, 9; a log that cannot be written or read stops nothing
 //! - [`login`]: 3; a client finds, registers at and logs in to a tenant
@@ -108,6 +109,7 @@ mod entra;
 mod hold;
 mod hot_life;
 mod hot_load;
+mod kubernetes;
 mod limits;
 mod log;
 mod login;

@@ -9,6 +9,10 @@ use crate::settings::{Flags, SettingKey};
 /// Flags of the running gateway.
 #[derive(Debug, Clone, Default, Args)]
 pub struct GatewayArgs {
+    /// Where the tenants' files come from: folder, or kubernetes (each Secret with the label
+    /// tenantd.io/tenant=true is a tenant) [default: folder].
+    #[arg(long, value_name = "PLACE", value_parser = ["folder", "kubernetes"])]
+    pub tenants_from: Option<String>,
     /// The folder for keys, last good revisions and other persistent state [default: state].
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state: Option<String>,
@@ -150,6 +154,7 @@ impl GatewayArgs {
         flags
             .with(SettingKey::STATE, &self.state)
             .with(SettingKey::CERTS, &self.certs)
+            .with(SettingKey::TENANTS_FROM, &self.tenants_from)
             .with(SettingKey::LISTEN, &self.listen)
             .with(SettingKey::ADMIN, &self.admin)
             .with(SettingKey::ADMIN_AUTH, &self.admin_auth)

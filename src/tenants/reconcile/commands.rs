@@ -9,6 +9,7 @@ use super::reconciler::{ChangedEntries, Reconciler};
 use crate::base::diagnostic::Report;
 use crate::bundle::{self, Snapshot};
 use crate::store::{self, LocalStore};
+use crate::tenants::TenantsSource;
 use crate::tenants::entry::Candidate;
 use crate::tenants::status::TenantStatus;
 
@@ -64,6 +65,11 @@ pub enum CommandError {
     ClaimHeld(String),
     #[error("this is the only tenant of this gateway (tenantd run); stop the gateway instead")]
     SingleTenant,
+    #[error(
+        "the files of this tenant are the Secret {0} of Kubernetes: delete that (kubectl delete secret {0}), and \
+         the tenant ends; `tenantd tenants pause` stops it until you resume it"
+    )]
+    TenantIsSecret(String),
     #[error("the claim is accepted, but the tenant cannot be built")]
     BuildFailed(Report),
     #[error("{} cannot be removed: {source}", path.display())]
@@ -198,8 +204,10 @@ impl Reconciler {
     }
 
     async fn delete_entry(&mut self, entry_id: &Arc<str>) -> Result<bool, CommandError> {
-        if self.folder.source().is_single() {
-            return Err(CommandError::SingleTenant);
+        match &**self.folder.source() {
+            TenantsSource::Folder(_) => {}
+            TenantsSource::Single(_) => return Err(CommandError::SingleTenant),
+            TenantsSource::Kubernetes(_) => return Err(CommandError::TenantIsSecret(entry_id.to_string())),
         }
         let files = self.entries.get(entry_id).map(|entry| entry.files().to_vec()).unwrap_or_default();
         let own_folder = self.folder.path().join(&**entry_id);

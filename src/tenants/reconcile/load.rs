@@ -1,7 +1,7 @@
 //! Reads the entries that are due, each in isolation: a panic is a fault of ours that affects only
 //! this entry.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use crate::base::digest::Digest;
 use crate::base::panic::catch_panic_sync;
 use crate::bundle::{self, EntryFiles, LoadOutcome};
 use crate::spec::TenantSpec;
+use crate::tenants::TenantsSource;
 use crate::tenants::build::internal_error;
 use crate::tenants::entry::{Entry, LastGoodRevision, RestoredRevision};
 use crate::tenants::scan::{FileStamps, ScannedEntry};
@@ -58,8 +59,8 @@ impl Reconciler {
         while !due.is_empty() {
             let rest = due.split_off(due.len().min(per_reader));
             let share = std::mem::replace(&mut due, rest);
-            let (context, folder) = (Arc::clone(&self.context), Arc::clone(self.folder.path()));
-            let load = move |(last_good, due)| load_entry(due, last_good, &folder, &context);
+            let (context, source) = (Arc::clone(&self.context), Arc::clone(self.folder.source()));
+            let load = move |(last_good, due)| load_entry(due, last_good, &source, &context);
             readers.spawn_blocking(move || share.into_iter().map(load).collect::<Vec<_>>());
         }
         let mut loaded: Vec<LoadedEntry> = readers.join_all().await.into_iter().flatten().collect();
@@ -100,15 +101,18 @@ fn is_in_doubt(loaded: &LoadOutcome, is_provisional: bool, is_new: bool) -> bool
 fn load_entry(
     due: PendingLoad,
     last_good: Option<LastGoodRevision>,
-    folder: &Path,
+    source: &TenantsSource,
     context: &bundle::LoadContext,
 ) -> LoadedEntry {
     let PendingLoad { scanned: ScannedEntry { files: entry, stamps, .. }, is_provisional } = due;
-    let loaded = catch_panic_sync(|| bundle::load(&entry, context)).unwrap_or_else(|_| failed_load(&entry));
+    let mut loaded =
+        catch_panic_sync(|| bundle::load(&entry, context)).unwrap_or_else(|_| failed_load(&entry));
     let stamps = stamps.with_secret_files(&loaded.secret_files);
     let stamps_after = FileStamps::read(&entry, Arc::clone(stamps.secret_files()));
-    let restore = |last_good: LastGoodRevision| last_good.restore(&loaded, &entry.files, folder, context);
+    let restore =
+        |last_good: LastGoodRevision| last_good.restore(&loaded, &entry.files, source.folder(), context);
     let restored = catch_panic_sync(|| last_good.and_then(restore)).unwrap_or_default();
+    source.name_places(&entry.id, &entry.files, &mut loaded.report);
     let (entry_id, files) = (entry.id.as_str().into(), entry.files.into());
     LoadedEntry { entry_id, loaded, stamps, stamps_after, files, restored, is_provisional }
 }

@@ -17,7 +17,7 @@ impl Reconciler {
         self.scan_all().await;
         match &**self.folder.source() {
             TenantsSource::Single(path) => tracing::info!(path = %path.display(), "the export was read"),
-            TenantsSource::Folder(folder) => {
+            TenantsSource::Folder(folder) | TenantsSource::Kubernetes(folder) => {
                 let (folder, entries) = (folder.display(), self.entries.len());
                 tracing::info!(%folder, entries, "the tenants folder was read");
             }

@@ -47,22 +47,24 @@ pub(super) struct Reconciler {
 
 impl Reconciler {
     pub(super) fn new(config: ReconcilerConfig, queue: WatchQueue, tasks: &Tasks) -> Self {
-        let ReconcilerConfig { source, watch, context, tenant_deps, publisher, store, stored_entries } =
-            config;
+        let ReconcilerConfig {
+            source, watch, context, tenant_deps, publisher, store, stored_entries, ..
+        } = config;
         let now = tenant_deps.clock.monotonic();
         let (folder, registry): (Arc<Path>, _) = (source.folder().into(), publisher.registry().clone());
         let (revision_writer, mut claims) =
             (RevisionWriter::new(store, stored_entries), ClaimIndex::default());
         revision_writer.unseen_claims().for_each(|(entry_id, claim)| claims.insert_stored(entry_id, claim));
-        if !source.is_single() {
+        if source.takes_files() {
             let (usage, clock) = (Arc::clone(&tenant_deps.usage), Arc::clone(&tenant_deps.clock));
             UsageFileWriter { folder: Arc::clone(&folder), registry: registry.clone(), usage, clock }
                 .start(tasks);
         }
         Self {
             drain: Drain::start(tasks, Arc::clone(&tenant_deps.clock), tenant_deps.drain_period),
-            // Nothing is written beside a tree or zip that belongs to no tenants folder.
-            status_files: (!source.is_single())
+            // Nothing is written beside files that belong to no tenants folder, or follow Secrets.
+            status_files: source
+                .takes_files()
                 .then(|| StatusFileWriter::start(tasks, folder, registry.clone())),
             folder: TenantsFolder::new(Arc::new(source), watch, queue, now),
             context,

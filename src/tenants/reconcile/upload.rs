@@ -9,6 +9,7 @@ use super::ReconcilerHandle;
 use crate::base::diagnostic::Report;
 use crate::base::disk;
 use crate::bundle::{self, Draft, LoadContext};
+use crate::tenants::TenantsSource;
 use crate::tenants::status::TenantStatus;
 
 /// The largest file that can be uploaded, in bytes: somewhat more than the largest archive that is
@@ -27,6 +28,11 @@ pub enum UploadError {
     AlreadyExists(String),
     #[error("this gateway has only one tenant (tenantd run); change its files instead")]
     SingleTenant,
+    #[error(
+        "this gateway's tenants are Secrets of Kubernetes (tenants_from: kubernetes); apply a Secret with kubectl \
+         instead"
+    )]
+    FromKubernetes,
     #[error("the tenant would be refused")]
     Rejected(Report),
     #[error("the tenants folder cannot be written: {0}")]
@@ -53,9 +59,7 @@ impl ReconcilerHandle {
     /// Fails if the name is not a tenant file's, or if the folder cannot be read.
     pub async fn check_upload(&self, name: String, bytes: Vec<u8>) -> Result<CheckedUpload, UploadError> {
         let shared = Arc::clone(&self.shared);
-        if shared.source.is_single() {
-            return Err(UploadError::SingleTenant);
-        }
+        refuse_unless_taken(&shared.source)?;
         let context = Arc::clone(&shared.context.borrow());
         let check = move || check_file(shared.source.folder(), &name, bytes, &context);
         let checked = tokio::task::spawn_blocking(check).await;
@@ -75,15 +79,21 @@ impl ReconcilerHandle {
         replace: bool,
     ) -> Result<Option<TenantStatus>, UploadError> {
         let shared = Arc::clone(&self.shared);
-        if shared.source.is_single() {
-            return Err(UploadError::SingleTenant);
-        }
+        refuse_unless_taken(&shared.source)?;
         let context = Arc::clone(&shared.context.borrow());
         let store = move || store_file(shared.source.folder(), &name, bytes, replace, &context);
         let stored = tokio::task::spawn_blocking(store).await;
         let entry_id = stored.map_err(|error| UploadError::Io(std::io::Error::other(error)))??;
         self.reload().await;
         Ok(self.shared.registry.load().entries.get(entry_id.as_str()).map(|entry| entry.status()))
+    }
+}
+
+fn refuse_unless_taken(source: &TenantsSource) -> Result<(), UploadError> {
+    match source {
+        TenantsSource::Folder(_) => Ok(()),
+        TenantsSource::Single(_) => Err(UploadError::SingleTenant),
+        TenantsSource::Kubernetes(_) => Err(UploadError::FromKubernetes),
     }
 }
 

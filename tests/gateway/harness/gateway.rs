@@ -183,6 +183,12 @@ impl Setup {
         gateway
     }
 
+    /// Starts a gateway that cannot serve yet; [`Gateway::ready`] waits for it.
+    pub(crate) fn start_unready(self) -> Gateway {
+        let child = self.spawn();
+        Gateway { setup: self, child, successors: Vec::new(), ready: Value::Null }
+    }
+
     /// Starts a gateway that is expected to refuse to start. Returns its output.
     pub(crate) async fn refusal(self) -> String {
         let child = self.spawn();
@@ -363,6 +369,11 @@ impl Gateway {
     pub(crate) fn spawned_again(mut self) -> Self {
         self.child = self.setup.spawn();
         self
+    }
+
+    /// Whether the gateway has said that it serves.
+    pub(crate) fn is_ready_file_written(&self) -> bool {
+        self.path().join("ready.json").exists()
     }
 
     /// Waits until the gateway serves.

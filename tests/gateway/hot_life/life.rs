@@ -18,6 +18,7 @@ use tenantd::tenants::status::TenantStatus;
 use tenantd::tenants::tenant::Tenant;
 use tenantd::tenants::{ReconcilerHandle, TenantDeps, TenantsSource};
 use tenantd::usage::Usage;
+use tokio_util::sync::CancellationToken;
 
 use super::super::harness::PATIENCE;
 
@@ -55,6 +56,7 @@ impl Life {
         let registry = publisher.registry().clone();
         let ground = ReconcilerConfig {
             source: TenantsSource::Folder(folder.join("tenants.d")),
+            filled: filled(),
             watch: WatchMode::Auto,
             context: Arc::new(context),
             tenant_deps: parts,
@@ -112,4 +114,11 @@ pub(super) fn yaml(entry: &str, lines: &str) -> String {
         "search_url: http://127.0.0.1:9/nlp-search\ncontext_url: http://127.0.0.1:9/nlp-context\n\
          api_key: key-of-{entry}-4711\nconnection_id: c\n{lines}"
     )
+}
+
+/// Returns what has fired already: the folder may be read at once.
+fn filled() -> CancellationToken {
+    let filled = CancellationToken::new();
+    filled.cancel();
+    filled
 }

@@ -1,0 +1,210 @@
+//! Labelled Secrets of Kubernetes are tenants, without a restart and whatever becomes of the API.
+//!
+//! The API is a small server that speaks its list and watch (`harness::kubernetes`). With
+//! `TENANTD_TEST_KUBECONFIG`, one test runs against a real one: `scripts/kubernetes-api.sh` starts it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::harness::kubernetes::FakeKubernetes;
+use super::harness::{Era, FakeBackend, Gateway, Setup, Tenant, until};
+use super::state::tenants;
+
+fn setup(kubernetes: &FakeKubernetes) -> Setup {
+    let setup = Setup::new().flag("--tenants-from", "kubernetes");
+    let kubeconfig = kubernetes.kubeconfig(setup.path());
+    setup.variable("KUBECONFIG", &kubeconfig)
+}
+
+async fn answers(gateway: &Gateway, tenant: &str) -> bool {
+    gateway.client().search(Era::Modern, &format!("/{tenant}"), "q").await.status == 200
+}
+
+async fn connected(gateway: &Gateway, value: u8) {
+    let line = format!("tenantd_kubernetes_connected{{namespace=\"tursio-mcp\"}} {value}");
+    until(&line, async || gateway.admin("/metrics").await.1.contains(&line).then_some(())).await;
+}
+
+fn finding<'a>(status: &'a Value, code: &str) -> &'a Value {
+    let findings = status["findings"].as_array().expect("a list");
+    findings.iter().find(|finding| finding["code"] == code).unwrap_or_else(|| panic!("no {code}: {status}"))
+}
+
+#[tokio::test]
+async fn a_labelled_secret_is_a_tenant_until_it_is_deleted_or_loses_the_label() {
+    let (backend, kubernetes) = (FakeBackend::start().await, FakeKubernetes::start().await);
+    let tenant = |name: &str| Tenant::new(name, &backend);
+    kubernetes.apply("acme", &[("export.zip", &tenant("acme").zip()), (".env", b"PATH_PREFIX=/first\n")]);
+    kubernetes.apply_labelled("other", &[("other.yaml", &tenant("other").yaml())], "false");
+    let gateway = setup(&kubernetes).start().await;
+    gateway.until_state("acme", "serving").await;
+    assert!(answers(&gateway, "first").await && gateway.status("other").await.is_none());
+    let copies = gateway.tenant_file(".kubernetes");
+    let mode = fs::metadata(&copies).expect("made").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "only this user reads the Secrets");
+
+    kubernetes.apply("beta", &[("tenant.yaml", &tenant("beta").yaml())]);
+    gateway.until_state("beta", "serving").await;
+    kubernetes.apply("acme", &[("export.zip", &tenant("acme").zip()), (".env", b"PATH_PREFIX=/second\n")]);
+    until("the change is live", async || answers(&gateway, "second").await.then_some(())).await;
+    kubernetes.delete("acme");
+    gateway.until_gone("acme").await;
+    kubernetes.apply_labelled("beta", &[("tenant.yaml", &tenant("beta").yaml())], "false");
+    gateway.until_gone("beta").await;
+    assert_eq!(fs::read_dir(&copies).expect("listed").count(), 0, "nothing of a Secret is left");
+    assert_eq!(kubernetes.lists_and_pages(), (1, 1), "all of this came by events");
+}
+
+#[tokio::test]
+async fn while_the_api_is_away_or_forgets_or_breaks_off_tenants_go_on_and_nothing_is_missed() {
+    let (backend, kubernetes) = (FakeBackend::start().await, FakeKubernetes::start().await);
+    let yaml = |name: &str| Tenant::new(name, &backend).yaml();
+    let names: Vec<String> = (0..60).map(|number| format!("t{number:02}")).collect();
+    names.iter().for_each(|name| kubernetes.apply(name, &[("tenant.yaml", &yaml(name))]));
+    let gateway = setup(&kubernetes).start().await;
+    gateway.until_state("t59", "serving").await;
+    assert_eq!(kubernetes.lists_and_pages(), (1, 2));
+
+    kubernetes.go_away();
+    connected(&gateway, 0).await;
+    kubernetes.delete("t00");
+    kubernetes.apply("new", &[("tenant.yaml", &yaml("new"))]);
+    kubernetes.forget_events();
+    assert!(answers(&gateway, "t00").await && answers(&gateway, "t59").await);
+    // A list that breaks off after its first page removes nothing.
+    kubernetes.break_pages(Some(500));
+    kubernetes.come_back();
+    let (before, _) = kubernetes.lists_and_pages();
+    until("lists broke off", async || (kubernetes.lists_and_pages().0 > before + 1).then_some(())).await;
+    assert!(answers(&gateway, "t00").await && answers(&gateway, "t59").await);
+    kubernetes.break_pages(None);
+    gateway.until_gone("t00").await;
+    gateway.until_state("new", "serving").await;
+    connected(&gateway, 1).await;
+    assert!(answers(&gateway, "t59").await);
+
+    // A watch that is cut goes on; one whose events are forgotten is told so, and lists again.
+    kubernetes.cut();
+    kubernetes.delete("t01");
+    gateway.until_gone("t01").await;
+    kubernetes.apply("late", &[("tenant.yaml", &yaml("late"))]);
+    gateway.until_state("late", "serving").await;
+    assert!(gateway.output().contains("tenants go on as they are"), "{}", gateway.output());
+}
+
+#[tokio::test]
+async fn a_bad_secret_is_named_with_its_key_and_harms_no_other() {
+    let (backend, kubernetes) = (FakeBackend::start().await, FakeKubernetes::start().await);
+    let tenant = |name: &str| Tenant::new(name, &backend);
+    let good = tenant("acme").yaml();
+    kubernetes.apply("acme", &[("tenant.yaml", &good)]);
+    kubernetes.apply("broken.zip", &[("tenant.yaml", &good)]);
+    kubernetes.apply("broken", &[("tenant.yaml", b"search_url: nowhere\n")]);
+    kubernetes.apply("twin", &[("tenant.yaml", &tenant("twin").with("name: acme").yaml())]);
+    let mut large = good.clone();
+    large.extend(b"# ".iter().chain([b'x'; 800 << 10].iter()));
+    kubernetes.apply("empty", &[("notes.txt", b"nothing")]);
+    let gateway = setup(&kubernetes).start().await;
+    gateway.until_state("acme", "serving").await;
+
+    let broken = gateway.until_state("broken", "rejected").await;
+    let places: Vec<_> = broken["findings"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|it| it["location"]["file"].as_str())
+        .collect();
+    assert!(places.contains(&"secret/broken/tenant.yaml"), "{broken}");
+    let twin = gateway.until_state("twin", "rejected").await;
+    assert!(twin.to_string().contains("acme"), "{twin}");
+    assert!(gateway.until_state("empty", "rejected").await.to_string().contains("secret/empty"));
+    assert!(
+        gateway.output().contains("this Secret is no tenant") && gateway.status("broken.zip").await.is_none()
+    );
+
+    kubernetes.apply("acme", &[("tenant.yaml", &large)]);
+    let full = until("it is told", async || {
+        let status = gateway.status("acme").await?;
+        status.to_string().contains("secret-nearly-full").then_some(status)
+    })
+    .await;
+    assert!(finding(&full, "secret-nearly-full").to_string().contains("tenantd slim"), "{full}");
+    let bad = tenant("acme").with("deadline: never").yaml();
+    kubernetes.apply("acme", &[("tenant.yaml", &bad)]);
+    let stale = gateway.until_state("acme", "stale").await;
+    assert!(stale.to_string().contains("secret/acme/tenant.yaml"), "{stale}");
+    assert!(answers(&gateway, "acme").await, "the last good revision serves on");
+
+    let refused = tenants(&gateway, &["remove", "acme"]);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("kubectl delete secret acme"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_start_waits_for_the_secrets_or_serves_the_copies_of_before() {
+    let (backend, kubernetes) = (FakeBackend::start().await, FakeKubernetes::start().await);
+    kubernetes.apply("acme", &[("tenant.yaml", &Tenant::new("acme", &backend).yaml())]);
+    kubernetes.go_away();
+    let mut gateway = setup(&kubernetes).start_unready();
+    until("it said so", async || gateway.output().contains("API of Kubernetes").then_some(())).await;
+    assert!(!gateway.is_ready_file_written(), "no tenant was read yet");
+    kubernetes.come_back();
+    gateway = gateway.ready().await;
+    gateway.until_state("acme", "serving").await;
+
+    kubernetes.go_away();
+    let gateway = gateway.kill_and_restart().await;
+    gateway.until_state("acme", "serving").await;
+    assert!(answers(&gateway, "acme").await && gateway.output().contains("from the copies of their Secrets"));
+}
+
+#[tokio::test]
+async fn without_a_cluster_the_start_is_refused_and_says_what_to_do() {
+    let said = Setup::new().flag("--tenants-from", "kubernetes").refusal().await;
+    assert!(said.contains("no cluster is known") && said.contains("automountServiceAccountToken"), "{said}");
+}
+
+/// The same with a real API server, if there is one.
+#[tokio::test]
+async fn secrets_of_a_real_cluster_are_tenants() {
+    let Ok(kubeconfig) = std::env::var("TENANTD_TEST_KUBECONFIG") else {
+        println!("skipped: TENANTD_TEST_KUBECONFIG names no cluster (scripts/kubernetes-api.sh starts one)");
+        return;
+    };
+    let backend = FakeBackend::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let kubectl = |arguments: &[&str]| {
+        let mut command = Command::new("kubectl");
+        let output =
+            command.args(["--kubeconfig", &kubeconfig]).args(arguments).output().expect("kubectl runs");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    };
+    let apply = |name: &str, prefix: &str| {
+        let file = folder.path().join("export.zip");
+        fs::write(&file, Tenant::new(name, &backend).zip()).expect("written");
+        let _absent = Command::new("kubectl")
+            .args(["--kubeconfig", &kubeconfig, "delete", "secret", name, "--ignore-not-found"])
+            .output();
+        let (file, env) = (file.display().to_string(), folder.path().join("env"));
+        fs::write(&env, format!("PATH_PREFIX={prefix}\n")).expect("written");
+        let from = [format!("--from-file=export.zip={file}"), format!("--from-file=.env={}", env.display())];
+        kubectl(&["create", "secret", "generic", name, &from[0], &from[1]]);
+        kubectl(&["label", "secret", name, "tenantd.io/tenant=true"]);
+    };
+    apply("acme", "/first");
+    let setup = Setup::new().flag("--tenants-from", "kubernetes").variable("KUBECONFIG", &kubeconfig);
+    let gateway = setup.start().await;
+    gateway.until_state("acme", "serving").await;
+    assert!(answers(&gateway, "first").await);
+    apply("acme", "/second");
+    until("the change is live", async || answers(&gateway, "second").await.then_some(())).await;
+    apply("beta", "/beta");
+    gateway.until_state("beta", "serving").await;
+    kubectl(&["label", "secret", "beta", "tenantd.io/tenant-"]);
+    gateway.until_gone("beta").await;
+    kubectl(&["delete", "secret", "acme", "beta"]);
+    gateway.until_gone("acme").await;
+}
