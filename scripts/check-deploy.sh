@@ -59,7 +59,7 @@ check_compose() {
   mapfile -t compose_files < <(find "$deploy/compose" -name '*.yaml')
   check "the schema of Compose files" "$tools/check-jsonschema/bin/check-jsonschema" \
     --builtin-schema vendor.compose-spec "${compose_files[@]}"
-  for stack in single multi; do
+  for stack in single multi cluster; do
     folder=$deploy/compose/$stack
     check "compose $stack" compose --env-file "$folder/env.example" -f "$folder/compose.yaml"
     check_refused "compose $stack without a .env" "in .env" \
@@ -71,7 +71,7 @@ check_compose() {
   check_refused "compose multi with acme and no contact" "set TENANTD_ACME_CONTACT in .env" \
     compose --env-file "$multi/env.example" -f "$multi/compose.yaml" -f "$multi/acme.yaml"
   # Every variable of env.example, commented or not, must be one that the stack reads.
-  for stack in single multi; do
+  for stack in single multi cluster; do
     folder=$deploy/compose/$stack
     for name in $(sed -nE 's/^(# )?([A-Z][A-Z_]+)=.*/\2/p' "$folder/env.example" | sort -u); do
       # Compose itself reads this one.

@@ -1,7 +1,8 @@
 """Validates Kubernetes manifests, and what no schema says of them.
 
     manifests.py validate FILE...     by Kubernetes' own schemas, strictly; custom resources by those in
-                                      tests/deploy/crds; and who keeps state runs once
+                                      tests/deploy/crds; who keeps state runs once, and replicas that share a
+                                      database are replaced and drained one at a time
     manifests.py same FILE FILE       both have the same objects, whatever their order and comments
     manifests.py routes FILE...       the routes of all files lead the same paths to the same service
 """
@@ -33,6 +34,7 @@ def validate(paths):
                 validate_object(document)
             except Exception as error:
                 raise ValueError(f"{path}, {document['kind']} {document['metadata']['name']}: {error}") from error
+        check_cluster(path, found)
 
 
 def validate_object(document):
@@ -51,6 +53,44 @@ def check_one_claim(spec):
     has_claim = any("persistentVolumeClaim" in volume for volume in volumes)
     if has_claim and (spec["replicas"] != 1 or spec["strategy"] != {"type": "Recreate"}):
         raise ValueError(f"a claim, and {spec['replicas']} replicas with {spec['strategy']}")
+
+
+def check_cluster(path, found):
+    """Replicas that share a database: none is missed when pods are replaced or nodes drained, and the gateway may
+    read Secrets, but nothing else."""
+    for deployment in (document for document in found if document["kind"] == "Deployment"):
+        spec, pod = deployment["spec"], deployment["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        if "store" not in volumes:
+            continue
+        labels = spec["template"]["metadata"]["labels"]
+        budgets = [document for document in found if document["kind"] == "PodDisruptionBudget"]
+        wanted = {
+            "two replicas or more": spec["replicas"] >= 2,
+            "a rollout without a gap": spec["strategy"].get("rollingUpdate", {}).get("maxUnavailable") == 0,
+            "no claim": not any("persistentVolumeClaim" in volume for volume in volumes.values()),
+            "all three probes": {"startupProbe", "livenessProbe", "readinessProbe"} <= container.keys(),
+            "a pause before the end": container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0) > 0,
+            "a spread over machines and zones": len(pod.get("topologySpreadConstraints", [])) == 2
+            and all(selects(spread["labelSelector"], labels) for spread in pod["topologySpreadConstraints"]),
+            "one disruption budget of its own": [selects(budget["spec"]["selector"], labels) for budget in budgets] == [True],
+            "a master key": any(
+                variable["name"] == "TENANTD_MASTER_KEY_FILE" for variable in container["env"]
+            ),
+        }
+        for what, is_so in wanted.items():
+            if not is_so:
+                raise ValueError(f"{path}, {deployment['metadata']['name']} lacks {what}")
+    for role in (document for document in found if document["kind"] == "Role"):
+        if role["rules"] != [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"]}]:
+            raise ValueError(f"{path}, the role {role['metadata']['name']} allows {role['rules']}")
+
+
+def selects(selector, labels):
+    """Whether a selector is one, and fits a pod with these labels."""
+    wanted = selector.get("matchLabels", {})
+    return bool(wanted) and wanted.items() <= labels.items()
 
 
 def objects(path):

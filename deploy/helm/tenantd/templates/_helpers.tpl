@@ -25,6 +25,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- .Values.multi.tenantsSecret | default (printf "%s-tenants" (include "tenantd.name" .)) -}}
 {{- end -}}
 
+{{- define "tenantd.storeSecret" -}}
+{{- .Values.cluster.storeSecret | default (printf "%s-store" (include "tenantd.name" .)) -}}
+{{- end -}}
+
 {{- define "tenantd.claim" -}}
 {{- .Values.persistence.existingClaim | default (printf "%s-state" (include "tenantd.name" .)) -}}
 {{- end -}}
@@ -59,6 +63,12 @@ ClusterIP
 {{- end -}}
 {{- if .Values.keyVault.enabled -}}
 {{- $_ := set $settings "secret_root" (list "/mnt/vault") -}}
+{{- end -}}
+{{- if .Values.cluster.enabled -}}
+{{- $_ := set $settings "store_file" "/run/tenantd-store/address" -}}
+{{- end -}}
+{{- if .Values.multi.labelledSecrets -}}
+{{- $_ := set $settings "tenants_from" "kubernetes" -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite $settings .Values.multi.settings) -}}
 {{- end -}}
@@ -95,9 +105,20 @@ ClusterIP
 {{- fail "keyVault.enabled in the mode multi needs keyVault.objects." -}}
 {{- end -}}
 {{- end -}}
+{{- if and $isSingle (or .Values.cluster.enabled .Values.multi.labelledSecrets) -}}
+{{- fail "cluster.enabled and multi.labelledSecrets are for mode: multi." -}}
+{{- end -}}
+{{- if .Values.cluster.enabled -}}
+{{- if lt (int .Values.replicas) 2 -}}
+{{- fail "cluster.enabled is for replicas: 2 or more. One replica keeps logins on a claim, without a database." -}}
+{{- end -}}
+{{- if semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version -}}
+{{- fail "cluster.enabled needs Kubernetes 1.30 or newer: its pods sleep before they end (lifecycle.preStop.sleep)." -}}
+{{- end -}}
+{{- end -}}
 {{- if gt (int .Values.replicas) 1 -}}
-{{- if or .Values.oauth.enabled (and (not $isSingle) .Values.multi.logins) -}}
-{{- fail "replicas > 1 with a login is not possible: replicas share no state, and a token of one is not valid at another. Use replicas: 1. If no tenant has a login: multi.logins: false." -}}
+{{- if and (not .Values.cluster.enabled) (or .Values.oauth.enabled (and (not $isSingle) .Values.multi.logins)) -}}
+{{- fail "replicas > 1 with a login is not possible: replicas share no state, and a token of one is not valid at another. In the mode multi, cluster.enabled lets them share a database. Else use replicas: 1, or if no tenant has a login: multi.logins: false." -}}
 {{- end -}}
 {{- if .Values.acme.enabled -}}
 {{- fail "replicas > 1 with acme.enabled is not possible: certificates belong to one pod. Use replicas: 1, or terminate TLS at an ingress." -}}
