@@ -44,8 +44,9 @@ pub use self::auth::{
 };
 pub use self::backup::{IntegrityReport, check, restore};
 pub use self::cluster::{
-    Change, ChangeBatch, ChangeCursor, ChangeSubscription, ClusterStore, HEARTBEAT, HeardChanges, NodeRecord,
-    NodeState, Notifications,
+    Change, ChangeBatch, ChangeCursor, ChangeSubscription, ClusterStore, DifferentEntry, EntryOrders,
+    HEARTBEAT, HeardChanges, NodeEntry, NodeId, NodeRecord, NodeReport, NodeState, Notifications,
+    ORDER_CHANGE, Replacement, TenantOrder,
 };
 use self::database::{Database, filesystem, folder_lock};
 pub use self::keyring::{Error as KeyError, KeySource, Keyring, SealContext};
