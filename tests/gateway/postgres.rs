@@ -25,14 +25,14 @@ fn write_private(path: &Path, text: &str) -> String {
 }
 
 /// A database with a user of its own, who logs in with a password over verified TLS.
-struct Database {
-    server: PostgresServer,
-    name: String,
+pub(super) struct Database {
+    pub(super) server: PostgresServer,
+    pub(super) name: String,
     folder: tempfile::TempDir,
 }
 
 impl Database {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let server = PostgresServer::acquire();
         let name = server.create_database();
         server.psql(&name, &format!("CREATE ROLE {name} LOGIN PASSWORD 'canary-password'"));
@@ -40,13 +40,13 @@ impl Database {
         Self { server, name, folder: tempfile::tempdir().expect("a folder") }
     }
 
-    fn address(&self) -> String {
+    pub(super) fn address(&self) -> String {
         let certificate = self.server.certificate().display().to_string();
         format!("{}?sslrootcert={certificate}", self.server.tcp_address(&self.name, &self.name))
     }
 
     /// Returns the flags of the password's and the master key's file.
-    fn files(&self) -> [String; 4] {
+    pub(super) fn files(&self) -> [String; 4] {
         let write = |name, text: &str| write_private(&self.folder.path().join(name), text);
         let password = write("password", "canary-password\n");
         let key = write("master.key", &"ab".repeat(32));
@@ -58,14 +58,14 @@ impl Database {
     }
 
     /// Lets nobody in, and ends the sessions that there are.
-    fn go_away(&self) {
+    pub(super) fn go_away(&self) {
         let name = &self.name;
         self.server.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"));
         let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname";
         self.server.psql("postgres", &format!("{end} = '{name}'"));
     }
 
-    fn come_back(&self) {
+    pub(super) fn come_back(&self) {
         let allow = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name);
         self.server.psql("postgres", &allow);
     }
