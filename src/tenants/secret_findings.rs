@@ -16,11 +16,12 @@ pub(super) fn place_in_secret(copies: &Path, file: &Path) -> Option<PathBuf> {
 }
 
 /// Warns of a Secret that is nearly as large as Kubernetes allows: the next export may not fit, and
-/// then only `kubectl` says so.
-pub(super) fn size_warning(secret: &str, files: &[PathBuf]) -> Option<Diagnostic> {
-    let sizes = files.iter().filter_map(|file| Some((file.metadata().ok()?.len(), file)));
-    let total: u64 = sizes.clone().map(|(size, _)| size).sum();
-    let (_, largest) = sizes.max_by_key(|(size, _)| *size).filter(|_| total > LARGE_SECRET_BYTES)?;
+/// then only `kubectl` says so. `copy` is the folder with its keys.
+pub(super) fn size_warning(secret: &str, copy: &Path) -> Option<Diagnostic> {
+    let files = copy.read_dir().ok()?.flatten();
+    let sizes: Vec<_> = files.filter_map(|file| Some((file.metadata().ok()?.len(), file.path()))).collect();
+    let total: u64 = sizes.iter().map(|(size, _)| size).sum();
+    let (_, largest) = sizes.into_iter().max().filter(|_| total > LARGE_SECRET_BYTES)?;
     let message = format!(
         "the Secret {secret} has {} KiB, and Kubernetes takes at most {} KiB: a larger export would be refused",
         total / 1024,
@@ -46,16 +47,16 @@ mod tests {
     #[test]
     fn a_secret_that_is_nearly_full_is_told_with_its_largest_key() {
         let folder = tempfile::tempdir().expect("a folder");
-        let file = |name: &str, size: u64| {
+        let write = |name: &str, size: u64| {
             let path = folder.path().join(name);
             std::fs::write(&path, vec![0; usize::try_from(size).expect("small")]).expect("written");
             path
         };
-        let files = [file("a.zip", LARGE_SECRET_BYTES), file("a.yaml", 0)];
-        assert_eq!(size_warning("acme", &files), None);
-        let files = [files[0].clone(), file("a.yaml", 1)];
-        let told = size_warning("acme", &files).expect("told");
+        let zip = write("a.zip", LARGE_SECRET_BYTES);
+        assert_eq!(size_warning("acme", folder.path()), None);
+        write("a.key", 1);
+        let told = size_warning("acme", folder.path()).expect("told");
         assert!(told.message.contains("Secret acme has 768 KiB"), "{told}");
-        assert_eq!(told.location.expect("a place").file, files[0]);
+        assert_eq!(told.location.expect("a place").file, zip);
     }
 }

@@ -55,9 +55,9 @@ impl TenantsSource {
     }
 
     /// Has findings name what an operator can change: of a copy, the Secret and its key.
-    pub(super) fn name_places(&self, entry_id: &str, files: &[PathBuf], report: &mut Report) {
+    pub(super) fn name_places(&self, entry_id: &str, report: &mut Report) {
         let Self::Kubernetes(folder) = self else { return };
-        report.extend(secret_findings::size_warning(entry_id, files).into_iter().collect());
+        report.extend(secret_findings::size_warning(entry_id, &folder.join(entry_id)).into_iter().collect());
         report.move_files(|file| secret_findings::place_in_secret(folder, file));
     }
 

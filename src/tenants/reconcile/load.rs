@@ -112,7 +112,7 @@ fn load_entry(
     let restore =
         |last_good: LastGoodRevision| last_good.restore(&loaded, &entry.files, source.folder(), context);
     let restored = catch_panic_sync(|| last_good.and_then(restore)).unwrap_or_default();
-    source.name_places(&entry.id, &entry.files, &mut loaded.report);
+    source.name_places(&entry.id, &mut loaded.report);
     let (entry_id, files) = (entry.id.as_str().into(), entry.files.into());
     LoadedEntry { entry_id, loaded, stamps, stamps_after, files, restored, is_provisional }
 }
