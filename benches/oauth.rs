@@ -1,5 +1,5 @@
-//! The cost of a login: the bearer check of a token that is cached and of one that is not, and the
-//! token endpoint.
+//! The cost of a login: the bearer check of a token that is cached and of one that is not, the token
+//! endpoint, and what a refresh asks of the store (the provider's part needs a provider).
 //!
 //! ```text
 //! cargo bench --bench oauth
@@ -36,7 +36,9 @@ use tenantd::oauth::endpoints;
 use tenantd::oauth::grants::NewGrant;
 use tenantd::routing::OAuthEndpoint;
 use tenantd::spec::AllowFrom;
-use tenantd::store::{KeySource, PostgresAddress, Store};
+use tenantd::store::{
+    AuthStore, CreateGrant, GrantId, Incarnation, KeySource, PostgresAddress, RotateGrant, Store,
+};
 use tenantd::telemetry::audit::Audit;
 use tenantd::telemetry::metrics::Metrics;
 
@@ -61,7 +63,7 @@ fn main() {
 async fn measure() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let tasks = Tasks::new();
-    let server = server(folder.path(), &tasks).await;
+    let (server, store) = server(folder.path(), &tasks).await;
     let client = register(&server).await;
     let codes: Vec<String> =
         stream::iter(0..TOKENS).map(|_| code(&server, &client)).buffer_unordered(AT_ONCE).collect().await;
@@ -70,6 +72,8 @@ async fn measure() {
     let redeemed = stream::iter(&codes).map(|code| redeem(&server, code, &client)).buffer_unordered(AT_ONCE);
     let tokens: Vec<String> = redeemed.collect().await;
     meter.report("token endpoint, a code with PKCE, on the disk", TOKENS);
+
+    measure_refreshes(store.auth()).await;
 
     let check = BearerCheck::with_login(
         Arc::clone(server.grants()),
@@ -88,6 +92,43 @@ async fn measure() {
         check.authorize(&headers[round % headers.len()], Some(HOME), now).await.expect("let in");
     }
     meter.report("bearer check, seen before", HOT);
+}
+
+/// Measures what a refresh asks of the store: the grant is loaded, and its token rotated.
+async fn measure_refreshes(store: &AuthStore) {
+    let incarnation = Incarnation::new(&"bench".into());
+    let now = jiff::Timestamp::now();
+    let rotation = |id, from_sequence| RotateGrant {
+        id,
+        from_sequence,
+        client_id: "client".to_owned(),
+        now,
+        expires_at: now + Duration::from_secs(3600),
+        ends_at: now + Duration::from_secs(7200),
+        payload: vec![b'x'; 600],
+    };
+    let ids: Vec<GrantId> = (0..TOKENS).map(|_| GrantId::random()).collect();
+    let created = stream::iter(&ids).map(async |&id| {
+        let grant = CreateGrant {
+            id,
+            client_id: "client".to_owned(),
+            now,
+            code_expires_at: now + Duration::from_secs(60),
+            family_key: [7; 32],
+            payload: vec![b'x'; 600],
+        };
+        store.create_grant(&incarnation, grant).await.expect("kept");
+        assert!(store.take_code(&incarnation, rotation(id, 0)).await.expect("answered"));
+    });
+    created.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+    let meter = Meter::start();
+    let refreshed = stream::iter(&ids).map(async |&id| {
+        let grant = store.load_grant(&incarnation, id, now).await.expect("read").expect("there");
+        let rotated = store.rotate_refresh(&incarnation, rotation(id, grant.last_sequence)).await;
+        assert!(rotated.expect("answered"));
+    });
+    refreshed.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+    meter.report("a refresh's two statements, on the disk", TOKENS);
 }
 
 /// The CPU time of this process and the wall time at the start.
@@ -120,7 +161,7 @@ fn cpu() -> Duration {
     Duration::from_nanos(ran.sum())
 }
 
-async fn server(folder: &std::path::Path, tasks: &Tasks) -> AuthServer {
+async fn server(folder: &std::path::Path, tasks: &Tasks) -> (AuthServer, Store) {
     let tenants = folder.join("tenants.d");
     std::fs::create_dir(&tenants).expect("made");
     std::fs::write(tenants.join("acme.yaml"), TENANT).expect("written");
@@ -150,7 +191,8 @@ async fn server(folder: &std::path::Path, tasks: &Tasks) -> AuthServer {
     );
     let documents = ClientDocuments::new(clock, tasks);
     let keyring = Arc::clone(store.keyring());
-    AuthServer::new(&AuthServerDeps { keyring, context: ledger, providers, documents }, "acme", spec)
+    let deps = AuthServerDeps { keyring, context: ledger, providers, documents };
+    (AuthServer::new(&deps, "acme", spec), store)
 }
 
 const TENANT: &str = "\

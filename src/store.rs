@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-pub use self::auth::postgres::{Error as PostgresError, PostgresAddress};
+pub use self::auth::postgres::{DatabaseExamination, Error as PostgresError, PostgresAddress};
 pub use self::auth::sealed::AuthCounts;
 use self::auth::sqlite::AuthTables;
 pub use self::auth::{
@@ -42,11 +42,11 @@ pub use self::auth::{
     IncarnationId, IncarnationRecord, ListedGrant, Revocation, RevokedSubject, RotateGrant, SigningKey,
     StoredBlocks, StoredRevocations,
 };
+pub use self::auth_place::has_logins_elsewhere;
 pub use self::backup::{IntegrityReport, check, restore};
 pub use self::cluster::{
-    Change, ChangeBatch, ChangeCursor, ChangeSubscription, ClusterStore, DifferentEntry, EntryOrders,
-    HEARTBEAT, HeardChanges, NodeEntry, NodeId, NodeRecord, NodeReport, NodeState, Notifications,
-    ORDER_CHANGE, Replacement, TenantOrder,
+    Change, ChangeBatch, ChangeCursor, ChangeSubscription, ClusterStore, HEARTBEAT, HeardChanges, NodeRecord,
+    NodeState, Notifications,
 };
 use self::database::{Database, filesystem, folder_lock};
 pub use self::keyring::{Error as KeyError, KeySource, Keyring, SealContext};
@@ -360,4 +360,4 @@ fn create_folder(folder: &Path) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

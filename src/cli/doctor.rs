@@ -8,6 +8,7 @@ mod backend;
 mod chain;
 mod clock;
 mod contact;
+mod database;
 mod folders;
 mod gateway;
 mod login;
@@ -67,9 +68,10 @@ fn examine(patient: &Patient, client: ClientKind) -> anyhow::Result<Diagnosis> {
             examine_edge(patient, client),
             within_deadline(Examination::Backend, backend::examine(patient, &pool)),
             within_deadline(Examination::Login, examine_login(patient, &pool)),
+            within_deadline(Examination::Database, database::examine(patient)),
         )
     });
-    verdicts.extend(found.0.into_iter().chain(found.1).chain(found.2));
+    verdicts.extend(found.0.into_iter().chain(found.1).chain(found.2).chain(found.3));
     Ok(Diagnosis::new(verdicts))
 }
 

@@ -14,6 +14,11 @@ use crate::gateway::database_address;
 use crate::settings::{Flags, SettingKey, Settings};
 use crate::store::{self, AuthCounts, Error, PostgresAddress, Store};
 
+/// What a copy of the file has not.
+const LOGINS_ELSEWHERE: &str = "Its logins, signing keys, clients and blocks are in a PostgreSQL database, which \
+                                this does not touch: back that up and restore it with pg_dump --schema=tenantd and \
+                                pg_restore, or by your provider's snapshots.\n";
+
 /// Runs the command.
 pub(super) fn run(args: &StoreArgs) -> anyhow::Result<Exit> {
     match &args.action {
@@ -215,6 +220,9 @@ fn backup(
         "copied to {}. The copy does not contain the master key; without that key you cannot use it.\n",
         path.display()
     ))?;
+    if store::has_logins_elsewhere(path)? {
+        output::print(LOGINS_ELSEWHERE)?;
+    }
     Ok(Exit::Fine)
 }
 
@@ -253,5 +261,8 @@ fn restore(settings: &Settings, path: &Path) -> anyhow::Result<Exit> {
     let kept =
         aside.map(|aside| format!("; the replaced store is now {}", aside.display())).unwrap_or_default();
     output::print(&format!("restored{kept}\n"))?;
+    if store::has_logins_elsewhere(&settings.state.join("tenantd.db"))? {
+        output::print(LOGINS_ELSEWHERE)?;
+    }
     Ok(Exit::Fine)
 }

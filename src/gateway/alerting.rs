@@ -21,7 +21,6 @@ pub(super) fn start(gateway: &Gateway) -> Arc<Alerts> {
             folders: state.iter().cloned().chain(tenants_folder(&gateway.source)).collect(),
             metrics: Arc::clone(&gateway.tenant_deps.metrics),
             audit: gateway.tenant_deps.audit.clone(),
-            cluster: gateway.cluster_view.clone(),
             clock: Arc::clone(&gateway.tenant_deps.clock),
         },
         targets: settings.notify.clone(),

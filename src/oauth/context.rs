@@ -223,6 +223,7 @@ impl AuthContext {
     /// Writes what the store could not take before. If the last write failed, something small is
     /// written first as a probe.
     async fn retry_unpersisted(&self) {
+        self.store.settle_rotations().await;
         let unpersisted = self.revocations.unpersisted(DELETE_BATCH as usize);
         let has_other = self.incarnations.has_unpersisted() || !self.blocks.unpersisted().is_empty();
         if unpersisted.is_empty() && !has_other && self.store.is_writable() {

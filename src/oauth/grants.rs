@@ -6,6 +6,11 @@
 //! issued again to a client that did not receive it: within a minute, and only in exchange for its
 //! predecessor. An older token means that one was stolen, so it revokes the grant (OAuth 2.1
 //! section 4.3.1). A forged token has no effect.
+//!
+//! Several gateways may be asked at once, and a database may go away at any moment. So before a
+//! token is called invalid the grant is read again, a token is judged by what was in force when it
+//! arrived, and a token that may have reached nobody leaves its predecessor valid until somebody has
+//! it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -179,10 +184,15 @@ impl Grants {
         Ok(GrantToken { id, sequence: 0 }.to_secret(&family_key))
     }
 
-    /// Redeems a code. Of several requests with it, one gets a grant; the others revoke it (RFC
-    /// 6749 section 4.1.2). The caller verifies the rest of the request, and calls
-    /// [`Grants::revoke`] if it is wrong.
-    pub(super) async fn redeem_code(&self, code: &str, client_id: &str) -> Result<RotatedGrant, GrantError> {
+    /// Redeems a code. Of several requests with it, one gets a grant; later ones revoke it (RFC 6749
+    /// section 4.1.2). The caller verifies the rest of the request, and calls [`Grants::revoke`] if
+    /// it is wrong; before it answers, it calls [`Grants::confirm_redemption`].
+    pub(super) async fn redeem_code(
+        &self,
+        code: &str,
+        client_id: &str,
+        arrived_at: Timestamp,
+    ) -> Result<RotatedGrant, GrantError> {
         let (grant_token, grant) = self.verify_grant_token(code, client_id).await?;
         if grant_token.sequence != 0 {
             return Err(GrantError::Invalid);
@@ -193,36 +203,82 @@ impl Grants {
             self.revoke(grant.id).await?;
             return Err(refusal.into_grant_error());
         }
+        if grant.last_sequence != 0 {
+            return self.redeem_again(&grant, payload, arrived_at).await;
+        }
+        // The store decides between concurrent requests with the same code.
+        if self.take_code(&grant, &payload).await? {
+            return Ok(RotatedGrant::new(&grant, 1, payload));
+        }
+        let grant = self.find_grant(grant.id).await?.ok_or(GrantError::Invalid)?;
+        self.redeem_again(&grant, payload, arrived_at).await
+    }
+
+    async fn take_code(&self, grant: &Grant, payload: &GrantPayload) -> Result<bool, Unavailable> {
         let now = self.context.now();
-        let rotation = RotateGrant {
+        let step = RotateGrant {
             id: grant.id,
             from_sequence: 0,
-            client_id: grant.client_id,
+            client_id: grant.client_id.clone(),
             now,
             expires_at: now + REFRESH_IDLE_LIFETIME,
             ends_at: now + MAX_GRANT_LIFETIME,
-            // Only the token request needs these fields.
-            payload: GrantPayload { redirect_uri: None, code_challenge: None, ..payload.clone() }.encode(),
+            payload: payload.encode(),
         };
-        let incarnation = self.issuer.current_incarnation();
-        // The store decides between concurrent requests with the same code.
-        let is_redeemed = match grant.last_sequence {
-            0 => {
-                self.context.store.take_code(incarnation, rotation).await.map_err(Unavailable::from_store)?
-            }
-            _ => false,
-        };
-        if !is_redeemed {
-            self.revoke(grant.id).await?;
-            return Err(GrantError::Reused);
+        let taken = self.context.store.take_code(self.issuer.current_incarnation(), step).await;
+        taken.map_err(Unavailable::from_store)
+    }
+
+    /// Judges a code that was redeemed before. If nobody is known to have been answered, whoever
+    /// has the verifier of its challenge may ask again, as long as a code is valid.
+    async fn redeem_again(
+        &self,
+        grant: &Grant,
+        payload: GrantPayload,
+        arrived_at: Timestamp,
+    ) -> Result<RotatedGrant, GrantError> {
+        let may_be_lost = grant.last_sequence == 1
+            && grant.last_token.is_unconfirmed
+            && grant.last_token.age < CODE_LIFETIME;
+        if may_be_lost && payload.code_challenge.is_some() {
+            return Ok(RotatedGrant::new(grant, 1, payload));
         }
-        let refresh_token = GrantToken { id: grant.id, sequence: 1 }.to_secret(&grant.family_key);
-        Ok(RotatedGrant { id: grant.id, payload, refresh_token })
+        Err(self.refuse_used_token(grant, arrived_at).await?)
+    }
+
+    /// Records that a client is answered with what a code yields. Returns `false` if another request
+    /// with the same code was.
+    pub(super) async fn confirm_redemption(&self, id: GrantId) -> bool {
+        let incarnation = self.issuer.current_incarnation();
+        let confirmed = self.context.store.confirm_last_token(incarnation, id, 1).await;
+        // Without the record, the same client may ask again; that is no reason to refuse it now.
+        confirmed.map_err(Unavailable::from_store).unwrap_or(true)
+    }
+
+    /// Returns why a token that was used before is refused, and revokes its grant if that proves
+    /// that somebody else has it.
+    async fn refuse_used_token(
+        &self,
+        grant: &Grant,
+        arrived_at: Timestamp,
+    ) -> Result<GrantError, GrantError> {
+        // It was used while this request waited, perhaps by the same client at another gateway.
+        let was_overtaken = grant.last_token.age < self.context.now().duration_since(arrived_at);
+        if was_overtaken || self.context.store.was_away_lately() {
+            return Ok(GrantError::Unavailable);
+        }
+        self.revoke(grant.id).await?;
+        Ok(GrantError::Reused)
     }
 
     /// Rotates a refresh token, after asking the provider whether the account is still valid. Two
     /// requests with the same token within a minute get the same successor.
-    pub(super) async fn refresh(&self, token: &str, client_id: &str) -> Result<RotatedGrant, GrantError> {
+    pub(super) async fn refresh(
+        &self,
+        token: &str,
+        client_id: &str,
+        arrived_at: Timestamp,
+    ) -> Result<RotatedGrant, GrantError> {
         let id = GrantToken::parse(token).ok_or(GrantError::Invalid)?.0.id;
         let _turn = self.context.lock_grant(id).await;
         let (grant_token, grant) = self.verify_grant_token(token, client_id).await?;
@@ -238,19 +294,50 @@ impl Grants {
         {
             return Err(GrantError::Invalid);
         }
-        match grant.last_sequence.checked_sub(grant_token.sequence) {
-            Some(0) => self.rotate(grant, payload).await,
-            // The predecessor: the client did not receive the response, or refreshes twice.
-            Some(1) if self.context.now() < grant.issued_at + REUSE_GRACE_PERIOD => {
-                let refresh_token =
-                    GrantToken { id, sequence: grant.last_sequence }.to_secret(&grant.family_key);
-                Ok(RotatedGrant { id, payload, refresh_token })
-            }
-            _ => {
-                self.revoke(id).await?;
-                Err(GrantError::Reused)
-            }
+        match grant.last_sequence == grant_token.sequence {
+            true => self.rotate(grant, payload, arrived_at).await,
+            false => self.refresh_again(grant_token.sequence, &grant, payload, arrived_at).await,
         }
+    }
+
+    /// Answers a refresh token that was replaced. Its successor is issued again if the client did
+    /// not receive it, or refreshes twice.
+    async fn refresh_again(
+        &self,
+        sequence: u32,
+        grant: &Grant,
+        payload: GrantPayload,
+        arrived_at: Timestamp,
+    ) -> Result<RotatedGrant, GrantError> {
+        let last = grant.last_token;
+        let is_predecessor = grant.last_sequence.checked_sub(sequence) == Some(1);
+        if !is_predecessor || !(last.is_unconfirmed || last.age < REUSE_GRACE_PERIOD) {
+            return Err(self.refuse_used_token(grant, arrived_at).await?);
+        }
+        if last.is_unconfirmed {
+            // From now on somebody has it: the grace period begins. If another request was faster,
+            // it began just now.
+            let incarnation = self.issuer.current_incarnation();
+            let confirmed = self.context.store.confirm_last_token(incarnation, grant.id, grant.last_sequence);
+            confirmed.await.map_err(Unavailable::from_store)?;
+        }
+        Ok(RotatedGrant::new(grant, grant.last_sequence, payload))
+    }
+
+    /// Reads a grant again before its token, which was the last one a moment ago, is called invalid:
+    /// another gateway may have rotated it.
+    async fn refresh_after_race(
+        &self,
+        id: GrantId,
+        sequence: u32,
+        arrived_at: Timestamp,
+    ) -> Result<RotatedGrant, GrantError> {
+        let grant = self.find_grant(id).await?.ok_or(GrantError::Invalid)?;
+        if grant.last_sequence == sequence {
+            return Err(GrantError::Unavailable);
+        }
+        let payload = GrantPayload::decode(&grant)?;
+        self.refresh_again(sequence, &grant, payload, arrived_at).await
     }
 
     /// Returns the verified token with its person, if it is valid now. Cheap for a token in the
@@ -380,31 +467,42 @@ impl Grants {
         (self.issuer.tenant.as_str(), self.issuer.url.resource_metadata_url(asked))
     }
 
-    async fn rotate(&self, grant: Grant, mut payload: GrantPayload) -> Result<RotatedGrant, GrantError> {
+    async fn rotate(
+        &self,
+        grant: Grant,
+        mut payload: GrantPayload,
+        arrived_at: Timestamp,
+    ) -> Result<RotatedGrant, GrantError> {
+        let (id, sequence) = (grant.id, grant.last_sequence);
         if let Err(error) = self.renew_at_provider(&mut payload).await {
-            if error == GrantError::Ended {
-                self.revoke(grant.id).await?;
+            if error != GrantError::Ended {
+                return Err(error);
             }
+            // A provider may have replaced its token for another gateway.
+            if self.find_grant(id).await?.is_some_and(|now| now.last_sequence != sequence) {
+                return self.refresh_after_race(id, sequence, arrived_at).await;
+            }
+            self.revoke(id).await?;
             return Err(error);
         }
+        // Only the exchange of the code needed these.
+        (payload.redirect_uri, payload.code_challenge) = (None, None);
         let now = self.context.now();
         let rotation = RotateGrant {
-            id: grant.id,
-            from_sequence: grant.last_sequence,
-            client_id: grant.client_id,
+            id,
+            from_sequence: sequence,
+            client_id: grant.client_id.clone(),
             now,
             expires_at: now + REFRESH_IDLE_LIFETIME,
             ends_at: grant.ends_at,
             payload: payload.encode(),
         };
         let rotated = self.context.store.rotate_refresh(self.issuer.current_incarnation(), rotation).await;
-        if !rotated.map_err(Unavailable::from_store)? {
-            // Revoked or expired while the provider was asked.
-            return Err(GrantError::Invalid);
+        match rotated.map_err(Unavailable::from_store)? {
+            true => Ok(RotatedGrant::new(&grant, sequence + 1, payload)),
+            // Rotated elsewhere, revoked or expired while the provider was asked.
+            false => self.refresh_after_race(id, sequence, arrived_at).await,
         }
-        let refresh_token =
-            GrantToken { id: grant.id, sequence: grant.last_sequence + 1 }.to_secret(&grant.family_key);
-        Ok(RotatedGrant { id: grant.id, payload, refresh_token })
     }
 
     /// Asks the provider whether the account is still valid and still admitted, and updates the
@@ -565,6 +663,13 @@ impl GrantToken {
         let expected = self.compute_proof(&grant.family_key);
         self.sequence <= grant.last_sequence
             && constant_time::verify_slices_are_equal(expected.as_bytes(), proof.as_bytes()).is_ok()
+    }
+}
+
+impl RotatedGrant {
+    fn new(grant: &Grant, sequence: u32, payload: GrantPayload) -> Self {
+        let refresh_token = GrantToken { id: grant.id, sequence }.to_secret(&grant.family_key);
+        Self { id: grant.id, payload, refresh_token }
     }
 }
 

@@ -32,7 +32,8 @@ use crate::spec::{
     AccessRules, DirectorySpec, EntraSpec, LoginSpec, MachineClientSpec, Prefix, ProviderSpec, PublicUrl,
     RegistrationSpec, TenantName,
 };
-use crate::store::{self, CreateGrant, GrantId, KeySource, Store};
+use crate::store::auth::AuthStore;
+use crate::store::{self, CreateGrant, GrantId, KeySource, Keyring, Store};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
@@ -44,7 +45,7 @@ pub(super) const MACHINE: &str = "teams-agent";
 pub(super) const MACHINE_SECRET: &str = "canary-machine-secret";
 /// The address that all requests come from.
 pub(super) const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-const APP_SECRET: &str = "canary-app-secret";
+pub(super) const APP_SECRET: &str = "canary-app-secret";
 
 /// The authorization servers of a gateway.
 pub(super) struct TestGateway {
@@ -74,14 +75,7 @@ impl TestGateway {
         let store = open_store(folder.path()).await;
         let tasks = Tasks::new();
         let ours: Arc<dyn Clock> = clock.clone();
-        let context =
-            AuthContext::start(store.auth().clone(), ours, Audit::disabled(), Arc::default(), &tasks)
-                .await
-                .expect("read");
-        let authority = entra.authority().parse().expect("a URL");
-        let providers = Providers::new(authority, SystemClock::shared(), Arc::new(Metrics::new()));
-        let documents = ClientDocuments::new(SystemClock::shared(), &tasks);
-        let shared = AuthServerDeps { keyring: Arc::clone(store.keyring()), context, providers, documents };
+        let shared = start_shared(store.auth().clone(), store.keyring(), ours, &entra, &tasks).await;
         Self { folder, clock, entra, shared, _tasks: tasks }
     }
 
@@ -125,30 +119,17 @@ impl TestGateway {
         tenant: &TenantName,
         login: LoginSpec,
     ) -> TestAuthServer {
-        let prefix = Prefix::parse(&format!("/{tenant}")).expect("a prefix");
-        let url = PublicUrl::new("https://mcp.example.com", &prefix);
-        let spec =
-            AuthServerSpec { tenant: tenant.clone(), title: "Acme".into(), url, login: Arc::new(login) };
-        let inner = AuthServer::new(&self.shared, entry_id, spec);
-        inner.issuer.activate(&entry_id.into());
+        let server = TestAuthServer::new(&self.shared, entry_id, tenant, login);
+        server.issuer.activate(&entry_id.into());
         let context = &self.shared.context;
         store::testkit::apply_incarnation_changes(&context.store, &context.incarnations.unpersisted());
         self.shared.context.incarnations.mark_persisted(self.shared.context.incarnations.unpersisted().len());
-        let (grants, issuer) = (Arc::clone(&inner.grants), Arc::clone(&inner.issuer));
-        TestAuthServer { inner, grants, issuer }
+        server
     }
 
     /// Returns the Entra refresh token of a completed login.
     pub(super) async fn provider_refresh_token(&self) -> Secret {
-        let url = PublicUrl::new("https://mcp.example.com", &Prefix::root());
-        let provider =
-            Provider::new(&self.shared.providers, &Arc::new(login_spec(AccessRules::default())), &url);
-        let ask = AuthRequest { state: "s", nonce: "n", code_challenge: CHALLENGE, login_hint: None };
-        let callback = self.entra.visit(provider.authorize_url(&ask).as_str()).await;
-        let callback = url::Url::parse(&callback).expect("a URL");
-        let code = callback.query_pairs().find(|(name, _)| name == "code").expect("a code").1.into_owned();
-        let login = provider.redeem_code(&code, &Secret::new(VERIFIER), "n").await.expect("logged in");
-        login.refresh_token.expect("a refresh token")
+        log_in(&self.shared.providers, &self.entra).await
     }
 
     pub(super) fn logins(&self) -> Logins {
@@ -158,6 +139,34 @@ impl TestGateway {
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
+}
+
+/// Starts what the authorization servers of a gateway share.
+pub(super) async fn start_shared(
+    store: AuthStore,
+    keyring: &Arc<Keyring>,
+    clock: Arc<dyn Clock>,
+    entra: &FakeEntra,
+    tasks: &Tasks,
+) -> AuthServerDeps {
+    let context = AuthContext::start(store, clock, Audit::disabled(), Arc::default(), tasks).await;
+    let authority = entra.authority().parse().expect("a URL");
+    let providers = Providers::new(authority, SystemClock::shared(), Arc::new(Metrics::new()));
+    let documents = ClientDocuments::new(SystemClock::shared(), tasks);
+    let context = context.expect("read");
+    AuthServerDeps { keyring: Arc::clone(keyring), context, providers, documents }
+}
+
+/// Completes a login and returns its Entra refresh token.
+pub(super) async fn log_in(providers: &Arc<Providers>, entra: &FakeEntra) -> Secret {
+    let url = PublicUrl::new("https://mcp.example.com", &Prefix::root());
+    let provider = Provider::new(providers, &Arc::new(login_spec(AccessRules::default())), &url);
+    let ask = AuthRequest { state: "s", nonce: "n", code_challenge: CHALLENGE, login_hint: None };
+    let callback = entra.visit(provider.authorize_url(&ask).as_str()).await;
+    let callback = url::Url::parse(&callback).expect("a URL");
+    let code = callback.query_pairs().find(|(name, _)| name == "code").expect("a code").1.into_owned();
+    let login = provider.redeem_code(&code, &Secret::new(VERIFIER), "n").await.expect("logged in");
+    login.refresh_token.expect("a refresh token")
 }
 
 /// Opens a store as soon as the work on it is over that outlives the tasks of the last process.
@@ -249,6 +258,21 @@ pub(super) fn with_basic_auth(mut request: Request<Bytes>, id: &str, secret: &st
 }
 
 impl TestAuthServer {
+    pub(super) fn new(
+        shared: &AuthServerDeps,
+        entry_id: &str,
+        tenant: &TenantName,
+        login: LoginSpec,
+    ) -> Self {
+        let prefix = Prefix::parse(&format!("/{tenant}")).expect("a prefix");
+        let url = PublicUrl::new("https://mcp.example.com", &prefix);
+        let spec =
+            AuthServerSpec { tenant: tenant.clone(), title: "Acme".into(), url, login: Arc::new(login) };
+        let inner = AuthServer::new(shared, entry_id, spec);
+        let (grants, issuer) = (Arc::clone(&inner.grants), Arc::clone(&inner.issuer));
+        Self { inner, grants, issuer }
+    }
+
     pub(super) fn register(&self, method: ClientAuthMethod) -> IssuedClient {
         let redirect_uris = vec![RedirectUri::parse(REDIRECT).expect("a redirect URI")];
         let registration =

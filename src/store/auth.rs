@@ -3,9 +3,10 @@
 //! its functions are named by intent, take the incarnation first and return owned values, and its
 //! errors say nothing of the database behind it.
 //!
-//! Guarantees: what a function wrote is on the disk when it returns `Ok`, and was not written
-//! otherwise. A code is redeemed once and a refresh token rotated once, however many ask at the
-//! same time.
+//! Guarantees: what a function wrote is on the disk when it returns `Ok`. A code is redeemed once and
+//! a refresh token rotated once, however many ask at the same time. If a database does not say
+//! whether it did that, the function fails, and the store keeps in mind that the token may have
+//! reached nobody ([`LastToken::is_unconfirmed`]).
 
 mod block;
 mod error;
@@ -24,8 +25,8 @@ use jiff::Timestamp;
 pub use self::block::{BlockId, StoredBlocks};
 pub use self::error::{Error, ErrorKind};
 pub use self::grant::{
-    CreateGrant, Grant, GrantCursor, GrantId, ListedGrant, Revocation, RevokedSubject, RotateGrant,
-    StoredRevocations,
+    CreateGrant, Grant, GrantCursor, GrantId, LastToken, ListedGrant, Revocation, RevokedSubject,
+    RotateGrant, StoredRevocations,
 };
 pub use self::incarnation::{Incarnation, IncarnationChange, IncarnationId, IncarnationRecord};
 use self::postgres::{ConnectionHealth, PostgresEngine};
@@ -164,6 +165,38 @@ impl AuthStore {
     /// [`ErrorKind::Unavailable`] if it cannot be written.
     pub async fn rotate_refresh(&self, incarnation: &Incarnation, step: RotateGrant) -> Result<bool, Error> {
         with_engine!(self, engine => engine.rotate_refresh(incarnation, step))
+    }
+
+    /// Records that somebody is answered with the last token of a grant, which is the one with the
+    /// number `sequence`. Returns `false` if somebody else was. A file keeps no such record.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`] if it cannot be written.
+    pub async fn confirm_last_token(
+        &self,
+        incarnation: &Incarnation,
+        id: GrantId,
+        sequence: u32,
+    ) -> Result<bool, Error> {
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(true),
+            Engine::Postgres(engine) => Box::pin(engine.confirm_last_token(incarnation, id, sequence)).await,
+        }
+    }
+
+    /// Asks the database about the rotations whose outcome it did not tell. Those that happened are
+    /// unconfirmed from then on. Returns how many it did not tell about.
+    pub async fn settle_rotations(&self) -> usize {
+        match &self.engine {
+            Engine::Sqlite(_) => 0,
+            Engine::Postgres(engine) => Box::pin(engine.settle_rotations()).await,
+        }
+    }
+
+    /// Returns whether the database is away or was until a moment ago, so that rotations may not be
+    /// settled yet.
+    pub fn was_away_lately(&self) -> bool {
+        self.health().is_some_and(|health| health.was_away_lately())
     }
 
     /// Deletes all grants of a client and returns their ids.

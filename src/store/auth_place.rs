@@ -4,7 +4,10 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
+
+use rusqlite::{Connection, OpenFlags};
 
 use super::auth::postgres::{PostgresAddress, PostgresEngine};
 use super::auth::sealed::{AuthCounts, AuthRows};
@@ -16,6 +19,19 @@ use crate::base::random;
 const AUTH_DATABASE: &str = "auth-database";
 /// The id of this state folder among those that use a database.
 const NODE: &str = "node";
+
+/// Returns whether the logins of a store's file, or of a copy of one, are in a database.
+///
+/// # Errors
+/// [`Error::Database`] if the file cannot be read.
+pub fn has_logins_elsewhere(file: &Path) -> Result<bool, Error> {
+    let read = || {
+        let connection = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        schema::load_mark(&connection, AUTH_DATABASE)
+    };
+    let mark = read().map_err(|cause| Error::Database { file: file.to_owned(), cause: cause.into() })?;
+    Ok(mark.is_some())
+}
 
 impl Store {
     /// Verifies that the logins are in the file.

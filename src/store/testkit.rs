@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::auth::postgres::{PostgresAddress, PostgresEngine};
 use super::auth::sqlite::AuthTables;
-use super::{AuthStore, CreateGrant, Incarnation, IncarnationChange, KeySource, LocalTables, Store};
+use super::{AuthStore, CreateGrant, Incarnation, IncarnationChange, KeySource, Keyring, LocalTables, Store};
 
 /// Creates a store in a temporary folder, which is deleted when the returned guard is dropped.
 pub(crate) fn new_store() -> (tempfile::TempDir, Store) {
@@ -34,6 +35,13 @@ pub(super) fn open_local_tables(folder: &Path, key: &KeySource) -> LocalTables {
 /// Writes changes of incarnations, for tests that are not asynchronous.
 pub(crate) fn apply_incarnation_changes(store: &AuthStore, changes: &[IncarnationChange]) {
     store.tables().apply_incarnation_changes(changes).expect("kept");
+}
+
+/// Opens a PostgreSQL database as one of several gateways that share a master key.
+pub(crate) async fn open_postgres(address: &str, keyring: &Arc<Keyring>) -> AuthStore {
+    let address = PostgresAddress::parse(address, None).expect("an address");
+    let opened = PostgresEngine::open(address, Arc::clone(keyring)).await;
+    AuthStore::in_database(opened.unwrap_or_else(|error| panic!("{error}")))
 }
 
 /// Stores a grant, for tests that are not asynchronous.

@@ -1,4 +1,6 @@
-pub(in crate::store) mod postgres_server;
+pub(crate) mod flaky_proxy;
+pub(crate) mod postgres_cluster;
+pub(crate) mod postgres_server;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::error::Error;
@@ -64,7 +65,8 @@ async fn exchange(
     if form.parameters.get_all("resource").any(|resource| server.url.match_resource(resource).is_none()) {
         return Err(TokenError::InvalidTarget);
     }
-    let request = TokenRequest { server, caller: &caller, parameters: &form.parameters };
+    let request =
+        TokenRequest { server, caller: &caller, parameters: &form.parameters, arrived_at: meta.now };
     match grant_type {
         GrantType::AuthorizationCode => request.exchange_code(audit).await,
         GrantType::RefreshToken => request.exchange_refresh_token(audit).await,
@@ -101,6 +103,7 @@ struct TokenRequest<'a> {
     server: &'a AuthServer,
     caller: &'a AuthenticatedClient,
     parameters: &'a Parameters<'a>,
+    arrived_at: Timestamp,
 }
 
 impl TokenRequest<'_> {
@@ -110,15 +113,21 @@ impl TokenRequest<'_> {
         let redirect_uri = self.parameters.get("redirect_uri")?;
         let verifier = self.parameters.get("code_verifier")?;
         let client = self.require_user_client()?;
-        let grant = self.server.grants.redeem_code(code, client).await?;
+        // What cannot be signed is not redeemed.
+        self.server.issuer.load_keys().await?;
+        let grant = self.server.grants.redeem_code(code, client, self.arrived_at).await?;
         audit.set_grant(&grant);
         if let Err(mismatch) = verify_binding(&grant.payload, redirect_uri, verifier) {
             // The code is used up, and the party that sent it may have stolen it.
             self.server.grants.revoke(grant.id).await?;
             return Err(mismatch);
         }
-        let scope = grant.payload.scope.clone();
-        self.issue_tokens(grant, &scope, audit).await
+        let (id, scope) = (grant.id, grant.payload.scope.clone());
+        let response = self.issue_tokens(grant, &scope, audit).await?;
+        match self.server.grants.confirm_redemption(id).await {
+            true => Ok(response),
+            false => Err(TokenError::Grant(GrantError::Unavailable)),
+        }
     }
 
     /// Exchanges a refresh token (RFC 6749 section 6). Scopes can be narrowed, never widened, and
@@ -127,7 +136,8 @@ impl TokenRequest<'_> {
         let token = self.parameters.require("refresh_token")?;
         let asked = self.parameters.get("scope")?.map(str::to_owned);
         let client = self.require_user_client()?;
-        let grant = self.server.grants.refresh(token, client).await?;
+        self.server.issuer.load_keys().await?;
+        let grant = self.server.grants.refresh(token, client, self.arrived_at).await?;
         audit.set_grant(&grant);
         let scope = scope::narrow(&grant.payload.scope, asked.as_deref());
         self.issue_tokens(grant, &scope, audit).await

@@ -1,3 +1,5 @@
+mod two_gateways;
+
 use std::time::Duration;
 
 use super::super::testkit::{TestGateway, login_spec};

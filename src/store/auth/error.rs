@@ -13,7 +13,8 @@ pub struct Error {
 /// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The store cannot be read or written now. What was asked for did not happen.
+    /// The store cannot be read or written now. What was asked for did not happen, or it is unknown
+    /// whether it did; asking again does it once.
     Unavailable,
     /// A value does not open: it was sealed with another key, or changed.
     Corrupt,

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::incarnation::Incarnation;
 use crate::base::digest::Digest;
@@ -64,8 +64,8 @@ pub struct Grant {
     pub client_id: String,
     /// The number of the one-time token issued last.
     pub last_sequence: u32,
-    /// When that token was issued.
-    pub issued_at: Timestamp,
+    /// What is known of that token.
+    pub last_token: LastToken,
     /// When the grant ends, however often it is refreshed.
     pub ends_at: Timestamp,
     /// The key from which the one-time tokens are derived.
@@ -81,6 +81,16 @@ impl fmt::Debug for Grant {
             .field("number", &self.last_sequence)
             .finish_non_exhaustive()
     }
+}
+
+/// What the store knows of the one-time token that a grant issued last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastToken {
+    /// How long ago it was issued, by the clock of the store.
+    pub age: SignedDuration,
+    /// Whether it may have reached nobody: the gateway that issued it did not learn that it had, or
+    /// did not come to answer with it.
+    pub is_unconfirmed: bool,
 }
 
 /// A grant in a list, without what its tokens derive from.

@@ -13,13 +13,16 @@ mod connection_health;
 mod connector;
 mod copy;
 mod error;
+mod examination;
 mod grants;
 mod incarnations;
 mod link;
 mod listener;
 mod revocations;
 mod schema;
+mod server_history;
 mod signing_keys;
+mod uncertain_rotations;
 mod value;
 
 use std::sync::Arc;
@@ -27,8 +30,10 @@ use std::sync::Arc;
 pub use self::address::PostgresAddress;
 pub(in crate::store) use self::connection_health::ConnectionHealth;
 pub use self::error::Error;
+pub use self::examination::DatabaseExamination;
 pub(in crate::store) use self::link::{Link, ReadError};
 pub(in crate::store) use self::listener::Listener;
+use self::uncertain_rotations::UncertainRotations;
 pub(in crate::store) use self::value::Value;
 use super::StoredAuthState;
 use crate::store::keyring::Keyring;
@@ -39,6 +44,7 @@ use crate::store::keyring::Keyring;
 pub(in crate::store) struct PostgresEngine {
     link: Arc<Link>,
     keyring: Arc<Keyring>,
+    uncertain_rotations: Arc<UncertainRotations>,
     database_id: [u8; 16],
 }
 
@@ -55,7 +61,7 @@ impl PostgresEngine {
         let link = Arc::new(Link::new(address)?);
         schema::migrate(&link).await?;
         let database_id = schema::ensure_marks(&link, &keyring).await?;
-        Ok(Self { link, keyring, database_id })
+        Ok(Self { link, keyring, uncertain_rotations: Arc::default(), database_id })
     }
 
     /// Returns the id of the database, which was drawn when its schema was created.
@@ -66,11 +72,6 @@ impl PostgresEngine {
     /// Returns the connections, for what is not about logins.
     pub(in crate::store) fn link(&self) -> &Link {
         &self.link
-    }
-
-    /// Returns the keys that seal what the database holds.
-    pub(in crate::store) fn keyring(&self) -> &Keyring {
-        &self.keyring
     }
 
     pub(in crate::store) async fn load_state(&self) -> Result<StoredAuthState, super::Error> {

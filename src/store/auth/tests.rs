@@ -1,10 +1,12 @@
 //! What every engine of the auth store promises: each fact of [`suite`] is a test of each engine.
 
 mod database;
+mod postgres_failures;
 mod postgres_only;
+mod postgres_outcomes;
 mod suite;
 
-use jiff::ToSpan;
+use jiff::{SignedDuration, ToSpan};
 
 use self::database::TestDatabase;
 use super::*;
@@ -36,6 +38,7 @@ test_engines![
     a_code_is_redeemed_once_by_concurrent_requests,
     a_grant_is_sealed_and_exists_for_its_tenant_only,
     a_token_rotates_once_and_only_before_it_expires,
+    who_loses_a_race_finds_what_won_it,
     a_revocation_survives_a_restart,
     several_revocations_are_written_together,
     expired_rows_are_deleted_in_batches,

@@ -93,8 +93,14 @@ impl PostgresServer {
 
     /// Returns the address of a database over the Unix socket, for the server's owner.
     pub(crate) fn address(&self, database: &str) -> String {
-        let folder = self.folder.join("sockets").display().to_string().replace('/', "%2F");
+        let socket = self.socket();
+        let folder = socket.parent().expect("a folder").display().to_string().replace('/', "%2F");
         format!("postgres://postgres@{folder}:{}/{database}", self.port)
+    }
+
+    /// Returns the server's Unix socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join(format!("sockets/.s.PGSQL.{}", self.port))
     }
 
     /// Returns the address of a database over TCP, where a password is asked for.

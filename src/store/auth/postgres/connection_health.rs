@@ -2,8 +2,15 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use super::Error;
+use crate::base::clock::{Clock, SystemClock};
+use crate::base::sync::lock_unpoisoned;
+
+/// How long after an absence of the database other gateways may not have noticed its return.
+const SETTLING: Duration = Duration::from_secs(15);
 
 type Callback = Box<dyn Fn(bool) + Send + Sync>;
 
@@ -11,16 +18,31 @@ type Callback = Box<dyn Fn(bool) + Send + Sync>;
 pub(in crate::store) struct ConnectionHealth {
     shown: String,
     is_away: AtomicBool,
+    clock: Arc<dyn Clock>,
+    /// When the database came back last.
+    back_at: Mutex<Option<Instant>>,
     callback: OnceLock<Callback>,
 }
 
 impl ConnectionHealth {
     pub(super) fn new(shown: String) -> Self {
-        Self { shown, is_away: AtomicBool::new(false), callback: OnceLock::new() }
+        Self {
+            shown,
+            is_away: AtomicBool::new(false),
+            clock: SystemClock::shared(),
+            back_at: Mutex::default(),
+            callback: OnceLock::new(),
+        }
     }
 
     pub(in crate::store) fn is_writable(&self) -> bool {
         !self.is_away.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether the database is away, or has been back for a moment only.
+    pub(in crate::store) fn was_away_lately(&self) -> bool {
+        let back_at = *lock_unpoisoned(&self.back_at);
+        !self.is_writable() || back_at.is_some_and(|at| self.clock.monotonic() < at + SETTLING)
     }
 
     /// Calls `on_change` whenever [`ConnectionHealth::is_writable`] changes. There is one callback at most.
@@ -47,7 +69,10 @@ impl ConnectionHealth {
                 "the database of logins is away: logins and renewals must wait, calls with tokens that were used \
                  before go on"
             ),
-            Ok(_) => tracing::info!(database = self.shown, "the database of logins is back"),
+            Ok(_) => {
+                *lock_unpoisoned(&self.back_at) = Some(self.clock.monotonic());
+                tracing::info!(database = self.shown, "the database of logins is back");
+            }
         }
         if let Some(callback) = self.callback.get() {
             callback(!is_away);

@@ -1,18 +1,21 @@
-//! Makes connections for the pool. After a failure the next attempt waits, so that a server that is
-//! away or starts is not stormed.
+//! Makes connections for the pool: to whichever host of the address can be written, the last good one
+//! first. After a failure the next attempt waits, so that a server that is away or starts is not
+//! stormed.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{Manager, Metrics, RecycleError, RecycleResult};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_postgres::config::{Config, Host};
+use tokio_postgres::config::{Config, Host, TargetSessionAttrs};
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::PostgresAddress;
 use super::error::Error;
 use super::listener::Inbox;
+use super::server_history::ServerHistory;
 use crate::base::backoff::Backoff;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::dns::DnsResolver;
@@ -20,12 +23,18 @@ use crate::base::sync::lock_unpoisoned;
 
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 const DEFAULT_PORT: u16 = 5432;
+/// How long all hosts together may take, within the pool's own deadline, and one of them at least.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(4500);
+const MIN_HOST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The manager of the pool.
 pub(super) struct Connector {
     address: PostgresAddress,
     clock: Arc<dyn Clock>,
     failures: Mutex<Failures>,
+    history: ServerHistory,
+    /// The place of the host that was connected to last.
+    last_good: AtomicUsize,
 }
 
 /// The failures in a row.
@@ -38,16 +47,50 @@ struct Failures {
 
 impl Connector {
     pub(super) fn new(address: PostgresAddress) -> Self {
-        Self { address, clock: SystemClock::shared(), failures: Mutex::default() }
+        Self {
+            address,
+            clock: SystemClock::shared(),
+            failures: Mutex::default(),
+            history: ServerHistory::default(),
+            last_good: AtomicUsize::new(0),
+        }
     }
 
     pub(super) fn shown(&self) -> &str {
         &self.address.shown
     }
 
-    /// Makes a connection. What the server says by itself goes to `inbox`.
+    /// Makes a connection to the first host that can be written; one that hangs keeps no other from
+    /// its turn. What the server says by itself goes to `inbox`.
     pub(super) async fn connect(&self, inbox: Option<Arc<Inbox>>) -> Result<Client, Error> {
-        let config = self.resolve().await?;
+        let hosts = self.resolve().await?;
+        let limit = (CONNECT_TIMEOUT / u32::try_from(hosts.len()).unwrap_or(u32::MAX)).max(MIN_HOST_TIMEOUT);
+        let first = self.last_good.load(Ordering::Relaxed);
+        let mut failures = Vec::new();
+        for place in (first..first + hosts.len()).map(|place| place % hosts.len()) {
+            let (name, config) = &hosts[place];
+            match tokio::time::timeout(limit, self.connect_to(config, inbox.clone())).await {
+                Ok(Ok(client)) => {
+                    self.last_good.store(place, Ordering::Relaxed);
+                    return Ok(client);
+                }
+                Ok(Err(error)) => failures.push((name, error)),
+                Err(_) => failures.push((name, Error::timed_out(&self.address.shown, limit))),
+            }
+        }
+        match failures.len() {
+            1 => Err(failures.swap_remove(0).1),
+            _ => Err(Error::from_hosts(&self.address.shown, &failures)),
+        }
+    }
+
+    async fn connect_to(&self, config: &Config, inbox: Option<Arc<Inbox>>) -> Result<Client, Error> {
+        let client = self.open_connection(config, inbox).await?;
+        self.history.verify(&client, &self.address.shown).await?;
+        Ok(client)
+    }
+
+    async fn open_connection(&self, config: &Config, inbox: Option<Arc<Inbox>>) -> Result<Client, Error> {
         let failed = |cause| Error::from_connect(&self.address.shown, &cause);
         // A connection ends with its client, and what ended it reaches the client's caller.
         match &self.address.tls {
@@ -65,34 +108,35 @@ impl Connector {
         }
     }
 
-    /// Returns the configuration with the addresses of its hosts, since only `base::dns` looks names
-    /// up.
-    async fn resolve(&self) -> Result<Config, Error> {
-        let mut config = self.address.config.clone();
-        let (hosts, ports) = (config.get_hosts().to_vec(), config.get_ports().to_vec());
-        if hosts.iter().any(|host| matches!(host, Host::Unix(_))) {
-            return Ok(config);
-        }
+    /// Returns a configuration for each host and address, since only `base::dns` looks names up.
+    async fn resolve(&self) -> Result<Vec<(String, Config)>, Error> {
+        let (hosts, ports) = (self.address.config.get_hosts(), self.address.config.get_ports());
         let mut places = Vec::new();
         let mut failure = None;
         for (place, host) in hosts.iter().enumerate() {
-            let Host::Tcp(name) = host else { continue };
             let port = ports.get(place).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
-            match lookup(name).await {
-                Ok(addresses) => places.extend(addresses.iter().map(|ip| (name.clone(), *ip, port))),
-                Err(cause) => failure = Some(Error::Lookup { host: name.clone(), cause }),
+            let mut config = Config::new();
+            copy_login(&self.address.config, &mut config);
+            config.port(port);
+            match host {
+                Host::Unix(folder) => {
+                    config.host_path(folder);
+                    places.push((folder.display().to_string(), config));
+                }
+                Host::Tcp(name) => match lookup(name).await {
+                    Ok(addresses) => places.extend(addresses.into_iter().map(|ip| {
+                        let mut config = config.clone();
+                        config.host(name).hostaddr(ip);
+                        (format!("{name}:{port}"), config)
+                    })),
+                    Err(cause) => failure = Some(Error::Lookup { host: name.clone(), cause }),
+                },
             }
         }
-        if let (true, Some(failure)) = (places.is_empty(), failure) {
-            return Err(failure);
+        match (places.is_empty(), failure) {
+            (true, Some(failure)) => Err(failure),
+            _ => Ok(places),
         }
-        let options = self.address.config.clone();
-        config = Config::new();
-        copy_login(&options, &mut config);
-        for (name, ip, port) in places {
-            config.host(name).hostaddr(ip).port(port);
-        }
-        Ok(config)
     }
 
     /// Returns the last failure if the next attempt must wait.
@@ -173,7 +217,8 @@ fn copy_login(from: &Config, to: &mut Config) {
         .ssl_negotiation(from.get_ssl_negotiation())
         .keepalives(from.get_keepalives())
         .keepalives_idle(from.get_keepalives_idle())
-        .target_session_attrs(from.get_target_session_attrs())
+        // Every connection must be able to write; `ServerHistory` asks.
+        .target_session_attrs(TargetSessionAttrs::Any)
         .channel_binding(from.get_channel_binding())
         .load_balance_hosts(from.get_load_balance_hosts());
 }

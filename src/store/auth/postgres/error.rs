@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
@@ -32,6 +33,23 @@ pub enum Error {
         /// The server answered, and will not answer otherwise later.
         is_final: bool,
     },
+    #[error(
+        "the pooler in front of the database {shown} is in statement mode, in which nothing can be done wholly or \
+         not at all; set pool_mode = transaction there"
+    )]
+    StatementPooler { shown: String },
+    #[error("no host of the database {shown} can be used: {what}")]
+    NoHost {
+        shown: String,
+        what: String,
+        /// No host will answer otherwise later.
+        is_final: bool,
+    },
+    #[error(
+        "the server of the database {shown} was the primary until another one was promoted; what it is told would \
+         be lost. Rejoin it as a replica, or stop it"
+    )]
+    Replaced { shown: String },
     #[error("the database {shown} did not answer within {seconds} seconds")]
     TimedOut { shown: String, seconds: u64 },
     #[error("the database {shown} was away a moment ago ({what}); the next attempt follows soon")]
@@ -93,10 +111,22 @@ impl Error {
         Self::Connect { shown, what, help, is_final }
     }
 
+    /// Tells why none of several hosts can be used.
+    pub(super) fn from_hosts(shown: &str, failures: &[(&String, Self)]) -> Self {
+        let told: Vec<String> = failures.iter().map(|(host, error)| format!("{host}: {error}")).collect();
+        let is_final = failures.iter().all(|(_, error)| !error.is_passing() && !error.is_standby());
+        Self::NoHost { shown: shown.to_owned(), what: told.join("; "), is_final }
+    }
+
+    pub(super) fn timed_out(shown: &str, after: Duration) -> Self {
+        Self::TimedOut { shown: shown.to_owned(), seconds: after.as_secs().max(1) }
+    }
+
     /// Tells what the failure of a statement means.
     pub(super) fn from_statement(shown: &str, cause: &tokio_postgres::Error) -> Self {
         let (shown, what) = (shown.to_owned(), format_chain(cause));
         match cause.code().map(SqlState::code) {
+            _ if what.contains("statement pooling") => Self::StatementPooler { shown },
             Some("25006") => Self::ReadOnly { shown },
             Some("42501") => Self::NoRights { shown, what },
             Some(code) if is_end_of_session(code) => Self::Lost { shown, what },
@@ -105,9 +135,20 @@ impl Error {
         }
     }
 
-    /// Returns whether the connection broke, so that the statement may or may not have happened.
-    pub(super) fn is_lost_connection(&self) -> bool {
-        matches!(self, Self::Lost { .. })
+    /// Returns whether another connection may do what this one did not: it broke, or leads to a server
+    /// that is no longer the primary.
+    pub(super) fn is_of_connection(&self) -> bool {
+        matches!(self, Self::Lost { .. } | Self::ReadOnly { .. })
+    }
+
+    /// Returns whether the server waits to be promoted, or was.
+    fn is_standby(&self) -> bool {
+        matches!(self, Self::ReadOnly { .. } | Self::Replaced { .. })
+    }
+
+    /// Returns whether a statement may have happened, or may still happen.
+    pub(super) fn leaves_doubt(&self) -> bool {
+        matches!(self, Self::Lost { .. } | Self::TimedOut { .. })
     }
 
     /// Returns whether the connection must not be used again: it is broken, hangs, or leads to a
@@ -119,8 +160,8 @@ impl Error {
     /// Returns whether it may go by within seconds, because the server starts.
     pub(in crate::store) fn is_passing(&self) -> bool {
         match self {
-            Self::Connect { is_final, .. } => !is_final,
-            _ => self.is_outage() && !matches!(self, Self::ReadOnly { .. }),
+            Self::Connect { is_final, .. } | Self::NoHost { is_final, .. } => !is_final,
+            _ => self.is_outage() && !self.is_standby(),
         }
     }
 
@@ -128,7 +169,14 @@ impl Error {
     /// something.
     pub(super) fn is_outage(&self) -> bool {
         self.spoils_connection()
-            || matches!(self, Self::Lookup { .. } | Self::Connect { .. } | Self::BackingOff { .. })
+            || matches!(
+                self,
+                Self::Lookup { .. }
+                    | Self::Connect { .. }
+                    | Self::NoHost { .. }
+                    | Self::Replaced { .. }
+                    | Self::BackingOff { .. }
+            )
     }
 }
 

@@ -1,11 +1,13 @@
 //! Grants in PostgreSQL.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Row;
 
 use super::PostgresEngine;
 use super::value::Value;
-use crate::store::auth::grant::{CreateGrant, Grant, GrantCursor, GrantId, ListedGrant, RotateGrant};
+use crate::store::auth::grant::{
+    CreateGrant, Grant, GrantCursor, GrantId, LastToken, ListedGrant, RotateGrant,
+};
 use crate::store::auth::incarnation::{Incarnation, IncarnationId};
 use crate::store::auth::sealed::{GrantRow, RotationRow};
 use crate::store::auth::{Error, postgres};
@@ -46,17 +48,25 @@ impl PostgresEngine {
         now: Timestamp,
     ) -> Result<Option<Grant>, Error> {
         let select = format!(
-            "SELECT {COLUMNS} FROM tenantd.grants
-             WHERE tenant = $1 AND incarnation = $2 AND id = $3 AND expires_at > $4"
+            "SELECT {COLUMNS},
+                 (extract(epoch FROM clock_timestamp() -
+                     CASE WHEN rotated_number = number THEN rotated_at ELSE to_timestamp(issued_at) END
+                 ) * 1e6)::bigint,
+                 coalesce(rotated_number = number AND unconfirmed, false)
+             FROM tenantd.grants WHERE tenant = $1 AND incarnation = $2 AND id = $3 AND expires_at > $4"
         );
+        self.settle_rotation(id).await?;
         let values = [
             Value::Text(incarnation.tenant()),
             Value::Bytes(incarnation.id_bytes()),
             Value::Bytes(&id.0),
             Value::Number(now.as_second()),
         ];
-        let rows = self.link.query_rows(&select, &values, read_row).await?;
-        let open = |row: GrantRow| row.open(&self.keyring).ok_or(crate::store::Error::CannotUnseal);
+        let read = |row: &Row| Ok((read_row(row)?, read_last_token(row)?));
+        let rows = self.link.query_rows(&select, &values, read).await?;
+        let open = |(row, last_token): (GrantRow, LastToken)| {
+            row.open(&self.keyring, last_token).ok_or(crate::store::Error::CannotUnseal)
+        };
         Ok(rows.into_iter().next().map(open).transpose()?)
     }
 
@@ -128,8 +138,10 @@ impl PostgresEngine {
         incarnation: &Incarnation,
         rotation: RotateGrant,
     ) -> Result<bool, Error> {
+        // Whether the client hears of a code's first token is known once it is confirmed.
         const UPDATE: &str = "
-            UPDATE tenantd.grants SET number = $6, issued_at = $7, expires_at = $8, ends_at = $9, payload = $10
+            UPDATE tenantd.grants SET number = $6, issued_at = $7, expires_at = $8, ends_at = $9, payload = $10,
+                rotated_number = $6, rotated_at = clock_timestamp(), unconfirmed = $6 = 1
             WHERE tenant = $1 AND incarnation = $2 AND id = $3 AND client_id = $4 AND number = $5
                 AND expires_at > $7
             RETURNING id";
@@ -148,12 +160,47 @@ impl PostgresEngine {
             Value::Number(row.ends),
             Value::Bytes(&row.payload),
         ];
-        if !self.link.query(UPDATE, &values).await?.is_empty() {
+        let sent = self.link.query(UPDATE, &values).await;
+        if sent.as_ref().is_ok_and(|rows| !rows.is_empty()) {
             return Ok(true);
         }
-        // The statement may have been sent twice, and have done its work the first time.
         let values = [Value::Text(incarnation.tenant()), Value::Bytes(&row.id.0), Value::Bytes(&row.payload)];
-        Ok(!self.link.query(IS_OURS, &values).await?.is_empty())
+        match sent {
+            // The statement may have been sent twice, and have done its work the first time.
+            Ok(_) => Ok(!self.link.query(IS_OURS, &values).await?.is_empty()),
+            Err(error) if error.leaves_doubt() => {
+                if self.link.recheck(IS_OURS, &values).await.is_ok_and(|rows| !rows.is_empty()) {
+                    return Ok(true);
+                }
+                // A code's first token is unconfirmed anyway.
+                if row.from > 0 {
+                    self.uncertain_rotations.insert(incarnation, row.id, &row.payload);
+                }
+                Err(error.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(in crate::store) async fn confirm_last_token(
+        &self,
+        incarnation: &Incarnation,
+        id: GrantId,
+        sequence: u32,
+    ) -> Result<bool, Error> {
+        const CONFIRM: &str = "
+            UPDATE tenantd.grants SET unconfirmed = false, rotated_at = clock_timestamp()
+            WHERE tenant = $1 AND incarnation = $2 AND id = $3
+                AND number = $4 AND rotated_number = $4 AND unconfirmed
+            RETURNING id";
+        let values = [
+            Value::Text(incarnation.tenant()),
+            Value::Bytes(incarnation.id_bytes()),
+            Value::Bytes(&id.0),
+            Value::Number(sequence.into()),
+        ];
+        // Once: the second time it would take its own work for another's.
+        Ok(!self.link.query_once(CONFIRM, &values).await?.is_empty())
     }
 
     pub(in crate::store) async fn delete_grants_of_client(
@@ -208,6 +255,11 @@ pub(super) fn read_row(row: &Row) -> Result<GrantRow, postgres::link::ReadError>
         family_key: row.try_get(8)?,
         payload: row.try_get(9)?,
     })
+}
+
+/// Reads the two columns after those of a row.
+fn read_last_token(row: &Row) -> Result<LastToken, postgres::link::ReadError> {
+    Ok(LastToken { age: SignedDuration::from_micros(row.try_get(10)?), is_unconfirmed: row.try_get(11)? })
 }
 
 /// Reads an incarnation from the columns of the tenant and of the id.

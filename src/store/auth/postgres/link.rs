@@ -18,7 +18,8 @@ use crate::base::error_chain::format_chain;
 const MAX_CONNECTIONS: usize = 9;
 /// How long a statement may take, and how long it may wait for a connection.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-
+/// How long it may take to ask about a statement that did not answer in time.
+const RECHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a statement is sent again: several connections may have broken at once.
 const RESENDS: u32 = 2;
 
@@ -59,12 +60,18 @@ impl Link {
     /// nothing the second time.
     pub(in crate::store) async fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
         let mut outcome = self.send(sql, values).await;
+        let mut lost = None;
         for _ in 0..RESENDS {
-            match &outcome {
-                Err(error) if error.is_lost_connection() => outcome = self.send(sql, values).await,
+            match outcome {
+                Err(error) if error.is_of_connection() => {
+                    lost = lost.or(error.leaves_doubt().then_some(error));
+                    outcome = self.send(sql, values).await;
+                }
                 _ => break,
             }
         }
+        // What was sent first may have happened, whatever became of the rest.
+        let outcome = outcome.map_err(|error| lost.unwrap_or(error));
         self.health.observe(&outcome);
         outcome
     }
@@ -80,6 +87,12 @@ impl Link {
         outcome
     }
 
+    /// Asks what became of a statement that did not answer; somebody waits already.
+    pub(super) async fn recheck(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
+        let asked = tokio::time::timeout(RECHECK_TIMEOUT, self.query(sql, values)).await;
+        asked.unwrap_or_else(|_| Err(self.timed_out()))
+    }
+
     async fn send(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
         let client = self.connection().await?;
         let typed: Vec<_> = values.iter().map(Value::typed).collect();
@@ -89,6 +102,8 @@ impl Link {
         };
         if outcome.as_ref().is_err_and(Error::spoils_connection) {
             drop(Object::take(client));
+            // What happened to this one happened to the others, too, or they lead where it led.
+            self.pool.retain(|_, _| false);
         }
         outcome
     }
@@ -102,7 +117,7 @@ impl Link {
     }
 
     fn timed_out(&self) -> Error {
-        Error::TimedOut { shown: self.shown().to_owned(), seconds: STATEMENT_TIMEOUT.as_secs() }
+        Error::timed_out(self.shown(), STATEMENT_TIMEOUT)
     }
 }
 

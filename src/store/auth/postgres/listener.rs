@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::PostgresEngine;
 use super::error::Error;
+use super::link::Link;
 use super::value::Value;
 use crate::base::random;
 
@@ -57,16 +58,21 @@ impl PostgresEngine {
     /// Listens for changes; `None` if notifications do not arrive, as behind a pooler in
     /// transaction mode.
     pub(in crate::store) async fn listen(&self) -> Result<Option<Listener>, Error> {
-        const TRY: &str = "SELECT pg_notify($1, '')";
-        let inbox = Arc::new(Inbox::new());
-        let client = self.link.connector().connect(Some(Arc::clone(&inbox))).await?;
-        let listen = format!("LISTEN {CHANGES}; LISTEN {}", inbox.trial_channel);
-        let failed = |cause| Error::from_statement(self.link.shown(), &cause);
-        client.batch_execute(&listen).await.map_err(failed)?;
-        self.link.query(TRY, &[Value::Text(&inbox.trial_channel)]).await?;
-        let is_heard = tokio::time::timeout(TRIAL_TIMEOUT, inbox.trial.notified()).await.is_ok();
-        Ok(is_heard.then_some(Listener { inbox, _client: client }))
+        listen(&self.link).await
     }
+}
+
+/// Does the same for whoever has a database's connections only.
+pub(super) async fn listen(link: &Link) -> Result<Option<Listener>, Error> {
+    const TRY: &str = "SELECT pg_notify($1, '')";
+    let inbox = Arc::new(Inbox::new());
+    let client = link.connector().connect(Some(Arc::clone(&inbox))).await?;
+    let listen = format!("LISTEN {CHANGES}; LISTEN {}", inbox.trial_channel);
+    let failed = |cause| Error::from_statement(link.shown(), &cause);
+    client.batch_execute(&listen).await.map_err(failed)?;
+    link.query(TRY, &[Value::Text(&inbox.trial_channel)]).await?;
+    let is_heard = tokio::time::timeout(TRIAL_TIMEOUT, inbox.trial.notified()).await.is_ok();
+    Ok(is_heard.then_some(Listener { inbox, _client: client }))
 }
 
 impl Listener {

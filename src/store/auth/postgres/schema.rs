@@ -19,7 +19,7 @@ const MIGRATIONS: [(&str, i64); 3] = [
     (include_str!("../../schema/postgres/3.sql"), 2),
 ];
 /// The version that this program writes.
-const CURRENT_VERSION: i64 = MIGRATIONS.len() as i64;
+pub(super) const CURRENT_VERSION: i64 = MIGRATIONS.len() as i64;
 /// "tntd": the key of the lock for migrations.
 const MIGRATION_LOCK: i64 = 0x746e_7464;
 
@@ -36,11 +36,7 @@ struct Version {
 /// The schema is newer, the database can only be read or loses what it acknowledged, or the user
 /// lacks rights.
 pub(super) async fn migrate(link: &Link) -> Result<(), Error> {
-    refuse_unsuitable_server(link).await?;
-    let found = match is_there(link).await? {
-        true => version(link).await?.number,
-        false => 0,
-    };
+    let found = examine(link).await?;
     if found >= CURRENT_VERSION {
         return Ok(());
     }
@@ -69,6 +65,18 @@ pub(super) async fn migrate(link: &Link) -> Result<(), Error> {
         transaction.batch_execute(&mark).await.map_err(failed)?;
     }
     transaction.commit().await.map_err(failed)
+}
+
+/// Returns the version of the schema, and 0 if there is none. Changes nothing.
+///
+/// # Errors
+/// As for [`migrate`].
+pub(super) async fn examine(link: &Link) -> Result<i64, Error> {
+    refuse_unsuitable_server(link).await?;
+    match is_there(link).await? {
+        true => Ok(version(link).await?.number),
+        false => Ok(0),
+    }
 }
 
 /// Draws the id of the database and seals the key check, where there is none yet. Returns the id.

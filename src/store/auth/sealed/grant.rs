@@ -1,7 +1,9 @@
 //! Grants, sealed.
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::to_timestamp;
-use crate::store::auth::grant::{CreateGrant, Grant, GrantId, ListedGrant, RotateGrant};
+use crate::store::auth::grant::{CreateGrant, Grant, GrantId, LastToken, ListedGrant, RotateGrant};
 use crate::store::auth::incarnation::Incarnation;
 use crate::store::keyring::{Keyring, SealContext};
 
@@ -54,19 +56,29 @@ impl GrantRow {
         row
     }
 
-    pub(in crate::store) fn open(self, keyring: &Keyring) -> Option<Grant> {
+    /// Returns whether its sealed values open.
+    pub(in crate::store) fn is_intact(&self, keyring: &Keyring) -> bool {
+        self.open_family_key(keyring).is_some() && self.open_payload(keyring).is_some()
+    }
+
+    pub(in crate::store) fn open(self, keyring: &Keyring, last_token: LastToken) -> Option<Grant> {
         let family_key = self.open_family_key(keyring)?.try_into().ok()?;
         let payload = self.open_payload(keyring)?;
-        let Self { id, client_id, number, issued, ends, .. } = self;
+        let Self { id, client_id, number, ends, .. } = self;
         Some(Grant {
             id,
             client_id,
             last_sequence: number,
-            issued_at: to_timestamp(issued),
+            last_token,
             ends_at: to_timestamp(ends),
             family_key,
             payload,
         })
+    }
+
+    /// Returns how long before `now` the last token was issued.
+    pub(in crate::store) fn last_token_age(&self, now: Timestamp) -> SignedDuration {
+        now.duration_since(to_timestamp(self.issued))
     }
 
     pub(in crate::store) fn open_listed(self, keyring: &Keyring) -> ListedGrant {

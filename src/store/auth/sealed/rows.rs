@@ -50,7 +50,7 @@ impl AuthRows {
     /// Returns whether every row opens.
     pub(in crate::store) fn is_intact(&self, keyring: &Keyring) -> bool {
         self.incarnations.iter().all(|row| row.open(keyring).is_some())
-            && self.grants.iter().all(|row| row.clone().open(keyring).is_some())
+            && self.grants.iter().all(|row| row.is_intact(keyring))
             && self.revocations.iter().all(|row| row.open(keyring).is_some())
             && self.signing_keys.iter().all(|row| row.open(keyring).is_some())
             && self.clients.iter().all(|row| row.open(keyring).is_some())

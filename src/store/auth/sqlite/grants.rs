@@ -14,7 +14,9 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::AuthTables;
 use crate::store::Error;
-use crate::store::auth::grant::{CreateGrant, Grant, GrantId, Revocation, RotateGrant, StoredRevocations};
+use crate::store::auth::grant::{
+    CreateGrant, Grant, GrantId, LastToken, Revocation, RotateGrant, StoredRevocations,
+};
 use crate::store::auth::incarnation::{Incarnation, IncarnationId};
 use crate::store::auth::sealed::{GrantRow, RevocationRow, RotationRow};
 use crate::store::keyring::Keyring;
@@ -61,7 +63,12 @@ impl AuthTables {
             select.query_row(parameters, |row| read_row(row, 0, incarnation.clone(), id)).optional()
         };
         let row = read().map_err(self.database.error())?;
-        row.map(|row| row.open(&self.keyring).ok_or(Error::CannotUnseal)).transpose()
+        let open = |row: GrantRow| {
+            // Whoever wrote the row learned of it, since a write has no deadline.
+            let last_token = LastToken { age: row.last_token_age(now), is_unconfirmed: false };
+            row.open(&self.keyring, last_token).ok_or(Error::CannotUnseal)
+        };
+        row.map(open).transpose()
     }
 
     /// Redeems the authorization code of a grant. Returns `false` if it was redeemed before or has

@@ -93,8 +93,7 @@ pub(super) fn new_keyring() -> Arc<Keyring> {
 }
 
 pub(super) async fn open_postgres(address: &str, keyring: &Arc<Keyring>) -> AuthStore {
-    let opened = open_engine(address, keyring).await;
-    AuthStore::in_database(opened.unwrap_or_else(|error| panic!("{error}")))
+    crate::store::testkit::open_postgres(address, keyring).await
 }
 
 pub(super) async fn open_engine(

@@ -92,6 +92,22 @@ pub(super) async fn a_token_rotates_once_and_only_before_it_expires(database: Te
     assert!(store.load_grant(&acme(), id, NOW + 30.seconds()).await.expect("read").is_none());
 }
 
+pub(super) async fn who_loses_a_race_finds_what_won_it(database: TestDatabase) {
+    let store = database.store();
+    let id = create_grant(&store, "client").await;
+    assert!(store.take_code(&acme(), new_rotation(id, 0)).await.expect("answered"));
+    assert!(store.confirm_last_token(&acme(), id, 1).await.expect("answered"));
+    let incarnation = acme();
+    let rotations = (0..8).map(|_| store.rotate_refresh(&incarnation, new_rotation(id, 1)));
+    let rotated = futures_util::future::join_all(rotations).await;
+    assert_eq!(rotated.into_iter().filter(|rotated| *rotated.as_ref().expect("answered")).count(), 1);
+    let grant = store.load_grant(&acme(), id, NOW).await.expect("read").expect("there");
+    assert_eq!((grant.last_sequence, grant.last_token.is_unconfirmed), (2, false));
+    assert!(grant.last_token.age < SignedDuration::from_secs(60), "{:?}", grant.last_token);
+    assert_eq!(store.settle_rotations().await, 0, "each outcome is known");
+    assert!(!store.was_away_lately());
+}
+
 async fn revoked_subjects(store: &AuthStore) -> Vec<RevokedSubject> {
     let state = store.load_state().await.expect("read");
     assert_eq!(state.revocations.unreadable, 0);

@@ -1,0 +1,85 @@
+//! A proxy in front of the test server that breaks connections at chosen moments: before a statement
+//! reaches the server, or after it was done and before its answer arrives.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// What happens to connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Fault {
+    None,
+    /// Statements reach the server; the first answer ends the connection unseen.
+    LoseAnswers,
+    /// Statements reach the server, and answers go nowhere.
+    SwallowAnswers,
+    /// Nothing passes, and connections end.
+    Cut,
+}
+
+/// The proxy. It goes on until the process ends.
+pub(crate) struct FlakyProxy {
+    port: u16,
+    fault: Arc<AtomicU8>,
+}
+
+impl FlakyProxy {
+    /// Starts a proxy to a server's Unix socket.
+    pub(crate) fn start(socket: PathBuf) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let fault = Arc::new(AtomicU8::new(Fault::None as u8));
+        let shared = Arc::clone(&fault);
+        drop(std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                if shared.load(Ordering::SeqCst) != Fault::Cut as u8 {
+                    join(client, UnixStream::connect(&socket).expect("the server listens"), &shared);
+                }
+            }
+        }));
+        Self { port, fault }
+    }
+
+    pub(crate) fn set(&self, fault: Fault) {
+        self.fault.store(fault as u8, Ordering::SeqCst);
+    }
+
+    /// Returns the address of a database behind the proxy, for the server's owner.
+    pub(crate) fn address(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable", self.port)
+    }
+}
+
+/// Passes bytes in both directions, in threads that end with the connection.
+fn join(client: TcpStream, server: UnixStream, fault: &Arc<AtomicU8>) {
+    let end = {
+        let (client, server) = (client.try_clone().expect("cloned"), server.try_clone().expect("cloned"));
+        Arc::new(move || {
+            let _ended = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
+        })
+    };
+    let pass = |mut from: Box<dyn Read + Send>, mut to: Box<dyn Write + Send>, is_answer: bool| {
+        let (fault, end) = (Arc::clone(fault), Arc::clone(&end));
+        drop(std::thread::spawn(move || {
+            let mut buffer = vec![0; 16 * 1024];
+            while let Ok(length @ 1..) = from.read(&mut buffer) {
+                let now = fault.load(Ordering::SeqCst);
+                if is_answer && now == Fault::SwallowAnswers as u8 {
+                    continue;
+                }
+                let is_lost = is_answer && now == Fault::LoseAnswers as u8;
+                if now == Fault::Cut as u8 || is_lost || to.write_all(&buffer[..length]).is_err() {
+                    break;
+                }
+            }
+            end();
+        }));
+    };
+    let halves = (client.try_clone().expect("cloned"), server.try_clone().expect("cloned"));
+    pass(Box::new(client), Box::new(server), false);
+    pass(Box::new(halves.1), Box::new(halves.0), true);
+}
