@@ -40,6 +40,7 @@ system_packages() {
   command -v systemd-socket-activate >/dev/null || missing+=(systemd)
   command -v chromium >/dev/null || missing+=(chromium)
   command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+  [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
   python3 -m venv --help >/dev/null 2>&1 || missing+=(python3-venv)
   [ ${#missing[@]} -eq 0 ] && return
   if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then

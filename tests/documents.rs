@@ -226,7 +226,8 @@ fn verdicts_and_their_tests() -> (BTreeSet<String>, String) {
         tests += own_tests;
     }
     source += read("src/backend/probe.rs").split("#[cfg(test)]").next().unwrap_or_default();
-    let own = ["tests/gateway/doctor.rs", "tests/gateway/peers/doctor_traefik.rs"].map(read).concat();
+    let own = ["doctor.rs", "peers/doctor_traefik.rs", "postgres.rs"];
+    let own = own.map(|file| read(format!("tests/gateway/{file}"))).concat();
     tests += &own;
     tests.extend(files(&root().join("tests/gateway/doctor"), ".rs").iter().map(read));
     let codes = quoted_codes(&source);

@@ -132,7 +132,7 @@ impl Said {
     }
 
     /// Returns the verdict with this code.
-    fn verdict(&self, code: &str) -> &Value {
+    pub(crate) fn verdict(&self, code: &str) -> &Value {
         let found = self.verdicts().iter().find(|verdict| verdict["code"] == code);
         found.unwrap_or_else(|| panic!("no {code} in {:#}", self.report))
     }

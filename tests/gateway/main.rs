@@ -24,7 +24,6 @@
 //! - [`check`]: `tenantd check`, with and without `--live`
 //! - [`console`]: the console: its pages, events, and what they never contain
 //!   - `audit`, `operations`: the audit's pages; approval, alerts, logins, waiting settings
-//! - [`cluster_tenants`]: tenants on several gateways: what is in force where, and common orders
 //! - [`command_line`]: what the other verbs print, and their exit codes
 //! - [`demo`]: `tenantd demo`: everything it prints works when pasted into a shell
 //! - [`doctor`]: `tenantd doctor` names what is broken, and what to do
@@ -102,7 +101,6 @@ mod admin_auth;
 mod audit;
 mod audit_sinks;
 mod check;
-mod cluster_tenants;
 mod command_line;
 mod console;
 mod demo;

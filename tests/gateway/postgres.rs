@@ -2,7 +2,7 @@
 //! while the database is away nobody loses a login.
 
 #[path = "../../src/store/tests/postgres_server.rs"]
-mod postgres_server;
+pub(crate) mod postgres_server;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use self::postgres_server::PostgresServer;
+use super::doctor::Doctor;
 use super::harness::entra::FakeEntra;
 use super::harness::gateway::BINARY;
 use super::harness::login::{App, CALLBACK, Tokens};
@@ -25,14 +26,14 @@ fn write_private(path: &Path, text: &str) -> String {
 }
 
 /// A database with a user of its own, who logs in with a password over verified TLS.
-pub(super) struct Database {
-    pub(super) server: PostgresServer,
-    pub(super) name: String,
+struct Database {
+    server: PostgresServer,
+    name: String,
     folder: tempfile::TempDir,
 }
 
 impl Database {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         let server = PostgresServer::acquire();
         let name = server.create_database();
         server.psql(&name, &format!("CREATE ROLE {name} LOGIN PASSWORD 'canary-password'"));
@@ -40,13 +41,13 @@ impl Database {
         Self { server, name, folder: tempfile::tempdir().expect("a folder") }
     }
 
-    pub(super) fn address(&self) -> String {
+    fn address(&self) -> String {
         let certificate = self.server.certificate().display().to_string();
         format!("{}?sslrootcert={certificate}", self.server.tcp_address(&self.name, &self.name))
     }
 
     /// Returns the flags of the password's and the master key's file.
-    pub(super) fn files(&self) -> [String; 4] {
+    fn files(&self) -> [String; 4] {
         let write = |name, text: &str| write_private(&self.folder.path().join(name), text);
         let password = write("password", "canary-password\n");
         let key = write("master.key", &"ab".repeat(32));
@@ -58,14 +59,14 @@ impl Database {
     }
 
     /// Lets nobody in, and ends the sessions that there are.
-    pub(super) fn go_away(&self) {
+    fn go_away(&self) {
         let name = &self.name;
         self.server.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"));
         let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname";
         self.server.psql("postgres", &format!("{end} = '{name}'"));
     }
 
-    pub(super) fn come_back(&self) {
+    fn come_back(&self) {
         let allow = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name);
         self.server.psql("postgres", &allow);
     }
@@ -165,6 +166,68 @@ async fn logins_outlive_the_process_and_an_absence_of_the_database() {
     let filled = database.store(&state, &["copy", "--to", &address]);
     assert_eq!(filled.status.code(), Some(2), "{}", printed(&filled));
     assert!(printed(&filled).contains("has logins already"), "{}", printed(&filled));
+}
+
+#[tokio::test]
+async fn an_upgrade_keeps_logins_in_a_database_and_their_use() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let database = Database::new();
+    let mut gateway = start(&database, &entra, &backend).await;
+    let app = App::registered(&gateway, "/a").await;
+    let tokens = app.tokens(&entra).await;
+    let id = app.client_id.clone();
+    drop(app);
+    gateway.upgrade(&[]).await;
+    assert_eq!(call(&gateway, &tokens.access).await, 200);
+    let app =
+        App { gateway: &gateway, prefix: "/a", client_id: id.clone(), redirect_uri: CALLBACK.to_owned() };
+    let form =
+        [("grant_type", "refresh_token"), ("refresh_token", tokens.refresh.as_str()), ("client_id", &id)];
+    let answer = app.post("/token", &form).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    app.tokens(&entra).await;
+    drop(app);
+    // The node that was handed over is live, and the one before did not sign it off.
+    let live = "SELECT count(*) FROM tenantd.nodes AS node WHERE tenantd.is_live(node)";
+    assert_eq!(database.server.psql(&database.name, live).trim(), "1");
+    // One that cannot serve changes nothing.
+    let (code, text) = gateway.try_upgrade(&["--binary", "/bin/false"]).await;
+    assert_ne!(code, Some(0), "{text}");
+    assert_eq!(call(&gateway, &Tokens::of(&answer.json()).access).await, 200);
+}
+
+#[tokio::test]
+async fn a_backup_says_that_logins_are_elsewhere_and_the_doctor_what_the_database_is_like() {
+    let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
+    let database = Database::new();
+    let gateway = start(&database, &entra, &backend).await;
+    let copy = gateway.path().join("copy.db").display().to_string();
+    let state = gateway.path().join("state");
+    let mut backup = Command::new(BINARY);
+    let admin = gateway.admin_address().to_string();
+    backup.args(["store", "backup", &copy, "--admin", &admin]).env_clear();
+    let told = printed(&backup.output().expect("the binary runs"));
+    assert!(told.contains("in a PostgreSQL database") && told.contains("pg_dump"), "{told}");
+
+    let [password_flag, password, key_flag, key] = database.files();
+    let address = database.address();
+    let with_database = ["--admin", &admin, "--store", &address, &password_flag, &password, &key_flag, &key];
+    let said = Doctor::new(&with_database).ask().await;
+    let good = said.verdict("database-good");
+    let found = good["found"].as_str().expect("a text");
+    assert!(found.contains("PostgreSQL 1") && found.contains("encrypted and verified"), "{found}");
+    assert!(found.contains("heard at once"), "{found}");
+    database.go_away();
+    let said = Doctor::new(&with_database).ask().await;
+    let gone = said.verdict("database-unusable");
+    assert_eq!(gone["outcome"], "fault", "{gone:#}");
+    assert!(!gone.to_string().contains("canary-password"));
+    database.come_back();
+    let _ended = gateway.killed();
+    let mut restore = Command::new(BINARY);
+    restore.args(["store", "restore", &copy, "--state"]).arg(&state).env_clear();
+    let told = printed(&restore.output().expect("the binary runs"));
+    assert!(told.contains("restored") && told.contains("in a PostgreSQL database"), "{told}");
 }
 
 #[tokio::test]

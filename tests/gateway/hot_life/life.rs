@@ -63,7 +63,6 @@ impl Life {
             publisher,
             store: None,
             stored_entries: Vec::new(),
-            cluster: None,
         };
         let reconciler = ReconcilerHandle::start(ground, &tasks);
         let mut generation = registry.subscribe_generation();
