@@ -98,6 +98,22 @@ impl Tasks {
         drop(tokio::spawn(self.watch_task(name, task)));
     }
 
+    /// Spawns a named task that goes on when draining is over, because its last work comes after
+    /// that. It ends by itself, or with the process.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+    pub fn spawn_beyond_drain<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let panics = self.panics.clone();
+        let task = async move {
+            if catch_panic(task).await == Err(Panicked) {
+                panics.record(name);
+            }
+        };
+        drop(tokio::spawn(task.instrument(tracing::debug_span!("task", name))));
+    }
+
     /// Runs the task that `start` creates for as long as the gateway runs, restarting it after a
     /// panic with growing pauses. The caller must spawn the returned future.
     ///
@@ -191,6 +207,25 @@ mod tests {
         tasks.spawn("good", async {}).await.expect("it ends");
         let bad = TaskHealth { panics: 1, is_down: false };
         assert_eq!(tasks.panics().by_task(), [("bad", bad)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_draining_drops_all_tasks_but_those_that_go_beyond_it() {
+        let tasks = Tasks::new();
+        let (detached, beyond) = (Arc::new(()), Arc::new(()));
+        let hold = |held: &Arc<()>| {
+            let held = Arc::clone(held);
+            async move {
+                std::future::pending::<()>().await;
+                drop(held);
+            }
+        };
+        tasks.spawn_detached("detached", hold(&detached));
+        tasks.spawn_beyond_drain("beyond", hold(&beyond));
+        tokio::task::yield_now().await;
+        assert!(tasks.drain(Duration::from_secs(1)).await);
+        tokio::task::yield_now().await;
+        assert_eq!((Arc::strong_count(&detached), Arc::strong_count(&beyond)), (1, 2));
     }
 
     #[tokio::test(start_paused = true)]

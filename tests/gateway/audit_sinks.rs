@@ -146,6 +146,37 @@ async fn lines_that_wait_when_the_gateway_is_killed_arrive_after_it_starts_again
     until("nothing waits", spool).await;
 }
 
+#[tokio::test]
+async fn the_last_lines_arrive_before_the_gateway_ends() {
+    let (backend, receiver) = (FakeBackend::start().await, FakeBackend::start().await);
+    receiver.answer("/audit", Reply::Status(200, Value::Null));
+    let mut gateway =
+        with_http_sink(&receiver).file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
+    pause_and_resume(&gateway);
+    gateway.signal("TERM");
+    assert!(gateway.until_ended().await.success());
+    let written = ids(&written_lines(&gateway));
+    assert_eq!(written.len(), 2, "{written:?}");
+    assert_eq!(ids(&posted_lines(&receiver, 0)), written);
+}
+
+#[tokio::test]
+async fn the_last_lines_of_a_gateway_arrive_when_it_is_upgraded() {
+    let (backend, receiver) = (FakeBackend::start().await, FakeBackend::start().await);
+    receiver.answer("/audit", Reply::Status(200, Value::Null));
+    let setup = with_http_sink_and(&receiver, "limits:\n  drain_seconds: 5\n");
+    let mut gateway = setup.file("a.yaml", Tenant::new("a", &backend).yaml()).start().await;
+    gateway.upgrade(&[]).await;
+    assert!(gateway.until_first_process_ended().await.success());
+    let orders = posted_lines(&receiver, 0);
+    assert!(orders.iter().any(|line| line["order"] == "upgrade"), "{orders:?}");
+    pause_and_resume(&gateway);
+    until_within(PATIENCE, "the lines of the new one arrive", async || {
+        ids(&posted_lines(&receiver, 0)).is_superset(&ids(&written_lines(&gateway))).then_some(())
+    })
+    .await;
+}
+
 /// Parses a message as RFC 5424 section 6 has it, strictly. Returns PRI, MSGID and MSG.
 fn parse_syslog(message: &str) -> (u32, String, Value) {
     let rest = message.strip_prefix('<').expect("PRI");

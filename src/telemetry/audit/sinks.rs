@@ -65,7 +65,8 @@ impl AuditSinks {
         for sink in self.0.iter() {
             let (sink, audit) = (Arc::clone(sink), audit.clone());
             let start = move || Arc::clone(&sink).run(audit.clone());
-            tasks.spawn_detached("audit-sinks", tasks.supervise("audit-sink", start));
+            // The last lines are written when all calls are over.
+            tasks.spawn_beyond_drain("audit-sinks", tasks.supervise("audit-sink", start));
         }
     }
 
