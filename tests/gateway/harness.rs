@@ -11,6 +11,7 @@ pub(crate) mod gateway;
 pub(crate) mod kubernetes;
 pub(crate) mod login;
 pub(crate) mod portal;
+pub(crate) mod program;
 pub(crate) mod secret;
 pub(crate) mod service_manager;
 

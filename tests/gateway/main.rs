@@ -22,6 +22,7 @@
 //!   - `tls`: its certificate from files
 //!   - `verbs`: every verb that talks to it, with TLS and a token
 //! - [`check`]: `tenantd check`, with and without `--live`
+//! - [`cluster_proof`]: several gateways on one database, while everything is killed, frozen and cut off
 //! - [`console`]: the console: its pages, events, and what they never contain
 //!   - `audit`, `operations`: the audit's pages; approval, alerts, logins, waiting settings
 //! - [`command_line`]: what the other verbs print, and their exit codes
@@ -101,6 +102,7 @@ mod admin_auth;
 mod audit;
 mod audit_sinks;
 mod check;
+mod cluster_proof;
 mod command_line;
 mod console;
 mod demo;

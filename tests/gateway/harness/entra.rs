@@ -2,7 +2,7 @@
 //! HTTP/1.1 server on loopback.
 //!
 //! Every visitor of its login page is logged in at once, as the account that [`FakeEntra::account`]
-//! sets. It checks what Entra checks (secret, scope, PKCE, redirect URI, single use of codes) and
+//! sets, or as the one whose object id is in the query (`login_as`). It checks what Entra checks (secret, scope, PKCE, redirect URI, single use of codes) and
 //! refuses with Entra's texts. Shared by the unit tests of `identity` and the tests of the gateway.
 
 use std::collections::HashMap;
@@ -81,7 +81,8 @@ struct Shared {
     forms: Vec<HashMap<String, String>>,
     issued: usize,
     codes: HashMap<String, HashMap<String, String>>,
-    refresh_tokens: Vec<String>,
+    /// With the accounts that visitors named.
+    refresh_tokens: HashMap<String, Option<String>>,
     /// The registered redirect URIs; empty if any will do.
     redirect_uris: Vec<String>,
     /// By how many seconds its clock differs.
@@ -328,10 +329,10 @@ impl Shared {
         }
         match given("grant_type") {
             "authorization_code" => self.redeem(authority, &form),
-            "refresh_token" if self.refresh_tokens.iter().any(|token| token == given("refresh_token")) => {
-                self.tokens(authority, &form, None)
-            }
-            "refresh_token" => refusal("invalid_grant", 50_173),
+            "refresh_token" => match self.refresh_tokens.get(given("refresh_token")).cloned() {
+                Some(named) => self.tokens(authority, &form, None, named),
+                None => refusal("invalid_grant", 50_173),
+            },
             // What an app asks for itself brings no person.
             "client_credentials" => {
                 json_answer(200, &json!({ "token_type": "Bearer", "access_token": "opaque" }))
@@ -350,7 +351,8 @@ impl Shared {
         if given("redirect_uri") != asked["redirect_uri"] {
             return refusal("invalid_grant", 500_112);
         }
-        self.tokens(authority, form, asked.get("nonce").map(String::as_str))
+        let nonce = asked.get("nonce").map(String::as_str);
+        self.tokens(authority, form, nonce, asked.get("login_as").cloned())
     }
 
     fn tokens(
@@ -358,12 +360,13 @@ impl Shared {
         authority: &str,
         form: &HashMap<String, String>,
         nonce: Option<&str>,
+        named: Option<String>,
     ) -> Response<Full<Bytes>> {
         let number = self.next("refresh");
         // The token contains the secret, so it carries the mark of secrets.
         let refresh_token = format!("{}-{number}", self.secrets[0]);
-        self.refresh_tokens.push(refresh_token.clone());
-        let id_token = self.id_token(authority, &form["client_id"], nonce);
+        let id_token = self.id_token(authority, &form["client_id"], nonce, named.as_deref());
+        self.refresh_tokens.insert(refresh_token.clone(), named);
         json_answer(
             200,
             &json!({
@@ -373,7 +376,7 @@ impl Shared {
         )
     }
 
-    fn id_token(&self, authority: &str, app: &str, nonce: Option<&str>) -> String {
+    fn id_token(&self, authority: &str, app: &str, nonce: Option<&str>, named: Option<&str>) -> String {
         let now = jiff::Timestamp::now().as_second();
         let mut claims = json!({
             "aud": app, "iat": now, "nbf": now, "exp": now + 3600, "ver": "2.0", "tid": DIRECTORY, "oid": ACCOUNT,
@@ -381,6 +384,10 @@ impl Shared {
         });
         if let Some(nonce) = nonce {
             claims["nonce"] = nonce.into();
+        }
+        if let Some(named) = named {
+            claims["oid"] = named.into();
+            claims["preferred_username"] = format!("{named}@contoso.com").into();
         }
         for (name, value) in self.account.as_object().into_iter().flatten() {
             claims[name] = value.clone();

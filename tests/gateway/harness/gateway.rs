@@ -26,6 +26,8 @@ pub(crate) struct Setup {
     limits: Vec<String>,
     /// Shell lines to run before the gateway, in a mount namespace of its own.
     before: Option<String>,
+    /// The process with whose network the gateway lives.
+    network: Option<u32>,
     /// The file that receives the log instead of `output.log`.
     stderr: Option<File>,
     is_stderr_closed: bool,
@@ -75,6 +77,7 @@ impl Setup {
             variables: Vec::new(),
             limits: Vec::new(),
             before: None,
+            network: None,
             stderr: None,
             is_stderr_closed: false,
             socket: None,
@@ -143,6 +146,12 @@ impl Setup {
     /// sees what they mount.
     pub(crate) fn after_mounting(mut self, lines: &str) -> Self {
         self.before = Some(lines.to_owned());
+        self
+    }
+
+    /// Starts the gateway in the network namespace of a process.
+    pub(crate) fn in_network_of(mut self, pid: u32) -> Self {
+        self.network = Some(pid);
         self
     }
 
@@ -223,12 +232,18 @@ impl Setup {
             command.args(["--listen", address, BINARY]);
             command
         });
+        let elsewhere = self.network.map(|pid| {
+            let mut command = Command::new("/usr/bin/nsenter");
+            command.args(["-t", &pid.to_string(), "-n", "--", BINARY]);
+            command
+        });
         let stdin = self.socket.as_ref().map(|socket| socket.try_clone().expect("a second handle"));
         limited
             .or(mounted)
             .or(closed)
             .or(handed_over)
             .or(activated)
+            .or(elsewhere)
             .unwrap_or_else(|| Command::new(BINARY))
             .arg("serve")
             .args(&self.flags)

@@ -4,65 +4,27 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::super::harness::client::{Answer, read};
 use super::super::harness::entra::{Endpoint, FakeEntra, Fault};
 use super::super::harness::login::{App, Browser, Form, field, parameter};
+use super::super::harness::program::{Program, assertion_form};
 use super::super::harness::secret::secret;
 use super::super::harness::{Beside, Client, FakeBackend, Gateway, Setup, Tenant, until};
 
 const LIMITS: &str = "limits:\n  tokens_per_minute: 10000000\n  logins_per_minute: 100000\n";
 
-/// A machine client that authenticates by JWT assertions (RFC 7523).
-struct Program {
-    id: &'static str,
-    key: EcdsaKeyPair,
-}
-
-impl Program {
-    fn new(id: &'static str) -> Self {
-        Self { id, key: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key") }
-    }
-
-    /// Returns its lines in a tenant's file.
-    fn lines(&self) -> String {
-        let (x, y) = self.key.public_key().as_ref()[1..].split_at(32);
-        let [x, y] = [x, y].map(|half| BASE64_URL_SAFE_NO_PAD.encode(half));
-        let id = self.id;
-        format!("  - {{id: {id}, label: {id}, jwks: {{keys: [{{kty: EC, crv: P-256, x: {x}, y: {y}}}]}}}}\n")
-    }
-
-    fn assertion(&self, issuer: &str, jti: u64) -> String {
-        let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-        let claims = json!({
-            "iss": self.id, "sub": self.id, "aud": issuer, "jti": jti.to_string(),
-            "exp": jiff::Timestamp::now().as_second() + 600,
-        });
-        let message = format!("{}.{}", part(&json!({ "alg": "ES256" })), part(&claims));
-        let signature = self.key.sign(&SystemRandom::new(), message.as_bytes()).expect("signed");
-        format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
-    }
-
-    async fn buy(&self, client: &Client, prefix: &str, jti: u64) -> Answer {
-        let issuer = format!("{}{prefix}", client.base());
-        prove(client, &format!("{prefix}/token"), &self.assertion(&issuer, jti)).await
-    }
+/// Has the program buy an access token.
+async fn buy(program: &Program, client: &Client, prefix: &str, jti: u64) -> Answer {
+    let issuer = format!("{}{prefix}", client.base());
+    prove(client, &format!("{prefix}/token"), &program.assertion(&issuer, jti)).await
 }
 
 async fn prove(client: &Client, path: &str, assertion: &str) -> Answer {
-    let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-    let form = [
-        ("grant_type", "client_credentials"),
-        ("client_assertion_type", kind),
-        ("client_assertion", assertion),
-    ];
+    let form = assertion_form(assertion);
     read(client.request(Method::POST, path).form_of(&form).send().await.expect("an answer")).await
 }
 
@@ -74,7 +36,7 @@ async fn gateway(entra: &FakeEntra, backend: &FakeBackend, a: &str, b: &str) -> 
 
 /// Returns a client with an access token of a machine client.
 async fn caller(gateway: &Gateway, program: &Program, prefix: &str) -> Client {
-    let sold = program.buy(&gateway.client(), prefix, 0).await;
+    let sold = buy(program, &gateway.client(), prefix, 0).await;
     assert_eq!(sold.status, 200, "{sold:?}");
     gateway.client().bearer(sold.json()["access_token"].as_str().expect("a token"))
 }
@@ -105,13 +67,13 @@ async fn a_program_that_fills_its_share_of_used_assertions_harms_only_itself() {
         });
     }
     flooding.join_all().await;
-    let refused = flood.buy(&client, "/a", 40_000).await;
+    let refused = buy(&flood, &client, "/a", 40_000).await;
     assert_eq!((refused.status, &refused.json()["error"]), (503, &json!("temporarily_unavailable")));
     assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|seconds| (1..=60).contains(&seconds)));
-    let replayed = flood.buy(&client, "/a", 7).await;
+    let replayed = buy(&flood, &client, "/a", 7).await;
     assert_eq!((replayed.status, &replayed.json()["error"]), (401, &json!("invalid_client")), "used before");
-    assert_eq!(calm.buy(&client, "/a", 1).await.status, 200, "another program of the same tenant");
-    assert_eq!(program.buy(&client, "/b", 1).await.status, 200, "another tenant's program");
+    assert_eq!(buy(&calm, &client, "/a", 1).await.status, 200, "another program of the same tenant");
+    assert_eq!(buy(&program, &client, "/b", 1).await.status, 200, "another tenant's program");
     beside.finish().await.assert_unharmed("b beside a flood of assertions");
     assert_eq!(gateway.output().matches("clients must wait").count(), 1, "one line, not one a refusal");
     eprintln!("resident: {} MiB, peak {} MiB", gateway.resident_mib(), gateway.peak_mib());
