@@ -120,7 +120,7 @@ async fn run_round(
     let recovered = SystemClock.monotonic();
     if let Some(watched) = watched {
         let impaired = |node| fault.node().is_none_or(|faulty| faulty == node).then_some((began, recovered));
-        watched.judge(impaired).await;
+        watched.judge(nodes, impaired).await;
     }
     crowd.prove(round).await;
     if let Ok(single) = &mut single {

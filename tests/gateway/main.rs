@@ -74,6 +74,7 @@
 //! - [`peers`]: real MCP clients, the conformance suites, a browser and a TLS scanner
 //!   - `access`, `calls`, `changes`, `waiting`, `login`: what each client library does
 //!   - `authorization`, `conformance`, `inspector`: the suites and the inspector
+//!   - `balanced`: the clients and the suites, each request at another of three gateways
 //!   - `prometheus`: the shipped rules fire, and every query of the dashboard is answered
 //!   - `doctor_traefik`: what the doctor prints for Traefik, applied to a real one
 //!   - `proxies`: the SDKs log in behind NGINX, Traefik and the paths of an Application Gateway

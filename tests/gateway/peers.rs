@@ -5,6 +5,7 @@
 
 mod access;
 mod authorization;
+mod balanced;
 mod browser;
 mod cache;
 mod calls;

@@ -105,7 +105,11 @@ impl Watched {
 
     /// Waits until every node had the time to hear of it, ends the calls, and judges them. A node
     /// that `impaired` names could not hear of it between these moments.
-    pub(super) async fn judge(mut self, impaired: impl Fn(usize) -> Option<(Instant, Instant)>) {
+    pub(super) async fn judge(
+        mut self,
+        nodes: usize,
+        impaired: impl Fn(usize) -> Option<(Instant, Instant)>,
+    ) {
         let Some(acknowledged) = self.acknowledged else {
             return self.stop().await;
         };
@@ -115,28 +119,25 @@ impl Watched {
         self.stop().await;
         let calls = std::mem::take(&mut *self.calls.lock().expect("nobody panics with it"));
         let report = &self.site.report;
-        for call in calls.iter().filter(|call| call.is_served && call.ended > acknowledged) {
-            let after = call.ended - acknowledged;
-            // It has two seconds from the moment at which it can hear again.
+        // It has two seconds from the moment at which it can hear again.
+        let is_late = |call: &&Call| {
             let could_hear_since = match impaired(call.node) {
                 Some((from, to)) if call.ended > from => to.max(acknowledged),
                 _ => acknowledged,
             };
-            let is_late = call.ended > could_hear_since + EVERYWHERE_WITHIN;
-            if is_late || after > AT_ALL_WITHIN {
-                report.violation(format!(
-                    "node {} served a person {after:?} after they were put out",
-                    call.node
-                ));
+            call.is_served
+                && (call.ended > could_hear_since + EVERYWHERE_WITHIN
+                    || call.ended > acknowledged + AT_ALL_WITHIN)
+        };
+        for node in 0..nodes {
+            if let Some(last) = calls.iter().rfind(|call| call.node == node && is_late(call)) {
+                let after = last.ended - acknowledged;
+                report.violation(format!("node {node} served a person {after:?} after they were put out"));
             }
         }
         let of_healthy = calls.iter().filter(|call| call.is_served && impaired(call.node).is_none());
         let last = of_healthy.map(|call| call.ended.saturating_duration_since(acknowledged)).max();
         report.measure("a person was put out, and a healthy node served them for the last time after", last);
-        let last_calls = (0..).map_while(|node| calls.iter().rfind(|call| call.node == node));
-        for call in last_calls.filter(|call| call.is_served) {
-            report.violation(format!("node {} serves a person who was put out, to the end", call.node));
-        }
         let form = self.person.refresh_form();
         let renewed = self.site.balancer.send(|client| token_request(client, &form)).await;
         if matches!(&renewed, Outcome::Answered(answer) if answer.status == 200) {

@@ -41,7 +41,8 @@ impl SingleUse {
         for (kind, taken) in [codes, assertions].into_iter().enumerate() {
             let what = ["a code", "an assertion"][kind];
             let taken: Vec<_> = (0..taken.len()).filter(|at| taken[*at]).map(|at| at % nodes).collect();
-            let before = std::mem::replace(&mut self.taken[kind], self.taken[kind] + taken.len());
+            let before = self.taken[kind];
+            self.taken[kind] += taken.len();
             if self.taken[kind] > 1 {
                 let text = format!("{what} was taken by the nodes {taken:?}, and {before} times before");
                 site.report.violation(text);

@@ -30,13 +30,33 @@ impl Front {
         Self::start_with(servers, &made.cert.pem(), &made.signing_key.serialize_pem()).await
     }
 
-    /// The same with another certificate.
+    /// Starts an NGINX that sends each request to the next of these nodes: with TLS on one port,
+    /// without on the other.
+    pub(crate) async fn balancing(nodes: &[SocketAddr], port: u16, plain_port: u16) -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let listed: String = nodes.iter().map(|node| format!(" server {node};")).collect();
+        let pass =
+            "location / { proxy_pass http://nodes; proxy_http_version 1.1; proxy_set_header Host $http_host;
+      proxy_set_header Connection \"\"; proxy_set_header X-Forwarded-For $remote_addr;
+      proxy_set_header X-Forwarded-Proto $scheme; proxy_buffering off; proxy_read_timeout 3600s; }";
+        let plain =
+            format!("  upstream nodes {{{listed} }}\n  server {{ listen 127.0.0.1:{plain_port}; {pass} }}\n");
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        Self::start_beside(&plain, &[(port, pass.to_owned())], &certificate, &key).await
+    }
+
+    /// The same as [`Front::start`] with another certificate.
     pub(crate) async fn start_with(servers: &[(u16, String)], certificate: &str, key: &str) -> Self {
+        Self::start_beside("", servers, certificate, key).await
+    }
+
+    /// The same with lines beside the servers.
+    async fn start_beside(beside: &str, servers: &[(u16, String)], certificate: &str, key: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let at = folder.path();
         fs::write(at.join("front.pem"), certificate).expect("written");
         fs::write(at.join("front.key"), key).expect("written");
-        fs::write(at.join("nginx.conf"), configuration(at, servers)).expect("written");
+        fs::write(at.join("nginx.conf"), configuration(at, beside, servers)).expect("written");
         let log = File::create(at.join("front.log")).expect("made");
         let nginx = Command::new("nginx")
             .arg("-c")
@@ -80,7 +100,7 @@ impl Drop for Front {
     }
 }
 
-fn configuration(at: &Path, servers: &[(u16, String)]) -> String {
+fn configuration(at: &Path, beside: &str, servers: &[(u16, String)]) -> String {
     let at = at.display();
     let servers: String = servers
         .iter()
@@ -97,7 +117,7 @@ events {{ worker_connections 1024; }}
 http {{
   access_log off; client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f;
   uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;
-{servers}}}
+{beside}{servers}}}
 "
     )
 }

@@ -45,7 +45,12 @@ async fn passes(who: &str, requirements: &str, dataset: &str) {
     // Without TLS: the suite builds its Origin header from the URL, always with http.
     let gateway = Setup::new().flag("--tls", "off").file("a.yaml", tenant.yaml()).start().await;
     gateway.until_state("a", "serving").await;
-    let run = suite(&format!("{}/a/mcp", gateway.base()), requirements, &expected(who, requirements)).await;
+    meets(&format!("{}/a/mcp", gateway.base()), who, requirements).await;
+}
+
+/// Runs the suite against a URL.
+pub(super) async fn meets(url: &str, who: &str, requirements: &str) {
+    let run = suite(url, requirements, &expected(who, requirements)).await;
     let text = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     secret::assert_none("the conformance suite's output", &text);
     assert!(text.contains("Total:"), "the suite did not run:\n{text}");
