@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
@@ -14,6 +15,11 @@ use crate::base::accept::Acceptor;
 use crate::base::heartbeat::Beats;
 use crate::base::sockets;
 use crate::spec::ListenAddress;
+
+/// At a drain, connections that wait in the kernel are accepted until none came for this long...
+const QUEUE_IS_EMPTY_AFTER: Duration = Duration::from_millis(20);
+/// ... but no longer than this.
+const LAST_ACCEPTS_WITHIN: Duration = Duration::from_millis(250);
 
 /// A socket could not be bound.
 #[derive(Debug, thiserror::Error)]
@@ -98,8 +104,8 @@ where
     }
 }
 
-/// Accepts connections until the process drains or the listener closes. A connection's permit is
-/// returned when it ends.
+/// Accepts connections until the process drains or the listener closes, and at a drain those that
+/// were made before. A connection's permit is returned when it ends.
 async fn accept<F, C>(
     server: Arc<Server>,
     socket: Arc<TcpListener>,
@@ -114,17 +120,9 @@ async fn accept<F, C>(
     let count_failure = || server.metrics.record_refused_connection("accept_error");
     let gate = server.tasks.accept_gate();
     let mut acceptor = Acceptor::new(socket, gate, Arc::clone(&server.clock), count_failure);
-    loop {
-        let next = async { (server.connection_limiter.acquire().await, acceptor.accept().await) };
-        let (permit, (stream, peer)) = tokio::select! {
-            biased;
-            () = server.tasks.shutdown_signal().cancelled() => return,
-            () = info.closed.cancelled() => return,
-            () = beats.next() => continue,
-            next = next => next,
-        };
+    let start = |permit, (stream, peer): (TcpStream, SocketAddr)| {
         let activity = Arc::new(Activity::default());
-        let Some(permit) = server.connection_limiter.admit(permit, peer.ip(), &activity) else { continue };
+        let Some(permit) = server.connection_limiter.admit(permit, peer.ip(), &activity) else { return };
         // Boxed, since every wrapper around a future reserves space for it again: 12 KiB for a
         // future of 3 KiB.
         let serving = Box::pin(serve(Arc::clone(&server), stream, peer, Arc::clone(&info), activity));
@@ -134,5 +132,25 @@ async fn accept<F, C>(
                 () = permit.evicted() => {}
             }
         });
+    };
+    loop {
+        let next = async { (server.connection_limiter.acquire().await, acceptor.accept().await) };
+        let (permit, accepted) = tokio::select! {
+            biased;
+            () = server.tasks.shutdown_signal().cancelled() => break,
+            () = info.closed.cancelled() => return,
+            () = beats.next() => continue,
+            next = next => next,
+        };
+        start(permit, accepted);
     }
+    // Connections that wait in the kernel would be reset with the socket, and their clients, or a
+    // balancer in front, could not tell whether the request was processed.
+    let accept_waiting = async {
+        let next = async || (server.connection_limiter.acquire().await, acceptor.accept().await);
+        while let Ok((permit, accepted)) = tokio::time::timeout(QUEUE_IS_EMPTY_AFTER, next()).await {
+            start(permit, accepted);
+        }
+    };
+    let _is_busy = tokio::time::timeout(LAST_ACCEPTS_WITHIN, accept_waiting).await;
 }

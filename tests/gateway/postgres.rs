@@ -26,14 +26,14 @@ fn write_private(path: &Path, text: &str) -> String {
 }
 
 /// A database with a user of its own, who logs in with a password over verified TLS.
-pub(crate) struct Database {
+pub(super) struct Database {
     server: PostgresServer,
     name: String,
     folder: tempfile::TempDir,
 }
 
 impl Database {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         let server = PostgresServer::acquire();
         let name = server.create_database();
         server.psql(&name, &format!("CREATE ROLE {name} LOGIN PASSWORD 'canary-password'"));
@@ -41,13 +41,13 @@ impl Database {
         Self { server, name, folder: tempfile::tempdir().expect("a folder") }
     }
 
-    pub(crate) fn address(&self) -> String {
+    pub(super) fn address(&self) -> String {
         let certificate = self.server.certificate().display().to_string();
         format!("{}?sslrootcert={certificate}", self.server.tcp_address(&self.name, &self.name))
     }
 
     /// Returns the flags of the password's and the master key's file.
-    pub(crate) fn files(&self) -> [String; 4] {
+    pub(super) fn files(&self) -> [String; 4] {
         let write = |name, text: &str| write_private(&self.folder.path().join(name), text);
         let password = write("password", "canary-password\n");
         let key = write("master.key", &"ab".repeat(32));
