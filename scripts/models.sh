@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../tests/models"
 # What must hold, and what must not: a model and the names it is compiled with.
 honest=("refresh" "refresh THIEF" "lease" "revocation")
 broken=(
-  "refresh NO_COMPARE" "refresh NO_SECOND_READ" "refresh NO_GRACE"
+  "refresh NO_COMPARE" "refresh NO_SECOND_READ" "refresh NO_GRACE" "refresh NO_ARRIVAL"
   "lease NO_NUMBER" "lease NO_CLOCK"
   "revocation NO_LIMIT" "revocation SEQUENCE" "revocation TWO_WRITES"
 )
