@@ -28,15 +28,16 @@ struct Stage {
 }
 
 impl Stage {
-    /// Starts gateways with these tenants, whose file names are given without the extension.
+    /// Starts gateways with these tenants, whose file names are given without the extension. The
+    /// tenants are made with the balancer's base URLs, with TLS and without.
     async fn start(
         entra: Option<&mut Entra>,
         tenants: &[&str],
-        tenant: impl Fn(&str, &FakeBackend, &str) -> Tenant,
+        tenant: impl Fn(&str, &FakeBackend, &[String; 2]) -> Tenant,
     ) -> Self {
         let (database, backend) = (Database::new(), FakeBackend::start().await);
         let [port, plain_port] = free_ports(2)[..] else { panic!("two ports") };
-        let base = format!("https://localhost:{port}");
+        let bases = [format!("https://localhost:{port}"), format!("http://localhost:{plain_port}")];
         let mut gateways = Vec::new();
         for _ in 0..NODES {
             let [password_flag, password, key_flag, key] = database.files();
@@ -50,7 +51,7 @@ impl Stage {
                 setup = setup.flag("--entra-authority", entra.authority());
             }
             for name in tenants {
-                setup = setup.file(&format!("{name}.yaml"), tenant(name, &backend, &base).yaml());
+                setup = setup.file(&format!("{name}.yaml"), tenant(name, &backend, &bases).yaml());
             }
             gateways.push(setup.start().await);
         }
@@ -123,7 +124,7 @@ async fn every_client_logs_in_and_calls_at_another_gateway_each_time() {
     let mut entra = Entra::start().await;
     let clients: Vec<Library> = LIBRARIES.into_iter().filter(Library::logs_in).collect();
     let names: Vec<&str> = clients.iter().map(|library| library.name).collect();
-    let tenant = |name: &str, backend: &FakeBackend, base: &str| {
+    let tenant = |name: &str, backend: &FakeBackend, [base, _]: &[String; 2]| {
         Tenant::new(name, backend).with(&Entra::lines()).with(&format!("public_url: {base}/{name}"))
     };
     let stage = Stage::start(Some(&mut entra), &names, tenant).await;
@@ -134,7 +135,10 @@ async fn every_client_logs_in_and_calls_at_another_gateway_each_time() {
 
 #[tokio::test]
 async fn a_tenant_meets_both_eras_at_another_gateway_each_time() {
-    let tenant = |_: &str, backend: &FakeBackend, _: &str| Tenant::new("acme", backend);
+    // The suite sends the URL's origin, and others.
+    let tenant = |_: &str, backend: &FakeBackend, [_, base]: &[String; 2]| {
+        Tenant::new("acme", backend).with(&format!("public_url: {base}/a"))
+    };
     let stage = Stage::start(None, &["a"], tenant).await;
     for requirements in ["2026-07-28", "2025-11-25"] {
         meets(&format!("http://localhost:{}/a/mcp", stage.plain_port), "tenant", requirements).await;
