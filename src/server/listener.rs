@@ -147,7 +147,7 @@ async fn accept<F, C>(
     // Connections that wait in the kernel would be reset with the socket, and their clients, or a
     // balancer in front, could not tell whether the request was processed.
     let accept_waiting = async {
-        let next = async || (server.connection_limiter.acquire().await, acceptor.accept().await);
+        let mut next = async || (server.connection_limiter.acquire().await, acceptor.accept().await);
         while let Ok((permit, accepted)) = tokio::time::timeout(QUEUE_IS_EMPTY_AFTER, next()).await {
             start(permit, accepted);
         }
