@@ -108,7 +108,7 @@ impl Member {
         let chance = self.dice.below(100);
         if self.visitor.tokens.is_none() || chance < 2 {
             let before = (self.visitor.client_id.clone(), self.visitor.tokens.take());
-            if chance % 2 == 0 {
+            if chance.is_multiple_of(2) {
                 self.visitor.client_id = None;
             }
             if self.visitor.log_in().await.is_err() {
