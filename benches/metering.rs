@@ -30,7 +30,7 @@ fn metering(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
     let store = Store::open(folder.path(), &KeySource::State).expect("opened");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let start = Usage::start(SystemClock::shared(), Some(store.local().clone()));
+    let start = Usage::start(SystemClock::shared(), Some((&store).into()));
     let usage = runtime.block_on(start).expect("read");
     let name = |text: &str| TenantName::parse(text).expect("a name");
     let plain = usage.meter(&name("plain"), UsageLimits::default());

@@ -26,6 +26,7 @@ pub mod inherited_sockets;
 pub mod interner;
 pub mod json;
 pub mod linger;
+pub mod live_nodes;
 pub mod log_limiter;
 pub mod net;
 pub mod panic;

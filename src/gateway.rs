@@ -244,8 +244,7 @@ impl Gateway {
             bundle::LoadContext { given, ..load_context(&settings, public_base, own_addresses, env) };
         let contexts = store.as_ref().map(Store::contexts);
         let context_refresher = ContextRefresher::start(&tasks, Arc::clone(&clock), contexts);
-        let local_store = store.as_ref().map(|store| store.local().clone());
-        let usage = Usage::start(Arc::clone(&clock), local_store).await?;
+        let usage = Usage::start(Arc::clone(&clock), store.as_ref().map(Into::into)).await?;
         let mut tenant_deps =
             build_tenant_deps(&settings, &context, context_refresher, clock, metrics, usage)?;
         tenant_deps.login = build_login(&settings, store.as_ref(), &tenant_deps, &tasks).await?;

@@ -25,6 +25,7 @@ mod schema;
 mod suspension;
 #[cfg(test)]
 pub(crate) mod testkit;
+mod usage;
 
 use std::fs;
 use std::io;
@@ -46,17 +47,20 @@ pub use self::auth_place::has_logins_elsewhere;
 pub use self::backup::{IntegrityReport, check, restore};
 pub use self::cluster::{
     Change, ChangeBatch, ChangeCursor, ChangeSubscription, ClusterStore, HEARTBEAT, HeardChanges, NodeRecord,
-    NodeState, Notifications,
+    NodeState, Notifications, QuotaSums, SharedNews, UsageBatchId,
 };
 use self::database::{Database, filesystem, folder_lock};
 pub use self::keyring::{Error as KeyError, KeySource, Keyring, SealContext};
 use self::local::entry_seal;
 pub use self::local::{
-    AcceptedRevision, ContextStore, EntryChange, EntryClaims, LocalStore, LocalTables, OTHERS,
-    REVISIONS_KEPT, RevisionInfo, StoredEntry, StoredQuota, UsageBatch, UsageBy, UsageCounts, UsagePer,
-    UsageQuery, UsageRow, UsageSum,
+    AcceptedRevision, ContextStore, EntryChange, EntryClaims, LocalStore, LocalTables, REVISIONS_KEPT,
+    RevisionInfo, StoredEntry,
 };
 pub use self::suspension::SuspendedStore;
+pub use self::usage::{
+    OTHERS, QuotaPeriod, QuotaUse, StoredQuota, UsageBatch, UsageBy, UsageCounts, UsagePer, UsageQuery,
+    UsageRow, UsageSum,
+};
 use crate::base::random;
 
 const DATABASE: &str = "tenantd.db";

@@ -8,7 +8,7 @@
 //! remembers the sums after a restart; into the counts of quotas; and into the ledger. The last two
 //! are written to the store every few seconds ([`WRITE_INTERVAL`]) and when the gateway stops, so a
 //! killed process forgets at most the calls of that time. A store that cannot be written stops no
-//! call.
+//! call. Gateways that share a database count together there ([`sharing`]).
 //!
 //! [`rate_limit`] bounds requests per minute, for the public edge.
 
@@ -21,6 +21,7 @@ mod meter;
 mod period;
 mod quotas;
 pub mod rate_limit;
+mod sharing;
 mod tenant_usage;
 pub mod traffic;
 mod writer;
@@ -39,16 +40,38 @@ pub use self::limit::{LimitKind, LimitReached, LimitScope, QuotaStatus, QuotaWar
 pub use self::meter::{MeteredCall, UsageMeter};
 use self::period::Period;
 use self::quotas::Crossings;
+use self::sharing::SharedCounts;
 use self::tenant_usage::{CallToRecord, TenantUsage};
 use self::traffic::{CallEnd, Traffic, TrafficReport};
 pub use self::writer::WRITE_INTERVAL;
 use crate::base::clock::Clock;
+use crate::base::live_nodes::LiveNodes;
 use crate::base::sync::lock;
 use crate::spec::{TenantName, UsageLimits};
-use crate::store::{self, LocalStore};
+use crate::store::{self, ClusterStore, LocalStore, Store};
 
 /// How many warnings wait for a slow subscriber; it misses the oldest ones beyond them.
 const WARNINGS_KEPT: usize = 256;
+
+/// Where usage is kept.
+pub enum UsageStore {
+    /// In this gateway's state folder.
+    File(LocalStore),
+    /// In a database, together with that of other gateways.
+    Database(ClusterStore),
+}
+
+impl From<&Store> for UsageStore {
+    fn from(store: &Store) -> Self {
+        store.cluster().map_or_else(|| Self::File(store.local().clone()), Self::Database)
+    }
+}
+
+/// Where usage is written, and what has to be known for that.
+enum Ledger {
+    File(LocalStore),
+    Shared(SharedCounts),
+}
 
 /// The usage of all tenants of one gateway.
 pub struct Usage {
@@ -60,7 +83,8 @@ pub struct Usage {
     backlog: Mutex<Backlog>,
     /// Held while a batch is written, so that an older count never replaces a newer one.
     writing: tokio::sync::Mutex<()>,
-    store: Option<LocalStore>,
+    store: Option<Ledger>,
+    nodes: LiveNodes,
     warnings: broadcast::Sender<QuotaWarning>,
 }
 
@@ -75,19 +99,18 @@ impl Usage {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn start(clock: Arc<dyn Clock>, store: Option<LocalStore>) -> Result<Arc<Self>, store::Error> {
-        let month = Period::from_time(clock.now()).month;
-        let stored = match &store {
-            Some(store) => store.load_quotas(month).await?,
-            None => Vec::new(),
-        };
+    pub async fn start(clock: Arc<dyn Clock>, store: Option<UsageStore>) -> Result<Arc<Self>, store::Error> {
+        let store = store.map(|store| match store {
+            UsageStore::File(store) => Ledger::File(store),
+            UsageStore::Database(store) => Ledger::Shared(SharedCounts::new(store)),
+        });
         let usage = Self::with_store(clock, store);
-        stored.iter().for_each(|quota| usage.tenant(&quota.tenant.as_str().into()).restore(quota));
+        usage.restore_quotas().await?;
         usage.restore_traffic().await?;
         Ok(Arc::new(usage))
     }
 
-    fn with_store(clock: Arc<dyn Clock>, store: Option<LocalStore>) -> Self {
+    fn with_store(clock: Arc<dyn Clock>, store: Option<Ledger>) -> Self {
         Self {
             clock,
             traffic: Mutex::default(),
@@ -96,6 +119,7 @@ impl Usage {
             backlog: Mutex::default(),
             writing: tokio::sync::Mutex::default(),
             store,
+            nodes: LiveNodes::default(),
             warnings: broadcast::Sender::new(WARNINGS_KEPT),
         }
     }
@@ -123,6 +147,11 @@ impl Usage {
             hours: tenant.last_hours(now),
             quotas: Vec::new(),
         }
+    }
+
+    /// Returns the number of gateways among which rates are shared, to be set by whoever knows it.
+    pub fn live_nodes(&self) -> &LiveNodes {
+        &self.nodes
     }
 
     /// Subscribes to the quotas of which four fifths are used, each once in its day or month.
@@ -166,10 +195,17 @@ impl Usage {
                 of: crossing.of,
                 resets_at: resets_at(crossing.kind, period),
             };
-            warning.log();
-            // There may be no subscriber.
-            let _subscribers = self.warnings.send(warning);
+            match &self.store {
+                Some(Ledger::Shared(shared)) => shared.hold(warning),
+                _ => self.tell(&warning),
+            }
         }
+    }
+
+    fn tell(&self, warning: &QuotaWarning) {
+        warning.log();
+        // There may be no subscriber.
+        let _subscribers = self.warnings.send(warning.clone());
     }
 }
 

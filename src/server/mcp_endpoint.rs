@@ -21,6 +21,7 @@ use crate::settings::REQUEST_FACTOR;
 use crate::spec::ResourceSpelling;
 use crate::telemetry::audit::{AuditEvent, AuditRecord};
 use crate::tenants::tenant::Tenant;
+use crate::usage::rate_limit::RateShare;
 
 /// Answers a request to the MCP endpoint, with CORS headers if the origin is allowed.
 pub(super) async fn handle<B>(
@@ -119,8 +120,9 @@ async fn check_rate_limit(
     principal: &Principal,
 ) -> Result<(), CallRejection> {
     let Some(per_minute) = tenant.spec.limits.requests_per_minute else { return Ok(()) };
+    let rate = RateShare::among(tenant.usage.live_nodes(), per_minute);
     let caller = principal.usage_key(context.caller.ip());
-    let acquired = tenant.slot.rate_limit.acquire(caller.clone(), per_minute, context.started);
+    let acquired = tenant.slot.rate_limit.acquire(caller.clone(), rate, context.started);
     match acquired {
         Ok(()) => Ok(()),
         Err(wait) => {

@@ -20,6 +20,7 @@ use crate::routing::{DiscoveryDocument, OAuthEndpoint};
 use crate::telemetry::otlp::in_span;
 use crate::tenants::tenant::Tenant;
 use crate::usage::CallerKey;
+use crate::usage::rate_limit::RateShare;
 
 /// Answers a request for a metadata document of a tenant's login.
 pub(super) async fn handle_discovery<B>(
@@ -106,7 +107,8 @@ pub(super) fn check_rate_limit(
         }
         OAuthEndpoint::Register => (&rates.registrations, limits.registrations_per_minute),
     };
-    buckets.acquire(CallerKey::from_address(context.caller.ip()), per_minute, context.started)
+    let rate = RateShare::among(tenant.usage.live_nodes(), per_minute);
+    buckets.acquire(CallerKey::from_address(context.caller.ip()), rate, context.started)
 }
 
 /// Reads the request body. Returns the request and the reservation for the time until it is

@@ -17,10 +17,8 @@ pub use self::entry_claims::EntryClaims;
 pub use self::revisions::{AcceptedRevision, EntryChange, REVISIONS_KEPT, RevisionInfo};
 pub use self::stored_entry::StoredEntry;
 pub use self::tables::LocalTables;
-pub use self::usage::{
-    OTHERS, StoredQuota, UsageBatch, UsageBy, UsageCounts, UsagePer, UsageQuery, UsageRow, UsageSum,
-};
 use super::Error;
+use super::usage::{StoredQuota, UsageBatch, UsageQuery, UsageSum};
 use crate::base::digest::Digest;
 
 /// The local store for callers that must not block. Cheap to clone. Each function is one turn on a

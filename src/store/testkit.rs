@@ -1,8 +1,11 @@
 //! Stores for tests.
 
+mod cluster_database;
+
 use std::path::Path;
 use std::sync::Arc;
 
+pub(crate) use self::cluster_database::ClusterDatabase;
 use super::auth::postgres::{PostgresAddress, PostgresEngine};
 use super::auth::sqlite::AuthTables;
 use super::{AuthStore, CreateGrant, Incarnation, IncarnationChange, KeySource, Keyring, LocalTables, Store};

@@ -6,15 +6,18 @@ use jiff::Timestamp;
 
 use super::limit::{LimitKind, is_nearly};
 use super::period::Period;
-use super::rate_limit::{WINDOW, acquire_one, next_full};
+use super::rate_limit::{RateShare, WINDOW, acquire_one, next_full};
+use crate::base::live_nodes::LiveNodes;
 use crate::spec::CallLimits;
+use crate::store::QuotaPeriod;
 
-/// When a call is checked or counted, by both clocks.
+/// When a call is checked or counted, by both clocks, and among how many gateways.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct CallTime {
+pub(super) struct CallTime<'a> {
     pub(super) now: Timestamp,
     pub(super) monotonic: Instant,
     pub(super) period: Period,
+    pub(super) nodes: &'a LiveNodes,
 }
 
 /// What was used in a day and in a month; kept over restarts.
@@ -37,6 +40,10 @@ pub(super) struct Allowance {
     full_at: Option<Instant>,
     /// Whether the counts differ from those in the store.
     pub(super) is_unsaved: bool,
+    /// The part of the counts that the database has, which all gateways write.
+    shared: QuotaCounts,
+    /// Whether other gateways have used more since the last call here.
+    is_raised: bool,
 }
 
 /// A limit that is reached: which, of how much, and how long to wait.
@@ -78,27 +85,29 @@ impl Allowance {
     }
 
     /// Checks whether one more call is allowed, and takes nothing.
-    pub(super) fn check(&mut self, limits: &CallLimits, at: &CallTime) -> Result<(), Reached> {
+    pub(super) fn check(&mut self, limits: &CallLimits, at: &CallTime<'_>) -> Result<(), Reached> {
         self.counts.roll(at.period);
         for (kind, used, of) in self.counts.quotas(limits) {
             if let Some(of) = of.filter(|of| used >= *of) {
                 return Err((kind, of, Some(until(kind, at))));
             }
         }
-        if let Some(of) = limits.concurrent_calls.filter(|of| self.in_flight >= *of) {
+        let at_once = limits.concurrent_calls.map(|of| at.nodes.share(of));
+        if let Some(of) = at_once.filter(|of| self.in_flight >= *of) {
             return Err((LimitKind::ConcurrentCalls, of.into(), None));
         }
         let Some(per_minute) = limits.calls_per_minute else { return Ok(()) };
         let mut full_at = self.full_at.unwrap_or(at.monotonic);
-        acquire_one(&mut full_at, per_minute, at.monotonic)
+        acquire_one(&mut full_at, RateShare::among(at.nodes, per_minute), at.monotonic)
             .map_err(|wait| (LimitKind::CallsPerMinute, per_minute.into(), Some(wait)))
     }
 
     /// Takes one call that [`check`](Self::check) allowed.
-    pub(super) fn take(&mut self, limits: &CallLimits, at: &CallTime) -> Vec<Crossing> {
+    pub(super) fn take(&mut self, limits: &CallLimits, at: &CallTime<'_>) -> Vec<Crossing> {
         self.in_flight += 1;
         if let Some(per_minute) = limits.calls_per_minute {
-            self.full_at = Some(next_full(self.full_at.unwrap_or(at.monotonic), per_minute, at.monotonic));
+            let rate = RateShare::among(at.nodes, per_minute);
+            self.full_at = Some(next_full(self.full_at.unwrap_or(at.monotonic), rate, at.monotonic));
         }
         self.change_counts(limits, |counts| {
             counts.calls_per_day = counts.calls_per_day.saturating_add(1);
@@ -126,8 +135,56 @@ impl Allowance {
         existing.filter_map(|(kind, used, of)| Some(Crossing { kind, used, of: of? })).collect()
     }
 
+    /// Returns what was used here since the last time, for the database to add.
+    pub(super) fn take_uses(&mut self) -> Vec<(QuotaPeriod, u64, u64)> {
+        let (counts, mut shared) = (self.counts, self.shared);
+        shared.roll(Period { day: counts.day, month: counts.month });
+        (self.shared, self.is_unsaved) = (counts, false);
+        let day = (
+            QuotaPeriod::Day(counts.day),
+            counts.calls_per_day.saturating_sub(shared.calls_per_day),
+            counts.bytes_per_day.saturating_sub(shared.bytes_per_day),
+        );
+        let month = (
+            QuotaPeriod::Month(counts.month),
+            counts.calls_per_month.saturating_sub(shared.calls_per_month),
+            counts.bytes_per_month.saturating_sub(shared.bytes_per_month),
+        );
+        [day, month].into_iter().filter(|(_, calls, bytes)| (*calls, *bytes) != (0, 0)).collect()
+    }
+
+    /// Puts the sum of all gateways in force, with what was used here since the last time.
+    pub(super) fn absorb(&mut self, period: QuotaPeriod, calls: u64, bytes: u64) {
+        let (counts, shared) = (&mut self.counts, &mut self.shared);
+        let (now, then) = match period {
+            QuotaPeriod::Day(day) => (Period { day, month: counts.month }, counts.day),
+            QuotaPeriod::Month(month) => (Period { day: counts.day, month }, counts.month),
+        };
+        counts.roll(now);
+        shared.roll(now);
+        let (QuotaPeriod::Day(number) | QuotaPeriod::Month(number)) = period;
+        if number < then {
+            return;
+        }
+        let (known, added) = match period {
+            QuotaPeriod::Day(_) => (
+                [&mut counts.calls_per_day, &mut counts.bytes_per_day],
+                [&mut shared.calls_per_day, &mut shared.bytes_per_day],
+            ),
+            QuotaPeriod::Month(_) => (
+                [&mut counts.calls_per_month, &mut counts.bytes_per_month],
+                [&mut shared.calls_per_month, &mut shared.bytes_per_month],
+            ),
+        };
+        for ((known, shared), sum) in known.into_iter().zip(added).zip([calls, bytes]) {
+            let own = known.saturating_sub(*shared);
+            self.is_raised |= sum > *shared;
+            (*shared, *known) = (sum, sum.saturating_add(own));
+        }
+    }
+
     /// Whether forgetting it changes nothing.
-    pub(super) fn is_idle(&self, at: &CallTime) -> bool {
+    pub(super) fn is_idle(&self, at: &CallTime<'_>) -> bool {
         let counts = &self.counts;
         let is_over =
             counts.month < at.period.month || (counts.calls_per_month, counts.bytes_per_month) == (0, 0);
@@ -139,7 +196,9 @@ impl Allowance {
         if !limits.has_quotas() {
             return Vec::new();
         }
-        let before = self.counts;
+        // What others used may have passed four fifths before this call.
+        let was_raised = std::mem::take(&mut self.is_raised);
+        let before = if was_raised { QuotaCounts::default() } else { self.counts };
         change(&mut self.counts);
         self.is_unsaved = true;
         let crossed = |((kind, used, of), earlier): (_, (_, u64, _))| {
@@ -151,7 +210,7 @@ impl Allowance {
 }
 
 /// Returns the time until a quota begins again.
-fn until(kind: LimitKind, at: &CallTime) -> Duration {
+fn until(kind: LimitKind, at: &CallTime<'_>) -> Duration {
     let next = resets_at(kind, at.period);
     Duration::try_from(next.duration_since(at.now)).unwrap_or(WINDOW)
 }
@@ -166,6 +225,8 @@ pub(super) fn resets_at(kind: LimitKind, period: Period) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::base::clock::{Clock, ManualClock};
 
@@ -173,9 +234,10 @@ mod tests {
         ManualClock::at("2026-11-30T23:00:00Z".parse().expect("a time"))
     }
 
-    fn moment(clock: &ManualClock) -> CallTime {
+    fn moment(clock: &ManualClock) -> CallTime<'static> {
+        static ALONE: LazyLock<LiveNodes> = LazyLock::new(LiveNodes::default);
         let now = clock.now();
-        CallTime { now, monotonic: clock.monotonic(), period: Period::from_time(now) }
+        CallTime { now, monotonic: clock.monotonic(), period: Period::from_time(now), nodes: &ALONE }
     }
 
     /// Makes a call, or returns the limit that is reached.

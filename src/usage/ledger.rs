@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::caller::{CallerKey, UsageCaller};
 use super::traffic::CallEnd;
 use crate::base::clock::{SECONDS_PER_HOUR, hour_number};
-use crate::store::{OTHERS, StoredQuota, UsageBatch, UsageCounts, UsageRow};
+use crate::store::{OTHERS, QuotaPeriod, QuotaUse, StoredQuota, UsageBatch, UsageCounts, UsageRow};
 
 /// How many rows one tenant collects between two writes; further persons and clients share one.
 const MAX_TENANT_ROWS: usize = 4_096;
@@ -92,19 +92,33 @@ impl EndedCall {
     }
 }
 
+/// The counts of one tenant's quotas that are not stored: whole, or what was used since the last
+/// time.
+#[derive(Debug, Default)]
+pub(super) struct UnsavedCounts {
+    pub(super) quotas: Vec<StoredQuota>,
+    pub(super) uses: Vec<QuotaUse>,
+}
+
 /// What waits for the next write: of all tenants, and what could not be written before.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     rows: HashMap<[String; 4], HashMap<i64, (String, UsageCounts)>>,
     row_count: usize,
     quotas: HashMap<(String, String), StoredQuota>,
+    uses: HashMap<(String, String, QuotaPeriod), (u64, u64)>,
 }
 
 impl Backlog {
     /// Adds what a tenant has collected.
-    pub(super) fn collect(&mut self, tenant: &Arc<str>, ledger: &mut TenantLedger, quotas: Vec<StoredQuota>) {
+    pub(super) fn collect(&mut self, tenant: &Arc<str>, ledger: &mut TenantLedger, counts: UnsavedCounts) {
         for (key, entry) in ledger.take() {
             self.add(to_row(tenant, key, entry));
+        }
+        let UnsavedCounts { quotas, uses } = counts;
+        for QuotaUse { tenant, scope, period, calls, bytes } in uses {
+            let waiting = self.uses.entry((tenant, scope, period)).or_default();
+            *waiting = (waiting.0.saturating_add(calls), waiting.1.saturating_add(bytes));
         }
         self.quotas.extend(quotas.into_iter().map(|it| ((it.tenant.clone(), it.scope.clone()), it)));
     }
@@ -124,7 +138,12 @@ impl Backlog {
                 counts,
             }));
         }
-        UsageBatch { rows, quotas: std::mem::take(&mut self.quotas).into_values().collect() }
+        let uses =
+            std::mem::take(&mut self.uses).into_iter().map(|((tenant, scope, period), (calls, bytes))| {
+                QuotaUse { tenant, scope, period, calls, bytes }
+            });
+        let uses = uses.collect();
+        UsageBatch { rows, quotas: std::mem::take(&mut self.quotas).into_values().collect(), uses }
     }
 
     /// Takes back what could not be written. Counts of quotas that are newer stay.
@@ -197,7 +216,7 @@ mod tests {
     }
 
     fn collect(backlog: &mut Backlog, ledger: &mut TenantLedger) {
-        backlog.collect(&"acme".into(), ledger, Vec::new());
+        backlog.collect(&"acme".into(), ledger, UnsavedCounts::default());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::period::Period;
 use super::quotas::AdmittedCall;
 use super::tenant_usage::{CallToRecord, TenantUsage};
 use super::traffic::{CallEnd, TrafficReport};
+use crate::base::live_nodes::LiveNodes;
 use crate::spec::UsageLimits;
 
 /// Counts the calls of one tenant, under the limits of one revision. Cheap to clone.
@@ -46,6 +47,11 @@ impl UsageMeter {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
+    }
+
+    /// Returns the gateways that live, among which rates are shared.
+    pub fn live_nodes(&self) -> &LiveNodes {
+        &self.usage.nodes
     }
 
     /// Returns the tenant's traffic of the last 24 hours, and how much of its quotas is used.
@@ -85,7 +91,8 @@ impl MeteredCall {
             return Ok(());
         }
         let now = usage.clock.now();
-        let at = CallTime { now, monotonic: usage.clock.monotonic(), period: Period::from_time(now) };
+        let (monotonic, period) = (usage.clock.monotonic(), Period::from_time(now));
+        let at = CallTime { now, monotonic, period, nodes: &usage.nodes };
         let admitted = tenant.admit(limits, &self.tool, &self.caller, &at);
         let (admission, crossings) = admitted.inspect_err(|_| self.end = Some(CallEnd::Refused))?;
         self.admission = Some(admission);
@@ -217,7 +224,7 @@ mod tests {
         let clock = clock();
         for round in 1..=2 {
             let store = Store::open(folder.path(), &KeySource::State).expect("opened");
-            let usage = Usage::start(clock.clone(), Some(store.local().clone())).await.expect("read");
+            let usage = Usage::start(clock.clone(), Some((&store).into())).await.expect("read");
             let acme = meter(&usage, "acme", a_day(3));
             assert_eq!(call(&acme), Ok(()));
             assert_eq!(call(&acme).is_err(), round == 2, "the third call is the last");

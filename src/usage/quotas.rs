@@ -10,7 +10,7 @@ use super::caller::{CallerKey, UsageCaller};
 use super::limit::{LimitReached, LimitScope, QuotaStatus};
 use super::period::Period;
 use crate::spec::{CallLimits, UsageLimits};
-use crate::store::StoredQuota;
+use crate::store::{QuotaUse, StoredQuota};
 
 /// How many callers with a credential have an allowance of their own at one tenant.
 const MAX_IDENTIFIED: usize = 20_000;
@@ -58,7 +58,7 @@ impl Quotas {
         limits: &UsageLimits,
         tool: &Arc<str>,
         caller: &UsageCaller,
-        at: &CallTime,
+        at: &CallTime<'_>,
     ) -> Result<(AdmittedCall, Crossings), LimitReached> {
         let key = self.callers(&caller.key).place(&caller.key, at);
         let admission = AdmittedCall { tool: Arc::clone(tool), caller: caller.clone(), key };
@@ -115,17 +115,43 @@ impl Quotas {
 
     /// Returns the counts that differ from those in the store, and takes them for stored.
     pub(super) fn take_unsaved(&mut self, tenant: &Arc<str>) -> Vec<StoredQuota> {
-        let own = std::iter::once(("tenant".to_owned(), &mut self.tenant));
-        let tools = self.tools.iter_mut().map(|(name, it)| (format!("tool:{name}"), it));
-        let callers = self.identified.allowances.iter_mut().chain(&mut self.networks.allowances);
-        let callers = callers.map(|(key, it)| (format!("caller:{key}"), it));
-        let unsaved = own.chain(tools).chain(callers).filter(|(_, it)| it.is_unsaved);
+        let unsaved = self.allowances_mut().filter(|(_, it)| it.is_unsaved);
         unsaved
             .map(|(scope, allowance)| {
                 allowance.is_unsaved = false;
                 to_stored(tenant, scope, &allowance.counts)
             })
             .collect()
+    }
+
+    /// Returns what was used here since the last time, for the database to add.
+    pub(super) fn take_uses(&mut self, tenant: &Arc<str>) -> Vec<QuotaUse> {
+        let unsent = self.allowances_mut().filter(|(_, it)| it.is_unsaved);
+        let uses = unsent.flat_map(|(scope, allowance)| {
+            allowance.take_uses().into_iter().map(move |(period, calls, bytes)| {
+                let (tenant, scope) = (tenant.to_string(), scope.clone());
+                QuotaUse { tenant, scope, period, calls, bytes }
+            })
+        });
+        uses.collect()
+    }
+
+    /// Puts the sum of all gateways in force. A caller for whom there is no place is not counted
+    /// here.
+    pub(super) fn absorb(&mut self, sum: &QuotaUse) {
+        let allowance = match sum.scope.split_once(':') {
+            None => &mut self.tenant,
+            Some(("tool", name)) => self.tools.entry(name.into()).or_default(),
+            Some((_, key)) => {
+                let Some(key) = CallerKey::parse(key) else { return };
+                let callers = self.callers(&key);
+                if !callers.has_place(&key) && !matches!(key, CallerKey::Shared(_)) {
+                    return;
+                }
+                callers.allowances.entry(key).or_default()
+            }
+        };
+        allowance.absorb(sum.period, sum.calls, sum.bytes);
     }
 
     /// Puts the counts of an earlier process in force. What it does not understand counts nothing.
@@ -140,6 +166,14 @@ impl Quotas {
                 }
             }
         }
+    }
+
+    /// Returns all allowances with their scopes, as the store names them.
+    fn allowances_mut(&mut self) -> impl Iterator<Item = (String, &mut Allowance)> {
+        let own = std::iter::once(("tenant".to_owned(), &mut self.tenant));
+        let tools = self.tools.iter_mut().map(|(name, it)| (format!("tool:{name}"), it));
+        let callers = self.identified.allowances.iter_mut().chain(&mut self.networks.allowances);
+        own.chain(tools).chain(callers.map(|(key, it)| (format!("caller:{key}"), it)))
     }
 
     fn callers(&mut self, key: &CallerKey) -> &mut Callers {
@@ -169,17 +203,22 @@ impl Quotas {
 }
 
 impl Callers {
-    /// Returns the key of the allowance that a caller has, or shares once all places are taken.
-    fn place(&mut self, key: &CallerKey, at: &CallTime) -> CallerKey {
+    /// Whether a caller has an allowance of its own, or may get one.
+    fn has_place(&self, key: &CallerKey) -> bool {
         let bound = if key.is_identified() { MAX_IDENTIFIED } else { MAX_NETWORKS };
-        if self.allowances.len() < bound || self.allowances.contains_key(key) {
+        self.allowances.len() < bound || self.allowances.contains_key(key)
+    }
+
+    /// Returns the key of the allowance that a caller has, or shares once all places are taken.
+    fn place(&mut self, key: &CallerKey, at: &CallTime<'_>) -> CallerKey {
+        if self.has_place(key) {
             return key.clone();
         }
         let is_due = |last: Instant| at.monotonic.saturating_duration_since(last) >= PRUNE_INTERVAL;
         if self.last_pruned.is_none_or(is_due) {
             self.last_pruned = Some(at.monotonic);
             self.allowances.retain(|_, allowance| !allowance.is_idle(at));
-            if self.allowances.len() < bound {
+            if self.has_place(key) {
                 return key.clone();
             }
         }
@@ -188,7 +227,7 @@ impl Callers {
     }
 }
 
-fn to_refusal(scope: LimitScope, (kind, of, wait): Reached, at: &CallTime) -> LimitReached {
+fn to_refusal(scope: LimitScope, (kind, of, wait): Reached, at: &CallTime<'_>) -> LimitReached {
     let resets_at = kind.is_quota().then(|| resets_at(kind, at.period));
     LimitReached { scope, kind, of, wait, resets_at }
 }
@@ -220,14 +259,26 @@ fn from_stored(stored: &StoredQuota) -> QuotaCounts {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::LazyLock;
 
     use super::*;
     use crate::base::clock::{Clock, ManualClock};
+    use crate::base::live_nodes::LiveNodes;
     use crate::usage::limit::LimitKind;
 
-    fn at() -> CallTime {
+    fn alone() -> &'static LiveNodes {
+        static ALONE: LazyLock<LiveNodes> = LazyLock::new(LiveNodes::default);
+        &ALONE
+    }
+
+    fn at() -> CallTime<'static> {
         let clock = ManualClock::at("2026-11-26T10:00:00Z".parse().expect("a time"));
-        CallTime { now: clock.now(), monotonic: clock.monotonic(), period: Period::from_time(clock.now()) }
+        CallTime {
+            now: clock.now(),
+            monotonic: clock.monotonic(),
+            period: Period::from_time(clock.now()),
+            nodes: alone(),
+        }
     }
 
     fn caller(key: CallerKey) -> UsageCaller {
@@ -316,7 +367,7 @@ mod tests {
             let call = |quotas: &mut Quotas, number: usize| {
                 let now = clock.now();
                 let period = Period::from_time(now);
-                let at = CallTime { now, monotonic: clock.monotonic(), period };
+                let at = CallTime { now, monotonic: clock.monotonic(), period, nodes: alone() };
                 let caller = network(u32::try_from(number).expect("small"));
                 if let Ok((admitted, _)) = quotas.admit(&limits, &"search".into(), &caller, &at) {
                     quotas.end(&limits, &admitted, 0, period);

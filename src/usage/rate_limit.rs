@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::caller::CallerKey;
+use crate::base::live_nodes::LiveNodes;
 use crate::base::sync::lock;
 
 /// The period of an allowance, and the time in which an empty bucket refills.
@@ -17,6 +18,30 @@ pub(super) const WINDOW: Duration = Duration::from_secs(60);
 const MAX_TRACKED_CALLERS: usize = 10_000;
 /// The number of buckets for all further callers.
 const SHARED_BUCKETS: usize = 4_096;
+
+/// The part of an allowance of requests a minute that this gateway gives.
+#[derive(Debug, Clone, Copy)]
+pub struct RateShare {
+    per_minute: u32,
+    nodes: u32,
+}
+
+impl RateShare {
+    /// Returns an even share among the gateways that live.
+    pub fn among(nodes: &LiveNodes, per_minute: u32) -> Self {
+        Self { per_minute, nodes: nodes.count() }
+    }
+
+    /// Returns an allowance that each gateway gives for itself.
+    pub fn whole(per_minute: u32) -> Self {
+        Self { per_minute, nodes: 1 }
+    }
+
+    /// Returns the time in which one request is allowed.
+    fn interval(self) -> Duration {
+        WINDOW * self.nodes / self.per_minute.max(1)
+    }
+}
 
 /// The buckets of one tenant.
 ///
@@ -47,17 +72,18 @@ impl RateBuckets {
     ///
     /// # Errors
     /// Returns the time to wait if the allowance is used up.
-    pub fn acquire(&self, caller: CallerKey, per_minute: u32, now: Instant) -> Result<(), Duration> {
+    pub fn acquire(&self, caller: CallerKey, rate: RateShare, now: Instant) -> Result<(), Duration> {
         let mut buckets = lock(&self.buckets);
         let generations = buckets.get_or_insert_with(|| Box::new(BucketGenerations::new(now)));
-        acquire_one(generations.bucket_mut(caller, now), per_minute, now)
+        acquire_one(generations.bucket_mut(caller, now), rate, now)
     }
 }
 
-/// Applies the GCRA: after a minute without requests, a bucket holds a full minute's allowance.
-pub(super) fn acquire_one(full_at: &mut Instant, per_minute: u32, now: Instant) -> Result<(), Duration> {
-    let next = next_full(*full_at, per_minute, now);
-    match (next - now).checked_sub(WINDOW) {
+/// Applies the GCRA: after a minute without requests, a bucket holds a full minute's allowance, and
+/// one request at least.
+pub(super) fn acquire_one(full_at: &mut Instant, rate: RateShare, now: Instant) -> Result<(), Duration> {
+    let next = next_full(*full_at, rate, now);
+    match (next - now).checked_sub(WINDOW.max(rate.interval())) {
         None | Some(Duration::ZERO) => {
             *full_at = next;
             Ok(())
@@ -67,8 +93,8 @@ pub(super) fn acquire_one(full_at: &mut Instant, per_minute: u32, now: Instant) 
 }
 
 /// Returns when a bucket is full again after one more request.
-pub(super) fn next_full(full_at: Instant, per_minute: u32, now: Instant) -> Instant {
-    full_at.max(now) + WINDOW / per_minute.max(1)
+pub(super) fn next_full(full_at: Instant, rate: RateShare, now: Instant) -> Instant {
+    full_at.max(now) + rate.interval()
 }
 
 impl BucketGenerations {
@@ -139,20 +165,23 @@ mod tests {
     fn the_allowance_comes_back_with_time() {
         let (buckets, clock) = (RateBuckets::default(), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
         for _ in 0..6 {
-            assert_eq!(buckets.acquire(label("a"), 6, clock.monotonic()), Ok(()));
+            assert_eq!(buckets.acquire(label("a"), RateShare::whole(6), clock.monotonic()), Ok(()));
         }
-        assert_eq!(buckets.acquire(label("a"), 6, clock.monotonic()), Err(Duration::from_secs(10)));
+        assert_eq!(
+            buckets.acquire(label("a"), RateShare::whole(6), clock.monotonic()),
+            Err(Duration::from_secs(10))
+        );
         clock.advance(Duration::from_secs(10));
-        assert_eq!(buckets.acquire(label("a"), 6, clock.monotonic()), Ok(()));
-        assert!(buckets.acquire(label("a"), 6, clock.monotonic()).is_err());
+        assert_eq!(buckets.acquire(label("a"), RateShare::whole(6), clock.monotonic()), Ok(()));
+        assert!(buckets.acquire(label("a"), RateShare::whole(6), clock.monotonic()).is_err());
     }
 
     #[test]
     fn callers_do_not_share_an_allowance() {
         let (buckets, clock) = (RateBuckets::default(), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
-        assert!(buckets.acquire(label("a"), 1, clock.monotonic()).is_ok());
-        assert!(buckets.acquire(label("a"), 1, clock.monotonic()).is_err());
-        assert!(buckets.acquire(label("b"), 1, clock.monotonic()).is_ok());
+        assert!(buckets.acquire(label("a"), RateShare::whole(1), clock.monotonic()).is_ok());
+        assert!(buckets.acquire(label("a"), RateShare::whole(1), clock.monotonic()).is_err());
+        assert!(buckets.acquire(label("b"), RateShare::whole(1), clock.monotonic()).is_ok());
     }
 
     #[test]
@@ -168,13 +197,13 @@ mod tests {
     fn callers_long_gone_are_forgotten() {
         let (buckets, clock) = (RateBuckets::default(), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
         for n in 0..MAX_TRACKED_CALLERS {
-            assert!(buckets.acquire(label(&n.to_string()), 60, clock.monotonic()).is_ok());
+            assert!(buckets.acquire(label(&n.to_string()), RateShare::whole(60), clock.monotonic()).is_ok());
         }
         assert_eq!(callers(&buckets), MAX_TRACKED_CALLERS);
         clock.advance(WINDOW);
-        assert!(buckets.acquire(label("new"), 60, clock.monotonic()).is_ok());
+        assert!(buckets.acquire(label("new"), RateShare::whole(60), clock.monotonic()).is_ok());
         clock.advance(WINDOW);
-        assert!(buckets.acquire(label("new"), 60, clock.monotonic()).is_ok());
+        assert!(buckets.acquire(label("new"), RateShare::whole(60), clock.monotonic()).is_ok());
         assert_eq!(callers(&buckets), 1);
     }
 
@@ -182,24 +211,31 @@ mod tests {
     fn a_spray_of_addresses_is_bounded_and_costs_callers_with_a_bucket_nothing() {
         let (buckets, clock) = (RateBuckets::default(), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
         let now = clock.monotonic();
-        assert_eq!(buckets.acquire(label("early"), 2, now), Ok(()));
+        assert_eq!(buckets.acquire(label("early"), RateShare::whole(2), now), Ok(()));
         let refused = (0..MAX_TRACKED_CALLERS * 3)
-            .filter(|n| buckets.acquire(label(&n.to_string()), 2, now).is_err())
+            .filter(|n| buckets.acquire(label(&n.to_string()), RateShare::whole(2), now).is_err())
             .count();
         assert!(refused > MAX_TRACKED_CALLERS, "those beyond the bound share few buckets: {refused} refused");
         assert_eq!(callers(&buckets), MAX_TRACKED_CALLERS);
-        assert_eq!(buckets.acquire(label("early"), 2, now), Ok(()), "it has a bucket of its own");
-        assert!(buckets.acquire(label("early"), 2, now).is_err());
+        assert_eq!(
+            buckets.acquire(label("early"), RateShare::whole(2), now),
+            Ok(()),
+            "it has a bucket of its own"
+        );
+        assert!(buckets.acquire(label("early"), RateShare::whole(2), now).is_err());
     }
 
     #[test]
     fn an_allowance_that_is_used_up_stays_so_over_the_turn_of_a_generation() {
         let (buckets, clock) = (RateBuckets::default(), ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
-        assert!(buckets.acquire(label("first"), 1, clock.monotonic()).is_ok());
+        assert!(buckets.acquire(label("first"), RateShare::whole(1), clock.monotonic()).is_ok());
         clock.advance(WINDOW - Duration::from_secs(1));
-        assert!(buckets.acquire(label("a"), 1, clock.monotonic()).is_ok());
+        assert!(buckets.acquire(label("a"), RateShare::whole(1), clock.monotonic()).is_ok());
         clock.advance(Duration::from_secs(2));
-        assert_eq!(buckets.acquire(label("a"), 1, clock.monotonic()), Err(WINDOW - Duration::from_secs(2)));
+        assert_eq!(
+            buckets.acquire(label("a"), RateShare::whole(1), clock.monotonic()),
+            Err(WINDOW - Duration::from_secs(2))
+        );
     }
 
     fn callers(buckets: &RateBuckets) -> usize {

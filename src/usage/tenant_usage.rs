@@ -8,15 +8,15 @@ use jiff::Timestamp;
 
 use super::allowance::CallTime;
 use super::caller::{CallerKey, UsageCaller};
-use super::ledger::{Backlog, EndedCall, TenantLedger};
+use super::ledger::{Backlog, EndedCall, TenantLedger, UnsavedCounts};
 use super::limit::{LimitReached, QuotaStatus};
 use super::period::Period;
 use super::quotas::{AdmittedCall, Crossings, Quotas};
-use super::rate_limit::RateBuckets;
+use super::rate_limit::{RateBuckets, RateShare};
 use super::traffic::{HourTraffic, Traffic};
 use crate::base::sync::lock;
 use crate::spec::UsageLimits;
-use crate::store::{StoredQuota, UsageCounts};
+use crate::store::{QuotaUse, StoredQuota, UsageCounts};
 
 /// How many refusals of a minute each caller hears of at once.
 const PROMPT_REFUSALS_PER_MINUTE: u32 = 60;
@@ -87,14 +87,14 @@ impl TenantUsage {
         limits: &UsageLimits,
         tool: &Arc<str>,
         caller: &UsageCaller,
-        at: &CallTime,
+        at: &CallTime<'_>,
     ) -> Result<(AdmittedCall, Crossings), LimitReached> {
         lock(&self.state).quotas.get_or_insert_default().admit(limits, tool, caller, at)
     }
 
     /// Returns how long the answer to a refused request waits.
     pub(super) fn refusal_delay(&self, caller: CallerKey, now: Instant) -> Duration {
-        match self.refusals.acquire(caller, PROMPT_REFUSALS_PER_MINUTE, now) {
+        match self.refusals.acquire(caller, RateShare::whole(PROMPT_REFUSALS_PER_MINUTE), now) {
             Ok(()) => Duration::ZERO,
             Err(_) => REFUSAL_DELAY,
         }
@@ -120,11 +120,21 @@ impl TenantUsage {
     }
 
     /// Moves what is not stored yet to what waits for the next write.
-    pub(super) fn collect(&self, backlog: &mut Backlog) {
+    pub(super) fn collect(&self, backlog: &mut Backlog, is_shared: bool) {
         let mut state = lock(&self.state);
         state.is_dirty = false;
-        let quotas = state.quotas.as_mut().map(|quotas| quotas.take_unsaved(&self.name));
-        backlog.collect(&self.name, &mut state.ledger, quotas.unwrap_or_default());
+        let mut counts = UnsavedCounts::default();
+        match &mut state.quotas {
+            Some(quotas) if is_shared => counts.uses = quotas.take_uses(&self.name),
+            Some(quotas) => counts.quotas = quotas.take_unsaved(&self.name),
+            None => {}
+        }
+        backlog.collect(&self.name, &mut state.ledger, counts);
+    }
+
+    /// Puts what all gateways used together in force.
+    pub(super) fn absorb(&self, sum: &QuotaUse) {
+        lock(&self.state).quotas.get_or_insert_default().absorb(sum);
     }
 
     /// Puts the counts of an earlier process in force.

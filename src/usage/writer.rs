@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Usage;
 use super::period::Period;
 use super::traffic::HOURS;
+use super::{Ledger, Usage};
 use crate::base::sync::lock;
 use crate::base::task::Tasks;
-use crate::store::{self, UsagePer, UsageQuery, UsageSum};
+use crate::store::{self, LocalStore, UsagePer, UsageQuery, UsageSum};
 
 /// How often usage is written: a killed process forgets at most the calls of so long, and of the
 /// write that it was in.
@@ -49,13 +49,24 @@ impl Usage {
     /// the next time.
     pub async fn flush(&self) -> bool {
         let Some(store) = &self.store else { return false };
+        match store {
+            Ledger::File(store) => self.write_to_file(store).await,
+            Ledger::Shared(shared) => self.exchange(shared).await,
+        }
+    }
+
+    /// Moves what the tenants have collected to what waits for the next write.
+    pub(super) fn collect(&self) {
+        let mut backlog = lock(&self.backlog);
+        let dirty = std::mem::take(&mut *lock(&self.dirty));
+        let is_shared = matches!(self.store, Some(Ledger::Shared(_)));
+        dirty.iter().for_each(|tenant| tenant.collect(&mut backlog, is_shared));
+    }
+
+    async fn write_to_file(&self, store: &LocalStore) -> bool {
         let _writing = self.writing.lock().await;
-        let batch = {
-            let mut backlog = lock(&self.backlog);
-            let dirty = std::mem::take(&mut *lock(&self.dirty));
-            dirty.iter().for_each(|tenant| tenant.collect(&mut backlog));
-            backlog.take()
-        };
+        self.collect();
+        let batch = lock(&self.backlog).take();
         if batch.is_empty() {
             return true;
         }
@@ -78,6 +89,21 @@ impl Usage {
         match &self.store {
             Some(store) => store.query_usage(query).await,
             None => Ok(Vec::new()),
+        }
+    }
+
+    /// Puts the counts of quotas in force that the store has.
+    pub(super) async fn restore_quotas(&self) -> Result<(), store::Error> {
+        match &self.store {
+            Some(Ledger::File(store)) => {
+                let month = Period::from_time(self.clock.now()).month;
+                for quota in store.load_quotas(month).await? {
+                    self.tenant(&quota.tenant.as_str().into()).restore(&quota);
+                }
+                Ok(())
+            }
+            Some(Ledger::Shared(shared)) => self.read_sums(shared).await,
+            None => Ok(()),
         }
     }
 
@@ -107,6 +133,22 @@ impl Usage {
         let Some(store) = &self.store else { return };
         if let Err(error) = store.prune_usage(now.as_second(), Period::from_time(now).month).await {
             tracing::debug!(%error, "old usage cannot be deleted");
+        }
+    }
+}
+
+impl Ledger {
+    async fn query_usage(&self, query: UsageQuery) -> Result<Vec<UsageSum>, store::Error> {
+        match self {
+            Self::File(store) => store.query_usage(query).await,
+            Self::Shared(shared) => shared.store.query_usage(&query).await,
+        }
+    }
+
+    async fn prune_usage(&self, now: i64, month: i64) -> Result<(), store::Error> {
+        match self {
+            Self::File(store) => store.prune_usage(now, month).await,
+            Self::Shared(shared) => shared.store.prune_usage(now, month).await,
         }
     }
 }
@@ -155,7 +197,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_store_does_not_take_is_written_later() {
         let (_folder, store) = new_store();
-        let usage = Usage::start(clock(), Some(store.local().clone())).await.expect("read");
+        let usage = Usage::start(clock(), Some((&store).into())).await.expect("read");
         call(&usage, "acme", UsageLimits::default());
         execute(&store, "CREATE TRIGGER full BEFORE INSERT ON usage BEGIN SELECT RAISE(ABORT, 'full'); END");
         assert!(!usage.flush().await);

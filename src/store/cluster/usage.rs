@@ -1,0 +1,271 @@
+//! What gateways count together of the use of tenants: the ledger, the counts of quotas, and which
+//! of them tells that a quota is nearly used up.
+//!
+//! Gateways send what they counted since their last batch, and the database adds it up. A batch
+//! carries the id of its process and a number, so one that is sent again, because its answer was
+//! lost, counts once.
+
+use tokio_postgres::Row;
+
+use super::ClusterStore;
+use crate::base::digest::{Digest, Hasher};
+use crate::store::Error;
+use crate::store::auth::postgres::{ReadError, Value};
+use crate::store::usage::{
+    DAYS_KEPT_SECONDS, HOURS_KEPT_SECONDS, MAX_DETAIL_ROWS_PER_TENANT, MAX_ROWS, OTHERS, QuotaPeriod,
+    QuotaUse, UsageBatch, UsageBy, UsageCounts, UsagePer, UsageQuery, UsageRow, UsageSum,
+};
+
+/// Sums that all gateways used, and from where on to read the next ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QuotaSums {
+    /// What was used, of the allowances that changed.
+    pub uses: Vec<QuotaUse>,
+    /// What changes later than this has not been read.
+    pub read_up_to: i64,
+}
+
+/// The number of a batch, which a process sends until it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsageBatchId {
+    /// Drawn by each process at its start.
+    pub writer: [u8; 16],
+    /// Grows with each batch.
+    pub number: i64,
+}
+
+/// News that one gateway tells for all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedNews {
+    /// What is told; the same text is told once.
+    pub key: String,
+    /// The second since 1970 from which on it may be told again.
+    pub forget_at: i64,
+}
+
+impl ClusterStore {
+    /// Adds a batch to the ledger and to the counts of quotas; all or nothing, and once however
+    /// often it is sent.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`] if the database does not acknowledge it; it may have been added all the
+    /// same.
+    pub async fn add_usage(&self, id: UsageBatchId, batch: &UsageBatch) -> Result<(), Error> {
+        self.add_bounded(id, batch, MAX_DETAIL_ROWS_PER_TENANT).await
+    }
+
+    async fn add_bounded(&self, id: UsageBatchId, batch: &UsageBatch, most_rows: i64) -> Result<(), Error> {
+        const ADD: &str =
+            "SELECT tenantd.add_usage($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,
+            $15, $16, $17, $18, $19, $20, $21)";
+        let columns = BatchColumns::new(batch);
+        self.query(ADD, &columns.values(&id, most_rows)).await?;
+        Ok(())
+    }
+
+    /// Returns what all gateways have used from a day and a month on, of the allowances that
+    /// changed since an earlier reading; of all, if `changed_from` is 0.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`] if the database cannot be read.
+    pub async fn load_quota_sums(&self, day: i64, month: i64, changed_from: i64) -> Result<QuotaSums, Error> {
+        // What was not visible to this statement has a transaction that is not below the snapshot's
+        // oldest one.
+        const READ: &str = "
+            SELECT reading.number, tenant, scope, period, quotas.number, calls, bytes
+            FROM (SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS number) AS reading
+            LEFT JOIN tenantd.quotas ON changed >= $3
+                AND ((period = 0 AND quotas.number >= $1) OR (period = 1 AND quotas.number >= $2))";
+        let values = [Value::Number(day), Value::Number(month), Value::Number(changed_from)];
+        let rows = self.query_rows(READ, &values, read_quota_sum).await?;
+        let read_up_to = rows.first().map_or(0, |(number, _)| *number);
+        Ok(QuotaSums { uses: rows.into_iter().filter_map(|(_, row)| row).collect(), read_up_to })
+    }
+
+    /// Returns the sums that a report asks for, by tenant and period.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`] if the database cannot be read.
+    pub async fn query_usage(&self, query: &UsageQuery) -> Result<Vec<UsageSum>, Error> {
+        let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
+        let values = [
+            Value::Number(query.from),
+            Value::Number(query.to),
+            Value::MaybeText(query.tenant.as_deref()),
+            Value::Number(limit),
+        ];
+        Ok(self.query_rows(&query_sql(query), &values, |row| read_sum(row, query)).await?)
+    }
+
+    /// Deletes usage that is older than it is kept, at this second, day and month, and the oldest
+    /// of a ledger that is too long. One gateway at a time does it.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`] if the database cannot be written; then nothing has changed.
+    pub async fn prune_usage(&self, now: i64, month: i64) -> Result<(), Error> {
+        const PRUNE: &str = "SELECT tenantd.prune_usage($1, $2, $3, $4, $5, $6)";
+        let yesterday = now.div_euclid(86_400) - 1;
+        let values = [now - HOURS_KEPT_SECONDS, now - DAYS_KEPT_SECONDS, yesterday, month, now, MAX_ROWS]
+            .map(Value::Number);
+        self.query(PRUNE, &values).await?;
+        Ok(())
+    }
+
+    /// Takes it upon this gateway, a process with this id, to tell the news that no other gateway
+    /// tells. Returns those.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`] if the database does not acknowledge it.
+    pub async fn claim_news(&self, teller: [u8; 16], news: &[SharedNews]) -> Result<Vec<String>, Error> {
+        // Whoever has claimed it before claims it again, since the answer may have been lost.
+        const CLAIM: &str = "
+            INSERT INTO tenantd.told AS known (news, teller, forget_at)
+            SELECT news, $1, max(forget_at) FROM unnest($2::text[], $3::bigint[]) AS given (news, forget_at)
+            GROUP BY news ORDER BY news COLLATE \"C\"
+            ON CONFLICT (news) DO UPDATE SET forget_at = excluded.forget_at WHERE known.teller = excluded.teller
+            RETURNING news";
+        let values = [
+            Value::Bytes(&teller),
+            Value::Texts(news.iter().map(|it| &*it.key).collect()),
+            Value::Numbers(news.iter().map(|it| it.forget_at).collect()),
+        ];
+        let rows = self.query(CLAIM, &values).await?;
+        Ok(self.engine.link().read_rows(&rows, |row| Ok(row.try_get(0)?))?)
+    }
+}
+
+/// A batch as the columns of its statement.
+struct BatchColumns<'a> {
+    batch: &'a UsageBatch,
+    texts: Vec<[std::borrow::Cow<'a, str>; 5]>,
+    keys: Vec<[Digest; 2]>,
+    scopes: Vec<[std::borrow::Cow<'a, str>; 2]>,
+}
+
+impl<'a> BatchColumns<'a> {
+    fn new(batch: &'a UsageBatch) -> Self {
+        let texts = |row: &'a UsageRow| {
+            [&row.tenant, &row.person, &row.client, &row.tool, &row.name].map(|text| storable(text))
+        };
+        let keys = |row: &UsageRow| {
+            [row_key(&row.person, &row.client, &row.tool), row_key(OTHERS, OTHERS, &row.tool)]
+        };
+        Self {
+            batch,
+            texts: batch.rows.iter().map(texts).collect(),
+            keys: batch.rows.iter().map(keys).collect(),
+            scopes: batch.uses.iter().map(|it| [&it.tenant, &it.scope].map(|text| storable(text))).collect(),
+        }
+    }
+
+    fn values<'b>(&'b self, id: &'b UsageBatchId, most_rows: i64) -> [Value<'b>; 21] {
+        let text = |at: usize| Value::Texts(self.texts.iter().map(|row| &*row[at]).collect());
+        let key =
+            |at: usize| Value::ByteStrings(self.keys.iter().map(|row| &row[at].as_bytes()[..]).collect());
+        let count = |of: fn(&UsageCounts) -> u64| {
+            Value::Numbers(self.batch.rows.iter().map(|row| to_integer(of(&row.counts))).collect())
+        };
+        let scope = |at: usize| Value::Texts(self.scopes.iter().map(|row| &*row[at]).collect());
+        let quota =
+            |of: fn(&QuotaUse) -> i64| Value::Numbers(self.batch.uses.iter().map(|it| of(it)).collect());
+        [
+            Value::Bytes(&id.writer),
+            Value::Number(id.number),
+            Value::Number(most_rows),
+            text(0),
+            Value::Numbers(self.batch.rows.iter().map(|row| row.starts).collect()),
+            key(0),
+            key(1),
+            text(1),
+            text(2),
+            text(3),
+            text(4),
+            count(|counts| counts.calls),
+            count(|counts| counts.errors),
+            count(|counts| counts.milliseconds),
+            count(|counts| counts.bytes),
+            scope(0),
+            scope(1),
+            quota(|it| it.period.columns().0),
+            quota(|it| it.period.columns().1),
+            quota(|it| to_integer(it.calls)),
+            quota(|it| to_integer(it.bytes)),
+        ]
+    }
+}
+
+/// Returns a text without the one character that PostgreSQL does not take.
+fn storable(text: &str) -> std::borrow::Cow<'_, str> {
+    match text.contains('\0') {
+        true => text.replace('\0', "\u{fffd}").into(),
+        false => text.into(),
+    }
+}
+
+fn row_key(person: &str, client: &str, tool: &str) -> Digest {
+    let mut hasher = Hasher::new();
+    for text in [person, client, tool] {
+        hasher.update(&text.len().to_be_bytes());
+        hasher.update(text.as_bytes());
+    }
+    hasher.finish()
+}
+
+fn to_integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn read_quota_sum(row: &Row) -> Result<(i64, Option<QuotaUse>), ReadError> {
+    let reading = row.try_get(0)?;
+    let Some(tenant) = row.try_get(1)? else { return Ok((reading, None)) };
+    let sum = QuotaUse {
+        tenant,
+        scope: row.try_get(2)?,
+        period: QuotaPeriod::from_columns(row.try_get(3)?, row.try_get(4)?),
+        calls: row.try_get::<_, i64>(5)?.unsigned_abs(),
+        bytes: row.try_get::<_, i64>(6)?.unsigned_abs(),
+    };
+    Ok((reading, Some(sum)))
+}
+
+/// Writes the statement of a report. No text of a caller's is in it.
+fn query_sql(query: &UsageQuery) -> String {
+    let period = i64::from(!query.needs_hours());
+    let starts = match query.per {
+        Some(UsagePer::Day) => "starts / 86400 * 86400",
+        Some(UsagePer::Hour) => "starts",
+        None => "NULL::bigint",
+    };
+    let (who, name) = match query.by {
+        Some(UsageBy::Person) => ("person", "max(name)"),
+        Some(UsageBy::Tool) => ("tool", "NULL::text"),
+        Some(UsageBy::Client) => ("client", "NULL::text"),
+        None => ("NULL::text", "NULL::text"),
+    };
+    format!(
+        "SELECT tenant, {starts} AS began, {who} COLLATE \"C\" AS who, {name}, sum(calls)::bigint AS calls,
+             sum(errors)::bigint, sum(ms)::bigint, sum(bytes)::bigint
+         FROM tenantd.usage
+         WHERE period = {period} AND starts >= $1 AND starts < $2 AND ($3::text IS NULL OR tenant = $3)
+         GROUP BY 1, 2, 3 ORDER BY 1, 2, 5 DESC, 3 LIMIT $4"
+    )
+}
+
+fn read_sum(row: &Row, query: &UsageQuery) -> Result<UsageSum, ReadError> {
+    let count = |at: usize| row.try_get::<_, i64>(at).map(i64::unsigned_abs);
+    Ok(UsageSum {
+        tenant: row.try_get(0)?,
+        starts: if query.per.is_some() { row.try_get(1)? } else { None },
+        who: row.try_get(2)?,
+        name: row.try_get(3)?,
+        counts: UsageCounts {
+            calls: count(4)?,
+            errors: count(5)?,
+            milliseconds: count(6)?,
+            bytes: count(7)?,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests;
