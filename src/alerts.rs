@@ -16,6 +16,7 @@ mod event;
 mod observer;
 mod settling;
 mod target;
+mod teller;
 mod telling;
 mod webhook;
 
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::condition::{Condition, ConditionKey, Conditions, Subject, SubjectKind};
 pub use self::observer::Observed;
 pub use self::target::{FailureRecord, TargetStatus, TestResult};
+pub use self::teller::Teller;
 
 use self::observer::Observer;
 use self::settling::Settling;
@@ -58,6 +60,10 @@ pub struct AlertsConfig {
     pub gateway: String,
     /// The state folder, if there is one.
     pub state: Option<PathBuf>,
+    /// The name of this gateway, if there are several.
+    pub node: Option<String>,
+    /// Whether this gateway tells what is the same on all of them.
+    pub teller: Teller,
 }
 
 /// The alerts of one gateway.
@@ -108,12 +114,14 @@ pub enum UnknownTarget {
 impl Alerts {
     /// Starts to look and to tell. Reads a few small files.
     pub fn start(config: AlertsConfig, tasks: &Tasks) -> Arc<Self> {
-        let AlertsConfig { observed, targets, hold, gateway, state } = config;
+        let AlertsConfig { observed, targets, hold, gateway, state, node, teller } = config;
         let deps = TargetDeps {
             gateway,
             folder: state.map(|state| state.join(TOLD_FOLDER)),
             metrics: Arc::clone(&observed.metrics),
             clock: Arc::clone(&observed.clock),
+            node,
+            teller: teller.clone(),
         };
         let (publisher, settled) = watch::channel(None);
         let (hold, current_hold) = watch::channel(hold);
@@ -129,9 +137,9 @@ impl Alerts {
             let before = publisher.borrow().clone();
             let before = before.map_or_else(|| known.clone(), |before| (*before).clone());
             settling.carry_over(before, observed.clock.monotonic());
-            let (publisher, shutdown) = (Arc::clone(&publisher), shutdown.clone());
+            let (publisher, shutdown, teller) = (Arc::clone(&publisher), shutdown.clone(), teller.clone());
             async move {
-                let observing = observe(observer, settling, &publisher);
+                let observing = observe(observer, settling, teller, &publisher);
                 let _stopped = shutdown.run_until_cancelled(observing).await;
             }
         });
@@ -216,15 +224,19 @@ impl Alerts {
 async fn observe(
     mut observer: Observer,
     mut settling: Settling,
+    mut teller: Teller,
     publisher: &watch::Sender<Option<Arc<Conditions>>>,
 ) {
     let mut ticks = tokio::time::interval(OBSERVATION_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        let has_other_teller = tokio::select! {
+            _ = ticks.tick() => false,
+            () = teller.changed() => true,
+        };
         let Some(seen) = observer.observe() else { continue };
         let has_changed = settling.update(seen, observer.now());
-        if has_changed || publisher.borrow().is_none() {
+        if has_changed || has_other_teller || publisher.borrow().is_none() {
             publisher.send_replace(Some(Arc::new(settling.settled().clone())));
         }
     }

@@ -9,6 +9,7 @@ mod alerting;
 mod auth_database;
 mod certificate_names;
 mod cluster;
+mod node_shares;
 mod open_files;
 mod progress;
 mod service_manager;
@@ -303,7 +304,7 @@ impl Gateway {
         let in_force = SettingsInForce::new(self.settings.clone(), written.unwrap_or_default());
         let in_force = Arc::new(ArcSwap::from_pointee(in_force));
         let _connected = self.state_sources().connect(&self.tenant_deps.metrics);
-        let alerts = alerting::start(&self);
+        let alerts = alerting::start(&self, node_shares::follow(&self));
         self.serve_admin(reconciler.clone(), Arc::clone(&in_force), Arc::clone(&alerts));
         let server = Server::new(&self.settings, self.server_deps());
         let reloader = SettingsReloader {

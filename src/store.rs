@@ -26,6 +26,7 @@ mod suspension;
 #[cfg(test)]
 pub(crate) mod testkit;
 mod usage;
+mod usage_copy;
 
 use std::fs;
 use std::io;

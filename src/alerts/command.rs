@@ -116,7 +116,7 @@ mod tests {
 
     fn event() -> Event {
         let gateway = "https://mcp.example.com".to_owned();
-        Event::test(EventContext { at: Timestamp::UNIX_EPOCH, gateway, missed: 0 })
+        Event::test(EventContext { at: Timestamp::UNIX_EPOCH, gateway, node: None, missed: 0 })
     }
 
     async fn run_shell(script: &str) -> Result<String, String> {

@@ -27,6 +27,9 @@ pub(super) struct Event {
     at: Timestamp,
     /// The public base URL of the gateway.
     gateway: String,
+    /// The name of the gateway that found it out, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
     /// The kind of trouble, or `test`.
     pub(super) kind: &'static str,
     pub(super) state: EventState,
@@ -68,6 +71,7 @@ impl EventState {
 pub(super) struct EventContext {
     pub(super) at: Timestamp,
     pub(super) gateway: String,
+    pub(super) node: Option<String>,
     pub(super) missed: u64,
 }
 
@@ -121,13 +125,14 @@ impl Event {
         docs: &'static str,
         context: EventContext,
     ) -> Self {
-        let EventContext { at, gateway, missed } = context;
+        let EventContext { at, gateway, node, missed } = context;
         let others = subjects.iter().skip(1).take(MAX_NAMES - 1).map(|subject| subject.name.clone());
         Self {
             schema: SCHEMA,
             id: format!("msg_{}", random::hex::<16>()),
             at,
             gateway,
+            node,
             kind,
             state,
             subject: subjects.first().map_or_else(Subject::gateway, |first| (*first).clone()),
@@ -212,7 +217,8 @@ mod tests {
     use super::*;
 
     fn context() -> EventContext {
-        EventContext { at: Timestamp::UNIX_EPOCH, gateway: "https://mcp.example.com".to_owned(), missed: 0 }
+        let gateway = "https://mcp.example.com".to_owned();
+        EventContext { at: Timestamp::UNIX_EPOCH, gateway, node: None, missed: 0 }
     }
 
     #[test]

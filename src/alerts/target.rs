@@ -13,6 +13,7 @@ use super::command;
 use super::condition::Conditions;
 use super::delivery::DeliveryFailure;
 use super::event::{Event, EventContext};
+use super::teller::Teller;
 use super::telling::{Change, Telling, told_file};
 use super::webhook::Webhook;
 use crate::base::backoff::Backoff;
@@ -36,6 +37,10 @@ pub(super) struct TargetDeps {
     pub(super) folder: Option<PathBuf>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Arc<dyn Clock>,
+    /// The name of this gateway, if there are several.
+    pub(super) node: Option<String>,
+    /// Who tells what is the same on all gateways.
+    pub(super) teller: Teller,
 }
 
 /// One target.
@@ -142,6 +147,7 @@ impl Target {
         loop {
             let current = settled.borrow_and_update().clone();
             if let Some(current) = current {
+                let current = self.deps.teller.select(&mut telling, current);
                 self.note(&mut telling, &current);
                 if let Some(change) = telling.next_change(&current) {
                     self.tell(&mut telling, change, &mut settled).await;
@@ -191,7 +197,10 @@ impl Target {
                 changed = settled.changed() => if changed.is_err() { over.as_mut().await },
             }
             let current = settled.borrow_and_update().clone();
-            current.iter().for_each(|current| self.note(telling, current));
+            if let Some(current) = current {
+                let current = self.deps.teller.select(telling, current);
+                self.note(telling, &current);
+            }
         }
     }
 
@@ -215,7 +224,8 @@ impl Target {
     }
 
     fn context(&self) -> EventContext {
-        EventContext { at: self.deps.clock.now(), gateway: self.deps.gateway.clone(), missed: 0 }
+        let TargetDeps { gateway, node, clock, .. } = &self.deps;
+        EventContext { at: clock.now(), gateway: gateway.clone(), node: node.clone(), missed: 0 }
     }
 
     /// Sends an event once, and records what came of it.

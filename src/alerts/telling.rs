@@ -99,6 +99,12 @@ impl Telling {
         self.untold = current.keys().filter(is_untold).cloned().collect();
     }
 
+    /// Forgets what is for another gateway to tell from now on, without a word to the target.
+    pub(super) fn leave_to_others(&mut self, kinds: &[AlertKind]) {
+        self.told.retain(|key, _| !kinds.contains(&key.kind));
+        self.untold.retain(|key| !kinds.contains(&key.kind));
+    }
+
     /// Returns how many conditions came and went untold.
     pub(super) fn missed(&self) -> u64 {
         self.missed

@@ -83,7 +83,7 @@ impl BackendClient {
     ) -> Self {
         let backend = backend_fingerprint(&spec.context);
         state.switch_backend(backend);
-        state.bulkhead.resize(limits.concurrent_calls.max(1));
+        state.set_places(limits.concurrent_calls);
         let closed = CancellationToken::new();
         let origin: Arc<str> = template_origin(&spec.context.url).into();
         let inner = ClientInner {

@@ -49,6 +49,11 @@ impl BackendState {
         self.breaker.circuit_state(now)
     }
 
+    /// Changes how many calls may be in flight at once.
+    pub fn set_places(&self, places: usize) {
+        self.bulkhead.resize(places.max(1));
+    }
+
     /// Declares the backend in use; a different one resets the state that belongs to it.
     pub(super) fn switch_backend(&self, backend: Digest) {
         let mut per_backend = self.per_backend();

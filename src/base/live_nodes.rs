@@ -30,6 +30,11 @@ impl LiveNodes {
     pub fn share(&self, limit: u32) -> u32 {
         (limit / self.count()).max(limit.min(1))
     }
+
+    /// The same for places that calls take.
+    pub fn share_places(&self, places: usize) -> usize {
+        (places / self.count() as usize).max(places.min(1))
+    }
 }
 
 #[cfg(test)]
@@ -43,6 +48,8 @@ mod tests {
         nodes.clone().set(3);
         assert_eq!([10, 3, 2, 1, 0].map(|limit| nodes.share(limit)), [3, 1, 1, 1, 0]);
         nodes.set(0);
-        assert_eq!(nodes.share(10), 10);
+        assert_eq!((nodes.share(10), nodes.share_places(10)), (10, 10));
+        nodes.set(4);
+        assert_eq!([10, 2, 0].map(|places| nodes.share_places(places)), [2, 1, 0]);
     }
 }

@@ -101,7 +101,7 @@ fn copy_logins(to: &str, database: &StoreDatabaseArgs, location: &StoreLocationA
             )
         }
     };
-    output::print(&format!("copied {} to {place}\n", describe_counts(&counts)))?;
+    output::print(&format!("copied {}, and the usage ledger, to {place}\n", describe_counts(&counts)))?;
     Ok(Exit::Fine)
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Gateway;
-use crate::alerts::{Alerts, AlertsConfig, Observed};
+use crate::alerts::{Alerts, AlertsConfig, Observed, Teller};
 use crate::tenants::TenantsSource;
 
 /// Starts to look for trouble, and to tell the targets of `notify` of it.
-pub(super) fn start(gateway: &Gateway) -> Arc<Alerts> {
+pub(super) fn start(gateway: &Gateway, teller: Teller) -> Arc<Alerts> {
     let settings = &gateway.settings;
     let state = gateway.store.as_ref().map(|_| settings.state.clone());
     let config = AlertsConfig {
@@ -27,6 +27,8 @@ pub(super) fn start(gateway: &Gateway) -> Arc<Alerts> {
         hold: Duration::from_secs(settings.limits.notify_hold_seconds),
         gateway: gateway.addresses.public_base.clone(),
         state,
+        node: settings.shown_node_name(),
+        teller,
     };
     Alerts::start(config, &gateway.tasks)
 }

@@ -11,8 +11,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::auth::postgres::{PostgresAddress, PostgresEngine};
 use super::auth::sealed::{AuthCounts, AuthRows};
-use super::cluster::{NodeIdentity, refuse_live_nodes};
-use super::{AuthStore, ClusterStore, Error, Store, schema};
+use super::cluster::{NodeIdentity, UsageTables, refuse_live_nodes};
+use super::{AuthStore, ClusterStore, Error, Store, schema, usage_copy};
 use crate::base::random;
 
 /// The id of the database that has the logins of this state folder.
@@ -68,7 +68,8 @@ impl Store {
         Ok(self)
     }
 
-    /// Copies the logins from the file to an empty database, where they are kept from then on.
+    /// Copies the logins and the usage from the file to an empty database, where they are kept from
+    /// then on.
     ///
     /// # Errors
     /// [`Error::Postgres`] if the database cannot be used or a gateway uses it,
@@ -81,6 +82,7 @@ impl Store {
         if !Box::pin(engine.export_rows()).await?.counts().is_empty() {
             return Err(Error::AuthTargetNotEmpty { target: shown });
         }
+        Box::pin(usage_copy::to_database(self.local.tables(), &UsageTables::new(&engine))).await?;
         let rows = self.auth_tables.export_rows()?;
         self.verify_rows(&rows)?;
         Box::pin(engine.import_rows(&rows)).await?;
@@ -92,7 +94,8 @@ impl Store {
         Ok(arrived)
     }
 
-    /// Copies the logins from a database back to the file, where they are kept from then on.
+    /// Copies the logins and the usage from a database back to the file, where they are kept from
+    /// then on.
     ///
     /// # Errors
     /// [`Error::Postgres`] if the database cannot be used or a gateway uses it,
@@ -110,6 +113,7 @@ impl Store {
                 return Err(Error::AuthTargetNotEmpty { target });
             }
         }
+        Box::pin(usage_copy::to_file(&UsageTables::new(&engine), self.local.tables())).await?;
         let rows = Box::pin(engine.export_rows()).await?;
         self.verify_rows(&rows)?;
         let sent = rows.counts();

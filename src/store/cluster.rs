@@ -14,6 +14,7 @@ use self::changes::ChangeFeed;
 pub use self::changes::{Change, ChangeBatch, ChangeCursor, ChangeSubscription, HeardChanges, Notifications};
 pub use self::nodes::{HEARTBEAT, NodeRecord, NodeState};
 pub(in crate::store) use self::nodes::{NodeIdentity, refuse_live_nodes};
+pub(in crate::store) use self::usage::UsageTables;
 pub use self::usage::{QuotaSums, SharedNews, UsageBatchId};
 use super::Store;
 use super::auth::postgres::{Error as PostgresError, PostgresEngine, ReadError, Value};

@@ -11,6 +11,14 @@ pub(super) const DAYS_KEPT_SECONDS: i64 = 400 * 86_400;
 /// Stands for the person and the client of all for whom there is no row of their own.
 pub const OTHERS: &str = "(others)";
 
+/// One hour (period 0) or day (period 1) of the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LedgerPart {
+    pub(super) period: i64,
+    /// When it began, in seconds since 1970.
+    pub(super) starts: i64,
+}
+
 /// What one person did with one client and one tool of a tenant in one hour.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsageRow {

@@ -18,7 +18,7 @@ use crate::mcp::{AuthMode, McpServer, McpServerConfig};
 use crate::oauth::authorization_server::{AuthServer, AuthServerDeps, AuthServerSpec};
 use crate::oauth::bearer::BearerCheck;
 use crate::settings::OpenTenants;
-use crate::spec::TenantSpec;
+use crate::spec::{LimitsSpec, TenantSpec};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otlp::Tracer;
@@ -82,10 +82,11 @@ impl TenantDeps {
         revision: Digest,
         slot: Arc<TenantSlot>,
     ) -> Result<Arc<Tenant>, Report> {
+        let places = self.usage.live_nodes().share_places(spec.limits.concurrent_calls);
         let backend = Arc::new(backend::BackendClient::new(
             self.pool.clone().for_tenant(&spec.name),
             &spec.backend,
-            &spec.limits,
+            &LimitsSpec { concurrent_calls: places, ..spec.limits.clone() },
             spec.cache.context_ttl,
             Arc::clone(&slot.backend),
         ));

@@ -87,7 +87,7 @@ mod tests {
         let key = ConditionKey { kind: AlertKind::TenantRejected, id: "x".to_owned() };
         let condition = Condition::new(Subject::tenant(HOSTILE), HOSTILE, HOSTILE);
         let gateway = "https://mcp.example.com".to_owned();
-        let context = EventContext { at: Timestamp::UNIX_EPOCH, gateway, missed };
+        let context = EventContext { at: Timestamp::UNIX_EPOCH, gateway, node: None, missed };
         Event::raised(AlertKind::TenantRejected, &[(&key, &condition)], context)
     }
 

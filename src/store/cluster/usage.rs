@@ -5,8 +5,11 @@
 //! carries the id of its process and a number, so one that is sent again, because its answer was
 //! lost, counts once.
 
+mod tables;
+
 use tokio_postgres::Row;
 
+pub(in crate::store) use self::tables::UsageTables;
 use super::ClusterStore;
 use crate::base::digest::{Digest, Hasher};
 use crate::store::Error;
@@ -15,6 +18,9 @@ use crate::store::usage::{
     DAYS_KEPT_SECONDS, HOURS_KEPT_SECONDS, MAX_DETAIL_ROWS_PER_TENANT, MAX_ROWS, OTHERS, QuotaPeriod,
     QuotaUse, UsageBatch, UsageBy, UsageCounts, UsagePer, UsageQuery, UsageRow, UsageSum,
 };
+
+/// How long a gateway that is not heard of tells what all see alike.
+const TELLING_SECONDS: i64 = 15;
 
 /// Sums that all gateways used, and from where on to read the next ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -134,6 +140,25 @@ impl ClusterStore {
     }
 }
 
+impl ClusterStore {
+    /// Takes it upon a process with this id to tell what all gateways see alike, for the next
+    /// seconds. Returns whether no other one does.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`] if the database does not acknowledge it.
+    pub async fn hold_telling(&self, teller: [u8; 16]) -> Result<bool, Error> {
+        const HOLD: &str = "
+            INSERT INTO tenantd.told AS known (news, teller, forget_at)
+            VALUES ('all alerts', $1, extract(epoch FROM clock_timestamp())::bigint + $2)
+            ON CONFLICT (news) DO UPDATE SET teller = excluded.teller, forget_at = excluded.forget_at
+            WHERE known.teller = excluded.teller
+                OR known.forget_at < extract(epoch FROM clock_timestamp())::bigint
+            RETURNING news";
+        let values = [Value::Bytes(&teller), Value::Number(TELLING_SECONDS)];
+        Ok(!self.query(HOLD, &values).await?.is_empty())
+    }
+}
+
 /// A batch as the columns of its statement.
 struct BatchColumns<'a> {
     batch: &'a UsageBatch,
@@ -217,15 +242,19 @@ fn to_integer(number: u64) -> i64 {
 
 fn read_quota_sum(row: &Row) -> Result<(i64, Option<QuotaUse>), ReadError> {
     let reading = row.try_get(0)?;
-    let Some(tenant) = row.try_get(1)? else { return Ok((reading, None)) };
-    let sum = QuotaUse {
-        tenant,
-        scope: row.try_get(2)?,
-        period: QuotaPeriod::from_columns(row.try_get(3)?, row.try_get(4)?),
-        calls: row.try_get::<_, i64>(5)?.unsigned_abs(),
-        bytes: row.try_get::<_, i64>(6)?.unsigned_abs(),
-    };
-    Ok((reading, Some(sum)))
+    let is_there = row.try_get::<_, Option<&str>>(1)?.is_some();
+    Ok((reading, is_there.then(|| read_quota(row, 1)).transpose()?))
+}
+
+/// Reads a row's columns from this one on: tenant, scope, period, number, calls and bytes.
+fn read_quota(row: &Row, first: usize) -> Result<QuotaUse, ReadError> {
+    Ok(QuotaUse {
+        tenant: row.try_get(first)?,
+        scope: row.try_get(first + 1)?,
+        period: QuotaPeriod::from_columns(row.try_get(first + 2)?, row.try_get(first + 3)?),
+        calls: row.try_get::<_, i64>(first + 4)?.unsigned_abs(),
+        bytes: row.try_get::<_, i64>(first + 5)?.unsigned_abs(),
+    })
 }
 
 /// Writes the statement of a report. No text of a caller's is in it.

@@ -5,6 +5,8 @@
 //! hours are kept for a month and days for thirteen. Names of tenants are those of that time, and
 //! rows of a removed tenant stay: somebody may still have to be billed.
 
+mod copy;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -27,7 +29,7 @@ impl LocalTables {
     /// [`Error::Database`] if it cannot be written; then nothing has changed.
     pub fn write_usage(&self, batch: Arc<UsageBatch>) -> Result<(), Error> {
         self.database.commit(move |connection| {
-            let mut ledger = LedgerWriter { connection, detail_rows: HashMap::new() };
+            let mut ledger = LedgerWriter::new(connection);
             batch.rows.iter().try_for_each(|row| ledger.add(row))?;
             batch.quotas.iter().try_for_each(|quota| replace_quota(connection, quota))
         })
@@ -101,7 +103,11 @@ struct LedgerWriter<'a> {
     detail_rows: HashMap<String, i64>,
 }
 
-impl LedgerWriter<'_> {
+impl<'a> LedgerWriter<'a> {
+    fn new(connection: &'a Connection) -> Self {
+        Self { connection, detail_rows: HashMap::new() }
+    }
+
     fn add(&mut self, row: &UsageRow) -> rusqlite::Result<()> {
         self.add_to(HOUR, row.starts, row)?;
         self.add_to(DAY, row.starts.div_euclid(86_400) * 86_400, row)

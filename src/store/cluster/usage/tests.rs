@@ -2,6 +2,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::store::testkit::{ClusterDatabase, new_store};
+use crate::store::usage::StoredQuota;
+use crate::store::usage_copy;
 
 const DAY_SECONDS: i64 = 86_400;
 const NOON: i64 = 20_000 * DAY_SECONDS + 12 * 3_600;
@@ -224,4 +226,65 @@ async fn news_are_told_by_one_gateway() {
     store.prune_usage(NOON + 1, 0).await.expect("deleted");
     let later = store.claim_news([2; 16], &news(&["b"])).await.expect("claimed");
     assert_eq!(later, ["b"]);
+}
+
+#[tokio::test]
+async fn one_gateway_at_a_time_tells_what_all_see_alike() {
+    let database = ClusterDatabase::new();
+    let store = database.connect().await;
+    let holds = async |teller: u8| store.hold_telling([teller; 16]).await.expect("answered");
+    assert!(holds(1).await && !holds(2).await && holds(1).await);
+    database.psql("UPDATE tenantd.told SET forget_at = forget_at - 20");
+    assert!(holds(2).await && !holds(1).await, "nothing was heard of the first");
+}
+
+#[tokio::test]
+async fn the_ledger_and_the_counts_survive_a_copy_in_both_directions() {
+    let database = ClusterDatabase::new();
+    let store = database.connect().await;
+    let (_folder, file) = new_store();
+    let rows: Vec<_> = [("a", "ann", 3), ("a", OTHERS, 4), ("b", "ben", 5)]
+        .map(|(tenant, person, calls)| UsageRow { client: "c".into(), ..row(tenant, NOON, person, calls) })
+        .into();
+    let quota = StoredQuota {
+        tenant: "a".into(),
+        scope: "caller:user:ann".into(),
+        day: 20_000,
+        month: 24_000,
+        calls_per_day: 2,
+        calls_per_month: 3,
+        bytes_per_day: 4,
+        bytes_per_month: 5,
+    };
+    let written = UsageBatch { rows, quotas: vec![quota.clone()], uses: Vec::new() };
+    file.local().write_usage(Arc::new(written)).await.expect("written");
+    let by_hour = UsageQuery {
+        to: i64::MAX,
+        limit: 100,
+        by: Some(UsageBy::Person),
+        per: Some(UsagePer::Hour),
+        ..UsageQuery::default()
+    };
+    let by_day = UsageQuery { per: Some(UsagePer::Day), ..by_hour.clone() };
+    let before = file.local().query_usage(by_hour.clone()).await.expect("read");
+    let tables = UsageTables::new(&store.engine);
+    for _ in 0..2 {
+        let copied = usage_copy::to_database(file.local().tables(), &tables).await.expect("copied");
+        assert_eq!(copied, 6, "hours and days");
+    }
+    assert_eq!(store.query_usage(&by_hour).await.expect("read"), before);
+    assert_eq!(store.query_usage(&by_day).await.expect("read").len(), 3);
+    assert_eq!(database.psql("SELECT tenant, detail_rows FROM tenantd.usage_sizes ORDER BY 1"), "a|2\nb|2");
+    let more = batch(vec![row("b", NOON, "eve", 1)], vec![used("a", QuotaPeriod::Month(24_000), 1)]);
+    store.add_usage(id(1, 0), &more).await.expect("added");
+    for _ in 0..2 {
+        assert_eq!(usage_copy::to_file(&tables, file.local().tables()).await.expect("copied"), 8);
+    }
+    let after = file.local().query_usage(by_hour.clone()).await.expect("read");
+    assert_eq!((after.len(), after == store.query_usage(&by_hour).await.expect("read")), (4, true));
+    let mut quotas = file.local().load_quotas(24_000).await.expect("read");
+    quotas.sort_by(|a, b| a.scope.cmp(&b.scope));
+    let scopes: Vec<_> = quotas.iter().map(|it| (&*it.scope, it.calls_per_day, it.calls_per_month)).collect();
+    assert_eq!(scopes, [("caller:user:ann", 2, 3), ("tenant", 0, 1)]);
+    assert_eq!(quotas[0], quota);
 }
