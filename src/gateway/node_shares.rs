@@ -1,6 +1,7 @@
 //! What one gateway does of what all that live do together: its share of rates, and whether it tells
 //! what all see alike. Without a database it does the whole.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -11,6 +12,7 @@ use crate::alerts::Teller;
 use crate::base::live_nodes::LiveNodes;
 use crate::base::random;
 use crate::store::{ClusterStore, Store};
+use crate::telemetry::metrics::Metrics;
 use crate::tenants::registry::Registry;
 
 /// How often a gateway looks which others live.
@@ -22,7 +24,9 @@ pub(super) fn follow(gateway: &Gateway) -> Teller {
     let (nodes, registry) = (gateway.tenant_deps.usage.live_nodes().clone(), gateway.registry.clone());
     let Some(cluster) = cluster else { return Teller::new(watch::channel(true).1) };
     let (tells, teller) = watch::channel(false);
-    let shares = NodeShares { cluster, nodes, registry, teller: random::bytes(), tells, placed: (1, 0) };
+    let metrics = Arc::clone(&gateway.tenant_deps.metrics);
+    let shares =
+        NodeShares { metrics, cluster, nodes, registry, teller: random::bytes(), tells, placed: (1, 0) };
     let abort = gateway.tasks.abort_signal().clone();
     gateway
         .tasks
@@ -34,6 +38,7 @@ struct NodeShares {
     cluster: ClusterStore,
     nodes: LiveNodes,
     registry: Registry,
+    metrics: Arc<Metrics>,
     /// This process among those that could tell.
     teller: [u8; 16],
     tells: watch::Sender<bool>,
@@ -50,6 +55,7 @@ impl NodeShares {
             if let Ok(nodes) = self.cluster.load_nodes().await {
                 let live = nodes.iter().filter(|node| node.is_live).count();
                 self.nodes.set(u32::try_from(live).unwrap_or(u32::MAX));
+                self.metrics.set_live_nodes(self.nodes.count());
             }
             self.share_places();
             if let Ok(tells) = self.cluster.hold_telling(self.teller).await {

@@ -54,25 +54,25 @@ impl Database {
         ["--store-password-file".to_owned(), password, "--master-key-file".to_owned(), key]
     }
 
-    fn count(&self, table: &str) -> String {
+    pub(super) fn count(&self, table: &str) -> String {
         self.server.psql(&self.name, &format!("SELECT count(*) FROM tenantd.{table}")).trim().to_owned()
     }
 
     /// Lets nobody in, and ends the sessions that there are.
-    fn go_away(&self) {
+    pub(super) fn go_away(&self) {
         let name = &self.name;
         self.server.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"));
         let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname";
         self.server.psql("postgres", &format!("{end} = '{name}'"));
     }
 
-    fn come_back(&self) {
+    pub(super) fn come_back(&self) {
         let allow = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name);
         self.server.psql("postgres", &allow);
     }
 
     /// Runs a verb of `tenantd store` with a state folder and this database's files.
-    fn store(&self, state: &Path, arguments: &[&str]) -> Output {
+    pub(super) fn store(&self, state: &Path, arguments: &[&str]) -> Output {
         let mut command = Command::new(BINARY);
         command.arg("store").args(arguments).args(self.files()).arg("--state").arg(state).env_clear();
         command.output().expect("the binary runs")

@@ -1,6 +1,7 @@
 //! How much tenants are used, and how much they may be: traffic, limits of calls, the ledger.
 
 mod documented;
+mod shared;
 
 use std::process::Command;
 

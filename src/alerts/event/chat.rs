@@ -47,7 +47,8 @@ impl Event {
     /// Returns the lines below the first.
     fn further_lines(&self) -> Vec<String> {
         let action = (self.state == EventState::Raised).then(|| format!("What to do: {}", self.action));
-        let place = format!("{} on {}", self.kind, self.gateway);
+        let node = self.node.as_ref().map(|node| format!(" ({node})")).unwrap_or_default();
+        let place = format!("{} on {}{node}", self.kind, self.gateway);
         let missed = (self.missed > 0)
             .then(|| format!("{} more came and went while this webhook did not answer", self.missed));
         action.into_iter().chain([place]).chain(missed).collect()
