@@ -205,3 +205,29 @@ fn calls_at_once_are_shared_among_the_gateways_that_live() {
     usage.live_nodes().set(1);
     assert!(begin().is_ok(), "the other one has died");
 }
+
+#[tokio::test]
+async fn ten_thousand_tenants_take_two_statements_an_exchange() {
+    const TENANTS: usize = 10_000;
+    let (database, clock) = (ClusterDatabase::new(), clock());
+    let mut gateways = Vec::new();
+    for _ in 0..3 {
+        gateways.push(start(&clock, database.connect().await).await);
+    }
+    let names: Vec<_> =
+        (0..TENANTS).map(|number| TenantName::parse(&format!("t{number}")).expect("a name")).collect();
+    let call_all =
+        |usage: &Arc<Usage>| names.iter().map(|name| call(&usage.meter(name, a_day(100)), 1)).sum::<usize>();
+    for (round, usage) in gateways.iter().chain(&gateways).enumerate() {
+        assert_eq!(call_all(usage), TENANTS);
+        let started = std::time::Instant::now();
+        assert!(usage.flush().await);
+        println!("exchange {round}: {} ms", started.elapsed().as_millis());
+    }
+    // Each batch is one statement, and each exchange reads with another one.
+    assert_eq!(database.psql("SELECT sum(batch + 1) FROM tenantd.usage_writers"), "6");
+    assert!(gateways[0].flush().await);
+    let last = gateways[0].meter(&names[TENANTS - 1], a_day(100));
+    assert_eq!(last.quotas()[0].used, 6);
+    assert_eq!(database.psql("SELECT count(*) FROM tenantd.usage"), (2 * TENANTS).to_string());
+}
