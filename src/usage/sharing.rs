@@ -17,8 +17,8 @@ use crate::base::sync::lock;
 use crate::store::{self, ClusterStore, SharedNews, UsageBatch, UsageBatchId};
 
 /// How many rows of the ledger, and counts of quotas, one statement carries.
-const MAX_ROWS: usize = 10_000;
-const MAX_USES: usize = 20_000;
+const MAX_ROWS: usize = 5_000;
+const MAX_USES: usize = 10_000;
 /// How many warnings wait for the database to say who tells them.
 const MAX_WARNINGS: usize = 1_000;
 

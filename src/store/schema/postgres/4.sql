@@ -57,7 +57,8 @@ CREATE TABLE tenantd.told (
 );
 
 -- Adds a batch of usage, unless it was added before. Rows are locked in the order of their keys, so
--- that gateways wait for each other and never in a circle.
+-- that gateways wait for each other and never in a circle. Compiling the statements (jit) would take
+-- seconds.
 CREATE FUNCTION tenantd.add_usage(
     given_writer bytea, given_batch bigint, most_detail_rows bigint,
     row_tenants text[], row_starts bigint[], row_keys bytea[], other_keys bytea[], persons text[],
@@ -65,7 +66,7 @@ CREATE FUNCTION tenantd.add_usage(
     row_calls bigint[], row_errors bigint[], row_ms bigint[], row_bytes bigint[],
     quota_tenants text[], scopes text[], periods bigint[], numbers bigint[], quota_calls bigint[],
     quota_bytes bigint[]
-) RETURNS boolean LANGUAGE plpgsql AS $$
+) RETURNS boolean LANGUAGE plpgsql SET jit = off AS $$
 BEGIN
     INSERT INTO tenantd.usage_writers AS known (writer, batch, written_at)
     VALUES (given_writer, given_batch, now())
@@ -129,7 +130,7 @@ $$;
 CREATE FUNCTION tenantd.prune_usage(
     hours_from bigint, days_from bigint, quota_day bigint, quota_month bigint, told_until bigint,
     most_rows bigint
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     surplus bigint;
     boundary record;
