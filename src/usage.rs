@@ -70,7 +70,7 @@ impl From<&Store> for UsageStore {
 /// Where usage is written, and what has to be known for that.
 enum Ledger {
     File(LocalStore),
-    Shared(SharedCounts),
+    Shared(Box<SharedCounts>),
 }
 
 /// The usage of all tenants of one gateway.
@@ -102,7 +102,7 @@ impl Usage {
     pub async fn start(clock: Arc<dyn Clock>, store: Option<UsageStore>) -> Result<Arc<Self>, store::Error> {
         let store = store.map(|store| match store {
             UsageStore::File(store) => Ledger::File(store),
-            UsageStore::Database(store) => Ledger::Shared(SharedCounts::new(store)),
+            UsageStore::Database(store) => Ledger::Shared(Box::new(SharedCounts::new(store))),
         });
         let usage = Self::with_store(clock, store);
         usage.restore_quotas().await?;

@@ -45,7 +45,7 @@ mod tests {
     fn shares_add_up_to_the_limit_at_most_unless_it_is_smaller_than_the_number_of_nodes() {
         let nodes = LiveNodes::default();
         assert_eq!((nodes.count(), nodes.share(10)), (1, 10));
-        nodes.clone().set(3);
+        nodes.set(3);
         assert_eq!([10, 3, 2, 1, 0].map(|limit| nodes.share(limit)), [3, 1, 1, 1, 0]);
         nodes.set(0);
         assert_eq!((nodes.share(10), nodes.share_places(10)), (10, 10));

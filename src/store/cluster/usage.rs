@@ -191,8 +191,7 @@ impl<'a> BatchColumns<'a> {
             Value::Numbers(self.batch.rows.iter().map(|row| to_integer(of(&row.counts))).collect())
         };
         let scope = |at: usize| Value::Texts(self.scopes.iter().map(|row| &*row[at]).collect());
-        let quota =
-            |of: fn(&QuotaUse) -> i64| Value::Numbers(self.batch.uses.iter().map(|it| of(it)).collect());
+        let quota = |of: fn(&QuotaUse) -> i64| Value::Numbers(self.batch.uses.iter().map(of).collect());
         [
             Value::Bytes(&id.writer),
             Value::Number(id.number),

@@ -79,7 +79,7 @@ impl<'a> UsageTables<'a> {
             FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
             ON CONFLICT DO NOTHING";
         let texts: Vec<_> = uses.iter().map(|it| [storable(&it.tenant), storable(&it.scope)]).collect();
-        let numbers = |of: fn(&QuotaUse) -> i64| Value::Numbers(uses.iter().map(|it| of(it)).collect());
+        let numbers = |of: fn(&QuotaUse) -> i64| Value::Numbers(uses.iter().map(of).collect());
         let values = [
             Value::Texts(texts.iter().map(|row| &*row[0]).collect()),
             Value::Texts(texts.iter().map(|row| &*row[1]).collect()),

@@ -164,9 +164,11 @@ async fn sums_that_are_committed_late_are_not_missed() {
         "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(1)%' AND state = 'active'
                      AND wait_event = 'PgSleep' AND datname = current_database()";
     while database.psql(is_locked) != "1" {}
-    let sending = {
+    let mut sending = {
         let (other, late) = (other.clone(), late.clone());
-        tokio::task::spawn(async move { other.add_usage(id(2, 0), &late).await })
+        let mut sending = tokio::task::JoinSet::new();
+        sending.spawn(async move { other.add_usage(id(2, 0), &late).await });
+        sending
     };
     let is_waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
     while database.psql(is_waiting) != "1" {
@@ -175,7 +177,7 @@ async fn sums_that_are_committed_late_are_not_missed() {
     store.add_usage(id(1, 1), &batch(Vec::new(), vec![used("zeta", day, 1)])).await.expect("added");
     let before = store.load_quota_sums(20_000, 0, 0).await.expect("read");
     assert_eq!(before.uses.len(), 2, "the late batch is not there yet");
-    sending.await.expect("it ends").expect("added");
+    sending.join_next().await.expect("one").expect("it ends").expect("added");
     holder.await.expect("it ends");
     let after = store.load_quota_sums(20_000, 0, before.read_up_to).await.expect("read");
     let acme = after.uses.iter().find(|sum| sum.tenant == "acme");
