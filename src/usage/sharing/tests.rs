@@ -4,7 +4,7 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::TryRecvError;
 
 use super::*;
-use crate::base::clock::{Clock, ManualClock, SystemClock};
+use crate::base::clock::{ManualClock, SystemClock};
 use crate::spec::{CallLimits, TenantName, UsageLimits};
 use crate::store::UsageQuery;
 use crate::store::testkit::ClusterDatabase;
