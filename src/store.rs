@@ -47,8 +47,9 @@ pub use self::auth::{
 pub use self::auth_place::has_logins_elsewhere;
 pub use self::backup::{IntegrityReport, check, restore};
 pub use self::cluster::{
-    Change, ChangeBatch, ChangeCursor, ChangeSubscription, ClusterStore, HEARTBEAT, HeardChanges, NodeRecord,
-    NodeState, Notifications, QuotaSums, SharedNews, UsageBatchId,
+    Change, ChangeBatch, ChangeCursor, ChangeSubscription, ClusterStore, DifferentEntry, EntryOrders,
+    HEARTBEAT, HeardChanges, NodeEntry, NodeId, NodeRecord, NodeReport, NodeState, Notifications,
+    ORDER_CHANGE, QuotaSums, Replacement, SharedNews, TenantOrder, UsageBatchId,
 };
 use self::database::{Database, filesystem, folder_lock};
 pub use self::keyring::{Error as KeyError, KeySource, Keyring, SealContext};

@@ -3,7 +3,9 @@
 //! none of it.
 
 mod changes;
+mod entries;
 mod nodes;
+mod orders;
 mod usage;
 
 use std::sync::Arc;
@@ -12,12 +14,15 @@ use tokio_postgres::Row;
 
 use self::changes::ChangeFeed;
 pub use self::changes::{Change, ChangeBatch, ChangeCursor, ChangeSubscription, HeardChanges, Notifications};
+pub use self::entries::{DifferentEntry, NodeEntry, NodeId, NodeReport};
 pub use self::nodes::{HEARTBEAT, NodeRecord, NodeState};
 pub(in crate::store) use self::nodes::{NodeIdentity, refuse_live_nodes};
+pub use self::orders::{EntryOrders, ORDER_CHANGE, Replacement, TenantOrder};
 pub(in crate::store) use self::usage::UsageTables;
 pub use self::usage::{QuotaSums, SharedNews, UsageBatchId};
 use super::Store;
 use super::auth::postgres::{Error as PostgresError, PostgresEngine, ReadError, Value};
+use super::keyring::Keyring;
 
 /// The part of a shared database that belongs to the gateways themselves. Cheap to clone.
 #[derive(Clone)]
@@ -72,6 +77,10 @@ impl ClusterStore {
         read: impl Fn(&Row) -> Result<T, ReadError>,
     ) -> Result<Vec<T>, PostgresError> {
         Box::pin(self.engine.link().query_rows(sql, values, read)).await
+    }
+
+    fn keyring(&self) -> &Keyring {
+        self.engine.keyring()
     }
 }
 

@@ -74,6 +74,11 @@ impl PostgresEngine {
         &self.link
     }
 
+    /// Returns the keys that seal what the database holds.
+    pub(in crate::store) fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
     pub(in crate::store) async fn load_state(&self) -> Result<StoredAuthState, super::Error> {
         self.reseal_incarnations().await;
         self.reseal_blocks().await;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::nodes::NodeIdentity;
-use super::{ChangeBatch, ClusterStore, NodeState};
+use super::{ChangeBatch, ClusterStore, EntryOrders, NodeEntry, NodeState, Replacement, TenantOrder};
+use crate::base::digest::Digest;
 use crate::store::auth::postgres::{PostgresAddress, PostgresEngine};
 use crate::store::tests::postgres_server::PostgresServer;
 use crate::store::{AuthStore, BlockId, Error, KeySource, Keyring, PostgresError};
@@ -187,4 +188,108 @@ async fn a_change_is_notified_at_once_and_handed_to_all_who_subscribed() {
     assert_eq!(keys(&other.next().await), [key]);
     cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'");
     assert!(!notifications.next().await, "whoever listens knows that it is deaf");
+}
+
+fn entry(entry_id: &str, revision: &str) -> NodeEntry {
+    NodeEntry {
+        entry_id: entry_id.to_owned(),
+        name: entry_id.to_owned(),
+        state: "serving".to_owned(),
+        since: jiff::Timestamp::UNIX_EPOCH,
+        on_disk: Some(Digest::of(revision.as_bytes())),
+        in_force: Some(Digest::of(revision.as_bytes())),
+    }
+}
+
+#[tokio::test]
+async fn entries_differ_if_a_live_node_has_another_revision_or_none() {
+    let cluster = Cluster::new();
+    let (first, second) = (cluster.node(1).await, cluster.node(2).await);
+    let different = async || {
+        let found = first.find_different_entries(10).await.expect("read");
+        found.into_iter().map(|found| (found.entry_id, found.seconds.is_some())).collect::<Vec<_>>()
+    };
+    first.replace_entries(&[entry("a", "1"), entry("b", "1"), entry("c", "1")]).await.expect("written");
+    assert_eq!(different().await, [], "the second has not read its folder yet");
+    second.replace_entries(&[entry("a", "1"), entry("b", "2")]).await.expect("written");
+    assert_eq!(different().await, [("b".to_owned(), true), ("c".to_owned(), false)]);
+    second.update_entries(&[entry("b", "1"), entry("c", "1")], &[], 3).await.expect("written");
+    assert_eq!(different().await, []);
+    second.update_entries(&[], &["a".to_owned()], 2).await.expect("written");
+    assert_eq!(different().await, [("a".to_owned(), false)]);
+    let on_nodes = first.find_entry_on_nodes("b").await.expect("read");
+    assert_eq!(on_nodes, [([1; 16], entry("b", "1")), ([2; 16], entry("b", "1"))]);
+    let reports = first.load_node_reports().await.expect("read");
+    assert_eq!(reports.iter().map(|report| report.entries).collect::<Vec<_>>(), [Some(3), Some(2)]);
+    // A dead node does not count, whether it ended in order or not.
+    second.leave().await.expect("written");
+    assert_eq!(different().await, []);
+    second.send_heartbeat().await.expect("written");
+    assert_eq!(different().await.len(), 1);
+    cluster.sql("UPDATE tenantd.nodes SET seen_at = now() - interval '16 seconds' WHERE name = 'node 2'");
+    assert_eq!(different().await, []);
+    // What is written anew as it was begins no new time.
+    cluster.sql("UPDATE tenantd.node_entries SET changed_at = '2000-01-01'");
+    first.replace_entries(&[entry("a", "1"), entry("b", "2")]).await.expect("written");
+    let kept = cluster.sql(
+        "SELECT entry_id FROM tenantd.node_entries WHERE changed_at < '2001-01-01' ORDER BY node, entry_id",
+    );
+    assert_eq!(
+        kept.split_whitespace().collect::<Vec<_>>(),
+        ["a", "b", "c"],
+        "a of the first, both of the second"
+    );
+}
+
+#[tokio::test]
+async fn the_last_order_of_a_kind_counts_and_is_a_change_that_is_sealed() {
+    let cluster = Cluster::new();
+    let (first, second) = (cluster.node(1).await, cluster.node(2).await);
+    let cursor = second.first_cursor();
+    let replacement = Replacement { files: Digest::of(b"files"), revision: Digest::of(b"older") };
+    first.give_order("acme", TenantOrder::Pause(true), None).await.expect("given");
+    let rollback = TenantOrder::Rollback(Some(replacement));
+    first.give_order("acme", rollback, Some(b"canary of the documents")).await.expect("given");
+    second.give_order("acme", TenantOrder::Approve(Digest::of(b"new")), None).await.expect("given");
+    second.give_order("acme", TenantOrder::Accept(Some(Digest::of(b"claim"))), None).await.expect("given");
+    let ordered = EntryOrders {
+        paused: Some(true),
+        replacement: Some(replacement),
+        approved: Some(Digest::of(b"new")),
+        accepted: Some(Digest::of(b"claim")),
+    };
+    let orders = async |store: &ClusterStore| {
+        store.load_orders(None).await.expect("read").get("acme").copied().unwrap_or_default()
+    };
+    assert_eq!(orders(&first).await, ordered);
+    let heard = second.load_changes(&cursor).await.expect("read").batch;
+    assert_eq!(keys(&heard), ["pause", "rollback", "approve", "accept"].map(|kind| kind.as_bytes().to_vec()));
+    assert_eq!(
+        second.load_order_documents("acme").await.expect("read").as_deref(),
+        Some(&b"canary of the documents"[..])
+    );
+    let stored =
+        cluster.sql("SELECT encode(documents, 'escape') FROM tenantd.tenant_orders WHERE kind = 'rollback'");
+    assert!(!stored.contains("canary"), "{stored}");
+
+    second.give_order("acme", TenantOrder::Pause(false), None).await.expect("given");
+    first.give_order("acme", TenantOrder::Rollback(None), None).await.expect("given");
+    assert_eq!(first.load_order_documents("acme").await.expect("read"), None);
+    assert!(!first.adopt_order("acme", TenantOrder::Pause(true), None).await.expect("asked"), "there is one");
+    assert!(first.adopt_order("beta", TenantOrder::Pause(true), None).await.expect("given"));
+    let acme = orders(&second).await;
+    assert_eq!((acme.paused, acme.replacement), (Some(false), None));
+    let of_beta = second.load_orders(Some(&["beta".into()])).await.expect("read");
+    assert_eq!(of_beta.keys().map(|entry_id| &**entry_id).collect::<Vec<_>>(), ["beta"]);
+
+    // A pause that somebody changed still is one, and other orders are none.
+    cluster.sql("UPDATE tenantd.tenant_orders SET details = '\\x00' WHERE entry_id = 'acme'");
+    let changed = orders(&first).await;
+    assert_eq!(changed, EntryOrders { paused: Some(true), ..EntryOrders::default() });
+
+    second.replace_entries(&[entry("acme", "1")]).await.expect("written");
+    first.forget_orders("acme").await.expect("asked");
+    assert_ne!(orders(&first).await, EntryOrders::default(), "the other node has the entry");
+    second.forget_orders("acme").await.expect("asked");
+    assert_eq!(orders(&first).await, EntryOrders::default());
 }

@@ -13,11 +13,12 @@ use crate::store::keyring::{Error as KeyError, Keyring};
 
 /// The SQL that leads to each version, and the oldest version of the program that can use it. A step
 /// that was released is never changed.
-const MIGRATIONS: [(&str, i64); 4] = [
+const MIGRATIONS: &[(&str, i64)] = &[
     (include_str!("../../schema/postgres/1.sql"), 1),
     (include_str!("../../schema/postgres/2.sql"), 2),
     (include_str!("../../schema/postgres/3.sql"), 2),
     (include_str!("../../schema/postgres/4.sql"), 2),
+    (include_str!("../../schema/postgres/5.sql"), 2),
 ];
 /// The version that this program writes.
 pub(super) const CURRENT_VERSION: i64 = MIGRATIONS.len() as i64;

@@ -15,6 +15,7 @@ pub(in crate::store) enum Value<'a> {
     Texts(Vec<&'a str>),
     MaybeTexts(Vec<Option<&'a str>>),
     ByteStrings(Vec<&'a [u8]>),
+    MaybeByteStrings(Vec<Option<&'a [u8]>>),
     Numbers(Vec<i64>),
 }
 
@@ -31,6 +32,7 @@ impl Value<'_> {
             Self::Texts(values) => (values, Type::TEXT_ARRAY),
             Self::MaybeTexts(values) => (values, Type::TEXT_ARRAY),
             Self::ByteStrings(values) => (values, Type::BYTEA_ARRAY),
+            Self::MaybeByteStrings(values) => (values, Type::BYTEA_ARRAY),
             Self::Numbers(values) => (values, Type::INT8_ARRAY),
         }
     }
