@@ -69,6 +69,7 @@ use crate::store::Store;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 use crate::tenants::ReconcilerHandle;
+use crate::tenants::cluster_view::ClusterView;
 use crate::tenants::registry::Registry;
 use crate::usage::Usage;
 
@@ -102,6 +103,8 @@ pub struct Admin {
     pub tasks: Tasks,
     /// The persistent store, if there is one.
     pub store: Option<Store>,
+    /// What is known of the other gateways, if this is one of several.
+    pub cluster: Option<Arc<ClusterView>>,
     /// People's logins at the tenants; none without a store.
     pub logins: Option<Logins>,
     /// The certificate and parameters of TLS; `None` is plain HTTP.

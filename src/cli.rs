@@ -25,6 +25,7 @@ mod keys;
 mod logins;
 mod man;
 mod migrate;
+mod nodes;
 mod notify;
 mod output;
 mod port_holder;
@@ -72,6 +73,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Verb::Migrate(args) => migrate::run(&args),
         Verb::Slim(args) => slim::run(&args),
         Verb::Tenants(args) => tenants::run(&args),
+        Verb::Nodes(args) => nodes::run(&args),
         Verb::Store(args) => store::run(&args),
         Verb::Certs(args) => certs::run(&args),
         Verb::Keys(args) => keys::run(&args),

@@ -67,6 +67,7 @@ use crate::telemetry::audit::{Audit, AuditConfig, AuditFileConfig};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otlp::{Exporter, MetricsReader, Tracer};
+use crate::tenants::cluster_view::ClusterView;
 use crate::tenants::reconcile::ReconcilerConfig;
 use crate::tenants::registry::{Registry, TablePublisher};
 use crate::tenants::{ReconcilerHandle, TenantDeps, TenantsSource};
@@ -186,6 +187,7 @@ pub struct Gateway {
     setting_sources: Option<(SettingSources, WrittenSettings)>,
     store: Option<Store>,
     stored_entries: Vec<store::StoredEntry>,
+    cluster_view: Option<Arc<ClusterView>>,
     exporter: Option<Arc<Exporter>>,
 }
 
@@ -251,7 +253,11 @@ impl Gateway {
         tenant_deps.login = build_login(&settings, store.as_ref(), &tenant_deps, &tasks).await?;
         let exporter = create_exporter(&settings, &mut tenant_deps);
         let publisher = TablePublisher::default();
+        let cluster = store.as_ref().and_then(Store::cluster);
+        let cluster_view =
+            cluster.map(|cluster| ClusterView::start(cluster, Arc::clone(&tenant_deps.clock), &tasks));
         Ok(Self {
+            cluster_view,
             exporter,
             settings,
             addresses,
@@ -410,6 +416,7 @@ impl Gateway {
             publisher: self.publisher.clone(),
             store: self.store.as_ref().map(|store| store.local().clone()),
             stored_entries: std::mem::take(&mut self.stored_entries),
+            cluster: self.store.as_ref().and_then(Store::cluster),
         }
     }
 
@@ -433,6 +440,7 @@ impl Gateway {
             tasks: self.tasks.clone(),
             clock: Arc::clone(&self.tenant_deps.clock),
             exporter: self.exporter.clone(),
+            cluster: self.cluster_view.clone(),
         }
     }
 
@@ -459,6 +467,7 @@ impl Gateway {
         let Some(listener) = self.admin.take() else { return };
         let admin = Admin {
             settings: in_force,
+            cluster: self.cluster_view.clone(),
             registry: self.registry.clone(),
             reconciler,
             alerts,

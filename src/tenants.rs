@@ -13,10 +13,12 @@ mod announce;
 mod build;
 mod claim_index;
 pub mod claims;
+pub mod cluster_view;
 mod data_index;
 mod debounce;
 mod drain;
 mod entry;
+mod entry_reporter;
 mod expiry;
 #[cfg(feature = "kube")]
 pub mod kubernetes;

@@ -1,5 +1,7 @@
 //! The answers about the gateway and its tenants.
 
+use std::collections::HashMap;
+
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
@@ -8,7 +10,10 @@ use super::response::{self, no_tenant};
 use crate::base::body::Body;
 use crate::settings::live_settings;
 use crate::telemetry::log;
+use crate::tenants::PublishedEntry;
+use crate::tenants::cluster_view::Disagreement;
 use crate::tenants::registry::RoutingTable;
+use crate::tenants::status::TenantStatus;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const OPEN_METRICS: HeaderValue =
@@ -76,13 +81,33 @@ pub(super) fn show_log() -> Response<Body> {
 
 pub(super) fn list_tenants(admin: &Admin) -> Response<Body> {
     let table = admin.registry.load();
-    let statuses: Vec<_> = table.entries.values().map(|entry| entry.status()).collect();
+    let cluster = admin.cluster.as_ref().map(|cluster| cluster.state());
+    let disagreements = cluster.iter().flat_map(|cluster| &cluster.disagreements);
+    let disagreements: HashMap<&str, &Disagreement> =
+        disagreements.map(|it| (it.entry.as_str(), it)).collect();
+    let status = |entry: &PublishedEntry| {
+        let disagreement = disagreements.get(&**entry.entry_id()).map(|it| it.summary.clone());
+        TenantStatus { disagreement, ..entry.status() }
+    };
+    let statuses: Vec<_> = table.entries.values().map(status).collect();
     response::json(StatusCode::OK, &statuses)
 }
 
-pub(super) fn show_tenant(admin: &Admin, name: &str) -> Response<Body> {
-    match admin.registry.load().find_entry(name) {
-        Some(entry) => response::json(StatusCode::OK, &entry.status()),
-        None => no_tenant(),
+pub(super) async fn show_tenant(admin: &Admin, name: &str) -> Response<Body> {
+    let status = admin.registry.load().find_entry(name).map(|entry| entry.status());
+    let Some(mut status) = status else { return no_tenant() };
+    if let Some(cluster) = &admin.cluster {
+        let state = cluster.state();
+        let disagreement = state.disagreements.iter().find(|it| it.entry == status.stem);
+        status.disagreement = disagreement.map(|it| it.summary.clone());
+        // A database that is away must not hide what is so here.
+        status.nodes = cluster.find_tenant(&status.stem).await.unwrap_or_default();
     }
+    response::json(StatusCode::OK, &status)
+}
+
+/// Lists the gateways of the cluster, and what they disagree on.
+pub(super) fn list_nodes(admin: &Admin) -> Response<Body> {
+    let state = admin.cluster.as_ref().map(|cluster| cluster.state()).unwrap_or_default();
+    response::json(StatusCode::OK, &json!({ "nodes": state.nodes, "disagreements": state.disagreements }))
 }

@@ -30,7 +30,7 @@ impl Refusal for CommandError {
                 StatusCode::INSUFFICIENT_STORAGE
             }
             Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ShuttingDown | Self::NotShared(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 

@@ -116,6 +116,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route::read("/api/gateway", |call| {
         Box::pin(async move { response::json(StatusCode::OK, &call.admin.describe_gateway()) })
     }),
+    Route::read("/api/nodes", |call| Box::pin(async move { api::list_nodes(call.admin) })),
     Route::read("/api/settings", |call| Box::pin(async move { api::show_settings(call.admin) })),
     Route::read("/api/audit", |call| Box::pin(audit::list(call))),
     Route::read("/api/log", |_| Box::pin(async { api::show_log() })),
@@ -125,7 +126,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route::read("/api/notify", |call| Box::pin(async move { super::notify::show(call.admin) })),
     Route::read("/api/tenants", |call| Box::pin(async move { api::list_tenants(call.admin) })),
     Route::read("/api/tenants/{name}", |call| {
-        Box::pin(async move { api::show_tenant(call.admin, call.segment(0)) })
+        Box::pin(async move { api::show_tenant(call.admin, call.segment(0)).await })
     }),
     Route::read("/api/tenants/{name}/clients", |call| Box::pin(clients::list(call))),
     Route::read("/api/tenants/{name}/history", |call| Box::pin(commands::history(call))),
@@ -225,7 +226,7 @@ fn refuse(method: &Method) -> Response<Body> {
     match *method {
         Method::GET => problem(
             StatusCode::NOT_FOUND,
-            "the paths are /healthz, /readyz, /metrics, /api/gateway, /api/tenants, /api/logins, \
+            "the paths are /healthz, /readyz, /metrics, /api/gateway, /api/nodes, /api/tenants, /api/logins, \
              /api/blocks, /api/traffic, /api/usage, /api/notify, /api/certs and /",
         ),
         _ => problem(

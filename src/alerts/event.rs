@@ -165,6 +165,7 @@ fn describe_one(kind: AlertKind) -> &'static str {
     match kind {
         AlertKind::TenantRejected => "the tenant is rejected",
         AlertKind::TenantStale => "the last change of the tenant is refused",
+        AlertKind::TenantsDisagree => "the tenant is not the same on all gateways",
         AlertKind::ChangesHeld => "a change of the tenant waits for approval",
         AlertKind::QuotaNear => "a quota of the tenant is nearly used up",
         AlertKind::TenantDegraded => "the tenant is degraded",
@@ -182,6 +183,7 @@ fn describe_many(kind: AlertKind, count: usize) -> String {
     let what = match kind {
         AlertKind::TenantRejected => "tenants are rejected",
         AlertKind::TenantStale => "tenants had their last change refused",
+        AlertKind::TenantsDisagree => "tenants are not the same on all gateways",
         AlertKind::ChangesHeld => "tenants with changes that wait for approval",
         AlertKind::QuotaNear => "quotas are nearly used up",
         AlertKind::TenantDegraded => "tenants are degraded",
@@ -202,7 +204,7 @@ fn docs(kind: AlertKind) -> &'static str {
         AlertKind::TenantRejected | AlertKind::TenantStale | AlertKind::TenantDegraded => {
             "findings.md#states"
         }
-        AlertKind::ChangesHeld | AlertKind::QuotaNear => "tenants.md",
+        AlertKind::ChangesHeld | AlertKind::QuotaNear | AlertKind::TenantsDisagree => "tenants.md",
         AlertKind::LoginRefused => "troubleshooting.md",
         AlertKind::ClientSecretExpires => "login.md",
         AlertKind::ApiKeyExpires => "api-keys.md",

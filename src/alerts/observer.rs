@@ -16,6 +16,7 @@ use crate::store::Store;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::audit::sinks::SinkTrouble;
 use crate::telemetry::metrics::Metrics;
+use crate::tenants::cluster_view::{ClusterView, Disagreement};
 use crate::tenants::registry::{Registry, RoutingTable};
 use crate::tenants::status::TenantState;
 use crate::tenants::{ExpiringCredential, Expiry, PublishedEntry, expiries};
@@ -45,6 +46,8 @@ pub struct Observed {
     pub metrics: Arc<Metrics>,
     /// Knows which sinks are in trouble.
     pub audit: Audit,
+    /// What is known of the other gateways, if this is one of several.
+    pub cluster: Option<Arc<ClusterView>>,
     /// The source of the current time.
     pub clock: Arc<dyn Clock>,
 }
@@ -79,6 +82,7 @@ impl Observer {
         let is_manual = self.observed.tls == TlsMode::Manual;
         conditions
             .extend(certificates.iter().filter_map(|status| certificate_condition(status, is_manual, now)));
+        conditions.extend(self.disagreement_conditions());
         conditions.extend(self.store_condition());
         conditions.extend(self.disks.iter_mut().filter_map(disk_condition));
         conditions.extend(self.audit_condition());
@@ -89,6 +93,23 @@ impl Observer {
     /// Returns the current time.
     pub(super) fn now(&self) -> Instant {
         self.observed.clock.monotonic()
+    }
+
+    fn disagreement_conditions(&self) -> Conditions {
+        let Some(cluster) = &self.observed.cluster else { return Conditions::new() };
+        let state = cluster.state();
+        let condition = |disagreement: &Disagreement| {
+            let Disagreement { tenant, entry, summary, .. } = disagreement;
+            let summary = format!("tenant {tenant} is not the same on all gateways: {summary}");
+            let action = format!(
+                "see that the files in the tenants folders of these gateways are the same; `tenantd tenants show \
+                 {tenant}` has what is in force where"
+            );
+            let key = ConditionKey { kind: AlertKind::TenantsDisagree, id: entry.clone() };
+            let condition = Condition::new(Subject::tenant(tenant), summary, action);
+            (key, Condition { told_elsewhere: !state.is_teller, ..condition })
+        };
+        state.disagreements.iter().map(condition).collect()
     }
 
     fn store_condition(&self) -> Option<(ConditionKey, Condition)> {

@@ -12,6 +12,7 @@ use clap_complete::Shell;
 mod audit;
 mod doctor;
 mod logins;
+mod nodes;
 mod run;
 mod settings;
 mod slim;
@@ -24,6 +25,7 @@ mod usage;
 pub use audit::{AuditArgs, AuditFormat};
 pub use doctor::{ClientKind, DoctorArgs};
 pub use logins::{BlockPlaceArgs, LoginFilterArgs, LoginsAction, LoginsArgs};
+pub use nodes::NodesArgs;
 pub use run::RunArgs;
 pub use settings::{GatewayArgs, ValidationArgs};
 pub use slim::SlimArgs;
@@ -70,6 +72,9 @@ pub enum Verb {
     /// Show or change the tenants of a running gateway.
     #[command(after_help = TENANTS_EXAMPLES)]
     Tenants(TenantsArgs),
+    /// Show the gateways that share a database, and the tenants that are not the same on all.
+    #[command(after_help = nodes::EXAMPLES)]
+    Nodes(NodesArgs),
     /// Check, back up or restore the store in the state folder.
     #[command(after_help = STORE_EXAMPLES)]
     Store(StoreArgs),

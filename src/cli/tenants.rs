@@ -9,6 +9,7 @@ use super::args::{TenantsAction, TenantsArgs};
 use super::{Exit, admin_client, output, render};
 use crate::base::similarity;
 use crate::telemetry::printable::printable;
+use crate::tenants::cluster_view::{NodeState, TenantOnNode};
 use crate::tenants::status::{TenantState, TenantStatus};
 
 const CLOSED: &str = "answers 503 until repaired: the refused change may affect who may call";
@@ -67,6 +68,14 @@ pub(super) fn list(tenants: &[TenantStatus]) -> String {
         writeln!(text, "\n{name} is {}: `tenantd tenants show {name}` says why.", word(tenant))
             .expect("writing to a String cannot fail");
     }
+    for tenant in tenants.iter().filter(|tenant| tenant.disagreement.is_some()) {
+        let name = printable(&tenant.name);
+        writeln!(
+            text,
+            "\n{name} is not the same on all gateways: `tenantd tenants show {name}` says what is where."
+        )
+        .expect("writing to a String cannot fail");
+    }
     text
 }
 
@@ -93,11 +102,26 @@ fn show(tenant: &TenantStatus) -> String {
         ("files", Some(files.as_str()).filter(|files| !files.is_empty())),
         ("on disk", tenant.digest_on_disk.as_deref()),
         ("in force", tenant.digest_in_force.as_deref()),
+        ("differs", tenant.disagreement.as_deref()),
     ];
     let known =
         facts.iter().filter_map(|(name, value)| Some(format!("{name:<10} {}\n", printable((*value)?))));
     let findings = tenant.findings.as_array().into_iter().flatten();
-    known.chain(findings.map(render::finding_of_gateway)).collect()
+    let nodes =
+        tenant.nodes.iter().map(|node| format!("{:<10} {}\n", "node", printable(&describe_node(node))));
+    known.chain(nodes).chain(findings.map(render::finding_of_gateway)).collect()
+}
+
+/// Says how one gateway of the cluster has a tenant.
+fn describe_node(tenant: &TenantOnNode) -> String {
+    let gone = match tenant.node_state {
+        NodeState::Live => String::new(),
+        gone => format!(", gateway {}", gone.as_str()),
+    };
+    let Some(state) = &tenant.state else { return format!("{}: missing{gone}", tenant.node) };
+    let revision = tenant.in_force.as_ref().map(|digest| format!(", {digest} in force")).unwrap_or_default();
+    let since = tenant.since.map(|since| format!(" since {}", since.strftime("%Y-%m-%dT%H:%M:%SZ")));
+    format!("{}: {state}{}{revision}{gone}", tenant.node, since.unwrap_or_default())
 }
 
 /// Returns the tenant's state as a word: `paused` if an operator paused it, since "disabled" would

@@ -21,6 +21,7 @@ pub(super) fn start(gateway: &Gateway, teller: Teller) -> Arc<Alerts> {
             folders: state.iter().cloned().chain(tenants_folder(&gateway.source)).collect(),
             metrics: Arc::clone(&gateway.tenant_deps.metrics),
             audit: gateway.tenant_deps.audit.clone(),
+            cluster: gateway.cluster_view.clone(),
             clock: Arc::clone(&gateway.tenant_deps.clock),
         },
         targets: settings.notify.clone(),

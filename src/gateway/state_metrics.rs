@@ -10,6 +10,7 @@ use crate::base::task::Tasks;
 use crate::certs::Certificates;
 use crate::telemetry::metrics::{CertificateGauges, CollectedState, Metrics, QuotaGauges, SecretExpiry};
 use crate::telemetry::otlp::Exporter;
+use crate::tenants::cluster_view::ClusterView;
 use crate::tenants::registry::{Registry, RoutingTable};
 use crate::tenants::tenant::Tenant;
 use crate::tenants::{ExpiringCredential, Expiry, expiries};
@@ -21,6 +22,7 @@ pub(super) struct StateSources {
     pub(super) tasks: Tasks,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) exporter: Option<Arc<Exporter>>,
+    pub(super) cluster: Option<Arc<ClusterView>>,
 }
 
 /// Disconnects metrics from the parts when it is dropped. The parts hold the metrics, so without
@@ -56,6 +58,7 @@ impl StateSources {
             certificates: certificates.collect(),
             secrets: expiries(&table).map(to_metric).collect(),
             quotas: tenants(&table).flat_map(|tenant| quotas(tenant)).collect(),
+            disagreeing: self.cluster.as_ref().map(|cluster| cluster.state().disagreements.len()),
             exported: self.exporter.as_ref().map(|exporter| exporter.counts()).unwrap_or_default(),
             panics: self
                 .tasks

@@ -10,6 +10,8 @@ pub enum AlertKind {
     TenantRejected,
     /// A tenant's last change is refused; its last good revision serves, or it is closed.
     TenantStale,
+    /// The gateways of a cluster disagree about a tenant: not the same is in force on all of them.
+    TenantsDisagree,
     /// A change of a tenant waits for an operator's approval.
     ChangesHeld,
     /// Four fifths of a quota are used, or all of it.
@@ -34,13 +36,14 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// All kinds, in the order in which an operator is told of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::StoreUnwritable,
         Self::DiskLow,
         Self::AuditLosing,
         Self::CertificateNotRenewing,
         Self::TenantRejected,
         Self::TenantStale,
+        Self::TenantsDisagree,
         Self::TenantDegraded,
         Self::LoginRefused,
         Self::ClientSecretExpires,
@@ -54,6 +57,7 @@ impl AlertKind {
         match self {
             Self::TenantRejected => "tenant-rejected",
             Self::TenantStale => "tenant-stale",
+            Self::TenantsDisagree => "tenants-disagree",
             Self::ChangesHeld => "changes-held",
             Self::QuotaNear => "quota-near",
             Self::TenantDegraded => "tenant-degraded",

@@ -3,6 +3,7 @@
 //! An entry's life is a state machine: `phase` has its phases, `transitions` all that changes them.
 
 mod findings;
+mod orders;
 mod persisted;
 mod phase;
 mod transitions;
@@ -24,8 +25,9 @@ use super::tool_changes::HeldChange;
 use crate::base::diagnostic::{Diagnostic, Report};
 use crate::base::digest::Digest;
 use crate::spec::{DataFingerprint, DataFingerprints, HeldClaim, TenantClaim, TenantName};
-use crate::store;
+use crate::store::{self, EntryOrders};
 
+pub(super) use self::orders::RollbackNeed;
 pub(super) use self::persisted::{LastGoodRevision, PersistedState, RestoredRevision};
 pub(super) use self::phase::Candidate;
 pub(super) use self::transitions::BuildTenant;
@@ -58,6 +60,12 @@ pub(super) struct Entry {
     is_unpersisted: bool,
     /// Why the last rollback failed, until that is announced.
     rollback_failure: Option<Box<str>>,
+    /// What operators ordered about it in a cluster.
+    orders: EntryOrders,
+    /// Whether what they ordered is to be written to this gateway's store.
+    is_order_unwritten: bool,
+    /// Why the revision that an order puts in force instead of the files is not in force.
+    missed_rollback: Option<Box<Diagnostic>>,
     state: TenantState,
     since: Timestamp,
 }
@@ -116,6 +124,9 @@ impl Entry {
             unwritten_revision: None,
             is_unpersisted: false,
             rollback_failure: None,
+            orders: EntryOrders::default(),
+            is_order_unwritten: false,
+            missed_rollback: None,
             state: TenantState::Loading,
             since: now,
         }
@@ -289,6 +300,16 @@ impl Entry {
         std::mem::replace(&mut self.is_unpersisted, is_unpersisted) != is_unpersisted
     }
 
+    /// Returns the digest of the files as last read.
+    pub(super) fn digest_on_disk(&self) -> Option<Digest> {
+        self.on_disk
+    }
+
+    /// Returns number and digest of the revision in force.
+    pub(super) fn revision_in_force(&self) -> Option<(u64, Digest)> {
+        self.phase.live().map(|live| (live.number, live.tenant.revision))
+    }
+
     /// Whether an operator paused the entry.
     pub(super) fn is_paused(&self) -> bool {
         self.persisted.is_paused
@@ -329,13 +350,15 @@ impl Entry {
             Phase::Unusable | Phase::Candidate(_) => TenantState::Rejected,
             Phase::LiveWithCandidate(_, candidate) if candidate.is_held() => TenantState::Held,
             Phase::LiveWithCandidate(..) => TenantState::Stale,
-            Phase::Live(_) if self.report.has_errors() => TenantState::Stale,
+            Phase::Live(_) if self.report.has_errors() || self.missed_rollback.is_some() => {
+                TenantState::Stale
+            }
             Phase::Live(live) if live.tenant.spec.enabled => TenantState::Serving,
             Phase::Live(_) => TenantState::Disabled,
         }
     }
 
-    fn is_rolled_back(&self) -> bool {
+    pub(super) fn is_rolled_back(&self) -> bool {
         self.phase.live().is_some() && self.persisted.is_pinned(self.on_disk)
     }
 
@@ -349,6 +372,7 @@ impl Entry {
     pub(super) fn all_findings(&self) -> impl Iterator<Item = &Diagnostic> {
         let held = self.held_change().map(|held| &held.finding);
         let warnings = [self.open_data_warning.as_deref(), self.tool_text_warning.as_deref(), held];
-        self.report.iter().chain(self.rejection()).chain(warnings.into_iter().flatten())
+        let errors = self.rejection().into_iter().chain(self.missed_rollback.as_deref());
+        self.report.iter().chain(errors).chain(warnings.into_iter().flatten())
     }
 }

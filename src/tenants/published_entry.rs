@@ -12,6 +12,7 @@ use super::tool_changes::HeldChange;
 use crate::base::diagnostic::{Diagnostic, Severity};
 use crate::base::digest::Digest;
 use crate::spec::TenantName;
+use crate::store::NodeEntry;
 
 /// The published state of one entry.
 #[derive(Clone)]
@@ -109,6 +110,24 @@ impl PublishedEntry {
         &self.details.findings
     }
 
+    /// Whether both are the results of the same pass.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.details, &other.details)
+    }
+
+    /// Returns what other gateways are told of the entry.
+    pub(super) fn to_node_entry(&self) -> NodeEntry {
+        let details = &*self.details;
+        NodeEntry {
+            entry_id: details.entry_id.to_string(),
+            name: self.name().to_owned(),
+            state: details.state.as_str().to_owned(),
+            since: Timestamp::from_second(details.since.as_second()).unwrap_or(details.since),
+            on_disk: details.on_disk,
+            in_force: self.tenant.as_ref().map(|tenant| tenant.revision),
+        }
+    }
+
     /// Returns the current status; what degrades the tenant may have changed since the last pass.
     pub fn status(&self) -> TenantStatus {
         let (details, tenant) = (&*self.details, self.tenant.as_deref());
@@ -131,6 +150,8 @@ impl PublishedEntry {
             trouble: degradation.map(|degradation| degradation.reason),
             quotas: tenant.map(|tenant| tenant.usage.quotas()).unwrap_or_default(),
             closed: details.closed,
+            disagreement: None,
+            nodes: Vec::new(),
             findings: serde_json::to_value(&details.findings).expect("findings are plain data"),
             files: details.files.iter().map(|file| details.relative_path(file)).collect(),
         }

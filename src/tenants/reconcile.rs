@@ -5,6 +5,7 @@ mod commands;
 mod folder;
 mod history;
 mod load;
+mod orders;
 mod pass;
 mod persist;
 mod publish;
@@ -30,7 +31,7 @@ use crate::base::panic::{Panicked, catch_panic};
 use crate::base::task::{PanicCounts, Tasks};
 use crate::bundle;
 use crate::settings::WatchMode;
-use crate::store::{LocalStore, StoredEntry};
+use crate::store::{ChangeBatch, ChangeSubscription, ClusterStore, LocalStore, StoredEntry};
 
 /// The longest time that a reload waits for files that are still being written.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,6 +81,8 @@ pub struct ReconcilerConfig {
     pub store: Option<LocalStore>,
     /// The store's record of each entry.
     pub stored_entries: Vec<StoredEntry>,
+    /// What it shares with other gateways, if it is one of a cluster.
+    pub cluster: Option<ClusterStore>,
 }
 
 impl ReconcilerHandle {
@@ -96,6 +99,7 @@ impl ReconcilerHandle {
             reloads: reload_requests,
             commands: queued_commands,
             waiters: ReloadWaiters::default(),
+            changes: config.cluster.as_ref().map(ClusterStore::subscribe),
             beats: tasks.heartbeats().register(TASK, LONGEST_PASS).beats(),
         };
         let shared = Arc::new(ReconcilerShared {
@@ -156,6 +160,7 @@ struct Inbox {
     reloads: mpsc::Receiver<oneshot::Sender<u64>>,
     commands: mpsc::Receiver<QueuedCommand>,
     waiters: ReloadWaiters,
+    changes: Option<ChangeSubscription>,
     beats: Beats,
 }
 
@@ -163,6 +168,7 @@ struct Inbox {
 /// it is swapped as a whole, and the next tick scans everything again.
 async fn run(mut reconciler: Reconciler, mut inbox: Inbox, filled: CancellationToken, panics: PanicCounts) {
     inbox.wait_until_filled(&filled).await;
+    reconciler.read_first_orders().await;
     if catch_panic(reconciler.first_pass()).await == Err(Panicked) {
         panics.record(TASK);
     }
@@ -205,8 +211,18 @@ impl Inbox {
                 let context = Arc::clone(&self.contexts.borrow_and_update());
                 reconciler.change_context(context).await;
             }
+            batch = next_changes(&mut self.changes) => reconciler.follow_changes(&batch).await,
+            () = reconciler.until_orders_due() => reconciler.follow_unread_orders().await,
             () = self.beats.next() => {}
         }
+    }
+}
+
+/// Waits for the next changes in a cluster; forever without one.
+async fn next_changes(changes: &mut Option<ChangeSubscription>) -> ChangeBatch {
+    match changes {
+        Some(changes) => changes.next().await,
+        None => std::future::pending().await,
     }
 }
 

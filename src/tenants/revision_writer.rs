@@ -50,6 +50,11 @@ impl RevisionWriter {
         self.unseen.iter().filter_map(|(entry_id, entry)| Some((entry_id, entry.claim.as_ref()?)))
     }
 
+    /// Returns the records of entries that were not seen since the process started.
+    pub(super) fn unseen_entries(&self) -> impl Iterator<Item = &StoredEntry> {
+        self.unseen.values()
+    }
+
     /// Removes and returns the record of an entry that is seen for the first time.
     pub(super) fn take_persisted(&mut self, entry_id: &str) -> PersistedState {
         self.unseen.remove(entry_id).map(PersistedState::from_stored).unwrap_or_default()

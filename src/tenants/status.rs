@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::cluster_view::TenantOnNode;
 use crate::usage::QuotaStatus;
 
 /// The state of an entry.
@@ -99,6 +100,12 @@ pub struct TenantStatus {
     /// may call.
     #[serde(default)]
     pub closed: bool,
+    /// What is in force on which gateway, if those of the cluster disagree for longer than a minute.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub disagreement: Option<String>,
+    /// The tenant as each gateway of the cluster has it; only when one tenant is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub nodes: Vec<TenantOnNode>,
     /// The findings, as `Diagnostic` serializes.
     #[serde(default)]
     pub findings: serde_json::Value,

@@ -25,6 +25,7 @@
 //! - [`cluster_proof`]: several gateways on one database, while everything is killed, frozen and cut off
 //! - [`console`]: the console: its pages, events, and what they never contain
 //!   - `audit`, `operations`: the audit's pages; approval, alerts, logins, waiting settings
+//! - [`cluster_tenants`]: tenants on several gateways: what is in force where, and common orders
 //! - [`command_line`]: what the other verbs print, and their exit codes
 //! - [`demo`]: `tenantd demo`: everything it prints works when pasted into a shell
 //! - [`doctor`]: `tenantd doctor` names what is broken, and what to do
@@ -104,6 +105,7 @@ mod audit;
 mod audit_sinks;
 mod check;
 mod cluster_proof;
+mod cluster_tenants;
 mod command_line;
 mod console;
 mod demo;

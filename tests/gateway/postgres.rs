@@ -27,8 +27,8 @@ fn write_private(path: &Path, text: &str) -> String {
 
 /// A database with a user of its own, who logs in with a password over verified TLS.
 pub(super) struct Database {
-    server: PostgresServer,
-    name: String,
+    pub(super) server: PostgresServer,
+    pub(super) name: String,
     folder: tempfile::TempDir,
 }
 

@@ -16,12 +16,15 @@ use crate::settings::TlsMode;
 use crate::spec::AlertKind;
 use crate::telemetry::printable::printable;
 use crate::tenants::PublishedEntry;
+use crate::tenants::cluster_view::{NodeState, NodeStatus};
 use crate::tenants::tenant::Tenant;
 
 /// The maximum number of certificates in the list.
 const MAX_CERTIFICATES: usize = 5;
 /// The maximum number of alerts in the list; their page has all of them.
 const MAX_ALERTS: usize = 5;
+/// The maximum number of silent gateways in the list.
+const MAX_NODES: usize = 5;
 
 /// One thing that somebody has to do something about.
 pub(super) struct Concern {
@@ -124,6 +127,7 @@ pub(super) fn find_gateway_concerns(
         let concern = Concern::new("The tenants folder", "error", "not read", reason);
         concerns.push(concern.help(format!("look at rights of {}", admin.startup.tenants.display())));
     }
+    concerns.extend(find_node_concerns(admin));
     concerns.extend(find_settings_concern(admin));
     concerns.extend(find_alert_concerns(admin));
     let is_manual = admin.info.tls == TlsMode::Manual;
@@ -135,6 +139,21 @@ pub(super) fn find_gateway_concerns(
         concerns.push(Concern::new("The audit", "warning", "lines lost", reason));
     }
     concerns
+}
+
+/// Returns the gateways of the cluster that are not heard of.
+fn find_node_concerns(admin: &Admin) -> Vec<Concern> {
+    let Some(cluster) = &admin.cluster else { return Vec::new() };
+    let state = cluster.state();
+    let silent = state.nodes.iter().filter(|node| node.state == NodeState::Silent && !node.is_this);
+    let concern = |node: &NodeStatus| {
+        let ago = Ago(node.seen_seconds_ago);
+        let reason =
+            format!("it was heard of {ago} and did not end in order; the other gateways go on without it");
+        let concern = Concern::new(&printable(&node.name), "warning", "silent", reason);
+        concern.help("look after it, or end it for good: it is forgotten a day after it was heard of")
+    };
+    silent.take(MAX_NODES).map(concern).collect()
 }
 
 /// Returns what the file of the settings says and the gateway does not do.
@@ -176,6 +195,7 @@ fn is_shown_as_alert(kind: AlertKind) -> bool {
         | AlertKind::LoginRefused
         | AlertKind::ClientSecretExpires
         | AlertKind::ApiKeyExpires
+        | AlertKind::TenantsDisagree
         | AlertKind::QuotaNear => true,
         AlertKind::TenantRejected
         | AlertKind::TenantStale

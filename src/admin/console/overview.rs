@@ -14,10 +14,15 @@ use crate::admin::Admin;
 use crate::certs::CertificateStatus;
 use crate::oauth::logins::{DayOfLogins, LoginSummary};
 use crate::settings::TlsMode;
+use crate::telemetry::printable::printable;
+use crate::tenants::cluster_view::{NodeState, NodeStatus};
 use crate::tenants::registry::RoutingTable;
 
 /// Tenants in trouble that are named above the list.
 const CONCERNS: usize = 5;
+
+/// Gateways of the cluster that are listed.
+const NODES: usize = 12;
 
 #[derive(Template)]
 #[template(path = "admin/overview.html")]
@@ -91,6 +96,26 @@ fn tiles(
         store_tile(admin),
         version_tile(admin, visit),
     ]
+    .into_iter()
+    .chain(nodes_tile(admin))
+    .collect()
+}
+
+/// The gateways of the cluster, if this is one of several.
+fn nodes_tile(admin: &Admin) -> Option<Tile> {
+    let state = admin.cluster.as_ref()?.state();
+    let live = state.nodes.iter().filter(|node| node.state == NodeState::Live).count();
+    let line = |node: &NodeStatus| {
+        let this = if node.is_this { " (this one)" } else { "" };
+        let entries = node.entries.map(|entries| format!(", entries: {entries}")).unwrap_or_default();
+        let seen = Ago(node.seen_seconds_ago);
+        let name = printable(&node.name);
+        format!("{name}{this}: {}, version {}{entries}, heard of {seen}", node.state.as_str(), node.version)
+    };
+    let more = state.nodes.len().checked_sub(NODES).filter(|more| *more > 0);
+    let lines = state.nodes.iter().take(NODES).map(line).chain(more.map(|more| format!("and {more} more")));
+    let value = format!("{live} live");
+    Some(Tile { title: "Gateways", path: None, value, lines: lines.collect() })
 }
 
 /// How many people are logged in, and how many logins there were. `None` without a store.

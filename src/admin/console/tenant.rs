@@ -21,6 +21,7 @@ use crate::identity;
 use crate::spec::AccessSpec;
 use crate::telemetry::printable::printable;
 use crate::tenants::PublishedEntry;
+use crate::tenants::cluster_view::{NodeState, TenantOnNode};
 use crate::tenants::status::TenantStatus;
 use crate::tenants::tenant::Tenant;
 
@@ -51,6 +52,8 @@ struct TenantPage {
     traffic: TrafficView,
     last_calls: Option<LastCalls>,
     backend: Option<BackendView>,
+    /// The tenant as each gateway of the cluster has it.
+    nodes: Vec<NodeView>,
     files: Vec<String>,
     revisions: Vec<RevisionView>,
     /// Why there are no revisions.
@@ -102,6 +105,35 @@ struct BackendView {
     last_problem: Option<(String, RelativeTime)>,
 }
 
+/// The tenant as one gateway has it.
+struct NodeView {
+    name: String,
+    /// The class and the word of its state.
+    class: &'static str,
+    word: String,
+    revision: Option<String>,
+    since: Option<RelativeTime>,
+}
+
+impl NodeView {
+    fn new(tenant: TenantOnNode, visit: &Visit<'_>) -> Self {
+        let gone = (tenant.node_state != NodeState::Live).then(|| tenant.node_state.as_str());
+        let word = match (gone, tenant.state) {
+            (Some(gone), _) => format!("gateway {gone}"),
+            (None, Some(state)) => printable(&state).into_owned(),
+            (None, None) => "missing".to_owned(),
+        };
+        let is_well = gone.is_none() && tenant.in_force.is_some();
+        Self {
+            name: printable(&tenant.node).into_owned(),
+            class: if is_well { "ok" } else { "warning" },
+            word,
+            revision: tenant.in_force,
+            since: tenant.since.map(|since| visit.relative_time(since)),
+        }
+    }
+}
+
 /// Renders the page; `None` if there is no such tenant.
 pub(super) async fn render(admin: &Admin, name: &str, visit: &Visit<'_>) -> Option<String> {
     let entry = admin.registry.load().find_entry(name)?.clone();
@@ -125,7 +157,13 @@ pub(super) async fn render(admin: &Admin, name: &str, visit: &Visit<'_>) -> Opti
         true => Some(audit::find_last_calls(admin, entry.name()).await),
         false => None,
     };
+    let nodes = match &admin.cluster {
+        // A database that is away is named on the overview.
+        Some(cluster) => cluster.find_tenant(&status.stem).await.unwrap_or_default(),
+        None => Vec::new(),
+    };
     let page = TenantPage {
+        nodes: nodes.into_iter().map(|node| NodeView::new(node, visit)).collect(),
         access,
         last_calls,
         people,
@@ -166,6 +204,7 @@ impl TenantPage {
             traffic: TrafficView::from(admin.usage.tenant_traffic(entry.name())),
             last_calls: None,
             backend: tenant.map(|tenant| BackendView::new(tenant, admin.clock.monotonic(), visit)),
+            nodes: Vec::new(),
             files: status.files.iter().map(|file| printable(file).into_owned()).collect(),
             revisions: Vec::new(),
             without_revisions: None,

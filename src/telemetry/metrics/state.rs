@@ -29,6 +29,8 @@ pub struct CollectedState {
     pub secrets: Vec<SecretExpiry>,
     /// The quotas of tenants and of their tools.
     pub quotas: Vec<QuotaGauges>,
+    /// The tenants on which the gateways of a cluster disagree, if this is one of several.
+    pub disagreeing: Option<usize>,
     /// What was sent to an OTLP receiver, for each signal.
     pub exported: Vec<SignalCounts>,
     /// How often each task has panicked.
@@ -114,6 +116,7 @@ impl Collector for StateCollector {
         );
         encode_gauges(&mut encoder, family, secrets.collect())?;
         encode_quotas(&mut encoder, &state.quotas)?;
+        encode_disagreeing(&mut encoder, state.disagreeing)?;
         encode_exported(&mut encoder, &state.exported)?;
         encode_panics(&mut encoder, &state.panics)
     }
@@ -166,6 +169,15 @@ fn encode_quotas(encoder: &mut DescriptorEncoder<'_>, quotas: &[QuotaGauges]) ->
     };
     encode(("tenantd_quota_used", "How much of a limit of a day or month is used"), |it| it.used)?;
     encode(("tenantd_quota_limit", "How much a limit of a day or month allows"), |it| it.of)
+}
+
+fn encode_disagreeing(encoder: &mut DescriptorEncoder<'_>, count: Option<usize>) -> Result<(), fmt::Error> {
+    let family = (
+        "tenantd_cluster_disagreeing_tenants",
+        "Tenants that are not the same on all live gateways of the cluster for longer than a minute",
+    );
+    let count = count.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+    encode_gauges(encoder, family, count.map(|count| (Labels::new(), count)).into_iter().collect())
 }
 
 fn encode_exported(encoder: &mut DescriptorEncoder<'_>, exported: &[SignalCounts]) -> Result<(), fmt::Error> {
@@ -250,6 +262,7 @@ mod tests {
                 used: 4,
                 of: 5,
             }],
+            disagreeing: Some(2),
             exported: vec![SignalCounts { items: "spans", sent: 3, dropped: 2 }],
             panics: vec![("reconcile", 1)],
         }));
@@ -266,6 +279,7 @@ mod tests {
             r#"tenantd_secret_expires_timestamp_seconds{tenant="acme",secret="api_key",label="the \"old\" one\n"} 1800000000"#,
             r#"tenantd_quota_used{tenant="acme",scope="tool search",limit="calls_per_day"} 4"#,
             r#"tenantd_quota_limit{tenant="acme",scope="tool search",limit="calls_per_day"} 5"#,
+            "tenantd_cluster_disagreeing_tenants 2",
             "tenantd_otlp_spans_sent_total 3",
             "tenantd_otlp_spans_dropped_total 2",
             r#"tenantd_task_panics_total{task="reconcile"} 1"#,

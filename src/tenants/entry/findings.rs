@@ -18,6 +18,17 @@ pub(super) fn rollback_lost_error() -> Diagnostic {
     .help("change the files, or choose another revision with \"tenantd tenants rollback\"")
 }
 
+pub(super) fn rollback_missing_error(why: &str) -> Diagnostic {
+    Diagnostic::error(
+        "rollback-missing",
+        format!("an operator put an older revision in force instead of these files, but not on this gateway: {why}"),
+    )
+    .help(
+        "what was in force here stays; change the files, choose another revision with \"tenantd tenants rollback\", \
+         or correct this gateway",
+    )
+}
+
 pub(super) fn unpersisted_warning() -> Diagnostic {
     Diagnostic::warning(
         "not-kept",

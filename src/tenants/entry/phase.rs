@@ -140,6 +140,16 @@ impl Candidate {
         Self::new(loaded, files, RevisionSource::Stored(number))
     }
 
+    /// Creates the candidate of a revision that another gateway shared; `None` if it cannot be used
+    /// today.
+    pub(in crate::tenants) fn received(
+        loaded: LoadOutcome,
+        documents: Vec<u8>,
+        files: Arc<[PathBuf]>,
+    ) -> Option<Self> {
+        Self::new(loaded, files, RevisionSource::New(documents))
+    }
+
     fn new(loaded: LoadOutcome, files: Arc<[PathBuf]>, source: RevisionSource) -> Option<Self> {
         let LoadOutcome { digest, spec, access_fingerprint, secret_files, .. } = loaded;
         let (decision, shelved) = (ClaimDecision::Pending, None);

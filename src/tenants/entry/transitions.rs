@@ -63,6 +63,7 @@ impl Entry {
         }
         self.on_disk = Some(loaded.digest);
         self.tool_text_warning = None;
+        self.missed_rollback = None;
         self.clear_stale_rejection();
         self.name = loaded.name.take();
         self.report = mem::take(&mut loaded.report);
@@ -188,6 +189,10 @@ impl Entry {
         if is_decided || candidate.spec.hold_changes == HoldChanges::Nothing {
             return false;
         }
+        if self.orders.approved == Some(candidate.revision) {
+            candidate.is_approved = true;
+            return false;
+        }
         let changes = tool_changes::compare(&live.tenant.spec, &candidate.spec);
         if changes.is_empty() {
             return false;
@@ -249,6 +254,7 @@ impl Entry {
         match self.build_live(*candidate, slot, build) {
             Ok(promoted) => {
                 promoted.open();
+                self.missed_rollback.take_if(|_| shelved.is_some());
                 self.tool_text_warning = tool_text_warning;
                 self.persisted.pinned_digest =
                     self.on_disk.filter(|on_disk| shelved.is_some() && *on_disk != promoted.tenant.revision);

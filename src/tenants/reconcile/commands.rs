@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::reconciler::{ChangedEntries, Reconciler};
 use crate::base::diagnostic::Report;
 use crate::bundle::{self, Snapshot};
-use crate::store::{self, LocalStore};
+use crate::store::{self, LocalStore, TenantOrder};
 use crate::tenants::TenantsSource;
 use crate::tenants::entry::Candidate;
 use crate::tenants::status::TenantStatus;
@@ -74,6 +74,11 @@ pub enum CommandError {
     BuildFailed(Report),
     #[error("{} cannot be removed: {source}", path.display())]
     FileRemoval { path: PathBuf, source: std::io::Error },
+    #[error(
+        "the other gateways would not hear of this order, so nothing was done; try again when the database can be \
+         used: {0}"
+    )]
+    NotShared(store::Error),
     #[error("{0}")]
     Store(store::Error),
     #[error("the gateway is shutting down")]
@@ -99,8 +104,8 @@ impl Reconciler {
         let entry_id = self.registry.load().find_entry(name).map(|entry| entry.status().stem);
         let entry_id: Arc<str> = entry_id.ok_or(CommandError::NotFound)?.into();
         let kept = match command {
-            Command::Pause => self.set_paused(&entry_id, true).await,
-            Command::Resume => self.set_paused(&entry_id, false).await,
+            Command::Pause => self.set_paused(&entry_id, true).await?,
+            Command::Resume => self.set_paused(&entry_id, false).await?,
             Command::RollBack(number) => self.roll_back(&entry_id, number).await?,
             Command::Accept => self.accept_claim(&entry_id).await?,
             Command::Approve(digest) => self.approve_change(&entry_id, digest.as_deref()).await?,
@@ -110,7 +115,8 @@ impl Reconciler {
         Ok(CommandOutcome { tenant, kept })
     }
 
-    async fn set_paused(&mut self, entry_id: &Arc<str>, is_paused: bool) -> bool {
+    async fn set_paused(&mut self, entry_id: &Arc<str>, is_paused: bool) -> Result<bool, CommandError> {
+        self.give_order(entry_id, TenantOrder::Pause(is_paused), None).await?;
         if let Some(entry) = self.entries.get_mut(entry_id) {
             entry.set_paused(is_paused, self.tenant_deps.builder(entry_id));
         }
@@ -120,11 +126,12 @@ impl Reconciler {
         self.resolve_and_build(&mut changed);
         self.persist(&changed).await;
         self.publish(&changed).await;
-        kept
+        Ok(kept)
     }
 
     async fn roll_back(&mut self, entry_id: &Arc<str>, number: u64) -> Result<bool, CommandError> {
         let revision = self.load_revision(entry_id, number).await?;
+        let before = self.share_rollback(entry_id, (number, revision.revision())).await?;
         self.entries.get_mut(entry_id).ok_or(CommandError::NotFound)?.roll_back(revision);
         let mut changed = ChangedEntries::from([Arc::clone(entry_id)]);
         self.resolve_and_build(&mut changed);
@@ -133,6 +140,7 @@ impl Reconciler {
             // The candidate that it had before is decided again.
             self.resolve_and_build(&mut changed);
             self.publish(&changed).await;
+            self.take_back(entry_id, before).await;
             return Err(CommandError::NotActivated { number, why: why.into() });
         }
         let kept = self.revision_writer.write_pin(entry_id, number, entry.pinned_digest()).await;
@@ -144,10 +152,14 @@ impl Reconciler {
 
     async fn accept_claim(&mut self, entry_id: &Arc<str>) -> Result<bool, CommandError> {
         let entry = self.entries.get_mut(entry_id).ok_or(CommandError::NotFound)?;
-        if !entry.force() {
-            return Err(CommandError::NothingToAccept);
+        let rejected = entry.rejected_revision().ok_or(CommandError::NothingToAccept)?;
+        self.give_order(entry_id, TenantOrder::Accept(Some(rejected)), None).await?;
+        self.entries.get_mut(entry_id).ok_or(CommandError::NotFound)?.force();
+        let decided = self.decide_again(entry_id).await;
+        if decided.is_err() {
+            self.take_back(entry_id, TenantOrder::Accept(None)).await;
         }
-        let kept = self.decide_again(entry_id).await?;
+        let kept = decided?;
         tracing::info!(entry = %entry_id, kept, "an operator accepted a tenant's claim");
         Ok(kept)
     }
@@ -162,7 +174,8 @@ impl Reconciler {
         if digest.is_some_and(|digest| digest.len() < 8 || !held.to_string().starts_with(digest)) {
             return Err(CommandError::OtherChange(held.short()));
         }
-        entry.approve();
+        self.give_order(entry_id, TenantOrder::Approve(held), None).await?;
+        self.entries.get_mut(entry_id).ok_or(CommandError::NotFound)?.approve();
         let kept = self.decide_again(entry_id).await?;
         tracing::info!(entry = %entry_id, revision = %held.short(), kept, "an operator approved a change");
         Ok(kept)
@@ -221,8 +234,9 @@ impl Reconciler {
         let forgotten = self.revision_writer.delete_entry(entry_id).await;
         self.revision_writer.forget(entry_id);
         let ended = self.end_lives(entry_id).await;
+        let orders_forgotten = self.forget_orders(entry_id).await;
         self.publish(&changed).await;
-        Ok(forgotten && ended)
+        Ok(forgotten && ended && orders_forgotten)
     }
 
     /// Revokes all access to the tenant, including calls in flight.

@@ -85,10 +85,17 @@ impl Reconciler {
         for entry_id in &changed {
             self.remove_entry(entry_id);
         }
-        changed.extend(self.load_and_ingest(outcome.to_load, now).await);
+        let ingested = self.load_and_ingest(outcome.to_load, now).await;
+        self.follow_orders(&ingested, &mut changed).await;
+        if request.entry_ids.is_none() {
+            self.retry_missed_rollbacks(&mut changed).await;
+        }
+        changed.extend(ingested);
         self.resolve_and_build(&mut changed);
+        self.note_missed_rollbacks(&mut changed);
         let news = self.persist(&changed).await;
         changed.extend(news);
+        self.persist_orders(&changed).await;
         if !changed.is_empty() {
             self.is_initial_scan_done = true;
             self.publish(&changed).await;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::ReconcilerConfig;
 use super::folder::TenantsFolder;
+use super::orders::OrderBook;
 use crate::base::task::Tasks;
 use crate::bundle;
 use crate::tenants::build::TenantDeps;
@@ -14,6 +15,7 @@ use crate::tenants::claim_index::ClaimIndex;
 use crate::tenants::data_index::DataIndex;
 use crate::tenants::drain::Drain;
 use crate::tenants::entry::EntryMap;
+use crate::tenants::entry_reporter::EntryReporter;
 use crate::tenants::lookalikes::LookalikeIndex;
 use crate::tenants::registry::{Registry, TablePublisher};
 use crate::tenants::revision_writer::RevisionWriter;
@@ -40,6 +42,9 @@ pub(super) struct Reconciler {
     pub(super) observations: Observations,
     pub(super) lookalikes: LookalikeIndex,
     pub(super) revision_writer: RevisionWriter,
+    /// What operators ordered, if this gateway is one of a cluster.
+    pub(super) orders: Option<OrderBook>,
+    pub(super) watch_queue: WatchQueue,
     pub(super) generation: u64,
     pub(super) is_initial_scan_done: bool,
     pub(super) last_full_scan: Instant,
@@ -48,13 +53,24 @@ pub(super) struct Reconciler {
 impl Reconciler {
     pub(super) fn new(config: ReconcilerConfig, queue: WatchQueue, tasks: &Tasks) -> Self {
         let ReconcilerConfig {
-            source, watch, context, tenant_deps, publisher, store, stored_entries, ..
+            source,
+            watch,
+            context,
+            tenant_deps,
+            publisher,
+            store,
+            stored_entries,
+            cluster,
+            ..
         } = config;
         let now = tenant_deps.clock.monotonic();
         let (folder, registry): (Arc<Path>, _) = (source.folder().into(), publisher.registry().clone());
         let (revision_writer, mut claims) =
             (RevisionWriter::new(store, stored_entries), ClaimIndex::default());
         revision_writer.unseen_claims().for_each(|(entry_id, claim)| claims.insert_stored(entry_id, claim));
+        if let Some(cluster) = cluster.clone() {
+            EntryReporter::start(cluster, registry.clone(), tasks);
+        }
         if source.takes_files() {
             let (usage, clock) = (Arc::clone(&tenant_deps.usage), Arc::clone(&tenant_deps.clock));
             UsageFileWriter { folder: Arc::clone(&folder), registry: registry.clone(), usage, clock }
@@ -66,7 +82,9 @@ impl Reconciler {
             status_files: source
                 .takes_files()
                 .then(|| StatusFileWriter::start(tasks, folder, registry.clone())),
-            folder: TenantsFolder::new(Arc::new(source), watch, queue, now),
+            folder: TenantsFolder::new(Arc::new(source), watch, queue.clone(), now),
+            watch_queue: queue,
+            orders: cluster.map(OrderBook::new),
             context,
             tenant_deps,
             registry,
@@ -116,7 +134,7 @@ impl Reconciler {
         }
     }
 
-    async fn sleep_until(&self, due: Instant) {
+    pub(super) async fn sleep_until(&self, due: Instant) {
         tokio::time::sleep(due.saturating_duration_since(self.now())).await;
     }
 }

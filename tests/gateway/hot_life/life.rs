@@ -63,6 +63,7 @@ impl Life {
             publisher,
             store: None,
             stored_entries: Vec::new(),
+            cluster: None,
         };
         let reconciler = ReconcilerHandle::start(ground, &tasks);
         let mut generation = registry.subscribe_generation();
