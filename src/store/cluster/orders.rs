@@ -183,6 +183,41 @@ impl ClusterStore {
         Ok(orders)
     }
 
+    /// Seals orders anew that an older master key sealed, so that its line can be removed.
+    ///
+    /// # Errors
+    /// [`Error::Postgres`] if the database cannot be used; the next start tries again.
+    pub async fn reseal_orders(&self) -> Result<(), Error> {
+        const SELECT: &str = "SELECT entry_id, kind, details, number, documents FROM tenantd.tenant_orders";
+        // An order that was given meanwhile is sealed as it should be.
+        const RESEAL: &str = "
+            UPDATE tenantd.tenant_orders SET details = $4, documents = $5
+            WHERE entry_id = $1 AND kind = $2 AND number = $3";
+        let read = |row: &Row| -> Result<_, ReadError> {
+            let (number, documents): (i64, Option<Vec<u8>>) = (row.try_get(3)?, row.try_get(4)?);
+            Ok((read_order(row)?, number, documents))
+        };
+        for ((entry_id, kind, details), number, documents) in self.query_rows(SELECT, &[], read).await? {
+            if self.keyring().is_current(&details) {
+                continue;
+            }
+            let reseal = |context: &SealContext<'_>, sealed: &[u8]| {
+                self.keyring().open(context, sealed).map(|opened| self.keyring().seal(context, &opened))
+            };
+            let Some(details) = reseal(&details_context(&entry_id, &kind), &details) else { continue };
+            let documents = documents.and_then(|sealed| reseal(&documents_context(&entry_id), &sealed));
+            let values = [
+                Value::Text(&entry_id),
+                Value::Text(&kind),
+                Value::Number(number),
+                Value::Bytes(&details),
+                Value::MaybeBytes(documents.as_deref()),
+            ];
+            self.query(RESEAL, &values).await?;
+        }
+        Ok(())
+    }
+
     /// Returns the documents of the revision of an entry's rollback, if they are shared.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::nodes::NodeIdentity;
 use super::{ChangeBatch, ClusterStore, EntryOrders, NodeEntry, NodeState, Replacement, TenantOrder};
 use crate::base::digest::Digest;
+use crate::base::secret::Secret;
 use crate::store::auth::postgres::{PostgresAddress, PostgresEngine};
 use crate::store::tests::postgres_server::PostgresServer;
 use crate::store::{AuthStore, BlockId, Error, KeySource, Keyring, PostgresError};
@@ -292,4 +293,29 @@ async fn the_last_order_of_a_kind_counts_and_is_a_change_that_is_sealed() {
     assert_ne!(orders(&first).await, EntryOrders::default(), "the other node has the entry");
     second.forget_orders("acme").await.expect("asked");
     assert_eq!(orders(&first).await, EntryOrders::default());
+}
+
+#[tokio::test]
+async fn orders_outlive_the_removal_of_an_old_master_key() {
+    let mut cluster = Cluster::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let load = |text: &str| {
+        let source = KeySource::Variable(Secret::new(text.to_owned()));
+        Arc::new(Keyring::load(folder.path(), &source, false).expect("keys"))
+    };
+    let (old, new) = ("ab".repeat(32), "cd".repeat(32));
+    cluster.keyring = load(&old);
+    let replacement = Replacement { files: Digest::of(b"files"), revision: Digest::of(b"older") };
+    let rollback = TenantOrder::Rollback(Some(replacement));
+    let first = cluster.node(1).await;
+    first.give_order("acme", rollback, Some(b"documents")).await.expect("given");
+    first.give_order("acme", TenantOrder::Pause(false), None).await.expect("given");
+    cluster.keyring = load(&format!("{new}\n{old}\n"));
+    cluster.node(1).await.reseal_orders().await.expect("resealed");
+    cluster.keyring = load(&new);
+    let store = cluster.node(1).await;
+    let orders = store.load_orders(None).await.expect("read").remove("acme").expect("there are some");
+    assert_eq!((orders.paused, orders.replacement), (Some(false), Some(replacement)));
+    let documents = store.load_order_documents("acme").await.expect("read");
+    assert_eq!(documents.as_deref(), Some(&b"documents"[..]));
 }

@@ -115,6 +115,11 @@ impl Reconciler {
             }
         }
         self.share_stored_orders().await;
+        let Some(book) = &self.orders else { return };
+        if let Err(error) = book.cluster.reseal_orders().await {
+            tracing::warn!(%error, "operators' orders cannot be encrypted with the new master key; keep the line of \
+                                    the old key");
+        }
     }
 
     async fn share_stored_orders(&mut self) {
