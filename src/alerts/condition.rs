@@ -52,9 +52,6 @@ pub struct Condition {
     /// The code of the finding, if one caused it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// Whether another gateway of the cluster tells of it, so that operators hear of it once.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub told_elsewhere: bool,
 }
 
 impl Subject {
@@ -72,13 +69,6 @@ impl Subject {
 impl Condition {
     /// Creates a condition of the lowest level.
     pub(super) fn new(subject: Subject, summary: impl Into<String>, action: impl Into<String>) -> Self {
-        Self {
-            subject,
-            level: 0,
-            summary: summary.into(),
-            action: action.into(),
-            code: None,
-            told_elsewhere: false,
-        }
+        Self { subject, level: 0, summary: summary.into(), action: action.into(), code: None }
     }
 }

@@ -106,8 +106,7 @@ impl Observer {
                  {tenant}` has what is in force where"
             );
             let key = ConditionKey { kind: AlertKind::TenantsDisagree, id: entry.clone() };
-            let condition = Condition::new(Subject::tenant(tenant), summary, action);
-            (key, Condition { told_elsewhere: !state.is_teller, ..condition })
+            (key, Condition::new(Subject::tenant(tenant), summary, action))
         };
         state.disagreements.iter().map(condition).collect()
     }

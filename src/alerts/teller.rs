@@ -8,10 +8,15 @@ use super::condition::Conditions;
 use super::telling::Telling;
 use crate::spec::AlertKind;
 
-/// What is the same on all gateways: it follows from the tenants' files and from common counts. All
-/// else is about one gateway, which tells it and gives its name.
-const COMMON_KINDS: [AlertKind; 3] =
-    [AlertKind::QuotaNear, AlertKind::ClientSecretExpires, AlertKind::ApiKeyExpires];
+/// What is the same on all gateways: it follows from the tenants' files, from common counts, and from
+/// what gateways say of their tenants. All else is about one gateway, which tells it and gives its
+/// name.
+const COMMON_KINDS: [AlertKind; 4] = [
+    AlertKind::TenantsDisagree,
+    AlertKind::QuotaNear,
+    AlertKind::ClientSecretExpires,
+    AlertKind::ApiKeyExpires,
+];
 
 /// Whether this gateway tells what is the same on all of them. Cheap to clone.
 #[derive(Debug, Clone)]

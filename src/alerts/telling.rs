@@ -91,15 +91,10 @@ impl Telling {
 
     /// Takes in what is so now, and counts what came and went untold.
     pub(super) fn note(&mut self, current: &Conditions) {
-        // Whoever tells of it now also tells that it is over.
-        self.told.retain(|key, _| !is_told_elsewhere(current, key));
         let missed = self.untold.iter().filter(|key| !current.contains_key(key)).count();
         self.missed += missed as u64;
         let is_untold = |key: &&ConditionKey| {
-            self.kinds.contains(&key.kind)
-                && !self.told.contains_key(key)
-                && !self.pending.contains(key)
-                && !is_told_elsewhere(current, key)
+            self.kinds.contains(&key.kind) && !self.told.contains_key(key) && !self.pending.contains(key)
         };
         self.untold = current.keys().filter(is_untold).cloned().collect();
     }
@@ -152,9 +147,7 @@ impl Telling {
         }
         let is_news = |(key, condition): &(&ConditionKey, &Condition)| {
             let told = self.told.get(key);
-            self.kinds.contains(&key.kind)
-                && !condition.told_elsewhere
-                && told.is_none_or(|told| told.level < condition.level)
+            self.kinds.contains(&key.kind) && told.is_none_or(|told| told.level < condition.level)
         };
         let news: Vec<_> = current.iter().filter(is_news).collect();
         let (kind, batch) = next_batch(news, |(key, _)| key.kind)?;
@@ -179,11 +172,6 @@ impl Change {
         let raised = raised.into_iter().flatten().map(|(key, _)| key);
         raised.chain(resolved.into_iter().flatten().map(|(key, _)| key))
     }
-}
-
-/// Whether another gateway tells of a condition.
-fn is_told_elsewhere(current: &Conditions, key: &ConditionKey) -> bool {
-    current.get(key).is_some_and(|condition| condition.told_elsewhere)
 }
 
 /// Returns what belongs into the next event: one item, or all of its kind if there are many.
@@ -277,21 +265,6 @@ mod tests {
         telling.record(change, 1);
         assert_eq!(telling.missed(), 1);
         assert_eq!(tell_all(&mut telling, &degraded(&[])), [(false, 1)], "a is over");
-    }
-
-    #[test]
-    fn of_what_another_gateway_tells_nothing_is_told_here() {
-        let elsewhere = || {
-            let mut conditions = degraded(&["a"]);
-            conditions.values_mut().for_each(|condition| condition.told_elsewhere = true);
-            conditions
-        };
-        let mut telling = Telling::new(AlertKind::ALL.to_vec());
-        assert_eq!(tell_all(&mut telling, &elsewhere()), []);
-        assert_eq!(telling.waiting_count(), 0);
-        assert_eq!(tell_all(&mut telling, &degraded(&["a"])), [(true, 1)], "the other one is gone");
-        assert_eq!(tell_all(&mut telling, &elsewhere()), []);
-        assert_eq!(tell_all(&mut telling, &degraded(&[])), [], "the other one tells that it is over");
     }
 
     #[test]

@@ -35,8 +35,6 @@ pub struct ClusterState {
     pub nodes: Vec<NodeStatus>,
     /// The tenants on which live gateways disagree for longer than a minute.
     pub disagreements: Vec<Disagreement>,
-    /// Whether it is this gateway that tells operators of disagreements: of the live ones, one does.
-    pub is_teller: bool,
 }
 
 /// One gateway of the cluster: `/api/nodes`.
@@ -171,7 +169,6 @@ impl ClusterView {
     }
 
     fn describe(&self, reports: &[NodeReport], tracker: &Tracker, clock: &dyn Clock) -> ClusterState {
-        let live = || reports.iter().filter(|report| report.is_live);
         let nodes = reports.iter().map(|report| NodeStatus {
             name: report.name.clone(),
             version: report.program.clone(),
@@ -181,18 +178,15 @@ impl ClusterView {
             is_this: report.node == *self.cluster.node_id(),
         });
         let now = clock.now();
-        let readers: Vec<_> = live().filter(|report| report.version.is_some()).collect();
+        let readers: Vec<_> =
+            reports.iter().filter(|report| report.is_live && report.version.is_some()).collect();
         let lasting = tracker.lasting(clock.monotonic()).map(|(different, age)| Disagreement {
             tenant: different.name.clone(),
             entry: different.entry_id.clone(),
             since: now - SignedDuration::try_from(age).unwrap_or_default(),
             summary: summarize(different, &readers),
         });
-        ClusterState {
-            nodes: nodes.collect(),
-            disagreements: lasting.collect(),
-            is_teller: live().map(|report| report.node).min() == Some(*self.cluster.node_id()),
-        }
+        ClusterState { nodes: nodes.collect(), disagreements: lasting.collect() }
     }
 }
 
