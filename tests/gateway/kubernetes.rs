@@ -124,7 +124,8 @@ async fn a_bad_secret_is_named_with_its_key_and_harms_no_other() {
         gateway.output().contains("this Secret is no tenant") && gateway.status("broken.zip").await.is_none()
     );
 
-    kubernetes.apply("acme", &[("tenant.yaml", &good), ("notes.txt", &large)]);
+    let changed = tenant("acme").with("description: Large").yaml();
+    kubernetes.apply("acme", &[("tenant.yaml", &changed), ("notes.txt", &large)]);
     let full = until("it is told", async || {
         let status = gateway.status("acme").await?;
         status.to_string().contains("secret-nearly-full").then_some(status)
