@@ -72,7 +72,7 @@ pub enum Verb {
     /// Show or change the tenants of a running gateway.
     #[command(after_help = TENANTS_EXAMPLES)]
     Tenants(TenantsArgs),
-    /// Show the gateways that share a database, and the tenants that are not the same on all.
+    /// Show the gateways that share a database, and the tenants that differ between them.
     #[command(after_help = nodes::EXAMPLES)]
     Nodes(NodesArgs),
     /// Check, back up or restore the store in the state folder.

@@ -9,7 +9,7 @@ use crate::harness::gateway::BINARY;
 use crate::harness::{Era, FakeBackend, Gateway, Setup, Tenant, until};
 
 /// The verbs whose `--admin` may be a URL, each with what it prints of the gateway's answer.
-const BY_URL: [(&[&str], &str); 22] = [
+const BY_URL: [(&[&str], &str); 23] = [
     (&["healthcheck"], ""),
     (&["healthcheck", "--serving"], ""),
     (&["tenants", "list"], "acme"),
@@ -25,6 +25,7 @@ const BY_URL: [(&[&str], &str); 22] = [
     (&["logins", "blocks"], ""),
     (&["logins", "end", "--all", "--yes"], ""),
     (&["usage"], ""),
+    (&["nodes"], "shares its store with no other"),
     (&["audit", "--event", "call"], "acme"),
     (&["notify", "show"], ""),
     (&["notify", "test"], "names no target"),
