@@ -137,6 +137,7 @@ async fn one_gateway_tells_that_a_quota_is_nearly_used_up() {
     assert_eq!((call(&here, 1), call(&there, 1)), (1, 1));
     assert!(first.flush().await && second.flush().await);
     assert_eq!(told(), 1);
+    assert!(first.flush().await);
     let raised = meter(&second, a_day(24));
     assert_eq!((call(&here, 1), call(&raised, 2)), (0, 2));
     assert!(first.flush().await && second.flush().await);

@@ -77,6 +77,7 @@ async fn a_quota_and_the_ledger_are_those_of_all_gateways_and_a_killed_one_loses
     let known = used(&third).await;
     assert!((9..=10).contains(&known), "{known}");
     gateways.push(third);
+    until_used(&gateways[0], known).await;
     let left = usize::try_from(12 - known).expect("small");
     assert_eq!(call(&gateways[0], "ann", 5).await, left, "nobody else calls meanwhile");
     for gateway in &gateways {
