@@ -23,5 +23,5 @@ export TENANTD_PROOF_LOGS=${TENANTD_PROOF_LOGS:-$target/cluster-proof}
 export CI=true
 
 mkdir -p "$TENANTD_PROOF_LOGS"
-cargo test --all-features --test gateway -- --nocapture --test-threads 1 cluster_proof:: |
+cargo test --all-features --test gateway -- --nocapture --include-ignored --test-threads 1 cluster_proof:: |
   tee "$TENANTD_PROOF_LOGS/output.log" | grep -v '^{'

@@ -33,7 +33,7 @@ pub(super) fn run_inside(test: &str, run: impl Future<Output = ()>) {
     let status = Command::new("unshare")
         .args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
         .arg(std::env::current_exe().expect("this program"))
-        .args([test, "--exact", "--nocapture"])
+        .args([test, "--exact", "--nocapture", "--include-ignored"])
         .env(INSIDE, "1")
         .status();
     assert!(status.expect("unshare runs").success(), "see above");
