@@ -177,6 +177,7 @@ async fn server(folder: &std::path::Path, tasks: &Tasks) -> (AuthServer, Store) 
     }
     let ledger = AuthContext::start(
         store.auth().clone(),
+        None,
         Arc::clone(&clock),
         Audit::disabled(),
         Arc::default(),

@@ -56,7 +56,7 @@ use crate::certs::{self, Certificates};
 use crate::identity::Providers;
 use crate::oauth::authorization_server::AuthServerDeps;
 use crate::oauth::client::ClientDocuments;
-use crate::oauth::context::AuthContext;
+use crate::oauth::context::{AuthContext, SharedLogins};
 use crate::oauth::logins::Logins;
 use crate::server::{BindError, Listeners, Server, ServerDeps};
 use crate::settings::{
@@ -324,6 +324,11 @@ impl Gateway {
             own_hosts,
         };
         let (audit, usage) = (self.tenant_deps.audit.clone(), Arc::clone(&self.tenant_deps.usage));
+        let followers = cluster::Followers {
+            logins: self.tenant_deps.login.as_ref().map(|login| Arc::clone(&login.context)),
+            metrics: Arc::clone(&self.tenant_deps.metrics),
+            clock: Arc::clone(&self.tenant_deps.clock),
+        };
         let upgrader = self.upgrader(&server);
         usage.start_writing(&self.tasks);
         audit.start_sinks(&self.tasks);
@@ -335,7 +340,7 @@ impl Gateway {
         }
         server.serve_http_redirect(http_listeners, addresses.public_port());
         let cluster = store.as_ref().and_then(Store::cluster);
-        let replaced = cluster::follow(cluster.clone(), &tasks);
+        let replaced = cluster::follow(cluster.clone(), followers, &tasks);
         let mut shutdown =
             ShutdownSignal { signals: &mut signals, reloader: &reloader, tasks: &tasks, replaced: &replaced };
         let starting = async {
@@ -790,8 +795,11 @@ async fn build_login(
 ) -> Result<Option<AuthServerDeps>, Error> {
     let Some(store) = store else { return Ok(None) };
     let TenantDeps { clock, metrics, audit, .. } = tenant_deps;
+    let when_stale = settings.store.stale;
+    let shared = store.cluster().map(|cluster| SharedLogins { cluster, when_stale });
     let auth_context = AuthContext::start(
         store.auth().clone(),
+        shared,
         Arc::clone(clock),
         audit.clone(),
         Arc::clone(metrics),

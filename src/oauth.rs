@@ -14,6 +14,7 @@ mod cookie;
 mod credential_fingerprint;
 pub mod endpoints;
 pub mod error;
+mod follow;
 mod form_origin;
 pub mod grants;
 mod incarnations;

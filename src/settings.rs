@@ -57,7 +57,7 @@ pub use limits::{Limits, REQUEST_FACTOR};
 pub use otlp::OtlpSettings;
 pub use reload::{SettingSources, SettingsInForce, WrittenSettings, live_settings};
 pub use source::Flags;
-pub use store::StoreSettings;
+pub use store::{StaleStore, StoreSettings};
 
 /// The source of TLS certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -42,14 +42,14 @@ use self::auth::sqlite::AuthTables;
 pub use self::auth::{
     AuthStore, BlockId, CreateGrant, Grant, GrantCursor, GrantId, Incarnation, IncarnationChange,
     IncarnationId, IncarnationRecord, ListedGrant, Revocation, RevokedSubject, RotateGrant, SigningKey,
-    StoredBlocks, StoredRevocations,
+    StoredBlocks, StoredIncarnations, StoredRevocations,
 };
 pub use self::auth_place::has_logins_elsewhere;
 pub use self::backup::{IntegrityReport, check, restore};
 pub use self::cluster::{
     Change, ChangeBatch, ChangeCursor, ChangeSubscription, ClusterStore, DifferentEntry, EntryOrders,
-    HEARTBEAT, HeardChanges, NodeEntry, NodeId, NodeRecord, NodeReport, NodeState, Notifications,
-    ORDER_CHANGE, QuotaSums, Replacement, SharedNews, TenantOrder, UsageBatchId,
+    Freshness, HEARTBEAT, HeardChanges, MAX_SILENCE, NodeEntry, NodeId, NodeRecord, NodeReport, NodeState,
+    Notifications, ORDER_CHANGE, QuotaSums, Replacement, SharedNews, TenantOrder, UsageBatchId,
 };
 use self::database::{Database, filesystem, folder_lock};
 pub use self::keyring::{Error as KeyError, KeySource, Keyring, SealContext};

@@ -42,10 +42,23 @@ pub(super) fn readiness(admin: &Admin) -> Response<Body> {
         "entries": table.entries.size(),
         "admin_auth": admin.auth.state(),
         "certificates": summarize_certificates(admin),
+        "cluster": describe_cluster(admin),
         // What waits does not keep the gateway from serving.
         "settings": { "waiting": settings.waiting, "refusal": settings.refusal },
     });
     response::json(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &detail)
+}
+
+/// Describes this gateway's place among those that share a database; `null` without one. A gateway
+/// that has not heard of it is ready all the same: it would be so on all of them at once.
+fn describe_cluster(admin: &Admin) -> Option<serde_json::Value> {
+    let cluster = admin.store.as_ref()?.cluster()?;
+    let (freshness, now) = (cluster.freshness(), admin.clock.monotonic());
+    Some(json!({
+        "node": cluster.node_name(),
+        "silence_seconds": freshness.silence(now).as_secs(),
+        "stale": freshness.is_stale(now),
+    }))
 }
 
 /// Whether some tenant answers callers.

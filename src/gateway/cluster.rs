@@ -8,11 +8,16 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use crate::base::clock::Clock;
 use crate::base::task::Tasks;
+use crate::oauth::context::AuthContext;
 use crate::store::{ChangeCursor, ClusterStore, HEARTBEAT, NodeState};
+use crate::telemetry::metrics::Metrics;
 
 /// How often a node asks for changes of which nobody told it.
 const POLL: Duration = Duration::from_secs(1);
+/// How often a node looks whether it has heard anything.
+const FRESHNESS_INTERVAL: Duration = Duration::from_millis(500);
 /// How often old records are removed, in heartbeats.
 const HEARTBEATS_PER_CLEANING: u32 = 20;
 /// How long to wait before listening again.
@@ -22,8 +27,19 @@ const LISTEN_PAUSE_BEHIND_POOLER: Duration = Duration::from_secs(300);
 /// The time for saying that this node goes.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Who in this process wants to know of the other nodes.
+pub(super) struct Followers {
+    pub(super) logins: Option<Arc<AuthContext>>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
 /// Begins to follow the other nodes. Returns what fires if a copy of this node has taken its place.
-pub(super) fn follow(cluster: Option<ClusterStore>, tasks: &Tasks) -> CancellationToken {
+pub(super) fn follow(
+    cluster: Option<ClusterStore>,
+    followers: Followers,
+    tasks: &Tasks,
+) -> CancellationToken {
     let replaced = CancellationToken::new();
     let Some(cluster) = cluster else { return replaced };
     let abort = tasks.abort_signal().clone();
@@ -39,9 +55,14 @@ pub(super) fn follow(cluster: Option<ClusterStore>, tasks: &Tasks) -> Cancellati
     tasks.spawn_detached("cluster notifications", async move {
         abort.run_until_cancelled(follow_notifications(&node, &woken)).await;
     });
-    let abort = tasks.abort_signal().clone();
+    let followers = Arc::new(followers);
+    let (abort, node, own) = (tasks.abort_signal().clone(), cluster.clone(), Arc::clone(&followers));
     tasks.spawn_detached("cluster changes", async move {
-        abort.run_until_cancelled(follow_changes(&cluster, &wake)).await;
+        abort.run_until_cancelled(follow_changes(&node, &own, &wake)).await;
+    });
+    let abort = tasks.abort_signal().clone();
+    tasks.spawn_detached("cluster freshness", async move {
+        abort.run_until_cancelled(watch_freshness(&cluster, &followers)).await;
     });
     replaced
 }
@@ -104,24 +125,55 @@ async fn follow_notifications(cluster: &ClusterStore, wake: &Notify) {
 }
 
 /// Asks for changes and hands them on.
-async fn follow_changes(cluster: &ClusterStore, wake: &Notify) {
+async fn follow_changes(cluster: &ClusterStore, followers: &Followers, wake: &Notify) {
     let mut cursor = cluster.first_cursor();
     loop {
         let _polled = tokio::time::timeout(POLL, wake.notified()).await;
-        while let Some(is_partial) = ask(cluster, &mut cursor).await {
-            if !is_partial {
-                break;
-            }
-        }
+        while ask(cluster, followers, &mut cursor).await == Some(true) {}
     }
 }
 
-/// Asks for changes once. Returns whether there are more, or `None` if the database is away.
-async fn ask(cluster: &ClusterStore, cursor: &mut ChangeCursor) -> Option<bool> {
+/// Asks for changes once. Returns whether there are more, or `None` if the database is away. What
+/// logins could not take is asked for again.
+async fn ask(cluster: &ClusterStore, followers: &Followers, cursor: &mut ChangeCursor) -> Option<bool> {
+    let asked_at = followers.clock.monotonic();
     let heard = cluster.load_changes(cursor).await.ok()?;
     if !heard.batch.is_empty() {
+        if let Some(logins) = &followers.logins {
+            Box::pin(logins.follow(&heard.batch)).await.ok()?;
+        }
         cluster.publish(heard.batch);
     }
     *cursor = heard.cursor;
+    if !heard.is_partial {
+        cluster.freshness().record(asked_at, heard.other_nodes);
+        followers.metrics.set_cluster_nodes(heard.other_nodes.saturating_add(1));
+    }
     Some(heard.is_partial)
+}
+
+/// Says when this node does not know any more what others changed, and when it does again.
+async fn watch_freshness(cluster: &ClusterStore, followers: &Followers) {
+    let mut was_stale = false;
+    loop {
+        let now = followers.clock.monotonic();
+        let (silence, is_stale) = (cluster.freshness().silence(now), cluster.freshness().is_stale(now));
+        followers.metrics.set_cluster_silence(silence, is_stale);
+        if is_stale && !was_stale {
+            tracing::error!(
+                silence_s = silence.as_secs(),
+                "nothing was heard of the database for ten seconds, while other gateways use it too: whom they kept \
+                 out since is not known here, so calls of tenants with a login get 503, or go on if store_stale is \
+                 serve"
+            );
+        } else if was_stale && !is_stale {
+            tracing::info!("the database was heard of again: this gateway knows what the others changed");
+        }
+        // Again and again: a call may have been checked just before.
+        if let Some(logins) = followers.logins.as_ref().filter(|_| is_stale) {
+            logins.end_stale_calls();
+        }
+        was_stale = is_stale;
+        tokio::time::sleep(FRESHNESS_INTERVAL).await;
+    }
 }

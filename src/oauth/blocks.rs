@@ -93,10 +93,20 @@ impl Drop for ProvisionalBlock<'_> {
     }
 }
 
-/// What the store does not have yet.
+/// What the store does not have.
 #[derive(Debug, Default)]
 struct BlockChanges {
+    /// What it does not have yet.
     unpersisted: Vec<BlockId>,
+    /// What it never gets.
+    provisional: Vec<BlockId>,
+}
+
+impl BlockChanges {
+    /// Returns whether the store says nothing of this block.
+    fn contains(&self, id: BlockId) -> bool {
+        self.unpersisted.contains(&id) || self.provisional.contains(&id)
+    }
 }
 
 impl Block {
@@ -211,6 +221,7 @@ impl Blocks {
         let mut changes = lock_unpoisoned(&self.changes);
         let id = self.find_same(&block).unwrap_or_else(BlockId::random);
         self.put(id, block);
+        changes.provisional.retain(|provisional| *provisional != id);
         if !changes.unpersisted.contains(&id) {
             changes.unpersisted.push(id);
         }
@@ -220,12 +231,13 @@ impl Blocks {
     /// Puts a block in force that is never stored and ends with the returned value. Returns `None`
     /// if the person is kept out of the same place already.
     pub(super) fn insert_provisional(&self, block: Block) -> Option<ProvisionalBlock<'_>> {
-        let _no_other_change = lock_unpoisoned(&self.changes);
+        let mut changes = lock_unpoisoned(&self.changes);
         if self.find_same(&block).is_some() {
             return None;
         }
         let id = BlockId::random();
         self.put(id, block);
+        changes.provisional.push(id);
         Some(ProvisionalBlock { blocks: self, id })
     }
 
@@ -272,7 +284,39 @@ impl Blocks {
         index.sort_by_subject();
         self.current.store(Arc::new(index));
         changes.unpersisted.retain(|unpersisted| *unpersisted != id);
+        changes.provisional.retain(|provisional| *provisional != id);
         existed
+    }
+
+    /// Takes what the store has of the `asked` blocks, or of all, as other gateways may have changed
+    /// it. Returns the blocks that came into force.
+    pub(super) fn adopt(&self, asked: Option<&[BlockId]>, stored: StoredBlocks) -> Vec<Arc<Block>> {
+        let changes = lock_unpoisoned(&self.changes);
+        let mut index = BlockIndex::clone(&self.current.load());
+        let before = std::mem::take(&mut index.by_id);
+        let is_asked = |id: &BlockId| asked.is_none_or(|asked| asked.contains(id)) && !changes.contains(*id);
+        index.unreadable.retain(|id| !is_asked(id));
+        index.by_id = before
+            .iter()
+            .filter(|(id, _)| !is_asked(id))
+            .map(|(id, block)| (*id, Arc::clone(block)))
+            .collect();
+        let mut new = Vec::new();
+        index.unreadable.extend(stored.unreadable.into_iter().filter(is_asked));
+        for (id, details) in stored.known.into_iter().filter(|(id, _)| is_asked(id)) {
+            let Ok(block) = serde_json::from_slice::<Block>(&details) else {
+                index.unreadable.push(id);
+                continue;
+            };
+            let block = Arc::new(block);
+            if before.get(&id).is_none_or(|known| **known != *block) {
+                new.push(Arc::clone(&block));
+            }
+            index.by_id.insert(id, block);
+        }
+        index.sort_by_subject();
+        self.current.store(Arc::new(index));
+        new
     }
 
     pub(super) fn contains(&self, id: BlockId) -> bool {
@@ -389,6 +433,34 @@ mod tests {
         blocks.insert(block(None, account(None), None));
         assert!(blocks.insert_provisional(block(None, account(None), None)).is_none());
         assert!(is_out() && blocks.unpersisted().len() == 1);
+    }
+
+    #[test]
+    fn blocks_of_other_gateways_come_into_force_and_go() {
+        let blocks = Blocks::default();
+        let json = |block: &Block| serde_json::to_vec(block).expect("plain data");
+        let theirs = block(None, account(None), None);
+        let (id, other) = (BlockId::random(), BlockId::random());
+        let stored = |known: &[(BlockId, &Block)]| StoredBlocks {
+            known: known.iter().map(|(id, block)| (*id, json(block))).collect(),
+            unreadable: Vec::new(),
+        };
+        assert_eq!(blocks.adopt(Some(&[id]), stored(&[(id, &theirs)])).len(), 1);
+        assert!(blocks.find("acme", &ada(), NOW).expect("readable").is_some());
+        assert!(blocks.adopt(Some(&[id]), stored(&[(id, &theirs)])).is_empty(), "nothing new");
+        // What this gateway has not written yet, or never will, is not the store's to lift.
+        let own = blocks.insert(block(Some("acme"), account(None), None));
+        let provisional =
+            blocks.insert_provisional(block(Some("beta"), account(None), None)).expect("the first");
+        blocks.adopt(None, stored(&[(other, &block(Some("gamma"), account(None), None))]));
+        assert!(!blocks.contains(id) && blocks.contains(own) && blocks.contains(other));
+        assert_eq!(blocks.len(), 3);
+        drop(provisional);
+        blocks.adopt(Some(&[other]), stored(&[]));
+        assert!(!blocks.contains(other) && blocks.contains(own));
+        let unreadable = StoredBlocks { known: Vec::new(), unreadable: vec![other] };
+        blocks.adopt(Some(&[other]), unreadable);
+        assert_eq!(blocks.find("acme", &ada(), NOW), Err(Unavailable), "it could mean anybody");
     }
 
     #[test]

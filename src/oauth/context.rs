@@ -3,7 +3,7 @@
 //!
 //! Every query for a tenant carries the tenant's name, so no answer is about another tenant.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
-use super::blocks::Blocks;
+use super::blocks::{Block, Blocks};
 use super::error::Unavailable;
 use super::incarnations::IncarnationTable;
 use super::last_uses::LastUses;
@@ -19,12 +19,14 @@ use super::login_counts::LoginCounts;
 use super::machine_tokens::MachineTokens;
 use super::replay::ReplayCache;
 use super::revocations::Revocations;
+use super::tokens::signing_keys::SigningKeyCache;
 use super::tokens::verified_cache::VerifiedTokenCache;
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
+use crate::settings::StaleStore;
 use crate::spec::TenantName;
 use crate::store::auth::{self, AuthStore, StoredAuthState};
-use crate::store::{BlockId, GrantId};
+use crate::store::{BlockId, ClusterStore, GrantId};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 
@@ -34,22 +36,35 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// The limit on rows deleted at once, so that the database is never locked for long.
 const DELETE_BATCH: u32 = 500;
 
+/// The logins that several gateways share.
+pub struct SharedLogins {
+    /// What the gateways tell each other.
+    pub cluster: ClusterStore,
+    /// What happens to calls while this gateway cannot know what others revoked.
+    pub when_stale: StaleStore,
+}
+
 /// The state that the authorization servers of all tenants share.
 pub struct AuthContext {
     pub(super) store: AuthStore,
+    /// What is shared with other gateways, if anything is.
+    pub(super) shared: Option<SharedLogins>,
     clock: Arc<dyn Clock>,
     pub(super) incarnations: IncarnationTable,
-    persist_lock: Mutex<()>,
+    /// Held while incarnations are written or loaded, so that neither overtakes the other.
+    pub(super) persist_lock: Mutex<()>,
     pub(super) revocations: Revocations,
     pub(super) blocks: Blocks,
-    /// Held while blocks are written or deleted, so that the store ends with those in force.
-    block_writes: Mutex<()>,
+    /// Held while blocks are written, deleted or loaded, so that the store ends with those in force.
+    pub(super) block_writes: Mutex<()>,
     pub(super) last_uses: LastUses,
     pub(super) login_counts: LoginCounts,
     pub(super) machine_tokens: MachineTokens,
     /// Tenants whose removed clients can no longer be identified.
     unreadable_removals: Vec<Arc<str>>,
     pub(super) verified_tokens: VerifiedTokenCache,
+    /// The signing keys of published tenants.
+    pub(super) key_caches: DashMap<Arc<str>, Weak<SigningKeyCache>>,
     pub(super) used_assertions: ReplayCache,
     pub(super) audit: Audit,
     pub(super) metrics: Arc<Metrics>,
@@ -64,6 +79,7 @@ impl AuthContext {
     /// Fails if the store cannot be read.
     pub async fn start(
         store: AuthStore,
+        shared: Option<SharedLogins>,
         clock: Arc<dyn Clock>,
         audit: Audit,
         metrics: Arc<Metrics>,
@@ -86,6 +102,8 @@ impl AuthContext {
                                      logins unblock`, or restore a backup");
         }
         let blocks = Blocks::from_stored(blocks);
+        let seed = store.incarnation_seed().copied();
+        let incarnations = IncarnationTable::from_stored(incarnations, seed);
         let revocations = Revocations::default();
         if revoked.unreadable > 0 {
             tracing::error!(
@@ -100,8 +118,9 @@ impl AuthContext {
         }
         let context = Arc::new(Self {
             store,
+            shared,
             clock,
-            incarnations: IncarnationTable::from_records(incarnations),
+            incarnations,
             persist_lock: Mutex::default(),
             revocations,
             blocks,
@@ -111,6 +130,7 @@ impl AuthContext {
             machine_tokens: MachineTokens::default(),
             unreadable_removals,
             verified_tokens: VerifiedTokenCache::default(),
+            key_caches: DashMap::new(),
             used_assertions: ReplayCache::default(),
             audit,
             metrics,
@@ -160,10 +180,39 @@ impl AuthContext {
         let turns = self.incarnations.unpersisted();
         let count = turns.len();
         let written = self.store.apply_incarnation_changes(turns).await.map_err(Unavailable::from_store);
-        if written.is_ok() {
-            self.incarnations.mark_persisted(count);
+        let Ok(refused) = written else { return false };
+        self.incarnations.mark_persisted(count, &refused);
+        match &self.shared {
+            // What other gateways recorded decides whether these changes can still be written.
+            Some(shared) if !refused.is_empty() => {
+                self.load_incarnations(&shared.cluster, &refused).await.is_ok()
+            }
+            _ => true,
         }
-        written.is_ok()
+    }
+
+    /// Whether calls may go on by what this gateway knows: it has heard of its database a moment ago,
+    /// is alone with it, or serves on by its settings.
+    pub(super) fn can_vouch(&self) -> bool {
+        match &self.shared {
+            Some(SharedLogins { cluster, when_stale: StaleStore::Refuse }) => {
+                !cluster.freshness().is_stale(self.monotonic())
+            }
+            _ => true,
+        }
+    }
+
+    /// Ends all calls and streams of tenants with a login, unless they may go on.
+    pub fn end_stale_calls(&self) {
+        if !self.can_vouch() {
+            self.revocations.end_calls(|_| true);
+        }
+    }
+
+    /// Waits until other gateways ended or replaced the incarnations of tenants that are published
+    /// here, and returns their entries, whose tenants must be built again.
+    pub async fn next_superseded_entries(&self) -> Vec<Arc<str>> {
+        self.incarnations.next_superseded().await
     }
 
     /// Waits until no other request is working on this grant, and locks it.
@@ -181,11 +230,21 @@ impl AuthContext {
         self.used_assertions.remove_expired(now);
         self.remove_expired_blocks(now).await;
         self.refresh_locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        self.key_caches.retain(|_, cache| cache.strong_count() > 0);
         // A failure is logged already, and retried in a minute.
         while let Ok(deleted) =
             self.store.delete_expired(now, DELETE_BATCH).await.map_err(Unavailable::from_store)
             && deleted >= DELETE_BATCH as usize
         {}
+    }
+
+    /// Ends the calls and streams of all whom a block in force keeps out. Calls that are admitted
+    /// from here on were checked against the block; all others are registered.
+    pub(super) fn end_blocked_calls(&self, block: &Block) {
+        self.revocations.end_calls(|holder| {
+            let is_here = block.tenant.as_ref().is_none_or(|tenant| *tenant == holder.tenant);
+            is_here && holder.account.as_ref().is_some_and(|account| block.subject.matches(account))
+        });
     }
 
     /// Writes the blocks that the store does not have yet; returns whether it has all of them.
@@ -225,8 +284,11 @@ impl AuthContext {
     async fn retry_unpersisted(&self) {
         self.store.settle_rotations().await;
         let unpersisted = self.revocations.unpersisted(DELETE_BATCH as usize);
-        let has_other = self.incarnations.has_unpersisted() || !self.blocks.unpersisted().is_empty();
-        if unpersisted.is_empty() && !has_other && self.store.is_writable() {
+        let has_failed =
+            !unpersisted.is_empty() || !self.blocks.unpersisted().is_empty() || !self.store.is_writable();
+        if !has_failed {
+            // Incarnations may also wait for other gateways, which says nothing of the store.
+            self.persist_incarnations().await;
             return;
         }
         // The first failure is in the log already.

@@ -346,6 +346,9 @@ impl Grants {
         &self,
         token: &[u8],
     ) -> Result<Arc<AccessToken>, access_token::AccessTokenError> {
+        if !self.context.can_vouch() {
+            return Err(access_token::AccessTokenError::Unavailable);
+        }
         let (issuer, digest) = (&self.issuer, Digest::of(token));
         let known = self.context.verified_tokens.get(&digest);
         if let Some(token) = known {
@@ -549,10 +552,12 @@ impl Grants {
         let ended = self.context.store.delete_grants_of_client(incarnation, client_id).await;
         let ended = ended.map_err(Unavailable::from_store)?;
         let now = self.context.now();
-        for id in &ended {
-            self.context
-                .revocations
-                .insert(self.issuer.current_incarnation(), revocation_at(RevokedSubject::Grant(*id), now));
+        let revoked = ended.iter().map(|id| revocation_at(RevokedSubject::Grant(*id), now));
+        let revoked: Vec<_> = revoked.map(|revoked| (incarnation.clone(), revoked)).collect();
+        revoked.iter().for_each(|(_, revoked)| self.context.revocations.insert(incarnation, *revoked));
+        if self.context.store.is_shared() {
+            // Another gateway may have renewed one of them a moment ago.
+            self.context.store.revoke_all(revoked).await.map_err(Unavailable::from_store)?;
         }
         Ok(ended.len())
     }

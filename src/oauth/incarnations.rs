@@ -3,17 +3,22 @@
 //!
 //! A tenant that is built gets an incarnation, which becomes its current one when the tenant is
 //! published. So a tenant that is built and never published takes nothing from another.
+//!
+//! Gateways that share a database derive incarnations, and so come to the same without asking each
+//! other. What they record is heard of here; a tenant that was published with another incarnation
+//! is superseded, and must be built again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::base::digest::{Digest, Hasher};
 use crate::base::sync::lock_unpoisoned;
 use crate::identity::ProviderApp;
 use crate::spec::{LoginSpec, TenantName};
-use crate::store::{Incarnation, IncarnationChange, IncarnationRecord};
+use crate::store::{Incarnation, IncarnationChange, IncarnationId, IncarnationRecord, StoredIncarnations};
 
 /// The settings when an incarnation was taken over from an earlier version, whose grants and tokens
 /// do not record them.
@@ -36,11 +41,23 @@ pub(super) struct TenantIncarnation {
 
 /// The current incarnation of each tenant.
 #[derive(Debug, Default)]
-pub(super) struct IncarnationTable(Mutex<IncarnationMap>);
+pub(super) struct IncarnationTable {
+    map: Mutex<IncarnationMap>,
+    /// Notified when an entry's tenant is superseded.
+    superseded: Notify,
+}
 
 #[derive(Debug, Default)]
 struct IncarnationMap {
     by_tenant: HashMap<Arc<str>, EntryIncarnation>,
+    /// From what incarnations are derived; random if nobody else uses the store.
+    seed: Option<[u8; 16]>,
+    /// The last incarnation of a tenant that ended.
+    ended: HashMap<Arc<str>, IncarnationId>,
+    /// What each tenant with a login was published with: its entry and its incarnation.
+    published: HashMap<Arc<str>, (Arc<str>, Incarnation)>,
+    /// The entries whose tenants must be built again.
+    superseded: Vec<Arc<str>>,
     /// The changes that the store does not have yet, in order.
     unpersisted: Vec<IncarnationChange>,
 }
@@ -78,15 +95,57 @@ fn digest_machine_clients(login: &LoginSpec) -> Digest {
 }
 
 impl IncarnationTable {
-    pub(super) fn from_records(records: Vec<IncarnationRecord>) -> Self {
-        let by_tenant = |IncarnationRecord { incarnation, entry_id, payload }: IncarnationRecord| {
-            let legacy = serde_json::from_slice(&payload).ok().map(Arc::new);
-            (Arc::clone(incarnation.tenant()), EntryIncarnation { incarnation, entry_id, legacy })
+    /// Takes what the store has. Derives incarnations from `seed`, if there is one.
+    pub(super) fn from_stored(stored: StoredIncarnations, seed: Option<[u8; 16]>) -> Self {
+        let by_tenant = |record: IncarnationRecord| {
+            (Arc::clone(record.incarnation.tenant()), EntryIncarnation::from_record(record))
         };
-        Self(Mutex::new(IncarnationMap {
-            by_tenant: records.into_iter().map(by_tenant).collect(),
-            unpersisted: Vec::new(),
-        }))
+        let ended = stored.ended.iter().map(|ended| (Arc::clone(ended.tenant()), ended.id()));
+        let map = IncarnationMap {
+            by_tenant: stored.current.into_iter().map(by_tenant).collect(),
+            seed,
+            ended: ended.collect(),
+            ..IncarnationMap::default()
+        };
+        Self { map: Mutex::new(map), superseded: Notify::new() }
+    }
+
+    /// Takes what other gateways recorded of these tenants, or of all. Tenants that were published
+    /// with something else are superseded.
+    pub(super) fn adopt(&self, tenants: Option<&[Arc<str>]>, stored: StoredIncarnations) {
+        let mut map = self.lock();
+        let ended = stored.ended.iter().map(|ended| (Arc::clone(ended.tenant()), ended.id()));
+        map.ended.extend(ended);
+        let records = stored.current.into_iter().map(|it| (Arc::clone(it.incarnation.tenant()), it));
+        let mut records: HashMap<_, _> = records.collect();
+        let tenants: Vec<_> = match tenants {
+            Some(tenants) => tenants.to_vec(),
+            None => map
+                .by_tenant
+                .keys()
+                .chain(records.keys())
+                .cloned()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+        };
+        for tenant in &tenants {
+            map.adopt_one(tenant, records.remove(tenant));
+        }
+        if !map.superseded.is_empty() {
+            self.superseded.notify_one();
+        }
+    }
+
+    /// Waits until tenants are superseded, and returns their entries.
+    pub(super) async fn next_superseded(&self) -> Vec<Arc<str>> {
+        loop {
+            let superseded = std::mem::take(&mut self.lock().superseded);
+            if !superseded.is_empty() {
+                return superseded;
+            }
+            self.superseded.notified().await;
+        }
     }
 
     /// Returns the incarnation that a tenant of this entry will have once it is published.
@@ -96,7 +155,8 @@ impl IncarnationTable {
         entry_id: &str,
         login: &LoginSpec,
     ) -> TenantIncarnation {
-        match self.lock().by_tenant.get(tenant.as_arc()) {
+        let map = self.lock();
+        match map.by_tenant.get(tenant.as_arc()) {
             Some(EntryIncarnation { incarnation, entry_id: Some(holder), legacy })
                 if **holder == *entry_id =>
             {
@@ -107,7 +167,7 @@ impl IncarnationTable {
                 current: incarnation.clone(),
                 legacy: Some(Arc::new(LegacyState::from_login(login))),
             },
-            _ => TenantIncarnation { current: Incarnation::new(tenant.as_arc()), legacy: None },
+            _ => TenantIncarnation { current: map.next_incarnation(tenant.as_arc(), entry_id), legacy: None },
         }
     }
 
@@ -120,6 +180,13 @@ impl IncarnationTable {
     /// Ends the incarnation that another entry had under this name.
     pub(super) fn activate(&self, tenant: &TenantName, entry_id: &Arc<str>, new: Option<&TenantIncarnation>) {
         let mut map = self.lock();
+        match new {
+            Some(new) => {
+                let published = (Arc::clone(entry_id), new.current.clone());
+                map.published.insert(Arc::clone(tenant.as_arc()), published);
+            }
+            None => drop(map.published.remove(tenant.as_arc())),
+        }
         let known = map.by_tenant.get(tenant.as_arc());
         let has_same_entry = known.is_some_and(|known| known.entry_id.as_ref() == Some(entry_id));
         match (new, known) {
@@ -146,6 +213,7 @@ impl IncarnationTable {
             .filter(|(_, known)| known.entry_id.as_deref() == Some(entry_id))
             .map(|(tenant, _)| Arc::clone(tenant))
             .collect();
+        map.published.retain(|_, (published, _)| **published != *entry_id);
         tenants.iter().for_each(|tenant| map.end(tenant));
     }
 
@@ -158,17 +226,74 @@ impl IncarnationTable {
         !self.lock().unpersisted.is_empty()
     }
 
-    /// Records that the store has the first `count` of those changes.
-    pub(super) fn mark_persisted(&self, count: usize) {
-        self.lock().unpersisted.drain(..count);
+    /// Records that the store has the first `count` of those changes, but not the last ones of the
+    /// `refused` tenants, which are tried again.
+    pub(super) fn mark_persisted(&self, count: usize, refused: &[Arc<str>]) {
+        let mut map = self.lock();
+        let done: Vec<_> = map.unpersisted.drain(..count).collect();
+        let mut again = Vec::new();
+        for tenant in refused {
+            // What came later stands for what was refused.
+            if map.unpersisted.iter().all(|change| change.tenant() != tenant) {
+                again.extend(done.iter().rfind(|change| change.tenant() == tenant).cloned());
+            }
+        }
+        map.unpersisted.splice(..0, again);
     }
 
     fn lock(&self) -> MutexGuard<'_, IncarnationMap> {
-        lock_unpoisoned(&self.0)
+        lock_unpoisoned(&self.map)
+    }
+}
+
+impl EntryIncarnation {
+    fn from_record(IncarnationRecord { incarnation, entry_id, payload }: IncarnationRecord) -> Self {
+        let legacy = serde_json::from_slice(&payload).ok().map(Arc::new);
+        Self { incarnation, entry_id, legacy }
     }
 }
 
 impl IncarnationMap {
+    /// Returns the incarnation that follows the tenant's last one.
+    fn next_incarnation(&self, tenant: &Arc<str>, entry_id: &str) -> Incarnation {
+        let Some(seed) = &self.seed else { return Incarnation::new(tenant) };
+        let current = self.by_tenant.get(tenant).map(|known| known.incarnation.id());
+        let last = current.or_else(|| self.ended.get(tenant).copied());
+        Incarnation::derive(seed, tenant, entry_id, last)
+    }
+
+    /// Takes what the store has of a tenant, unless a change of this gateway's own still counts.
+    fn adopt_one(&mut self, tenant: &Arc<str>, record: Option<IncarnationRecord>) {
+        if self.is_change_pending(tenant, record.as_ref()) {
+            return;
+        }
+        self.unpersisted.retain(|change| change.tenant() != tenant);
+        match record {
+            Some(record) => {
+                self.by_tenant.insert(Arc::clone(tenant), EntryIncarnation::from_record(record));
+            }
+            None => drop(self.by_tenant.remove(tenant)),
+        }
+        let current = self.by_tenant.get(tenant).map(|known| &known.incarnation);
+        if let Some((entry_id, published)) = self.published.get(tenant)
+            && current != Some(published)
+        {
+            self.superseded.push(Arc::clone(entry_id));
+        }
+    }
+
+    /// Returns whether a change of a tenant that the store does not have yet may still be written: it
+    /// begins no incarnation that has ended, and none for the entry that has another one.
+    fn is_change_pending(&self, tenant: &Arc<str>, record: Option<&IncarnationRecord>) -> bool {
+        let Some(change) = self.unpersisted.iter().rfind(|change| change.tenant() == tenant) else {
+            return false;
+        };
+        let IncarnationChange::Begin(own) = change else { return true };
+        let has_ended = self.ended.get(tenant) == Some(&own.incarnation.id());
+        let is_begun = record.is_some_and(|record| record.entry_id == own.entry_id);
+        !has_ended && !is_begun
+    }
+
     fn begin(&mut self, new: TenantIncarnation, entry_id: &Arc<str>) {
         let TenantIncarnation { current: incarnation, legacy } = new;
         let payload = legacy.as_deref().map(|legacy| serde_json::to_vec(legacy).expect("plain data"));
@@ -185,7 +310,9 @@ impl IncarnationMap {
     }
 
     fn end(&mut self, tenant: &Arc<str>) {
-        self.by_tenant.remove(tenant);
+        if let Some(known) = self.by_tenant.remove(tenant) {
+            self.ended.insert(Arc::clone(tenant), known.incarnation.id());
+        }
         self.unpersisted.push(IncarnationChange::End(Arc::clone(tenant)));
     }
 }

@@ -31,7 +31,7 @@ pub struct Issuer {
     /// How long its tokens are valid.
     pub(super) access_token_lifetime: SignedDuration,
     pub(super) context: Arc<AuthContext>,
-    pub(super) keys: SigningKeyCache,
+    pub(super) keys: Arc<SigningKeyCache>,
 }
 
 impl Issuer {
@@ -57,7 +57,7 @@ impl Issuer {
             access_token_lifetime: SignedDuration::try_from(access_token_lifetime)
                 .unwrap_or(access_token::MAX_LIFETIME),
             context: Arc::clone(context),
-            keys: SigningKeyCache::default(),
+            keys: Arc::default(),
         })
     }
 
@@ -69,6 +69,10 @@ impl Issuer {
     /// Prepares the publication of the tenant from the entry `entry_id`: begins its incarnation,
     /// and ends that of another entry.
     pub fn activate(&self, entry_id: &Arc<str>) {
+        if self.context.store.is_shared() {
+            let keys = Arc::downgrade(&self.keys);
+            self.context.key_caches.insert(Arc::clone(self.tenant.as_arc()), keys);
+        }
         self.context.incarnations.activate(&self.tenant, entry_id, Some(&self.incarnation));
     }
 
@@ -146,8 +150,26 @@ impl Issuer {
     /// Returns a token of this tenant if it is valid now, without its person.
     pub(super) async fn verify(&self, token: &[u8]) -> Result<AccessToken, access_token::AccessTokenError> {
         let keys = self.load_keys().await?;
-        let token = AccessToken::parse(token, |kid, message, signature| keys.verify(kid, message, signature));
-        token.filter(|token| self.is_valid_now(token)).ok_or(access_token::AccessTokenError::Invalid)
+        let mut is_key_known = true;
+        let mut parsed = AccessToken::parse(token, |kid, message, signature| {
+            is_key_known = keys.contains(kid);
+            keys.verify(kid, message, signature)
+        });
+        if !is_key_known && self.context.store.is_shared() {
+            let keys = self.load_newer_keys().await?;
+            parsed =
+                AccessToken::parse(token, |kid, message, signature| keys.verify(kid, message, signature));
+        }
+        parsed.filter(|token| self.is_valid_now(token)).ok_or(access_token::AccessTokenError::Invalid)
+    }
+
+    /// Loads the tenant's keys again unless that was done a moment ago, since another gateway may have
+    /// made the one that a token is signed with.
+    async fn load_newer_keys(&self) -> Result<Arc<SigningKeySet>, Unavailable> {
+        let context = &self.context;
+        let (incarnation, now) = (self.current_incarnation(), context.now());
+        self.keys.look_for_newer(&context.store, incarnation, now, context.monotonic()).await?;
+        self.load_keys().await
     }
 
     /// Whether a token with a verified signature is valid at this moment.

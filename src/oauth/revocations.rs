@@ -61,6 +61,14 @@ impl Revocations {
         }
     }
 
+    /// Takes a revocation from the store, unless it is in force already.
+    pub(super) fn adopt(&self, incarnation: &Incarnation, revoked: Revocation) {
+        let known = self.revoked.get(&(Arc::clone(incarnation.tenant()), revoked.subject)).map(|it| *it);
+        if known.is_none_or(|known| known.issued_until.as_second() < revoked.issued_until.as_second()) {
+            self.insert(incarnation, revoked);
+        }
+    }
+
     /// Ends the calls and streams of these grants.
     pub(super) fn end_calls(&self, is_meant: impl Fn(&GrantHolder) -> bool) {
         self.in_flight.retain(|_, calls| {
@@ -83,10 +91,12 @@ impl Revocations {
         issued.as_second() <= self.all_revoked_until.load(Ordering::Relaxed)
     }
 
-    /// Whether a token of this subject, issued at that time, is refused.
+    /// Whether a token of this subject, issued at that time, is refused. A grant that was revoked never
+    /// comes back, so the time does not matter there: the gateways' clocks may differ.
     pub(super) fn is_revoked(&self, tenant: &Arc<str>, subject: RevokedSubject, issued: Timestamp) -> bool {
         let revoked = self.revoked.get(&(Arc::clone(tenant), subject));
-        revoked.is_some_and(|revoked| issued <= revoked.issued_until)
+        let is_grant = matches!(subject, RevokedSubject::Grant(_));
+        revoked.is_some_and(|revoked| is_grant || issued <= revoked.issued_until)
     }
 
     /// Whether a grant was revoked, even if the store still has it.
@@ -162,10 +172,8 @@ mod tests {
         assert!(token.is_cancelled() && !parent.is_cancelled());
         assert!(revocations.is_revoked(&acme, RevokedSubject::Grant(grant), NOW));
         assert!(!revocations.is_revoked(&beta, RevokedSubject::Grant(grant), NOW));
-        assert!(
-            !revocations.is_revoked(&acme, RevokedSubject::Grant(grant), NOW + 1.second()),
-            "issued later"
-        );
+        let ahead = revocations.is_revoked(&acme, RevokedSubject::Grant(grant), NOW + 1.second());
+        assert!(ahead, "by a gateway whose clock is ahead");
         revocations.remove_expired(NOW + 1.hour());
         assert!(!revocations.is_revoked(&acme, RevokedSubject::Grant(grant), NOW));
     }
@@ -179,6 +187,23 @@ mod tests {
             .map(|tenant| revocations.token_for(GrantId::random(), || machine(tenant), &parent));
         revocations.insert(&Incarnation::new(&acme), revoked(RevokedSubject::Client(machine(&acme).client)));
         assert!(ours.is_cancelled() && !theirs.is_cancelled());
+        let client = RevokedSubject::Client(machine(&acme).client);
+        assert!(revocations.is_revoked(&acme, client, NOW));
+        assert!(!revocations.is_revoked(&acme, client, NOW + 1.second()), "it may come back");
+    }
+
+    #[test]
+    fn what_is_heard_again_ends_no_later_calls() {
+        let revocations = Revocations::default();
+        let (acme, parent): (Arc<str>, _) = ("acme".into(), CancellationToken::new());
+        let (incarnation, subject) = (Incarnation::new(&acme), RevokedSubject::Client(machine(&acme).client));
+        revocations.adopt(&incarnation, revoked(subject));
+        assert!(revocations.is_revoked(&acme, subject, NOW));
+        let later = revocations.token_for(GrantId::random(), || machine(&acme), &parent);
+        revocations.adopt(&incarnation, revoked(subject));
+        assert!(!later.is_cancelled());
+        revocations.adopt(&incarnation, Revocation { issued_until: NOW + 1.second(), ..revoked(subject) });
+        assert!(later.is_cancelled());
     }
 
     #[test]

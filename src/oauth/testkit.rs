@@ -123,7 +123,7 @@ impl TestGateway {
         server.issuer.activate(&entry_id.into());
         let context = &self.shared.context;
         store::testkit::apply_incarnation_changes(&context.store, &context.incarnations.unpersisted());
-        self.shared.context.incarnations.mark_persisted(self.shared.context.incarnations.unpersisted().len());
+        context.incarnations.mark_persisted(context.incarnations.unpersisted().len(), &[]);
         server
     }
 
@@ -149,7 +149,7 @@ pub(super) async fn start_shared(
     entra: &FakeEntra,
     tasks: &Tasks,
 ) -> AuthServerDeps {
-    let context = AuthContext::start(store, clock, Audit::disabled(), Arc::default(), tasks).await;
+    let context = AuthContext::start(store, None, clock, Audit::disabled(), Arc::default(), tasks).await;
     let authority = entra.authority().parse().expect("a URL");
     let providers = Providers::new(authority, SystemClock::shared(), Arc::new(Metrics::new()));
     let documents = ClientDocuments::new(SystemClock::shared(), tasks);

@@ -71,6 +71,8 @@ impl SettingKey {
     pub const STORE_FILE: SettingKey = SettingKey("store_file");
     /// The file with the password of the database of logins.
     pub const STORE_PASSWORD_FILE: SettingKey = SettingKey("store_password_file");
+    /// What happens to calls while the database of logins is not heard of.
+    pub const STORE_STALE: SettingKey = SettingKey("store_stale");
     /// The name of this gateway among those that share a database.
     pub const NODE_NAME: SettingKey = SettingKey("node_name");
     /// The period of Strict-Transport-Security, or `off`.
@@ -105,7 +107,7 @@ impl SettingKey {
     pub const ZIP_HOSTS: SettingKey = SettingKey("zip_hosts");
 
     /// Every setting that the file, flags and variables know.
-    pub const ALL: [SettingKey; 48] = [
+    pub const ALL: [SettingKey; 49] = [
         Self::TENANTS,
         Self::TENANTS_FROM,
         Self::STATE,
@@ -138,6 +140,7 @@ impl SettingKey {
         Self::STORE,
         Self::STORE_FILE,
         Self::STORE_PASSWORD_FILE,
+        Self::STORE_STALE,
         Self::NODE_NAME,
         Self::HSTS,
         Self::LISTEN_HTTP,

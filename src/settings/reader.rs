@@ -96,6 +96,7 @@ impl<'a> SettingsReader<'a> {
                 address: self.read_store_address(),
                 address_file: self.read_path(SettingKey::STORE_FILE),
                 password_file: self.read_path(SettingKey::STORE_PASSWORD_FILE),
+                stale: self.read_one(SettingKey::STORE_STALE, store::parse_stale).unwrap_or_default(),
             },
             node_name: self.read_one(SettingKey::NODE_NAME, parse::node_name),
             entra_authority: self

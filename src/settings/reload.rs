@@ -225,6 +225,7 @@ mod tests {
             "store",
             "store_file",
             "store_password_file",
+            "store_stale",
             "tenant_listeners",
             "tenants",
             "tenants_from",

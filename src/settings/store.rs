@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::Settings;
 use super::parse::{ParseError, ParseResult};
 use crate::base::diagnostic::{Diagnostic, Report};
@@ -16,6 +18,20 @@ pub struct StoreSettings {
     pub address_file: Option<PathBuf>,
     /// The file with the password.
     pub password_file: Option<PathBuf>,
+    /// What happens to calls while this gateway cannot know what others revoked.
+    pub stale: StaleStore,
+}
+
+/// What a gateway among several does with calls to tenants with a login once it has heard nothing of
+/// its database for ten seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StaleStore {
+    /// It refuses them: somebody may have been kept out meanwhile.
+    #[default]
+    Refuse,
+    /// It serves them by what it knows.
+    Serve,
 }
 
 impl StoreSettings {
@@ -46,9 +62,21 @@ pub(super) fn parse(text: &str) -> ParseResult<Option<String>> {
     Ok(Some(text.to_owned()))
 }
 
+/// Parses `refuse` or `serve`.
+pub(super) fn parse_stale(text: &str) -> ParseResult<StaleStore> {
+    match text {
+        "refuse" => Ok(StaleStore::Refuse),
+        "serve" => Ok(StaleStore::Serve),
+        _ => {
+            let (what, help) = ("neither `refuse` nor `serve`".to_owned(), "write one of the two".to_owned());
+            Err(ParseError { what, help })
+        }
+    }
+}
+
 /// Reports settings of the store that contradict each other.
 pub(super) fn check(settings: &Settings, report: &mut Report) {
-    let StoreSettings { address, address_file, password_file } = &settings.store;
+    let StoreSettings { address, address_file, password_file, stale: _ } = &settings.store;
     if address.is_some() && address_file.is_some() {
         let message = "`store` and `store_file` both give the address of the database";
         report.push(Diagnostic::error("store-twice", message).help("keep one of the two"));

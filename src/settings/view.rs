@@ -123,6 +123,7 @@ impl Settings {
             ("store", json!(store.address.as_deref().map(hide_user))),
             ("store_file", json!(store.address_file)),
             ("store_password_file", json!(store.password_file)),
+            ("store_stale", json!(store.stale)),
             ("node_name", json!(self.node_name())),
             ("entra_authority", json!(hide_user(entra_authority.as_str()))),
             ("limits", json!(limits)),

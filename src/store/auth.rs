@@ -28,7 +28,9 @@ pub use self::grant::{
     CreateGrant, Grant, GrantCursor, GrantId, LastToken, ListedGrant, Revocation, RevokedSubject,
     RotateGrant, StoredRevocations,
 };
-pub use self::incarnation::{Incarnation, IncarnationChange, IncarnationId, IncarnationRecord};
+pub use self::incarnation::{
+    Incarnation, IncarnationChange, IncarnationId, IncarnationRecord, StoredIncarnations,
+};
 use self::postgres::{ConnectionHealth, PostgresEngine};
 pub use self::signing_key::SigningKey;
 use self::sqlite::{AuthTables, SqliteEngine};
@@ -63,8 +65,8 @@ macro_rules! with_engine {
 /// What the store holds when a gateway starts.
 #[derive(Debug)]
 pub struct StoredAuthState {
-    /// The incarnation of every tenant that has one.
-    pub incarnations: Vec<IncarnationRecord>,
+    /// The incarnations of all tenants.
+    pub incarnations: StoredIncarnations,
     /// The revocations of all tenants.
     pub revocations: StoredRevocations,
     /// The tenants that have a removed client whose row was tampered with, so that it is unknown
@@ -93,11 +95,15 @@ impl AuthStore {
     }
 
     /// Writes changes of incarnations and deletes what belonged to those that ended; all or
-    /// nothing.
+    /// nothing. Returns the tenants whose change is refused, because another gateway with this
+    /// store began another incarnation, or still serves the entry of the one that would end.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`] if it cannot be written.
-    pub async fn apply_incarnation_changes(&self, changes: Vec<IncarnationChange>) -> Result<(), Error> {
+    pub async fn apply_incarnation_changes(
+        &self,
+        changes: Vec<IncarnationChange>,
+    ) -> Result<Vec<Arc<str>>, Error> {
         with_engine!(self, engine => engine.apply_incarnation_changes(changes))
     }
 
@@ -368,6 +374,20 @@ impl AuthStore {
             Engine::Sqlite(_) => Ok(true),
             Engine::Postgres(engine) => Box::pin(engine.use_assertion(assertion, expires_at)).await,
         }
+    }
+
+    /// Returns the seed from which incarnations are derived, if several gateways share the store and
+    /// must come to the same; a file's are random.
+    pub fn incarnation_seed(&self) -> Option<&[u8; 16]> {
+        match &self.engine {
+            Engine::Sqlite(_) => None,
+            Engine::Postgres(engine) => Some(engine.database_id()),
+        }
+    }
+
+    /// Returns whether several gateways may use the store at the same time.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.engine, Engine::Postgres(_))
     }
 
     /// Returns whether the database can be used, if it is apart from the rest of the store.

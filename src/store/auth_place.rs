@@ -139,24 +139,25 @@ impl Store {
     }
 
     async fn open_engine(&self, address: PostgresAddress) -> Result<PostgresEngine, Error> {
-        Box::pin(PostgresEngine::open(address, Arc::clone(&self.keyring))).await
+        Box::pin(PostgresEngine::open(address, Arc::clone(&self.keyring), self.node_id()?)).await
     }
 
     fn verify_rows(&self, rows: &AuthRows) -> Result<(), Error> {
         if rows.is_intact(&self.keyring) { Ok(()) } else { Err(Error::CannotUnseal) }
     }
 
+    /// Returns the id of this state folder, which is drawn once.
+    fn node_id(&self) -> Result<[u8; 16], Error> {
+        if let Some(id) = self.load_mark(NODE)?.and_then(|id| id.try_into().ok()) {
+            return Ok(id);
+        }
+        let id = random::bytes();
+        self.save_mark(NODE, &id)?;
+        Ok(id)
+    }
+
     /// Returns who this state folder is among the nodes of a database.
     fn identify(&self, name: &str) -> Result<NodeIdentity, Error> {
-        let known = self.load_mark(NODE)?.and_then(|id| id.try_into().ok());
-        let id = match known {
-            Some(id) => id,
-            None => {
-                let id = random::bytes();
-                self.save_mark(NODE, &id)?;
-                id
-            }
-        };
         let machine_boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let about = fs::metadata(self.folder()).map_err(|cause| Error::File {
             action: "read",
@@ -164,7 +165,7 @@ impl Store {
             cause,
         })?;
         Ok(NodeIdentity {
-            id,
+            id: self.node_id()?,
             name: name.to_owned(),
             boot: random::bytes(),
             place: NodeIdentity::digest_place(&machine_boot, about.dev(), about.ino()),

@@ -4,6 +4,7 @@
 
 mod changes;
 mod entries;
+mod freshness;
 mod nodes;
 mod orders;
 mod usage;
@@ -15,14 +16,16 @@ use tokio_postgres::Row;
 use self::changes::ChangeFeed;
 pub use self::changes::{Change, ChangeBatch, ChangeCursor, ChangeSubscription, HeardChanges, Notifications};
 pub use self::entries::{DifferentEntry, NodeEntry, NodeId, NodeReport};
+pub use self::freshness::{Freshness, MAX_SILENCE};
 pub use self::nodes::{HEARTBEAT, NodeRecord, NodeState};
 pub(in crate::store) use self::nodes::{NodeIdentity, refuse_live_nodes};
 pub use self::orders::{EntryOrders, ORDER_CHANGE, Replacement, TenantOrder};
 pub(in crate::store) use self::usage::UsageTables;
 pub use self::usage::{QuotaSums, SharedNews, UsageBatchId};
-use super::Store;
 use super::auth::postgres::{Error as PostgresError, PostgresEngine, ReadError, Value};
 use super::keyring::Keyring;
+use super::{BlockId, Store, StoredBlocks, StoredIncarnations, StoredRevocations};
+use crate::base::clock::{Clock, SystemClock};
 
 /// The part of a shared database that belongs to the gateways themselves. Cheap to clone.
 #[derive(Clone)]
@@ -30,6 +33,7 @@ pub struct ClusterStore {
     engine: PostgresEngine,
     node: Arc<NodeIdentity>,
     feed: Arc<ChangeFeed>,
+    freshness: Arc<Freshness>,
 }
 
 impl Store {
@@ -51,7 +55,8 @@ impl ClusterStore {
         nodes::register(engine.link(), &node).await?;
         // Before anything is loaded: what changes from here on is heard of.
         let feed = ChangeFeed::from_cursor(changes::load_cursor(engine.link()).await?);
-        Ok(Self { engine, node: Arc::new(node), feed: Arc::new(feed) })
+        let freshness = Arc::new(Freshness::new(SystemClock.monotonic()));
+        Ok(Self { engine, node: Arc::new(node), feed: Arc::new(feed), freshness })
     }
 
     /// Returns the name of this gateway, for people.
@@ -62,6 +67,41 @@ impl ClusterStore {
     /// Returns the id of this gateway, which its state folder keeps.
     pub fn node_id(&self) -> &[u8; 16] {
         &self.node.id
+    }
+
+    /// Returns since when this node may not know what others changed.
+    pub fn freshness(&self) -> &Arc<Freshness> {
+        &self.freshness
+    }
+
+    /// Returns the revocations of these subjects of tenants, as far as there are some.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](super::auth::ErrorKind) if they cannot be read.
+    pub async fn load_revocations(
+        &self,
+        subjects: &[(Arc<str>, Vec<u8>)],
+    ) -> Result<StoredRevocations, super::auth::Error> {
+        Box::pin(self.engine.load_revocations_of(subjects)).await
+    }
+
+    /// Returns the blocks with these ids, as far as there are some.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](super::auth::ErrorKind) if they cannot be read.
+    pub async fn load_blocks(&self, ids: &[BlockId]) -> Result<StoredBlocks, super::auth::Error> {
+        Box::pin(self.engine.load_blocks_of(ids)).await
+    }
+
+    /// Returns the incarnations of these tenants, as far as they have one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`](super::auth::ErrorKind) if they cannot be read.
+    pub async fn load_incarnations(
+        &self,
+        tenants: &[Arc<str>],
+    ) -> Result<StoredIncarnations, super::auth::Error> {
+        Box::pin(self.engine.load_incarnations_of(Some(tenants))).await
     }
 
     /// Sends a statement, and again if its connection breaks.

@@ -43,7 +43,7 @@ pub(crate) fn apply_incarnation_changes(store: &AuthStore, changes: &[Incarnatio
 /// Opens a PostgreSQL database as one of several gateways that share a master key.
 pub(crate) async fn open_postgres(address: &str, keyring: &Arc<Keyring>) -> AuthStore {
     let address = PostgresAddress::parse(address, None).expect("an address");
-    let opened = PostgresEngine::open(address, Arc::clone(keyring)).await;
+    let opened = PostgresEngine::open(address, Arc::clone(keyring), [1; 16]).await;
     AuthStore::in_database(opened.unwrap_or_else(|error| panic!("{error}")))
 }
 

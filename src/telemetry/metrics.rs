@@ -7,6 +7,7 @@
 
 mod audit_sinks;
 mod budgets;
+mod cluster;
 mod health;
 mod outcome;
 mod process;
@@ -27,6 +28,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use self::audit_sinks::AuditSinkMetrics;
 use self::budgets::BudgetMetrics;
+use self::cluster::ClusterMetrics;
 pub use self::health::GatewayHealth;
 pub use self::outcome::CallOutcome;
 use self::process::ProcessCollector;
@@ -94,6 +96,7 @@ pub struct Metrics {
     notified: Gauge,
     store_writable: Gauge,
     live_nodes: Gauge,
+    cluster: ClusterMetrics,
     audit_lost: Counter,
     audit_counted: Counter,
     audit_sinks: AuditSinkMetrics,
@@ -127,6 +130,7 @@ impl Metrics {
             notified: Gauge::default(),
             store_writable: Gauge::default(),
             live_nodes: Gauge::default(),
+            cluster: ClusterMetrics::default(),
             audit_lost: Counter::default(),
             audit_counted: Counter::default(),
             audit_sinks: AuditSinkMetrics::default(),
@@ -239,6 +243,7 @@ impl Metrics {
         self.live_nodes.set(1);
         let live = "Gateways that share rates with this one, itself included";
         registry.register("tenantd_cluster_live_nodes", live, self.live_nodes.clone());
+        self.cluster.register(registry);
         let lost = "Audit lines that could not be written";
         registry.register("tenantd_audit_lost", lost, self.audit_lost.clone());
         let lost = "Log lines that standard error did not take";

@@ -9,6 +9,7 @@ mod orders;
 mod pass;
 mod persist;
 mod publish;
+mod rebuild;
 mod reconciler;
 mod upload;
 
@@ -207,6 +208,7 @@ impl Inbox {
                 reconciler.scan_all().await;
                 self.waiters.add(reply, reconciler.now());
             }
+            superseded = reconciler.next_superseded() => reconciler.rebuild(superseded).await,
             Ok(()) = self.contexts.changed() => {
                 let context = Arc::clone(&self.contexts.borrow_and_update());
                 reconciler.change_context(context).await;

@@ -104,6 +104,7 @@ mod admin_auth;
 mod audit;
 mod audit_sinks;
 mod check;
+mod cluster;
 mod cluster_proof;
 mod cluster_tenants;
 mod command_line;

@@ -58,6 +58,11 @@ impl Database {
         self.server.psql(&self.name, &format!("SELECT count(*) FROM tenantd.{table}")).trim().to_owned()
     }
 
+    /// Runs SQL as the server's owner.
+    pub(super) fn sql(&self, sql: &str) -> String {
+        self.server.psql(&self.name, sql).trim().to_owned()
+    }
+
     /// Lets nobody in, and ends the sessions that there are.
     pub(super) fn go_away(&self) {
         let name = &self.name;

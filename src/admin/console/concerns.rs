@@ -14,6 +14,7 @@ use crate::alerts::{Condition, ConditionKey};
 use crate::certs::CertificateStatus;
 use crate::settings::TlsMode;
 use crate::spec::AlertKind;
+use crate::store::Store;
 use crate::telemetry::printable::printable;
 use crate::tenants::PublishedEntry;
 use crate::tenants::cluster_view::{NodeState, NodeStatus};
@@ -121,6 +122,14 @@ pub(super) fn find_gateway_concerns(
         };
         let concern = Concern::new("The store", "error", "not writable", reason);
         concerns.push(concern.help(format!("look at space and rights of {}", admin.startup.state.display())));
+    }
+    let cluster = admin.store.as_ref().and_then(Store::cluster);
+    if cluster.is_some_and(|cluster| cluster.freshness().is_stale(admin.clock.monotonic())) {
+        let reason = "nothing was heard of the database for ten seconds, so whom other gateways kept out since is \
+                      not known here";
+        let concern = Concern::new("The database", "error", "not heard of", reason);
+        concerns
+            .push(concern.help("look at the network and at the database; store_stale says what calls get"));
     }
     if !health.is_last_pass_complete && health.last_completed_at > 0.0 {
         let reason = "the last look at the tenants folder failed, so changes of files are not taken";

@@ -30,6 +30,10 @@ pub struct GatewayArgs {
     /// A file that contains only the database's password.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub store_password_file: Option<String>,
+    /// What happens to calls of tenants with a login while a gateway among several has heard nothing
+    /// of the database for ten seconds: `refuse` or `serve` [default: refuse].
+    #[arg(long, value_name = "WHAT")]
+    pub store_stale: Option<String>,
     /// The name of this gateway among those that share a database [default: the host's name].
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
@@ -180,6 +184,7 @@ impl GatewayArgs {
             .with(SettingKey::STORE, &self.store)
             .with(SettingKey::STORE_FILE, &self.store_file)
             .with(SettingKey::STORE_PASSWORD_FILE, &self.store_password_file)
+            .with(SettingKey::STORE_STALE, &self.store_stale)
             .with(SettingKey::NODE_NAME, &self.node_name)
     }
 }

@@ -128,7 +128,7 @@ impl Logins {
         // Finding the account takes seconds if there are many logins. Meanwhile all accounts with
         // the name are kept out.
         let provisional = self.context.blocks.insert_provisional(block.clone());
-        self.end_calls(&block);
+        self.context.end_blocked_calls(&block);
         let account = self.find_account(&person).await?;
         let notice = account.is_none().then_some(notice_without_login);
         block.subject = account.unwrap_or_else(|| named.clone());
@@ -137,7 +137,7 @@ impl Logins {
             Some(provisional) if block.subject.is_same(&named) => provisional.leave(),
             provisional => drop(provisional),
         }
-        self.end_calls(&block);
+        self.context.end_blocked_calls(&block);
         let is_stored = self.context.persist_blocks().await;
         self.record_block(&block, "blocked", by);
         let account = Some(block.subject.clone());
@@ -202,15 +202,6 @@ impl Logins {
             true => Ok(tenant),
             false => Err(BlockError::TooMany),
         }
-    }
-
-    /// Ends the calls and streams of all whom a block in force keeps out. Calls that are admitted
-    /// from here on were checked against the block; all others are registered.
-    fn end_calls(&self, block: &Block) {
-        self.context.revocations.end_calls(|holder| {
-            let is_here = block.tenant.as_ref().is_none_or(|tenant| *tenant == holder.tenant);
-            is_here && holder.account.as_ref().is_some_and(|account| block.subject.matches(account))
-        });
     }
 
     /// Finds the account that is meant among those that have logged in.

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::rand::SystemRandom;
@@ -29,6 +30,8 @@ use crate::store::{Incarnation, SigningKey};
 
 /// How long a key is published before it signs.
 const PUBLISH_AHEAD: SignedDuration = SignedDuration::from_hours(24);
+/// The time between two looks for newer keys.
+const LOOK_FOR_NEWER_PAUSE: Duration = Duration::from_secs(1);
 /// The allowed difference between clocks.
 const SKEW: SignedDuration = SignedDuration::from_mins(2);
 
@@ -36,7 +39,9 @@ const SKEW: SignedDuration = SignedDuration::from_mins(2);
 #[derive(Debug, Default)]
 pub(in crate::oauth) struct SigningKeyCache {
     set: ArcSwapOption<SigningKeySet>,
-    loading: Mutex<()>,
+    /// Held while keys are loaded or changed. When newer ones were looked for, because a token named
+    /// an unknown one.
+    loading: Mutex<Option<Instant>>,
 }
 
 /// The keys in the store.
@@ -91,6 +96,39 @@ impl SigningKeyCache {
             Some(set) => Ok(set),
             None => self.load_from_store(store, incarnation, now).await,
         }
+    }
+
+    /// Loads keys again that were loaded before, because another gateway changed them.
+    pub(in crate::oauth) async fn reload(
+        &self,
+        store: &AuthStore,
+        incarnation: &Incarnation,
+        now: Timestamp,
+    ) -> Result<(), Unavailable> {
+        let _one_at_a_time = self.loading.lock().await;
+        let is_loaded = self.set.load().is_some();
+        match is_loaded {
+            true => self.load_from_store(store, incarnation, now).await.map(drop),
+            false => Ok(()),
+        }
+    }
+
+    /// Loads keys again because a token names an unknown one, which anybody can do: at most once in a
+    /// second. Whoever comes while somebody looks waits for what that one finds.
+    pub(in crate::oauth) async fn look_for_newer(
+        &self,
+        store: &AuthStore,
+        incarnation: &Incarnation,
+        now: Timestamp,
+        monotonic: Instant,
+    ) -> Result<(), Unavailable> {
+        let mut last = self.loading.lock().await;
+        if last.is_some_and(|last| monotonic < last + LOOK_FOR_NEWER_PAUSE) {
+            return Ok(());
+        }
+        self.load_from_store(store, incarnation, now).await?;
+        *last = Some(monotonic);
+        Ok(())
     }
 
     /// Creates a new key and returns the keys.

@@ -23,6 +23,11 @@ impl BlockId {
         Self(random::bytes())
     }
 
+    /// Returns the id with these bytes.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
     /// Parses 32 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
         hex::decode(text).map(Self)

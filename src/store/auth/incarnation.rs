@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::base::digest::Hasher;
 use crate::base::{hex, random};
 
 /// The id of one incarnation of a tenant. It is never disclosed, so what it is mixed into cannot be
@@ -30,6 +31,20 @@ impl Incarnation {
     /// Begins a new incarnation of the tenant of this name.
     pub fn new(tenant: &Arc<str>) -> Self {
         Self::from_parts(tenant, IncarnationId(random::bytes()))
+    }
+
+    /// Derives the incarnation of a tenant of an entry that follows `last`. All who share `seed` come
+    /// to the same.
+    pub fn derive(seed: &[u8; 16], tenant: &Arc<str>, entry_id: &str, last: Option<IncarnationId>) -> Self {
+        let mut hasher = Hasher::new();
+        hasher.update_field(b"incarnation");
+        hasher.update_field(seed);
+        hasher.update_field(tenant.as_bytes());
+        hasher.update_field(entry_id.as_bytes());
+        hasher.update_field(last.as_ref().map_or(&[], |last| &last.0[..]));
+        let digest = hasher.finish();
+        let (id, _) = digest.as_bytes().split_first_chunk().expect("a digest has 32 bytes");
+        Self::from_parts(tenant, IncarnationId(*id))
     }
 
     /// Builds the incarnation with this id.
@@ -63,6 +78,15 @@ pub struct IncarnationRecord {
     pub entry_id: Option<Arc<str>>,
     /// Data of the caller, in the clear; it is sealed before it reaches the disk.
     pub payload: Vec<u8>,
+}
+
+/// The incarnations in the store.
+#[derive(Debug, Default)]
+pub struct StoredIncarnations {
+    /// Those of tenants that have one.
+    pub current: Vec<IncarnationRecord>,
+    /// The last one of each tenant that ended, where the next one derives from it.
+    pub ended: Vec<Incarnation>,
 }
 
 /// A change to the incarnation of a tenant.

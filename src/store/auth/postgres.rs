@@ -46,6 +46,8 @@ pub(in crate::store) struct PostgresEngine {
     keyring: Arc<Keyring>,
     uncertain_rotations: Arc<UncertainRotations>,
     database_id: [u8; 16],
+    /// The id of this node.
+    node_id: [u8; 16],
 }
 
 impl PostgresEngine {
@@ -57,16 +59,22 @@ impl PostgresEngine {
     pub(in crate::store) async fn open(
         address: PostgresAddress,
         keyring: Arc<Keyring>,
+        node_id: [u8; 16],
     ) -> Result<Self, crate::store::Error> {
         let link = Arc::new(Link::new(address)?);
         schema::migrate(&link).await?;
         let database_id = schema::ensure_marks(&link, &keyring).await?;
-        Ok(Self { link, keyring, uncertain_rotations: Arc::default(), database_id })
+        Ok(Self { link, keyring, uncertain_rotations: Arc::default(), database_id, node_id })
     }
 
     /// Returns the id of the database, which was drawn when its schema was created.
     pub(in crate::store) fn database_id(&self) -> &[u8; 16] {
         &self.database_id
+    }
+
+    /// Returns the id of this node.
+    pub(in crate::store) fn node_id(&self) -> &[u8; 16] {
+        &self.node_id
     }
 
     /// Returns the connections, for what is not about logins.
@@ -83,7 +91,7 @@ impl PostgresEngine {
         self.reseal_incarnations().await;
         self.reseal_blocks().await;
         Ok(StoredAuthState {
-            incarnations: self.load_incarnations().await?,
+            incarnations: self.load_incarnations_of(None).await?,
             revocations: self.load_revocations().await?,
             tenants_with_unreadable_removals: self.tenants_with_unreadable_removals().await?,
             blocks: self.load_blocks().await?,

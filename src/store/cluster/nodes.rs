@@ -120,12 +120,15 @@ async fn load_seen(link: &Link, node: &NodeIdentity) -> Result<Option<(String, S
     Ok(link.query_rows(SELECT, &[Value::Bytes(&node.id)], read).await?.into_iter().next())
 }
 
-/// Fails if a node is live.
+/// Fails if a node is live. What is known of this state folder is of a process that has ended.
 ///
 /// # Errors
 /// [`PostgresError::InUse`] names it.
 pub(in crate::store) async fn refuse_live_nodes(engine: &PostgresEngine) -> Result<(), PostgresError> {
-    let live = load_nodes(engine.link()).await?.into_iter().find(|node| node.is_live);
+    let live = load_nodes(engine.link())
+        .await?
+        .into_iter()
+        .find(|node| node.is_live && node.id != *engine.node_id());
     match live {
         None => Ok(()),
         Some(node) => Err(PostgresError::InUse {

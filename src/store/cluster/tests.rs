@@ -27,8 +27,12 @@ impl Cluster {
     }
 
     async fn engine(&self) -> PostgresEngine {
+        self.engine_for(9).await
+    }
+
+    async fn engine_for(&self, node: u8) -> PostgresEngine {
         let address = PostgresAddress::parse(&self.server.address(&self.name), None).expect("an address");
-        PostgresEngine::open(address, Arc::clone(&self.keyring)).await.expect("opened")
+        PostgresEngine::open(address, Arc::clone(&self.keyring), [node; 16]).await.expect("opened")
     }
 
     /// Joins as the node with this number, whose state folder is at this place.

@@ -299,12 +299,24 @@ impl Entry {
     /// Pauses or resumes the entry by order of an operator.
     pub(in crate::tenants) fn set_paused(&mut self, is_paused: bool, build: impl BuildTenant) {
         self.persisted.is_paused = is_paused;
-        let (Phase::Live(live) | Phase::LiveWithCandidate(live, _)) = &mut self.phase else { return };
+        let (Phase::Live(live) | Phase::LiveWithCandidate(live, _)) = &self.phase else { return };
         let enabled = live.is_enabled_by_files && !is_paused;
         if live.tenant.spec.enabled == enabled {
             return;
         }
         let spec = TenantSpec { enabled, ..live.tenant.spec.clone() };
+        self.rebuild_from(spec, build);
+    }
+
+    /// Builds the live tenant again, because something changed that is not in its files.
+    pub(in crate::tenants) fn rebuild(&mut self, build: impl BuildTenant) {
+        let (Phase::Live(live) | Phase::LiveWithCandidate(live, _)) = &self.phase else { return };
+        let spec = live.tenant.spec.clone();
+        self.rebuild_from(spec, build);
+    }
+
+    fn rebuild_from(&mut self, spec: TenantSpec, build: impl BuildTenant) {
+        let (Phase::Live(live) | Phase::LiveWithCandidate(live, _)) = &mut self.phase else { return };
         match build(spec, live.tenant.revision, Arc::clone(&live.tenant.slot)) {
             Ok(tenant) => live.tenant = tenant,
             Err(report) => {

@@ -240,7 +240,7 @@ impl Reconciler {
     }
 
     /// Revokes all access to the tenant, including calls in flight.
-    fn revoke_access(&self, entry_id: &str) {
+    pub(super) fn revoke_access(&self, entry_id: &str) {
         if let Some(tenant) = self.entries.get(entry_id).and_then(|entry| entry.tenant()) {
             tenant.slot.access_revocations.revoke_all();
         }

@@ -31,6 +31,14 @@ impl PostgresEngine {
         Ok(self.link.query(DELETE, &values).await.map(drop)?)
     }
 
+    /// Returns the blocks with these ids, as far as there are some.
+    pub(in crate::store) async fn load_blocks_of(&self, ids: &[BlockId]) -> Result<StoredBlocks, Error> {
+        const SELECT: &str = "SELECT id, details FROM tenantd.blocks WHERE id = ANY ($1)";
+        let values = [Value::ByteStrings(ids.iter().map(|id| &id.0[..]).collect())];
+        let rows = self.link.query_rows(SELECT, &values, read_row).await?;
+        Ok(BlockRow::open_all(rows, &self.keyring))
+    }
+
     pub(super) async fn load_blocks(&self) -> Result<StoredBlocks, Error> {
         Ok(BlockRow::open_all(self.read_blocks().await?, &self.keyring))
     }

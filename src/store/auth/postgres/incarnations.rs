@@ -1,6 +1,7 @@
 //! Incarnations of tenants in PostgreSQL.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio_postgres::Row;
 
@@ -9,49 +10,22 @@ use super::grants::read_incarnation;
 use super::link::ReadError;
 use super::value::Value;
 use crate::store::auth::Error;
-use crate::store::auth::incarnation::{IncarnationChange, IncarnationRecord};
+use crate::store::auth::incarnation::{IncarnationChange, StoredIncarnations};
 use crate::store::auth::sealed::{IncarnationChangeRow, IncarnationRow};
 
 pub(super) const COLUMNS: &str = "tenant, id, entry_id, payload";
 
 impl PostgresEngine {
+    /// Returns the tenants whose change is refused.
     pub(in crate::store) async fn apply_incarnation_changes(
         &self,
         changes: Vec<IncarnationChange>,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Arc<str>>, Error> {
         // Nothing can belong to an incarnation that began and ended within the changes, so the last
         // change of each tenant says it all. One that ends has an empty id.
-        const CHANGE: &str = "
-            WITH change AS (
-                SELECT * FROM unnest($1::text[], $2::bytea[], $3::text[], $4::bytea[])
-                    AS given_row (tenant, id, entry_id, payload)
-            ), grants AS (
-                DELETE FROM tenantd.grants AS owned USING change
-                WHERE owned.tenant = change.tenant AND owned.incarnation <> change.id
-            ), revocations AS (
-                DELETE FROM tenantd.revocations AS owned USING change
-                WHERE owned.tenant = change.tenant AND owned.incarnation <> change.id
-            ), signing_keys AS (
-                DELETE FROM tenantd.signing_keys AS owned USING change
-                WHERE owned.tenant = change.tenant AND owned.incarnation <> change.id
-            ), clients AS (
-                DELETE FROM tenantd.clients AS owned USING change
-                WHERE owned.tenant = change.tenant AND owned.incarnation <> change.id
-            ), removed_clients AS (
-                DELETE FROM tenantd.removed_clients AS owned USING change
-                WHERE owned.tenant = change.tenant AND owned.incarnation <> change.id
-            ), ended AS (
-                DELETE FROM tenantd.incarnations USING change
-                WHERE incarnations.tenant = change.tenant AND octet_length(change.id) = 0
-            ), begun AS (
-                INSERT INTO tenantd.incarnations (tenant, id, entry_id, payload)
-                SELECT tenant, id, entry_id, payload FROM change WHERE octet_length(id) > 0
-                ON CONFLICT (tenant) DO UPDATE
-                SET id = excluded.id, entry_id = excluded.entry_id, payload = excluded.payload
-            )
-            SELECT tenantd.record_changes('incarnation', $1, array_fill(''::bytea, ARRAY[cardinality($1)]))";
+        const CHANGE: &str = "SELECT tenantd.change_incarnations($1, $2, $3, $4, $5)";
         if changes.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let last: HashMap<_, _> = changes.iter().map(|change| (change.tenant(), change)).collect();
         let rows: Vec<_> =
@@ -62,17 +36,33 @@ impl PostgresEngine {
         let payload = |change: &'_ IncarnationChangeRow| change.row.as_ref().map(|row| row.payload.clone());
         let payloads: Vec<_> = rows.iter().map(|row| payload(row).unwrap_or_default()).collect();
         let values = [
+            Value::Bytes(&self.node_id),
             Value::Texts(rows.iter().map(|row| &*row.tenant).collect()),
             Value::ByteStrings(rows.iter().map(IncarnationChangeRow::id_bytes).collect()),
             Value::MaybeTexts(entry_ids.iter().map(Option::as_deref).collect()),
             Value::ByteStrings(payloads.iter().map(Vec::as_slice).collect()),
         ];
-        Ok(self.link.query(CHANGE, &values).await.map(drop)?)
+        let read = |row: &Row| Ok(Arc::from(row.try_get::<_, &str>(0)?));
+        Ok(self.link.query_rows(CHANGE, &values, read).await?)
     }
 
-    pub(super) async fn load_incarnations(&self) -> Result<Vec<IncarnationRecord>, Error> {
-        let rows = self.read_incarnations().await?;
-        Ok(rows.iter().filter_map(|row| row.open(&self.keyring)).collect())
+    /// Returns the incarnations of these tenants, as far as they have one; of all, if none are given.
+    pub(in crate::store) async fn load_incarnations_of(
+        &self,
+        tenants: Option<&[Arc<str>]>,
+    ) -> Result<StoredIncarnations, Error> {
+        const ENDED: &str = "
+            SELECT DISTINCT ON (tenant) tenant, id FROM tenantd.ended_incarnations
+            WHERE $1::text[] IS NULL OR tenant = ANY ($1) ORDER BY tenant, ended_at DESC";
+        let select = format!(
+            "SELECT {COLUMNS} FROM tenantd.incarnations WHERE $1::text[] IS NULL OR tenant = ANY ($1)"
+        );
+        let names = tenants.map(|tenants| tenants.iter().map(|tenant| &**tenant).collect());
+        let values = [Value::AnyTexts(names)];
+        let rows = self.link.query_rows(&select, &values, read_row).await?;
+        let current = rows.iter().filter_map(|row| row.open(&self.keyring)).collect();
+        let ended = self.link.query_rows(ENDED, &values, |row| read_incarnation(row, 0, 1)).await?;
+        Ok(StoredIncarnations { current, ended })
     }
 
     /// Seals incarnations anew that an older master key sealed, so that its line can be removed. If

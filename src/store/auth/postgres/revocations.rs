@@ -1,5 +1,7 @@
 //! Revocations in PostgreSQL.
 
+use std::sync::Arc;
+
 use tokio_postgres::Row;
 
 use super::PostgresEngine;
@@ -61,6 +63,24 @@ impl PostgresEngine {
             Value::ByteStrings(rows.iter().map(|row| &row.seal[..]).collect()),
         ];
         Ok(self.link.query(REVOKE, &values).await.map(drop)?)
+    }
+
+    /// Returns the revocations of these subjects, each the bytes after its tenant, as far as there
+    /// are some.
+    pub(in crate::store) async fn load_revocations_of(
+        &self,
+        subjects: &[(Arc<str>, Vec<u8>)],
+    ) -> Result<StoredRevocations, Error> {
+        let select = format!(
+            "SELECT {COLUMNS} FROM tenantd.revocations
+             JOIN unnest($1::text[], $2::bytea[]) AS asked (tenant, subject) USING (tenant, subject)"
+        );
+        let values = [
+            Value::Texts(subjects.iter().map(|(tenant, _)| &**tenant).collect()),
+            Value::ByteStrings(subjects.iter().map(|(_, subject)| &subject[..]).collect()),
+        ];
+        let rows = self.link.query_rows(&select, &values, read_row).await?;
+        Ok(RevocationRow::open_all(rows, &self.keyring))
     }
 
     pub(super) async fn load_revocations(&self) -> Result<StoredRevocations, Error> {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::AuthTables;
 use crate::store::auth::{
     BlockId, CreateGrant, Error, Grant, GrantCursor, GrantId, Incarnation, IncarnationChange, ListedGrant,
-    Revocation, RotateGrant, SigningKey, StoredAuthState,
+    Revocation, RotateGrant, SigningKey, StoredAuthState, StoredIncarnations,
 };
 
 /// The SQLite file as an engine of [`AuthStore`](crate::store::AuthStore), which describes the
@@ -29,7 +29,7 @@ impl SqliteEngine {
             tables.reseal_incarnations();
             tables.reseal_blocks();
             Ok(StoredAuthState {
-                incarnations: tables.load_incarnations()?,
+                incarnations: StoredIncarnations { current: tables.load_incarnations()?, ended: Vec::new() },
                 revocations: tables.load_revocations()?,
                 tenants_with_unreadable_removals: tables.tenants_with_unreadable_removals()?,
                 blocks: tables.load_blocks()?,
@@ -41,8 +41,9 @@ impl SqliteEngine {
     pub(in crate::store) async fn apply_incarnation_changes(
         &self,
         changes: Vec<IncarnationChange>,
-    ) -> Result<(), Error> {
-        self.run(move |tables| tables.apply_incarnation_changes(&changes)).await
+    ) -> Result<Vec<Arc<str>>, Error> {
+        self.run(move |tables| tables.apply_incarnation_changes(&changes)).await?;
+        Ok(Vec::new())
     }
 
     pub(in crate::store) async fn create_grant(

@@ -101,5 +101,5 @@ pub(super) async fn open_engine(
     keyring: &Arc<Keyring>,
 ) -> Result<PostgresEngine, crate::store::Error> {
     let address = PostgresAddress::parse(address, None)?;
-    PostgresEngine::open(address, Arc::clone(keyring)).await
+    PostgresEngine::open(address, Arc::clone(keyring), [1; 16]).await
 }

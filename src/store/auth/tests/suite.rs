@@ -338,13 +338,13 @@ pub(super) async fn rows_of_an_incarnation_exist_for_it_only_and_are_deleted_whe
     assert_eq!(has_all(&store, &first, &of_first).await, [false; 5], "it was deleted");
     assert_eq!(has_all(&store, &other, &of_other).await, [true; 5], "a neighbour's was not");
     let kept = store.load_state().await.expect("read").incarnations;
-    let kept = kept.iter().find(|kept| **kept.incarnation.tenant() == *"acme").expect("there");
+    let kept = kept.current.iter().find(|kept| **kept.incarnation.tenant() == *"acme").expect("there");
     let (entry_id, payload) = (kept.entry_id.as_deref(), &kept.payload[..]);
     assert_eq!((&kept.incarnation, entry_id, payload), (&second, Some("z"), &b"about"[..]));
     let of_second = fill(&store, &second).await;
     store.apply_incarnation_changes(vec![IncarnationChange::End("acme".into())]).await.expect("kept");
     assert_eq!(has_all(&store, &second, &of_second).await, [false; 5]);
-    assert_eq!(store.load_state().await.expect("read").incarnations.len(), 1);
+    assert_eq!(store.load_state().await.expect("read").incarnations.current.len(), 1);
 }
 
 pub(super) async fn several_changes_of_incarnations_act_in_order(database: TestDatabase) {
@@ -355,7 +355,8 @@ pub(super) async fn several_changes_of_incarnations_act_in_order(database: TestD
     store.apply_incarnation_changes(changes).await.expect("kept");
     store.apply_incarnation_changes(Vec::new()).await.expect("nothing to write");
     let kept = store.load_state().await.expect("read").incarnations;
-    let kept: Vec<_> = kept.iter().map(|kept| (&kept.incarnation, kept.entry_id.as_deref())).collect();
+    let kept: Vec<_> =
+        kept.current.iter().map(|kept| (&kept.incarnation, kept.entry_id.as_deref())).collect();
     assert_eq!(kept, [(&second, Some("c"))]);
 }
 
