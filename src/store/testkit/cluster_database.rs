@@ -74,8 +74,8 @@ impl ClusterDatabase {
 
     async fn open(&self, address: &str) -> ClusterStore {
         let address = PostgresAddress::parse(address, None).expect("an address");
-        let engine = PostgresEngine::open(address, Arc::clone(&self.keyring)).await.expect("opened");
         let (id, boot, place) = (random::bytes(), random::bytes(), random::bytes());
+        let engine = PostgresEngine::open(address, Arc::clone(&self.keyring), id).await.expect("opened");
         let node = NodeIdentity { id, name: "a node".to_owned(), boot, place };
         ClusterStore::join(engine, node).await.expect("joined")
     }
