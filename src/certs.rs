@@ -13,6 +13,7 @@
 mod acme;
 mod certificate_table;
 mod chain;
+mod challenge_certificate;
 mod challenges;
 mod doctor;
 mod file_certificate;
@@ -23,6 +24,8 @@ mod manual;
 mod schedule;
 mod self_signed;
 mod server_certificate;
+mod shared_challenges;
+mod shared_changes;
 mod status;
 pub mod stranger;
 #[cfg(test)]
@@ -43,10 +46,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::acme::{AcmeManager, JobReport, RenewalRequest};
 use self::certificate_table::CertificateTable;
 use self::challenges::ChallengeResponses;
-pub use self::challenges::{ACME_TLS_ALPN, NO_CHALLENGE_TEXT};
+pub use self::challenges::{ACME_TLS_ALPN, ChallengeServer, NO_CHALLENGE_TEXT};
 pub use self::doctor::{CheckResult, DoctorCheck, examine};
 pub use self::import::{ImportedCertificate, import};
 pub use self::schedule::CertificateState;
+use self::shared_challenges::SharedChallenges;
+use self::shared_changes::next_changes;
 pub use self::status::CertificateStatus;
 use crate::base::clock::Clock;
 use crate::base::panic::{Panicked, catch_panic_sync};
@@ -54,6 +59,7 @@ use crate::base::task::{PanicCounts, Tasks};
 use crate::base::tls_client;
 use crate::settings::{AdminTls, Ca, Settings, TlsMode};
 use crate::spec::HostName;
+use crate::store::{ChangeSubscription, ClusterStore};
 use crate::telemetry::metrics::Metrics;
 
 /// The file in the certs folder with the certificate of the local CA, for clients to trust.
@@ -125,7 +131,8 @@ pub struct Certificates {
 
 impl Certificates {
     /// Loads or creates the certificates that the settings ask for, and spawns the task that keeps
-    /// them current. `hosts` are the names wanted now, the most important first.
+    /// them current. `hosts` are the names wanted now, the most important first. Certificates from a
+    /// CA are shared with other gateways through `cluster`.
     ///
     /// Blocks for a few milliseconds, and never on the network.
     ///
@@ -134,18 +141,22 @@ impl Certificates {
     pub fn start(
         settings: &Settings,
         hosts: Vec<HostName>,
+        cluster: Option<ClusterStore>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         tasks: &Tasks,
     ) -> Result<Arc<Self>, Error> {
         let (request_sender, renewal_requests) = mpsc::channel(1);
+        let cluster = cluster.filter(|_| settings.tls == TlsMode::Acme);
+        let changes = cluster.as_ref().map(ClusterStore::subscribe);
+        let shared_challenges = cluster.clone().map(|store| SharedChallenges::new(store, Arc::clone(&clock)));
         let certificates = Self {
             mode: settings.tls,
             clock: clock.clone(),
             table: ArcSwap::default(),
             wanted_hosts: watch::Sender::new(hosts.clone()),
             generation: watch::Sender::new(0),
-            challenges: Arc::default(),
+            challenges: Arc::new(ChallengeResponses::new(shared_challenges)),
             statuses: ArcSwap::default(),
             renewal_requests: request_sender,
             is_paused: watch::Sender::new(false),
@@ -162,8 +173,9 @@ impl Certificates {
             metrics,
             tasks: tasks.clone(),
             is_http01_available: !settings.listen_http.is_empty(),
+            cluster,
         })?;
-        certificates.start_acme(acme, AcmeInbox { reports, renewal_requests }, &hosts, tasks)
+        certificates.start_acme(acme, AcmeInbox { reports, renewal_requests, changes }, &hosts, tasks)
     }
 
     fn start_acme(
@@ -256,16 +268,16 @@ impl Certificates {
         self.generation.subscribe()
     }
 
-    /// Returns the TLS configuration for connections that offer [`ACME_TLS_ALPN`], which serves
-    /// challenge certificates only. `None` unless the mode is `acme`.
-    pub fn challenge_config(&self) -> Option<Arc<rustls::ServerConfig>> {
-        (self.mode == TlsMode::Acme).then(|| self.challenges.tls_config())
+    /// Returns what serves connections that offer [`ACME_TLS_ALPN`]: challenge certificates only.
+    /// `None` unless the mode is `acme`.
+    pub fn challenge_server(&self) -> Option<ChallengeServer> {
+        (self.mode == TlsMode::Acme).then(|| ChallengeServer::new(&self.challenges))
     }
 
-    /// Returns the text that a CA must find now under `/.well-known/acme-challenge/` and this
-    /// token.
-    pub fn http01_response(&self, token: &str) -> Option<String> {
-        self.challenges.http01_response(token)
+    /// Returns the text that a CA must find now at this host under `/.well-known/acme-challenge/`
+    /// and this token.
+    pub async fn http01_response(&self, host: Option<&str>, token: &str) -> Option<String> {
+        self.challenges.http01_response(host, token).await
     }
 
     /// Returns the status of each certificate.
@@ -324,6 +336,7 @@ impl Certificates {
                     Err(_) => return,
                 },
                 Some(report) = inbox.reports.recv() => CertificateEvent::JobFinished(Box::new(report)),
+                names = next_changes(&mut inbox.changes) => { acme.note_shared_changes(names); continue }
                 Some(renew) = inbox.renewal_requests.recv() => { acme.handle_renewal_request(renew); continue }
                 () = tokio::time::sleep(pause) => continue,
             };
@@ -403,6 +416,8 @@ async fn run_pass<S: Send + 'static, T: Send + 'static>(
 struct AcmeInbox {
     reports: mpsc::Receiver<JobReport>,
     renewal_requests: mpsc::Receiver<RenewalRequest>,
+    /// What other gateways change; `None` if this one shares no certificates.
+    changes: Option<ChangeSubscription>,
 }
 
 enum CertificateEvent {

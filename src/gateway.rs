@@ -233,6 +233,7 @@ impl Gateway {
         let certificates = Certificates::start(
             &settings,
             certificate_names::own(&settings),
+            store.as_ref().and_then(Store::cluster),
             Arc::clone(&clock),
             Arc::clone(&metrics),
             &tasks,

@@ -62,7 +62,7 @@ use crate::base::clock::Clock;
 use crate::base::log_limiter::LogLimiter;
 use crate::base::sockets::SocketPool;
 use crate::base::task::Tasks;
-use crate::certs::Certificates;
+use crate::certs::{Certificates, ChallengeServer};
 use crate::settings::{OpenTenants, Settings};
 use crate::spec::TenantListeners;
 use crate::telemetry::audit::Audit;
@@ -104,7 +104,7 @@ pub struct Server {
     tracer: Tracer,
     tls: Option<Arc<rustls::ServerConfig>>,
     /// The TLS configuration that answers TLS-ALPN-01 challenges.
-    acme_challenge_tls: Option<Arc<rustls::ServerConfig>>,
+    acme_challenge_tls: Option<ChallengeServer>,
     certificates: Option<Arc<Certificates>>,
     /// Asks the connections that were accepted so far to end.
     closing: ArcSwap<CancellationToken>,
@@ -141,7 +141,7 @@ impl Server {
             audit: deps.audit,
             tracer: deps.tracer,
             tls: certificates.map(|certificates| tls::server_config(certificates.resolver())),
-            acme_challenge_tls: certificates.and_then(|certificates| certificates.challenge_config()),
+            acme_challenge_tls: certificates.and_then(|certificates| certificates.challenge_server()),
             certificates: deps.certificates,
             live: ArcSwap::from_pointee(LiveSettings::new(settings)),
             allowed_origins: settings.allowed_origins.clone(),

@@ -47,9 +47,11 @@ pub use self::auth::{
 pub use self::auth_place::has_logins_elsewhere;
 pub use self::backup::{IntegrityReport, check, restore};
 pub use self::cluster::{
-    Change, ChangeBatch, ChangeCursor, ChangeSubscription, ClusterStore, DifferentEntry, EntryOrders,
-    Freshness, HEARTBEAT, HeardChanges, MAX_SILENCE, NodeEntry, NodeId, NodeRecord, NodeReport, NodeState,
-    Notifications, ORDER_CHANGE, QuotaSums, Replacement, SharedNews, TenantOrder, UsageBatchId,
+    AccountClaim, CERTIFICATE_CHANGE, CERTIFICATE_LEASE_SECONDS, Change, ChangeBatch, ChangeCursor,
+    ChangeSubscription, ClusterStore, DifferentEntry, EntryOrders, Freshness, HEARTBEAT, HeardChanges,
+    LeaseClaim, LeaseHolder, LocalCertificate, MAX_SILENCE, NodeEntry, NodeId, NodeRecord, NodeReport,
+    NodeState, Notifications, ORDER_CHANGE, QuotaSums, Replacement, SharedAccount, SharedCertificate,
+    SharedChallenge, SharedChallengeKind, SharedNews, TenantOrder, UsageBatchId,
 };
 use self::database::{Database, filesystem, folder_lock};
 pub use self::keyring::{Error as KeyError, KeySource, Keyring, SealContext};

@@ -367,6 +367,7 @@ mod tests {
             challenge: None,
             renew_at: None,
             next_attempt: None,
+            ordered_by: None,
             failures,
             trouble: Some("the CA does not answer".to_owned()),
         }

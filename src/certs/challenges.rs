@@ -5,16 +5,15 @@
 //! serves them.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, RwLock};
 
-use rcgen::{CertificateParams, CustomExtension, KeyPair};
-use rustls::crypto::aws_lc_rs::{default_provider, sign::any_supported_type};
+use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::PrivateKeyDer;
 
 use super::Error;
+use super::challenge_certificate::{build_challenge_certificate, challenge_sni};
+use super::shared_challenges::SharedChallenges;
 
 /// The ALPN protocol with which a CA validates TLS-ALPN-01.
 pub const ACME_TLS_ALPN: &[u8] = b"acme-tls/1";
@@ -29,9 +28,52 @@ pub const NO_CHALLENGE_TEXT: &str = "there is no such challenge in progress";
 pub(super) struct ChallengeResponses {
     tls: RwLock<HashMap<String, Arc<CertifiedKey>>>,
     http: RwLock<HashMap<String, String>>,
+    /// The responses of other gateways; `None` if this one shares no certificates.
+    shared: Option<SharedChallenges>,
+}
+
+/// Serves TLS-ALPN-01: the TLS configuration, and where its certificates come from.
+#[derive(Debug, Clone)]
+pub struct ChallengeServer {
+    config: Arc<rustls::ServerConfig>,
+    responses: Arc<ChallengeResponses>,
+}
+
+impl ChallengeServer {
+    pub(super) fn new(responses: &Arc<ChallengeResponses>) -> Self {
+        Self { config: responses.tls_config(), responses: Arc::clone(responses) }
+    }
+
+    /// Returns the configuration for a connection that offers [`ACME_TLS_ALPN`] and asks for this
+    /// server name. Another gateway may have the response, and is asked first.
+    pub async fn config_for(&self, server_name: Option<&str>) -> Arc<rustls::ServerConfig> {
+        if let Some((shared, name)) = self.responses.shared.as_ref().zip(server_name)
+            && !self.responses.has_tls_alpn01(name)
+        {
+            shared.refresh_for(name).await;
+        }
+        Arc::clone(&self.config)
+    }
 }
 
 impl ChallengeResponses {
+    /// Creates the responses of a gateway that others help to answer, or of one alone.
+    pub(super) fn new(shared: Option<SharedChallenges>) -> Self {
+        Self { shared, ..Self::default() }
+    }
+
+    /// Sets the names that responses of other gateways are looked for.
+    pub(super) fn set_names<'n>(&self, names: impl Iterator<Item = &'n String>) {
+        if let Some(shared) = &self.shared {
+            shared.set_names(names);
+        }
+    }
+
+    fn has_tls_alpn01(&self, server_name: &str) -> bool {
+        let own = self.tls.read().expect("no holder of this lock panics");
+        own.contains_key(&server_name.to_ascii_lowercase())
+    }
+
     /// Responds to TLS-ALPN-01 for a name until the guard is dropped.
     pub(super) fn add_tls_alpn01(
         self: &Arc<Self>,
@@ -53,13 +95,16 @@ impl ChallengeResponses {
         ChallengeGuard { responses: self.clone(), key: ChallengeKey::Token(token) }
     }
 
-    /// Returns the response for a token.
-    pub(super) fn http01_response(&self, token: &str) -> Option<String> {
-        self.http.read().expect("no holder of this lock panics").get(token).cloned()
+    /// Returns the response for a token. Another gateway may have it, if the host is one of ours.
+    pub(super) async fn http01_response(&self, host: Option<&str>, token: &str) -> Option<String> {
+        let own = self.http.read().expect("no holder of this lock panics").get(token).cloned();
+        let Some(shared) = self.shared.as_ref().filter(|_| own.is_none()) else { return own };
+        shared.refresh_for(host?).await;
+        shared.http01_response(token)
     }
 
     /// Returns the TLS configuration that serves challenge certificates only.
-    pub(super) fn tls_config(self: &Arc<Self>) -> Arc<rustls::ServerConfig> {
+    fn tls_config(self: &Arc<Self>) -> Arc<rustls::ServerConfig> {
         let builder = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .expect("aws-lc speaks TLS 1.2 and 1.3");
@@ -72,7 +117,8 @@ impl ChallengeResponses {
 impl ResolvesServerCert for ChallengeResponses {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name()?.to_ascii_lowercase();
-        self.tls.read().expect("no holder of this lock panics").get(&name).cloned()
+        let own = self.tls.read().expect("no holder of this lock panics").get(&name).cloned();
+        own.or_else(|| self.shared.as_ref()?.tls_alpn01_certificate(&name))
     }
 }
 
@@ -102,57 +148,18 @@ impl Drop for ChallengeGuard {
     }
 }
 
-/// Returns the SNI value that a CA sends for an identifier: addresses in reverse notation (RFC 8738
-/// section 6).
-fn challenge_sni(name: &str) -> String {
-    match name.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => {
-            let [a, b, c, d] = address.octets();
-            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
-        }
-        Ok(IpAddr::V6(address)) => {
-            let nibbles = address.octets().into_iter().rev().flat_map(|byte| [byte & 15, byte >> 4]);
-            let digits: Vec<String> = nibbles.map(|nibble| format!("{nibble:x}")).collect();
-            format!("{}.ip6.arpa", digits.join("."))
-        }
-        Err(_) => name.to_ascii_lowercase(),
-    }
-}
-
-/// Builds the challenge certificate. It bypasses rustls' checks, which would refuse its critical
-/// extension: only CAs understand that.
-fn build_challenge_certificate(name: &str, digest: &[u8]) -> Result<Arc<CertifiedKey>, Error> {
-    let generation_error =
-        |error: rcgen::Error| Error(format!("a challenge's certificate cannot be created: {error}"));
-    let mut params = CertificateParams::new(vec![name.to_owned()]).map_err(generation_error)?;
-    params.custom_extensions = vec![CustomExtension::new_acme_identifier(digest)];
-    let key = KeyPair::generate().map_err(generation_error)?;
-    let certificate = params.self_signed(&key).map_err(generation_error)?;
-    let der = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let signer = any_supported_type(&der).map_err(|error| Error(error.to_string()))?;
-    Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone()], signer)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn tls_alpn_challenges_for_addresses_use_their_reverse_names() {
-        assert_eq!(challenge_sni("192.0.2.7"), "7.2.0.192.in-addr.arpa");
-        assert!(challenge_sni("2001:db8::1").starts_with("1.0.0.0."));
-        assert!(challenge_sni("2001:db8::1").ends_with("8.b.d.0.1.0.0.2.ip6.arpa"));
-        assert_eq!(challenge_sni("MCP.example.com"), "mcp.example.com");
-    }
-
-    #[test]
-    fn a_challenge_response_ends_with_its_guard() {
+    #[tokio::test]
+    async fn a_challenge_response_ends_with_its_guard() {
         let challenges = Arc::new(ChallengeResponses::default());
         let answering = challenges.add_http01("token", "token.thumb");
         let tls = challenges.add_tls_alpn01("a.test", &[7; 32]).expect("a certificate");
-        assert_eq!(challenges.http01_response("token").as_deref(), Some("token.thumb"));
+        assert_eq!(challenges.http01_response(None, "token").await.as_deref(), Some("token.thumb"));
         drop((answering, tls));
-        assert_eq!(challenges.http01_response("token"), None);
+        assert_eq!(challenges.http01_response(None, "token").await, None);
         assert!(challenges.tls.read().expect("unpoisoned").is_empty());
     }
 }

@@ -9,6 +9,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::schedule::CertificateLifetime;
 use super::x509_info::{self, X509Info};
 use super::{Error, chain};
 
@@ -70,6 +71,16 @@ impl ServerCertificate {
     /// Explains why clients may not be able to verify it, and what to do.
     pub(super) fn chain_problem(&self) -> Option<String> {
         chain::problem(&self.certified_key.cert, &self.names)
+    }
+
+    /// Returns when it is valid.
+    pub(super) fn lifetime(&self) -> CertificateLifetime {
+        CertificateLifetime { not_before: self.not_before, not_after: self.not_after }
+    }
+
+    /// Returns whether it is another certificate than `held`, and not an older one.
+    pub(super) fn replaces(&self, held: &Self) -> bool {
+        self.serial != held.serial && self.not_before >= held.not_before
     }
 
     /// Whether clients accept it for a name or address, which is in lower case.

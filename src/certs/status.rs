@@ -31,6 +31,9 @@ pub struct CertificateStatus {
     pub renew_at: Option<Timestamp>,
     /// When the next order may be placed.
     pub next_attempt: Option<Timestamp>,
+    /// The gateway that orders one now, if several share their certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered_by: Option<String>,
     /// Failed attempts in a row.
     pub failures: u32,
     /// Why there is no certificate or no newer one, and what to do.
@@ -60,6 +63,7 @@ pub(super) fn from_certificates(
         challenge: None,
         renew_at: None,
         next_attempt: None,
+        ordered_by: None,
         failures: 0,
         trouble: (certificate.not_after <= now)
             .then(|| "it has expired and clients refuse it; replace it".to_owned()),

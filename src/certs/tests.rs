@@ -35,7 +35,7 @@ impl CertsFixture {
 
     fn start(&self, mode: TlsMode, names: &[&str]) -> Arc<Certificates> {
         let settings = Settings { tls: mode, certs: self.folder.path().to_owned(), ..Settings::default() };
-        Certificates::start(&settings, hosts(names), self.clock.clone(), Arc::default(), &self.tasks)
+        Certificates::start(&settings, hosts(names), None, self.clock.clone(), Arc::default(), &self.tasks)
             .expect("started")
     }
 

@@ -131,6 +131,7 @@ fn facts(status: &CertificateStatus) -> String {
     let facts = [
         ("name", Some(status.name.clone())),
         ("state", Some(status.state.to_string())),
+        ("ordered by", status.ordered_by.clone()),
         ("trouble", status.trouble.clone()),
         ("from", time(status.not_before)),
         ("until", time(status.not_after)),

@@ -40,10 +40,13 @@ pub(super) async fn serve(server: Arc<Server>, stream: TcpStream, addr: SocketAd
     let is_unread = AtomicBool::new(false);
     let service = service_fn(|request: Request<Incoming>| {
         is_unread.store(!request.body().is_end_stream(), Ordering::Relaxed);
-        let mut response = handle(&server, &conn, &request, https_port);
-        // The request body is not read, so the connection cannot be reused.
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        async { Ok::<_, Infallible>(response) }
+        let (server, conn) = (&server, &conn);
+        async move {
+            let mut response = handle(server, conn, &request, https_port).await;
+            // The request body is not read, so the connection cannot be reused.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -60,15 +63,29 @@ pub(super) async fn serve(server: Arc<Server>, stream: TcpStream, addr: SocketAd
     }
 }
 
-fn handle(server: &Server, conn: &ConnInfo, request: &Request<Incoming>, https_port: u16) -> Response<Body> {
+async fn handle(
+    server: &Server,
+    conn: &ConnInfo,
+    request: &Request<Incoming>,
+    https_port: u16,
+) -> Response<Body> {
     match request.uri().path().strip_prefix(CHALLENGE_PATH) {
-        Some(token) => answer_challenge(server, conn, token),
+        Some(token) => answer_challenge(server, conn, request, token).await,
         None => redirect(server, conn, request, https_port),
     }
 }
 
-fn answer_challenge(server: &Server, conn: &ConnInfo, token: &str) -> Response<Body> {
-    let answer = server.certificates.as_ref().and_then(|certificates| certificates.http01_response(token));
+async fn answer_challenge(
+    server: &Server,
+    conn: &ConnInfo,
+    request: &Request<Incoming>,
+    token: &str,
+) -> Response<Body> {
+    let host = authority::only_host(request.headers());
+    let answer = match &server.certificates {
+        Some(certificates) => certificates.http01_response(host.as_deref(), token).await,
+        None => None,
+    };
     tracing::debug!(client.addr = %conn.addr, known = answer.is_some(), "the CA requested a challenge");
     match answer {
         Some(answer) => text(StatusCode::OK, answer),

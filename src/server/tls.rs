@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
-use crate::certs::ACME_TLS_ALPN;
+use crate::certs::{ACME_TLS_ALPN, ChallengeServer};
 
 /// The protocol negotiated by ALPN; HTTP/1.1 without ALPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub(super) enum Handshake {
 pub(super) async fn handshake(
     stream: TcpStream,
     config: Arc<ServerConfig>,
-    challenges: Option<Arc<ServerConfig>>,
+    challenges: Option<ChallengeServer>,
     nameless: Option<Arc<dyn ResolvesServerCert>>,
 ) -> io::Result<Handshake> {
     if starts_with_http(&stream).await? {
@@ -83,7 +83,8 @@ pub(super) async fn handshake(
     }
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     if let Some(challenges) = challenges.filter(|_| is_acme_challenge(&hello)) {
-        let mut stream = hello.into_stream(challenges).await?;
+        let name = hello.client_hello().server_name().map(str::to_owned);
+        let mut stream = hello.into_stream(challenges.config_for(name.as_deref()).await).await?;
         return stream.shutdown().await.map(|()| Handshake::AcmeChallenge);
     }
     let config = match nameless.filter(|_| hello.client_hello().server_name().is_none()) {

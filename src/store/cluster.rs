@@ -2,6 +2,8 @@
 //! what changed, certificates, operators' orders and counters. A gateway whose store is a file has
 //! none of it.
 
+mod acme;
+mod certificates;
 mod changes;
 mod entries;
 mod freshness;
@@ -13,6 +15,11 @@ use std::sync::Arc;
 
 use tokio_postgres::Row;
 
+pub use self::acme::{AccountClaim, SharedAccount, SharedChallenge, SharedChallengeKind};
+pub use self::certificates::{
+    CERTIFICATE_CHANGE, CERTIFICATE_LEASE_SECONDS, LeaseClaim, LeaseHolder, LocalCertificate,
+    SharedCertificate,
+};
 use self::changes::ChangeFeed;
 pub use self::changes::{Change, ChangeBatch, ChangeCursor, ChangeSubscription, HeardChanges, Notifications};
 pub use self::entries::{DifferentEntry, NodeEntry, NodeId, NodeReport};

@@ -1,6 +1,7 @@
 //! Certificates by ACME from a real CA on loopback: Debian's `pebble` in strict mode, whose name
 //! service resolves every name to the gateway.
 
+mod cluster;
 mod faults;
 mod figures;
 mod front;

@@ -54,6 +54,24 @@ impl Database {
         ["--store-password-file".to_owned(), password, "--master-key-file".to_owned(), key]
     }
 
+    /// Has a gateway share this database, with the master key that all have.
+    pub(crate) fn join(&self, setup: Setup) -> Setup {
+        self.join_with_key(setup, "ab")
+    }
+
+    /// The same with a master key of these digits.
+    pub(crate) fn join_with_key(&self, setup: Setup, digits: &str) -> Setup {
+        let [password_flag, password, key_flag, _] = self.files();
+        let key = write_private(&self.folder.path().join(digits), &digits.repeat(32));
+        let setup = setup.flag(&password_flag, &password).flag(&key_flag, &key);
+        setup.flag("--store", &self.address())
+    }
+
+    /// Runs SQL as the server's owner.
+    pub(crate) fn query(&self, sql: &str) -> String {
+        self.server.psql(&self.name, sql).trim().to_owned()
+    }
+
     pub(super) fn count(&self, table: &str) -> String {
         self.server.psql(&self.name, &format!("SELECT count(*) FROM tenantd.{table}")).trim().to_owned()
     }

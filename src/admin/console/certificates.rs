@@ -32,6 +32,8 @@ struct CertificateRow {
     serial: Option<String>,
     renews: Option<RelativeTime>,
     next_attempt: Option<RelativeTime>,
+    /// The gateway that orders it now, if several could.
+    ordered_by: Option<String>,
     failures: u32,
     trouble: Option<Prose>,
     /// Where it is renewed, if the gateway can.
@@ -77,6 +79,7 @@ impl CertificateRow {
             serial: status.serial,
             renews: relative_time(status.renew_at),
             next_attempt: relative_time(status.next_attempt.filter(|_| status.failures > 0)),
+            ordered_by: text(status.ordered_by),
             failures: status.failures,
             trouble: text(status.trouble).map(Prose::from),
         }

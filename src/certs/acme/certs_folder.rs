@@ -100,6 +100,11 @@ impl CertsFolder {
         LoadedCertificate { certificate, renewal, is_key_exposed: exposed }
     }
 
+    /// Returns key and chain of a name as PEM.
+    pub(super) fn read_pem(&self, name: &str) -> Option<String> {
+        read_text(&self.certificate_path(name).join(BUNDLE_FILE)).ok().flatten()
+    }
+
     /// Loads the certificates of all names without changing the folder. Unusable files are ignored.
     pub(super) fn scan(&self) -> BTreeMap<String, LoadedCertificate> {
         let folders = fs::read_dir(self.path.join("sets")).into_iter().flatten().flatten();
@@ -211,7 +216,8 @@ fn check_writable(path: &Path) -> io::Result<()> {
     }
 }
 
-fn parse_bundle_for(pem: &str, name: &str) -> Result<Arc<ServerCertificate>, Error> {
+/// Parses a key and chain for a name.
+pub(super) fn parse_bundle_for(pem: &str, name: &str) -> Result<Arc<ServerCertificate>, Error> {
     let certificate = ServerCertificate::from_pem(pem.as_bytes())?;
     match certificate.covers(name) {
         true => Ok(Arc::new(certificate)),

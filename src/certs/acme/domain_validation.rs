@@ -9,8 +9,10 @@ use super::bad_nonce::retry_bad_nonce;
 use super::failure;
 use super::http::AcmeHttpClient;
 use super::order_attempt::{OrderAttempt, OrderPurpose, POLL_POLICY};
+use crate::certs::challenge_certificate::challenge_sni;
 use crate::certs::challenges::ChallengeGuard;
 use crate::certs::schedule::{ChallengeKind, IssuanceFailure, RenewalState};
+use crate::store::SharedChallenge;
 
 /// Returns the challenge types to try, the most promising first.
 pub(super) fn challenges_to_try(attempt: &OrderAttempt, renewal: &RenewalState) -> Vec<ChallengeKind> {
@@ -31,8 +33,21 @@ pub(super) async fn validate(
     order: &mut Order,
     challenge: ChallengeKind,
 ) -> Result<(), IssuanceFailure> {
+    let mut published = Vec::new();
+    let outcome = match respond(attempt, http, order, challenge, &mut published).await {
+        Ok(()) => wait_for_validation(http, order).await,
+        Err(failure) => Err(failure),
+    };
     // Nothing asks for the responses any more once the authorizations are decided.
-    let _published = respond(attempt, http, order, challenge).await?;
+    if let Some(shared) = &attempt.shared {
+        for PublishedResponse { shared: SharedChallenge { kind, key, .. }, .. } in &published {
+            shared.remove(*kind, key).await;
+        }
+    }
+    outcome
+}
+
+async fn wait_for_validation(http: &AcmeHttpClient, order: &mut Order) -> Result<(), IssuanceFailure> {
     match retry_bad_nonce!(order.poll_ready(&POLL_POLICY)) {
         Ok(OrderStatus::Ready | OrderStatus::Valid) => Ok(()),
         Ok(_) => Err(fetch_errors(http, order, None).await),
@@ -41,16 +56,23 @@ pub(super) async fn validate(
     }
 }
 
+/// A response to a challenge, given by this gateway until it is dropped and by others until it is
+/// removed.
+struct PublishedResponse {
+    shared: SharedChallenge,
+    _given: ChallengeGuard,
+}
+
 /// Publishes the responses to the challenges, then tells the CA to validate them.
 async fn respond(
     attempt: &OrderAttempt,
     http: &AcmeHttpClient,
     order: &mut Order,
     challenge: ChallengeKind,
-) -> Result<Vec<ChallengeGuard>, IssuanceFailure> {
+    published: &mut Vec<PublishedResponse>,
+) -> Result<(), IssuanceFailure> {
     let fail = |error| failure::from_acme_error(error, http);
     retry_bad_nonce!(fetch_authorizations(order)).map_err(fail)?;
-    let mut published = Vec::new();
     let mut authorizations = order.authorizations();
     while let Some(next) = authorizations.next().await {
         let mut authorization = next.map_err(fail)?;
@@ -65,16 +87,27 @@ async fn respond(
         let mut offered = offered
             .ok_or_else(|| failure::new_validation(format!("the CA does not offer {way} for {name}")))?;
         let key = offered.key_authorization();
-        published.push(match challenge {
-            ChallengeKind::TlsAlpn => attempt
-                .challenges
-                .add_tls_alpn01(name, key.digest().as_ref())
-                .map_err(|error| failure::new_refused(error.to_string()))?,
-            ChallengeKind::Http => attempt.challenges.add_http01(&offered.token, key.as_str()),
-        });
+        let (given, response) = match challenge {
+            ChallengeKind::TlsAlpn => {
+                let digest = key.digest().as_ref().to_vec();
+                let given = attempt
+                    .challenges
+                    .add_tls_alpn01(name, &digest)
+                    .map_err(|error| failure::new_refused(error.to_string()))?;
+                (given, SharedChallenge::new_tls_alpn01(challenge_sni(name), digest))
+            }
+            ChallengeKind::Http => {
+                let given = attempt.challenges.add_http01(&offered.token, key.as_str());
+                (given, SharedChallenge::new_http01(offered.token.clone(), key.as_str()))
+            }
+        };
+        if let Some(shared) = &attempt.shared {
+            shared.publish(&response).await?;
+        }
+        published.push(PublishedResponse { shared: response, _given: given });
         retry_bad_nonce!(offered.set_ready()).map_err(fail)?;
     }
-    Ok(published)
+    Ok(())
 }
 
 /// Fetches all authorizations, so that iterating over them afterwards sends no request.

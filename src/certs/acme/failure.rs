@@ -3,7 +3,7 @@
 use instant_acme::{Error as AcmeError, Problem};
 
 use super::help;
-use super::http::{AcmeHttpClient, ExchangeTimeout, NotAnAcmeResponse};
+use super::http::{AcmeHttpClient, ExchangeTimeout, LeaseOver, NotAnAcmeResponse};
 use crate::base::error_chain;
 use crate::certs::Error;
 use crate::certs::schedule::{FailureKind, IssuanceFailure};
@@ -63,7 +63,8 @@ pub(super) fn from_acme_error(error: AcmeError, http: &AcmeHttpClient) -> Issuan
 }
 
 fn from_transport_error(error: &(dyn std::error::Error + 'static)) -> IssuanceFailure {
-    let is_self_explanatory = error.is::<NotAnAcmeResponse>() || error.is::<ExchangeTimeout>();
+    let is_self_explanatory =
+        error.is::<NotAnAcmeResponse>() || error.is::<ExchangeTimeout>() || error.is::<LeaseOver>();
     let chain = error_chain::format_chain(error);
     let text = if is_self_explanatory { chain } else { format!("the CA cannot be reached: {chain}") };
     IssuanceFailure::new(FailureKind::Unreachable, text).with_help(help::help_for_transport_error(error))

@@ -29,6 +29,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
+use super::lease_clock::LeaseClock;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::dns::DnsResolver;
 use crate::base::{headers, tls_client};
@@ -56,6 +57,11 @@ pub(super) struct NotAnAcmeResponse {
 #[error("the CA did not answer within {} s", EXCHANGE_TIMEOUT.as_secs())]
 pub(super) struct ExchangeTimeout;
 
+/// Another gateway may order by now.
+#[derive(Debug, thiserror::Error)]
+#[error("the CA is not asked any more: this gateway was not heard of for too long, so another one may order")]
+pub(super) struct LeaseOver;
+
 /// The status of a refusal, and how long it asks to wait.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct CaErrorResponse {
@@ -68,6 +74,8 @@ pub(super) struct CaErrorResponse {
 pub(super) struct AcmeHttpClient {
     client: Client<AcmeConnector, Full<Bytes>>,
     last_error_response: Arc<Mutex<Option<CaErrorResponse>>>,
+    /// Nothing is asked once it is over.
+    lease: Option<LeaseClock>,
 }
 
 impl AcmeHttpClient {
@@ -76,7 +84,12 @@ impl AcmeHttpClient {
     pub(super) fn new(root: Option<&Path>) -> Result<Self, crate::certs::Error> {
         let connector = AcmeConnector { tls: TlsConnector::from(Arc::new(tls_client_config(root)?)) };
         let client = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { client, last_error_response: Arc::default() })
+        Ok(Self { client, last_error_response: Arc::default(), lease: None })
+    }
+
+    /// Asks the CA only while a lease is held.
+    pub(super) fn under_lease(self, lease: LeaseClock) -> Self {
+        Self { lease: Some(lease), ..self }
     }
 
     /// Returns the refusal in the last response, if it was one.
@@ -94,6 +107,9 @@ impl HttpClient for AcmeHttpClient {
         let http = self.clone();
         Box::pin(async move {
             http.set_last_error_response(None);
+            if http.lease.as_ref().is_some_and(|lease| !lease.is_running()) {
+                return Err(Error::Other(Box::new(LeaseOver)));
+            }
             let outcome = tokio::time::timeout(EXCHANGE_TIMEOUT, http.exchange(request)).await;
             outcome.unwrap_or_else(|_| Err(Error::Other(Box::new(ExchangeTimeout))))
         })

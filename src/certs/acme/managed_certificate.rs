@@ -6,12 +6,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::RenewalReply;
 use super::order_attempt::ObtainedCertificate;
+use super::shared_state::{AskedCertificate, SharedState, UNKNOWN_VERSION};
 use crate::base::random;
 use crate::certs::schedule::{
     self, CertificateLifetime, CertificateState, IssuanceFailure, RenewalState, RenewalStep, RenewalWindow,
     ScheduledStep,
 };
 use crate::certs::server_certificate::ServerCertificate;
+use crate::store::LeaseHolder;
 
 /// How often the log repeats that a certificate is about to expire or has expired.
 const REMINDER_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
@@ -27,13 +29,79 @@ pub(super) struct ManagedCertificate {
     pub(super) renew_after_running: bool,
     /// The operators who wait for the outcome of the next order.
     pub(super) pending_replies: Vec<RenewalReply>,
+    pub(super) shared: SharedView,
+}
+
+/// What this gateway knows of what gateways share about a certificate.
+#[derive(Debug)]
+pub(super) struct SharedView {
+    pub(super) version: i64,
+    /// Whether it was read since the start; until then nothing is ordered.
+    pub(super) is_read: bool,
+    /// The gateway that has the lease, and until when.
+    pub(super) holder: Option<(LeaseHolder, Timestamp)>,
+    /// An operator asked for an order that another gateway may have to let pass first.
+    pub(super) is_requested: bool,
+    /// Why it cannot be used.
+    pub(super) problem: Option<String>,
+}
+
+impl Default for SharedView {
+    fn default() -> Self {
+        Self { version: UNKNOWN_VERSION, is_read: false, holder: None, is_requested: false, problem: None }
+    }
+}
+
+impl SharedView {
+    /// Returns when this gateway may take a step; `None` if nothing but a change of what is shared
+    /// allows it.
+    pub(super) fn free_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let is_usable = self.is_read && self.problem.is_none();
+        is_usable.then(|| self.holder.as_ref().map_or(now, |(_, until)| *until))
+    }
 }
 
 impl ManagedCertificate {
     pub(super) fn lifetime(&self) -> Option<CertificateLifetime> {
-        self.current
-            .as_ref()
-            .map(|held| CertificateLifetime { not_before: held.not_before, not_after: held.not_after })
+        self.current.as_ref().map(|held| held.lifetime())
+    }
+
+    /// Returns what to read of what gateways share.
+    pub(super) fn ask(&self, name: &str) -> AskedCertificate {
+        let SharedView { version, is_read, holder, .. } = &self.shared;
+        // A lease is extended without a new version.
+        let known_version = if holder.is_some() { UNKNOWN_VERSION } else { *version };
+        let is_first = !is_read && *version == UNKNOWN_VERSION;
+        let not_before = self.current.as_ref().map(|held| held.not_before);
+        let local = is_first.then(|| (not_before, self.renewal.clone()));
+        AskedCertificate { name: name.to_owned(), known_version, local }
+    }
+
+    /// Takes over what gateways share. Returns the PEM of the certificate, if it is served from now
+    /// on.
+    pub(super) fn adopt(&mut self, state: SharedState, now: Timestamp) -> Option<String> {
+        let SharedState { name, version, certificate, pem, renewal, holder, problem, .. } = state;
+        self.shared.version = version;
+        self.shared.holder = holder.map(|holder| {
+            let left = SignedDuration::try_from_secs_f64(holder.seconds_left.min(60.0)).unwrap_or_default();
+            (holder, now + left)
+        });
+        self.shared.problem = problem;
+        if self.shared.problem.is_none() {
+            self.renewal = renewal;
+            if self.shared.is_requested {
+                self.renewal.request_renewal(now);
+            }
+        }
+        let certificate =
+            certificate.filter(|shared| self.current.as_ref().is_none_or(|held| shared.replaces(held)))?;
+        tracing::info!(
+            name, serial = certificate.serial, until = %certificate.not_after, issuer = certificate.issuer,
+            "the gateway serves a certificate from the database that gateways share"
+        );
+        self.current = Some(certificate);
+        self.last_reminder = None;
+        pem
     }
 
     pub(super) fn next_step(&self, now: Timestamp) -> ScheduledStep {
@@ -41,19 +109,24 @@ impl ManagedCertificate {
     }
 
     pub(super) fn state(&self, now: Timestamp) -> CertificateState {
-        schedule::certificate_state(
-            self.lifetime(),
-            &self.renewal,
-            self.running_step == Some(RenewalStep::Order),
-            now,
-        )
+        let is_ordering = self.is_ordering() || self.orderer().is_some();
+        schedule::certificate_state(self.lifetime(), &self.renewal, is_ordering, now)
+    }
+
+    /// Returns whether this gateway orders it.
+    pub(super) fn is_ordering(&self) -> bool {
+        self.running_step == Some(RenewalStep::Order)
+    }
+
+    /// Returns the name of another gateway that orders it.
+    pub(super) fn orderer(&self) -> Option<&str> {
+        let (holder, _) = self.shared.holder.as_ref().filter(|(holder, _)| holder.is_ordering)?;
+        Some(&holder.node)
     }
 
     pub(super) fn install(&mut self, name: &str, obtained: ObtainedCertificate, now: Timestamp) {
         let certificate = obtained.certificate;
-        let held =
-            CertificateLifetime { not_before: certificate.not_before, not_after: certificate.not_after };
-        self.renewal.apply_success(held, obtained.challenge, now, jitter());
+        self.renewal.apply_success(certificate.lifetime(), obtained.challenge, now, jitter());
         tracing::info!(
             name, serial = certificate.serial, until = %certificate.not_after, issuer = certificate.issuer,
             way = obtained.challenge.as_str(), "the gateway serves a new certificate"

@@ -8,13 +8,16 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use instant_acme::{Account, CertificateIdentifier, Error as AcmeError, Identifier, NewOrder, Order};
+use instant_acme::{
+    Account, CertificateIdentifier, Error as AcmeError, Identifier, NewOrder, Order, OrderStatus,
+};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls_pki_types::CertificateDer;
 
 use super::bad_nonce::retry_bad_nonce;
 use super::http::AcmeHttpClient;
 use super::order_attempt::{AttemptError, ObtainedCertificate, OrderAttempt, OrderPurpose, POLL_POLICY};
+use super::pending_order::PendingOrder;
 use super::{account, domain_validation, failure, verify};
 use crate::certs::schedule::{ChallengeKind, FailureKind, IssuanceFailure, RenewalState};
 
@@ -105,17 +108,32 @@ impl SingleOrder<'_> {
         renewal: &mut RenewalState,
         replaces: Option<&CertificateDer<'static>>,
     ) -> Result<ObtainedCertificate, AttemptError> {
-        let mut order = self.place(renewal, replaces).await?;
-        domain_validation::validate(self.attempt, self.http, &mut order, self.challenge).await?;
-        Ok(self.finalize(order).await?)
+        let (mut order, key) = match self.take_up().await {
+            Some(left) => left,
+            None => self.place(renewal, replaces).await?,
+        };
+        if !is_finalized(&mut order) {
+            domain_validation::validate(self.attempt, self.http, &mut order, self.challenge).await?;
+        }
+        Ok(self.finalize(order, &key).await?)
+    }
+
+    /// Returns the order that another gateway left under way, or this one before a restart.
+    async fn take_up(&self) -> Option<(Order, KeyPair)> {
+        let shared = self.attempt.shared.as_ref().filter(|_| self.attempt.purpose == OrderPurpose::Serve)?;
+        let left = shared.take_left_order(&self.attempt.ca.directory)?;
+        let found = left.find(self.account).await?;
+        tracing::info!(name = self.attempt.name, "going on with an order that was under way");
+        Some(found)
     }
 
     async fn place(
         &self,
         renewal: &mut RenewalState,
         replaces: Option<&CertificateDer<'static>>,
-    ) -> Result<Order, AttemptError> {
+    ) -> Result<(Order, KeyPair), AttemptError> {
         let Self { attempt, account, challenge, .. } = *self;
+        let key = KeyPair::generate().map_err(|error| failure::new_refused(error.to_string()))?;
         let profile = select_profile(attempt, account)?;
         let is_staging = attempt.purpose == OrderPurpose::Stage;
         renewal.count_order(is_staging, attempt.clock.now());
@@ -137,13 +155,19 @@ impl SingleOrder<'_> {
             is_renewal,
             "ordering a certificate"
         );
-        retry_bad_nonce!(account.new_order(&wanted)).map_err(|error| {
+        let placed = retry_bad_nonce!(account.new_order(&wanted)).map_err(|error| {
             // instant-acme reports this before it sends anything.
             if matches!(error, AcmeError::Unsupported(_)) {
                 renewal.uncount_order(is_staging);
             }
             self.classify_error(error, is_renewal)
-        })
+        });
+        let order = placed?;
+        if let (Some(lease), OrderPurpose::Serve) = (attempt.lease(), attempt.purpose) {
+            let pending = PendingOrder::new(&attempt.ca.directory, &order, &key);
+            lease.save_pending_order(Some(&pending.serialize())).await?;
+        }
+        Ok((order, key))
     }
 
     fn classify_error(&self, error: AcmeError, is_renewal: bool) -> AttemptError {
@@ -158,13 +182,21 @@ impl SingleOrder<'_> {
     }
 
     /// Has the CA sign a new key, and verifies what it sends.
-    async fn finalize(&self, mut order: Order) -> Result<ObtainedCertificate, IssuanceFailure> {
+    async fn finalize(
+        &self,
+        mut order: Order,
+        key: &KeyPair,
+    ) -> Result<ObtainedCertificate, IssuanceFailure> {
         let Self { attempt, challenge, .. } = *self;
         let fail = |error| failure::from_acme_error(error, self.http);
-        let (key, csr) = build_csr(&attempt.name).map_err(|error| failure::new_refused(error.to_string()))?;
-        retry_bad_nonce!(order.finalize_csr(&csr)).map_err(fail)?;
+        if !is_finalized(&mut order) {
+            let csr =
+                build_csr(&attempt.name, key).map_err(|error| failure::new_refused(error.to_string()))?;
+            attempt.confirm_lease().await?;
+            retry_bad_nonce!(order.finalize_csr(&csr)).map_err(fail)?;
+        }
         let chain = retry_bad_nonce!(order.poll_certificate(&POLL_POLICY)).map_err(fail)?;
-        let pem = format!("{key}{chain}");
+        let pem = format!("{}{chain}", key.serialize_pem());
         let root = attempt.acme.ca_root.as_deref();
         let certificate = verify::verify_bundle(&pem, &attempt.name, root, attempt.clock.now())
             .map_err(|error| failure::new_bad_answer(&error))?;
@@ -203,12 +235,14 @@ fn identifier(name: &str) -> Identifier {
     }
 }
 
-/// Generates a key and a CSR. There is no common name, because long names and addresses do not fit
-/// into one.
-fn build_csr(name: &str) -> Result<(String, Vec<u8>), rcgen::Error> {
+/// Returns whether the CA has a CSR for an order already, so that only its answer is missing.
+fn is_finalized(order: &mut Order) -> bool {
+    matches!(order.state().status, OrderStatus::Processing | OrderStatus::Valid)
+}
+
+/// Builds a CSR. There is no common name, because long names and addresses do not fit into one.
+fn build_csr(name: &str, key: &KeyPair) -> Result<Vec<u8>, rcgen::Error> {
     let mut params = CertificateParams::new(vec![name.to_owned()])?;
     params.distinguished_name = DistinguishedName::new();
-    let key = KeyPair::generate()?;
-    let csr = params.serialize_request(&key)?;
-    Ok((key.serialize_pem(), csr.der().to_vec()))
+    Ok(params.serialize_request(key)?.der().to_vec())
 }

@@ -9,6 +9,8 @@ use super::account_locks::AccountLocks;
 use super::certs_folder::CertsFolder;
 use super::failure;
 use super::http::AcmeHttpClient;
+use super::lease::Lease;
+use super::shared_order::SharedOrder;
 use crate::base::clock::Clock;
 use crate::certs::challenges::ChallengeResponses;
 use crate::certs::schedule::{ChallengeKind, IssuanceFailure, RenewalState};
@@ -34,6 +36,8 @@ pub(super) struct OrderAttempt {
     /// Whether a listener of this process can answer HTTP-01.
     pub(super) is_http01_available: bool,
     pub(super) purpose: OrderPurpose,
+    /// What other gateways see of it; `None` if this one shares no certificates.
+    pub(super) shared: Option<SharedOrder>,
 }
 
 /// The purpose of an attempt.
@@ -89,8 +93,25 @@ impl OrderAttempt {
 
     /// Creates the HTTP client for this attempt.
     pub(super) fn new_http_client(&self) -> Result<AcmeHttpClient, IssuanceFailure> {
-        AcmeHttpClient::new(self.acme.ca_root.as_deref())
-            .map_err(|error| failure::new_refused(error.to_string()))
+        let http = AcmeHttpClient::new(self.acme.ca_root.as_deref())
+            .map_err(|error| failure::new_refused(error.to_string()))?;
+        Ok(match self.lease() {
+            Some(lease) => http.under_lease(lease.clock()),
+            None => http,
+        })
+    }
+
+    /// Returns the lease under which this is an order.
+    pub(super) fn lease(&self) -> Option<&Arc<Lease>> {
+        self.shared.as_ref().and_then(|shared| shared.lease.as_ref())
+    }
+
+    /// Makes sure that no other gateway may order, before a request that the CA counts.
+    pub(super) async fn confirm_lease(&self) -> Result<(), IssuanceFailure> {
+        match self.lease() {
+            Some(lease) => lease.confirm().await,
+            None => Ok(()),
+        }
     }
 
     /// Runs `work` on the certs folder in a thread that may block.
@@ -107,8 +128,30 @@ impl OrderAttempt {
         if self.purpose == OrderPurpose::DryRun {
             return Ok(());
         }
+        if let Some(lease) = self.lease() {
+            return lease.save_renewal(renewal).await;
+        }
         let (name, renewal) = (self.name.clone(), renewal.clone());
         let written = self.with_folder(move |folder| folder.persist_renewal_state(&name, &renewal)).await;
         written.map_err(|error| failure::new_refused(format!("no certificate is ordered: {error}")))
+    }
+
+    /// Stores a certificate that was issued.
+    pub(super) async fn persist_bundle(&self, obtained: &ObtainedCertificate) -> Result<(), IssuanceFailure> {
+        let lease = self.lease();
+        if let Some(lease) = lease {
+            lease.save_bundle(&obtained.pem, obtained.certificate.not_before).await?;
+        }
+        let (name, pem) = (self.name.clone(), obtained.pem.clone());
+        let written = self.with_folder(move |folder| folder.persist_bundle(&name, &pem)).await;
+        match written {
+            Err(error) if lease.is_some() => {
+                tracing::error!(name = self.name, %error, "the certs folder has no copy of a certificate");
+                Ok(())
+            }
+            written => written.map_err(|error| {
+                failure::new_refused(format!("a certificate was issued but not stored: {error}"))
+            }),
+        }
     }
 }

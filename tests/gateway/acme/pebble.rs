@@ -201,7 +201,8 @@ impl Pebble {
         self.setup_at(&self.directory(), lines)
     }
 
-    fn setup_at(&self, directory: &str, lines: &str) -> Setup {
+    /// The same with other directories, and only these further lines.
+    pub(crate) fn setup_at(&self, directory: &str, lines: &str) -> Setup {
         let root = self.root();
         let listen = if self.options.wrong_tls_port { 0 } else { self.tls_port };
         Setup::listening(listen).settings(&format!(

@@ -20,6 +20,7 @@ const MIGRATIONS: &[(&str, i64)] = &[
     (include_str!("../../schema/postgres/4.sql"), 2),
     (include_str!("../../schema/postgres/5.sql"), 2),
     (include_str!("../../schema/postgres/6.sql"), 6),
+    (include_str!("../../schema/postgres/7.sql"), 6),
 ];
 /// The version that this program writes.
 pub(super) const CURRENT_VERSION: i64 = MIGRATIONS.len() as i64;
