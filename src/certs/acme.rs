@@ -268,7 +268,7 @@ impl AcmeManager {
         self.spawn_reporting("certificate order", async move {
             match cluster {
                 Some(store) => job::run_shared_step(attempt, store, step, is_requested).await,
-                None => JobReport::Step(job::run_step(attempt, step, renewal, held).await),
+                None => JobReport::Step(Box::new(job::run_step(attempt, step, renewal, held).await)),
             }
         });
     }
@@ -323,7 +323,7 @@ impl AcmeManager {
     pub(super) fn apply_report(&mut self, report: JobReport) -> bool {
         let now = self.now();
         match report {
-            JobReport::Step(report) => self.apply_step(report, now),
+            JobReport::Step(report) => self.apply_step(*report, now),
             JobReport::Read { asked, found } => self.apply_read(&asked, found, now),
             JobReport::NoLease { name, trouble } => {
                 if let Some(managed) = self.certificates.get_mut(&name) {

@@ -128,7 +128,8 @@ async fn a_login_begun_at_one_gateway_goes_on_at_the_other() {
     let (one, other) = tokio::join!(at_one.redeem(&code), at_other.redeem(&code));
     let mut statuses = [one.status, other.status];
     statuses.sort_unstable();
-    assert_eq!(statuses, [200, 400], "{one:?} {other:?}");
+    // Whoever was overtaken while it redeemed may be told to ask again.
+    assert!(matches!(statuses, [200, 400 | 503]), "{one:?} {other:?}");
     assert_eq!(pair.database.count("incarnations"), "1");
 }
 

@@ -22,7 +22,7 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(300);
 /// What a job reports to the task that owns the certificates.
 pub(in crate::certs) enum JobReport {
     /// A step was taken.
-    Step(StepReport),
+    Step(Box<StepReport>),
     /// What gateways share was read, or why it could not be.
     Read { asked: Vec<String>, found: Result<Vec<SharedState>, String> },
     /// The database cannot be asked who orders.
@@ -99,7 +99,7 @@ pub(super) async fn run_shared_step(
         report = run_step(attempt, next.step, renewal, held) => Some(report),
     };
     match report.filter(|_| lease.clock().is_running()) {
-        Some(report) => JobReport::Step(StepReport { lease: Some((lease, shared)), ..report }),
+        Some(report) => JobReport::Step(Box::new(StepReport { lease: Some((lease, shared)), ..report })),
         None => {
             tracing::warn!(name, "a lease was lost, so another gateway may order this certificate");
             JobReport::LeftToOthers { name }

@@ -15,6 +15,7 @@ mod copy;
 mod error;
 mod examination;
 mod grants;
+mod inbox;
 mod incarnations;
 mod link;
 mod listener;

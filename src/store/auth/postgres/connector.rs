@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::PostgresAddress;
 use super::error::Error;
-use super::listener::Inbox;
+use super::inbox::Inbox;
 use super::server_history::ServerHistory;
 use crate::base::backoff::Backoff;
 use crate::base::clock::{Clock, SystemClock};

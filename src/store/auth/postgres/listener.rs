@@ -4,49 +4,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio_postgres::Client;
-use tokio_util::sync::CancellationToken;
 
 use super::PostgresEngine;
 use super::error::Error;
+use super::inbox::Inbox;
 use super::link::Link;
 use super::value::Value;
-use crate::base::random;
 
 /// The channel of `tenantd.record_changes`.
 const CHANGES: &str = "tenantd";
 /// How long a notification may take to show that notifications arrive.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What a connection has heard.
-#[derive(Debug)]
-pub(super) struct Inbox {
-    changes: Notify,
-    trial: Notify,
-    /// The channel on which nobody else says anything.
-    trial_channel: String,
-    closed: CancellationToken,
-}
-
-impl Inbox {
-    fn new() -> Self {
-        let trial_channel = format!("tenantd_{}", random::hex::<8>());
-        Self { changes: Notify::new(), trial: Notify::new(), trial_channel, closed: CancellationToken::new() }
-    }
-
-    pub(super) fn receive(&self, channel: &str) {
-        match channel == self.trial_channel {
-            true => self.trial.notify_one(),
-            false => self.changes.notify_one(),
-        }
-    }
-
-    /// Returns what fires when the connection has ended.
-    pub(super) fn closed(&self) -> &CancellationToken {
-        &self.closed
-    }
-}
 
 /// A connection that hears of changes. It ends when this is dropped.
 pub(in crate::store) struct Listener {
@@ -80,7 +49,7 @@ impl Listener {
     pub(in crate::store) async fn notified(&self) -> bool {
         tokio::select! {
             () = self.inbox.changes.notified() => true,
-            () = self.inbox.closed.cancelled() => false,
+            () = self.inbox.closed().cancelled() => false,
         }
     }
 }
