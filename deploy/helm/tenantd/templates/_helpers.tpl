@@ -120,8 +120,8 @@ ClusterIP
 {{- if and (not .Values.cluster.enabled) (or .Values.oauth.enabled (and (not $isSingle) .Values.multi.logins)) -}}
 {{- fail "replicas > 1 with a login is not possible: replicas share no state, and a token of one is not valid at another. In the mode multi, cluster.enabled lets them share a database. Else use replicas: 1, or if no tenant has a login: multi.logins: false." -}}
 {{- end -}}
-{{- if .Values.acme.enabled -}}
-{{- fail "replicas > 1 with acme.enabled is not possible: certificates belong to one pod. Use replicas: 1, or terminate TLS at an ingress." -}}
+{{- if and .Values.acme.enabled (not .Values.cluster.enabled) -}}
+{{- fail "replicas > 1 with acme.enabled is not possible without cluster.enabled: certificates belong to one pod. Use replicas: 1, or terminate TLS at an ingress." -}}
 {{- end -}}
 {{- if .Values.persistence.enabled -}}
 {{- fail "replicas > 1 needs persistence.enabled: false: only one pod can use the claim with the state." -}}
