@@ -5,6 +5,7 @@ mod commands;
 mod folder;
 mod history;
 mod load;
+mod order_book;
 mod orders;
 mod pass;
 mod persist;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::ReconcilerConfig;
 use super::folder::TenantsFolder;
-use super::orders::OrderBook;
+use super::order_book::OrderBook;
 use crate::base::task::Tasks;
 use crate::bundle;
 use crate::tenants::build::TenantDeps;

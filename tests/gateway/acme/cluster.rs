@@ -159,7 +159,7 @@ async fn certificates_are_served_and_none_is_ordered_while_the_database_is_away(
     assert!(answer == 409 && text.contains("database"), "{answer} {text}");
     assert_eq!(pebble.orders(), orders);
     let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
-    assert_eq!(visitor.serial(NAME).await, Some(serial));
+    assert_eq!(visitor.serial(NAME).await.map(|served| served.replace(':', "")), Some(serial));
     database.come_back();
     until("it orders again", async || {
         (post(&gateway, &format!("/-/renew/{NAME}")).await.0 == 200).then_some(())
