@@ -216,7 +216,8 @@ async fn what_another_key_sealed_is_said_and_not_ordered_anew() {
     let gateway = start(&pebble, &database, 1).await;
     let serial = certified(&gateway, NAME).await;
     let change = "UPDATE tenantd.certificates SET bundle = set_byte(bundle, 30, get_byte(bundle, 30) # 1),
-                  version = version + 1";
+                  version = version + 1
+                  RETURNING tenantd.record_change('certificate', '', convert_to(name, 'UTF8'))";
     database.query(change);
     let found = until_trouble(&gateway, NAME, "cannot be decrypted").await;
     assert!(found["state"] == "refused" && found["serial"] == serial.as_str(), "{found}");
