@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::super::harness::{Era, FakeBackend, Gateway, Reply, Setup};
+use super::super::harness::{Era, FakeBackend, Gateway, Reply, Setup, until};
 use super::{keyed, person};
 
 /// A limit at one of its places, and what the table says of it.
@@ -110,6 +110,11 @@ async fn every_limit_refuses_and_warns_as_documented() {
         setup = setup.file(&format!("{name}.yaml"), keyed(&name, &backend, &row.lines()).yaml());
     }
     let gateway = setup.start().await;
+    // A request for a context would take an answer that is meant for a call.
+    until("all contexts are there", async || {
+        (gateway.output().matches("Semantic context warmup completed").count() == all.len()).then_some(())
+    })
+    .await;
     let text = format!("[{{\"x\":\"{}\"}}]", "y".repeat(2_000));
     backend.answer("/nlp-search", Reply::Text(text.into(), &[]));
     for (number, row) in all.iter().enumerate() {
