@@ -13,7 +13,7 @@ use super::harness::entra::FakeEntra;
 use super::harness::gateway::BINARY;
 use super::harness::login::{App, Browser, CALLBACK, Tokens, parameter};
 use super::harness::secret::secret;
-use super::harness::{Era, FakeBackend, Gateway, Reply, Setup, Tenant, until, until_within};
+use super::harness::{Era, FakeBackend, Gateway, Reply, Setup, Tenant, until, until_within, unused_port};
 use super::postgres::Database;
 
 /// Ada is who logs in.
@@ -38,8 +38,7 @@ impl Pair {
     async fn start_with(change: impl FnOnce(Setup) -> Setup) -> Self {
         let (entra, backend) = (FakeEntra::start(&secret("entra")).await, FakeBackend::start().await);
         let database = Database::new();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-        let port = free.expect("free").port();
+        let port = unused_port();
         let [one, other] =
             ["127.0.0.1", "127.0.0.2"].map(|host| setup(&database, &entra, &backend, host, port));
         // Both see a new tenant on an empty database at the same time.

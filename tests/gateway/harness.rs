@@ -27,6 +27,14 @@ use std::time::Duration;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Returns a port on which nothing listens, of those that the system gives to nobody by itself: it
+/// stays free until a gateway that takes its time binds it.
+pub(crate) fn unused_port() -> u16 {
+    let drawn = || 10_000 + u16::from_le_bytes(tenantd::base::random::bytes()) % 20_000;
+    let is_unused = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(drawn).take(100).find(is_unused).expect("one of them is unused")
+}
+
 /// Polls `question` until it returns a value. Panics with `what` after [`PATIENCE`].
 pub(crate) async fn until<T>(what: &str, question: impl AsyncFnMut() -> Option<T>) -> T {
     until_within(PATIENCE, what, question).await

@@ -15,7 +15,7 @@ use super::harness::entra::FakeEntra;
 use super::harness::gateway::BINARY;
 use super::harness::login::{App, CALLBACK, Tokens};
 use super::harness::secret::secret;
-use super::harness::{Era, FakeBackend, Gateway, Setup, Tenant, until};
+use super::harness::{Era, FakeBackend, Gateway, Setup, Tenant, until, unused_port};
 use super::state::printed;
 
 /// Writes a file that nobody else may read.
@@ -103,8 +103,7 @@ impl Database {
 }
 
 async fn start(database: &Database, entra: &FakeEntra, backend: &FakeBackend) -> Gateway {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-    let setup = Setup::listening(free.expect("free").port()).flag("--entra-authority", &entra.authority());
+    let setup = Setup::listening(unused_port()).flag("--entra-authority", &entra.authority());
     let [password_flag, password, key_flag, key] = database.files();
     let setup = setup.flag(&password_flag, &password).flag(&key_flag, &key);
     let setup = setup.flag("--store", &database.address());
