@@ -49,9 +49,9 @@ pub use self::backup::{IntegrityReport, check, restore};
 pub use self::cluster::{
     AccountClaim, CERTIFICATE_CHANGE, CERTIFICATE_LEASE_SECONDS, Change, ChangeBatch, ChangeCursor,
     ChangeSubscription, ClusterStore, DifferentEntry, EntryOrders, Freshness, HEARTBEAT, HeardChanges,
-    LeaseClaim, LeaseHolder, LocalCertificate, MAX_SILENCE, NodeEntry, NodeId, NodeRecord, NodeReport,
-    NodeState, Notifications, ORDER_CHANGE, QuotaSums, Replacement, SharedAccount, SharedCertificate,
-    SharedChallenge, SharedChallengeKind, SharedNews, TenantOrder, UsageBatchId,
+    HeartbeatOutcome, LeaseClaim, LeaseHolder, LocalCertificate, MAX_SILENCE, NodeEntry, NodeId, NodeReport,
+    Notifications, ORDER_CHANGE, QuotaSums, Replacement, SharedAccount, SharedCertificate, SharedChallenge,
+    SharedChallengeKind, SharedNews, TenantOrder, UsageBatchId,
 };
 use self::database::{Database, filesystem, folder_lock};
 pub use self::keyring::{Error as KeyError, KeySource, Keyring, SealContext};

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
 use crate::oauth::context::AuthContext;
-use crate::store::{ChangeCursor, ClusterStore, HEARTBEAT, NodeState};
+use crate::store::{ChangeCursor, ClusterStore, HEARTBEAT, HeartbeatOutcome};
 use crate::telemetry::metrics::Metrics;
 
 /// How often a node asks for changes of which nobody told it.
@@ -82,7 +82,7 @@ async fn run_heartbeat(cluster: &ClusterStore) {
     loop {
         heartbeat.tick().await;
         // That the database is away is in the log already; the next one may come through in time.
-        if matches!(cluster.send_heartbeat().await, Ok(NodeState::Replaced)) {
+        if matches!(cluster.send_heartbeat().await, Ok(HeartbeatOutcome::Replaced)) {
             return;
         }
         if beats.is_multiple_of(HEARTBEATS_PER_CLEANING) {

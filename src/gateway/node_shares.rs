@@ -52,11 +52,9 @@ impl NodeShares {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Ok(nodes) = self.cluster.load_nodes().await {
-                let live = nodes.iter().filter(|node| node.is_live).count();
-                self.nodes.set(u32::try_from(live).unwrap_or(u32::MAX));
-                self.metrics.set_live_nodes(self.nodes.count());
-            }
+            // Whoever follows changes counts the others with each answer of the database.
+            self.nodes.set(self.cluster.freshness().other_nodes().saturating_add(1));
+            self.metrics.set_live_nodes(self.nodes.count());
             self.share_places();
             if let Ok(tells) = self.cluster.hold_telling(self.teller).await {
                 self.tells.send_if_modified(|told| std::mem::replace(told, tells) != tells);

@@ -24,7 +24,7 @@ use self::changes::ChangeFeed;
 pub use self::changes::{Change, ChangeBatch, ChangeCursor, ChangeSubscription, HeardChanges, Notifications};
 pub use self::entries::{DifferentEntry, NodeEntry, NodeId, NodeReport};
 pub use self::freshness::{Freshness, MAX_SILENCE};
-pub use self::nodes::{HEARTBEAT, NodeRecord, NodeState};
+pub use self::nodes::{HEARTBEAT, HeartbeatOutcome};
 pub(in crate::store) use self::nodes::{NodeIdentity, refuse_live_nodes};
 pub use self::orders::{EntryOrders, ORDER_CHANGE, Replacement, TenantOrder};
 pub(in crate::store) use self::usage::UsageTables;

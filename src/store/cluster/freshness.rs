@@ -1,6 +1,6 @@
 //! Since when this node may not know what others changed. Calls read it, so it is a few atomics.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a node can vouch for what it last heard.
@@ -13,20 +13,20 @@ pub struct Freshness {
     start: Instant,
     /// In milliseconds.
     heard_at: AtomicU64,
-    /// Whether another node was live then, which could have changed something since. A node that is
+    /// How many other nodes were live then, which could have changed something since. A node that is
     /// alone vouches for itself, since all changes are its own.
-    has_others: AtomicBool,
+    other_nodes: AtomicU32,
 }
 
 impl Freshness {
     pub(super) fn new(now: Instant) -> Self {
-        Self { start: now, heard_at: AtomicU64::new(0), has_others: AtomicBool::new(false) }
+        Self { start: now, heard_at: AtomicU64::new(0), other_nodes: AtomicU32::new(0) }
     }
 
     /// Records that everything until `asked_at` is known, and how many other nodes were live.
     pub fn record(&self, asked_at: Instant, other_nodes: u32) {
         let elapsed = asked_at.saturating_duration_since(self.start).as_millis();
-        self.has_others.store(other_nodes > 0, Ordering::Relaxed);
+        self.other_nodes.store(other_nodes, Ordering::Relaxed);
         self.heard_at.store(u64::try_from(elapsed).unwrap_or(u64::MAX), Ordering::Release);
     }
 
@@ -36,9 +36,14 @@ impl Freshness {
         now.saturating_duration_since(heard_at)
     }
 
+    /// Returns how many other nodes were live when the database was last heard of.
+    pub fn other_nodes(&self) -> u32 {
+        self.other_nodes.load(Ordering::Relaxed)
+    }
+
     /// Whether another node may have changed what is not known here.
     pub fn is_stale(&self, now: Instant) -> bool {
-        self.silence(now) > MAX_SILENCE && self.has_others.load(Ordering::Relaxed)
+        self.silence(now) > MAX_SILENCE && self.other_nodes() > 0
     }
 }
 

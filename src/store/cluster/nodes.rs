@@ -31,9 +31,9 @@ pub(in crate::store) struct NodeIdentity {
     pub(in crate::store) place: [u8; 32],
 }
 
-/// Whether a node is still who it was.
+/// What a heartbeat found: whether the node is still who it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeState {
+pub enum HeartbeatOutcome {
     /// It is heard of.
     Live,
     /// Another process with its id was started meanwhile, from a copy of its state folder.
@@ -42,7 +42,7 @@ pub enum NodeState {
 
 /// A node as the database knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeRecord {
+pub(super) struct NodeRecord {
     /// The id that its state folder keeps.
     pub id: [u8; 16],
     /// Its name, for people.
@@ -161,7 +161,7 @@ impl ClusterStore {
     ///
     /// # Errors
     /// [`Error::Postgres`] if the database is away.
-    pub async fn send_heartbeat(&self) -> Result<NodeState, Error> {
+    pub async fn send_heartbeat(&self) -> Result<HeartbeatOutcome, Error> {
         // The row is gone if this node was away for a day.
         const SAY: &str = "
             INSERT INTO tenantd.nodes AS known (id, name, boot, place, version, started_at, seen_at)
@@ -177,7 +177,7 @@ impl ClusterStore {
             Value::Text(env!("CARGO_PKG_VERSION")),
         ];
         let rows = self.query(SAY, &values).await?;
-        Ok(if rows.is_empty() { NodeState::Replaced } else { NodeState::Live })
+        Ok(if rows.is_empty() { HeartbeatOutcome::Replaced } else { HeartbeatOutcome::Live })
     }
 
     /// Says that this node goes, so that nobody waits for it.
@@ -192,10 +192,8 @@ impl ClusterStore {
     }
 
     /// Returns all nodes, those that were heard of within the last day too, sorted by name.
-    ///
-    /// # Errors
-    /// [`Error::Postgres`] if the database is away.
-    pub async fn load_nodes(&self) -> Result<Vec<NodeRecord>, Error> {
+    #[cfg(test)]
+    pub(super) async fn load_nodes(&self) -> Result<Vec<NodeRecord>, Error> {
         Ok(Box::pin(load_nodes(self.engine.link())).await?)
     }
 

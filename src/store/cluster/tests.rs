@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::nodes::NodeIdentity;
-use super::{ChangeBatch, ClusterStore, EntryOrders, NodeEntry, NodeState, Replacement, TenantOrder};
+use super::{ChangeBatch, ClusterStore, EntryOrders, HeartbeatOutcome, NodeEntry, Replacement, TenantOrder};
 use crate::base::digest::Digest;
 use crate::base::secret::Secret;
 use crate::store::auth::postgres::{PostgresAddress, PostgresEngine};
@@ -76,7 +76,7 @@ async fn nodes_are_live_until_they_leave_or_fall_silent() {
     assert_eq!((heard.other_nodes, heard.batch.is_empty()), (1, true));
     second.leave().await.expect("written");
     assert_eq!(live().await, ["node 1"]);
-    assert_eq!(second.send_heartbeat().await.expect("written"), NodeState::Live);
+    assert_eq!(second.send_heartbeat().await.expect("written"), HeartbeatOutcome::Live);
     cluster.sql("UPDATE tenantd.nodes SET seen_at = now() - interval '16 seconds' WHERE name = 'node 2'");
     assert_eq!(live().await, ["node 1"]);
     assert_eq!(first.load_nodes().await.expect("read").len(), 2);
@@ -88,7 +88,7 @@ async fn a_restart_in_the_same_folder_needs_no_wait_and_a_copy_of_the_folder_is_
     let first = cluster.node(1).await;
     let again = cluster.node(1).await;
     // One process hands its folder to the next, and may get it back.
-    assert_eq!(first.send_heartbeat().await.expect("written"), NodeState::Live);
+    assert_eq!(first.send_heartbeat().await.expect("written"), HeartbeatOutcome::Live);
     let heartbeat = async {
         loop {
             again.send_heartbeat().await.expect("written");
@@ -103,8 +103,8 @@ async fn a_restart_in_the_same_folder_needs_no_wait_and_a_copy_of_the_folder_is_
     assert!(refused.to_string().contains("node 1"), "{refused}");
     // A folder that moved to another machine is none: nothing is heard of the first.
     let moved = cluster.join(1, 7).await.expect("joined");
-    assert_eq!(again.send_heartbeat().await.expect("answered"), NodeState::Replaced);
-    assert_eq!(moved.send_heartbeat().await.expect("written"), NodeState::Live);
+    assert_eq!(again.send_heartbeat().await.expect("answered"), HeartbeatOutcome::Replaced);
+    assert_eq!(moved.send_heartbeat().await.expect("written"), HeartbeatOutcome::Live);
 }
 
 #[tokio::test]
