@@ -22,7 +22,7 @@ mod keys;
 mod logins;
 mod migrate;
 mod nodes;
-mod notify;
+mod notifications;
 mod run;
 mod serve;
 mod settings;
@@ -49,7 +49,7 @@ pub use keys::{KeysAction, KeysArgs};
 pub use logins::{BlockPlaceArgs, LoginFilterArgs, LoginsAction, LoginsArgs};
 pub use migrate::MigrateArgs;
 pub use nodes::NodesArgs;
-pub use notify::{NotifyAction, NotifyArgs};
+pub use notifications::{NotifyAction, NotifyArgs};
 pub use run::RunArgs;
 pub use serve::ServeArgs;
 pub use settings::{GatewayArgs, ValidationArgs};
@@ -127,7 +127,7 @@ pub enum Verb {
     #[command(after_help = apikey::EXAMPLES)]
     Apikey(ApikeyArgs),
     /// Show who is told of trouble, or test that it arrives.
-    #[command(after_help = notify::EXAMPLES)]
+    #[command(after_help = notifications::EXAMPLES)]
     Notify(NotifyArgs),
     /// Create tokens with which the admin listener is used from other machines.
     #[command(after_help = admin_token::EXAMPLES)]
