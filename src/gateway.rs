@@ -320,6 +320,7 @@ impl Gateway {
             server: Arc::clone(&server),
             reconciler: reconciler.clone(),
             alerts,
+            audit: self.tenant_deps.audit.clone(),
             pool: self.tenant_deps.pool.clone(),
             context: self.load_context.clone(),
             own_hosts,
@@ -819,8 +820,7 @@ async fn build_login(
 /// Opens the audit. If the state folder is missing or read-only there is none, like all
 /// persistence.
 fn open_audit(settings: &Settings, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> Result<Audit, Error> {
-    let has_none = settings.audit.is_none() && settings.audit_sinks.is_empty();
-    if has_none || !settings.state.is_dir() {
+    if !settings.state.is_dir() {
         return Ok(Audit::disabled());
     }
     let file = settings.state.join("audit.jsonl");

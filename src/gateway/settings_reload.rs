@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::{certificate_names, load_context, open_files};
+use super::{AUDIT_FLUSH_TIMEOUT, certificate_names, load_context, open_files};
 use crate::alerts::Alerts;
 use crate::backend::Pool;
 use crate::base::diagnostic::Report;
@@ -15,6 +15,7 @@ use crate::bundle::LoadContext;
 use crate::server::Server;
 use crate::settings::{SettingSources, SettingsInForce};
 use crate::spec::HostName;
+use crate::telemetry::audit::Audit;
 use crate::telemetry::log;
 use crate::tenants::ReconcilerHandle;
 
@@ -26,6 +27,7 @@ pub(super) struct SettingsReloader {
     pub(super) server: Arc<Server>,
     pub(super) reconciler: ReconcilerHandle,
     pub(super) alerts: Arc<Alerts>,
+    pub(super) audit: Audit,
     pub(super) pool: Pool,
     /// The context in force, of which only the hosts and the largest request change.
     pub(super) context: LoadContext,
@@ -43,7 +45,7 @@ impl SettingsReloader {
             Ok(read) => {
                 let taken = own.update(&read);
                 open_files::limit_connections(&mut own.settings);
-                self.apply(&own, &taken);
+                self.apply(&own, &taken).await;
                 report(&own, &taken);
             }
             Err(error) => {
@@ -57,7 +59,7 @@ impl SettingsReloader {
         self.in_force.store(Arc::new(own));
     }
 
-    fn apply(&self, own: &SettingsInForce, taken: &[&'static str]) {
+    async fn apply(&self, own: &SettingsInForce, taken: &[&'static str]) {
         if taken.is_empty() {
             return;
         }
@@ -70,6 +72,13 @@ impl SettingsReloader {
         }
         if taken.contains(&"notify") {
             self.alerts.set_targets(own.settings.notify.clone());
+        }
+        if taken.contains(&"audit_sinks") {
+            let (audit, sinks) = (self.audit.clone(), own.settings.audit_sinks.clone());
+            let replacing =
+                tokio::task::spawn_blocking(move || audit.replace_sinks(sinks, AUDIT_FLUSH_TIMEOUT));
+            // An error would mean that it panicked, which the log has.
+            let _replaced = replacing.await;
         }
         if taken.iter().any(|name| ["host", "extra_host", "limits.request_memory_mib"].contains(name)) {
             self.own_hosts.send_replace(Arc::new(certificate_names::own(&own.settings)));

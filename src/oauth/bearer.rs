@@ -66,6 +66,14 @@ impl Principal {
         }
     }
 
+    /// Returns the name that the OAuth client registered, if it has one.
+    pub fn client_name(&self) -> Option<&str> {
+        match self {
+            Self::User(user) => user.client_name.as_deref(),
+            Self::Anonymous | Self::Key { .. } | Self::Machine(_) => None,
+        }
+    }
+
     /// Returns what counts as this caller for limits, if it calls from `address`.
     pub fn usage_key(&self, address: IpAddr) -> CallerKey {
         match self {

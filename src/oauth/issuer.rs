@@ -133,6 +133,7 @@ impl Issuer {
             aud: (*self.resource).into(),
             sub: client_id.into(),
             client_id: client_id.into(),
+            client_name: None,
             scope: scope.into(),
             exp: now + self.access_token_lifetime.as_secs(),
             iat: now,

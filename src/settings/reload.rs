@@ -51,6 +51,7 @@ type LiveSetting = (&'static str, fn(&mut Settings, &Settings));
 
 /// The settings that take effect while the gateway runs.
 const LIVE: &[LiveSetting] = &[
+    ("audit_sinks", |own, read| own.audit_sinks.clone_from(&read.audit_sinks)),
     ("extra_host", |own, read| own.extra_hosts.clone_from(&read.extra_hosts)),
     (HOST, |own, read| own.hosts.clone_from(&read.hosts)),
     ("log_filter", |own, read| own.log_filter.clone_from(&read.log_filter)),
@@ -201,7 +202,6 @@ mod tests {
             "allowed_origin",
             "audit",
             "audit_files",
-            "audit_sinks",
             "backend_allow",
             "backend_only",
             "certs",

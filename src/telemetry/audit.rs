@@ -104,12 +104,11 @@ pub struct AuditRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The address that the request came from.
     pub client_addr: Option<IpAddr>,
-    /// The name that the client gives itself, in its registration or in the request (MCP since
-    /// 2026-07-28); nobody checked it.
+    /// The name that the client gives itself in the request (MCP since 2026-07-28), or else in its
+    /// registration; nobody checked it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<&'a str>,
-    /// The first product of the request's `User-Agent`, of clients that do not name themselves in
-    /// the request.
+    /// The first product of the request's `User-Agent`, of clients without a `client`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -221,6 +220,13 @@ struct AuditQueue {
     shares: Arc<AuditShares>,
 }
 
+impl AuditQueue {
+    /// Whether lines are written anywhere. Sinks may come while the gateway runs.
+    fn is_on(&self) -> bool {
+        self.path.is_some() || !self.sinks.is_empty()
+    }
+}
+
 enum WriterMessage {
     Line(Vec<u8>),
     /// Lines are being counted, so their number will have to be written.
@@ -304,6 +310,22 @@ impl Audit {
         }
     }
 
+    /// Replaces the sinks while the gateway runs. Lines written before go to the sinks before.
+    /// Blocks.
+    pub fn replace_sinks(&self, configs: Vec<SinkConfig>, timeout: Duration) {
+        let Some(queue) = &self.0 else {
+            if !configs.is_empty() {
+                tracing::error!("there is no audit without a state folder, so its sinks get nothing");
+            }
+            return;
+        };
+        self.flush(timeout);
+        let gone = queue.sinks.replace(configs, self);
+        // The writer may be about to append to the sinks before.
+        self.flush(timeout);
+        gone.iter().for_each(|sink| sink.remove());
+    }
+
     /// Returns the sinks that are in trouble now.
     pub fn sink_troubles(&self) -> Vec<SinkTrouble> {
         self.0.as_ref().map(|queue| queue.sinks.troubles()).unwrap_or_default()
@@ -316,12 +338,12 @@ impl Audit {
 
     /// Whether lines are written anywhere.
     pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.0.as_ref().is_some_and(|queue| queue.is_on())
     }
 
     /// Writes a line, or counts it if it exceeds the tenant's share.
     pub fn record(&self, entry: &AuditRecord<'_>) {
-        let Some(queue) = &self.0 else { return };
+        let Some(queue) = self.0.as_ref().filter(|queue| queue.is_on()) else { return };
         let at = queue.clock.now();
         let line = AuditLine { at, entry, left_out: None, since: None }.written();
         match queue.shares.admit(entry, line.len() + ID_BYTES, at) {

@@ -1,5 +1,7 @@
 //! The receivers of the audit beside its file: the setting `audit_sinks`.
 
+mod reload;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufReader, Read};

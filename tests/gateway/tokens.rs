@@ -270,6 +270,8 @@ async fn the_audit_says_who_did_what_and_no_secret() {
     let tokens = Tokens::of(&app.redeem(&code).await.json());
     let client = gateway.client().bearer(&tokens.access);
     assert_eq!(client.search(Era::Modern, "/a", "canary-question").await.data()["row_count"], 2);
+    // A client of an earlier revision does not name itself in its calls.
+    client.search(Era::Legacy, "/a", "q").await.data();
     let renewed = Tokens::of(&refresh(&app, &tokens.refresh).await.json());
     let id = app.client_id.clone();
     app.post("/revoke", &[("token", &renewed.refresh), ("client_id", &id)]).await;
@@ -286,6 +288,13 @@ async fn the_audit_says_who_did_what_and_no_secret() {
     assert_eq!(
         (&call["tenant"], &call["outcome"], &call["tool"]),
         (&json!("a"), &json!("ok"), &json!("search"))
+    );
+    let names: Vec<_> =
+        of("call").iter().map(|line| (line["client"].as_str(), line["user_agent"].as_str())).collect();
+    assert_eq!(
+        names,
+        [(Some("test"), None), (Some("A test"), None)],
+        "its own name, or that of its registration"
     );
     assert_eq!((&call["user"], &call["client_id"]), (&json!("ada@contoso.com"), &json!(app.client_id)));
     let bought: Vec<_> =

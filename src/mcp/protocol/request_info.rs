@@ -49,10 +49,11 @@ const MAX_CLIENT_NAME: usize = 64;
 /// What a request says of its client, for the audit.
 #[derive(Default)]
 struct ClientNames {
-    /// The name that it gives itself (MCP 2026-07-28, `_meta`).
+    /// The name that it gives itself (MCP 2026-07-28, `_meta`). Earlier revisions name the client
+    /// once, in `initialize`, and there are no sessions: then the name that it registered for its
+    /// tokens.
     client: Option<String>,
-    /// The first product of `User-Agent` (RFC 9110 section 10.1.5), if it gives itself none:
-    /// earlier revisions name the client once, in `initialize`, and there are no sessions.
+    /// The first product of `User-Agent` (RFC 9110 section 10.1.5), if there is no name.
     user_agent: Option<String>,
 }
 
@@ -64,6 +65,9 @@ impl ClientNames {
         }
         let info = context.meta.get("io.modelcontextprotocol/clientInfo");
         if let Some(name) = info.and_then(|info| info.get("name")?.as_str()) {
+            return Self { client: Some(shorten(name)), user_agent: None };
+        }
+        if let Some(name) = caller(context).client_name() {
             return Self { client: Some(shorten(name)), user_agent: None };
         }
         let parts = context.extensions.get::<Parts>();
@@ -229,7 +233,13 @@ mod tests {
             is_guest: false,
         };
         let (account, grant) = (Arc::new(account), GrantId::random());
-        Principal::User(UserPrincipal { account, subject: "s".into(), client_id: "c".into(), grant })
+        Principal::User(UserPrincipal {
+            account,
+            subject: "s".into(),
+            client_id: "c".into(),
+            client_name: None,
+            grant,
+        })
     }
 
     #[test]

@@ -114,7 +114,13 @@ fn person(change: impl FnOnce(&mut Account)) -> Principal {
     };
     change(&mut account);
     let (account, grant) = (Arc::new(account), GrantId::random());
-    Principal::User(UserPrincipal { account, subject: "s".into(), client_id: "c".into(), grant })
+    Principal::User(UserPrincipal {
+        account,
+        subject: "s".into(),
+        client_id: "c".into(),
+        client_name: None,
+        grant,
+    })
 }
 
 fn ada() -> Principal {

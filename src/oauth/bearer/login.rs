@@ -29,6 +29,8 @@ pub struct UserPrincipal {
     pub subject: Arc<str>,
     /// The OAuth client that calls.
     pub client_id: Arc<str>,
+    /// The name that the client registered, if it has one.
+    pub client_name: Option<Arc<str>>,
     /// The grant that the token belongs to.
     pub grant: GrantId,
 }
@@ -103,8 +105,13 @@ impl LoginCheck {
             let (label, roles) = (Arc::clone(&machine.label), machine.roles.clone());
             return Ok(Principal::Machine(MachinePrincipal { client_id, label, roles }));
         };
-        let (account, subject) = (Arc::clone(&holder.account), Arc::clone(&token.claims.sub));
-        Ok(Principal::User(UserPrincipal { account, subject, client_id, grant: token.grant_id }))
+        Ok(Principal::User(UserPrincipal {
+            account: Arc::clone(&holder.account),
+            subject: Arc::clone(&token.claims.sub),
+            client_id,
+            client_name: token.claims.client_name.clone(),
+            grant: token.grant_id,
+        }))
     }
 
     /// Returns the challenge of RFC 6750 section 3 and RFC 9728 section 5.1, from which clients

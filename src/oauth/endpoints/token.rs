@@ -181,8 +181,10 @@ impl TokenRequest<'_> {
         scope: &str,
         audit: &mut TokenAudit,
     ) -> Result<Response<Body>, TokenError> {
-        let subject = TokenSubject::Person { account: &grant.payload.account, grant: grant.id };
-        let issued = self.server.issuer.issue(&self.caller.client.id, scope, &subject).await?;
+        let client = &self.caller.client;
+        let client_name = client.name.as_deref();
+        let subject = TokenSubject::Person { account: &grant.payload.account, grant: grant.id, client_name };
+        let issued = self.server.issuer.issue(&client.id, scope, &subject).await?;
         audit.jti = Some(issued.jti);
         Ok(token_response(&self.server.issuer, &issued.text, Some(&grant.refresh_token), scope))
     }

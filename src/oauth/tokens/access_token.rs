@@ -35,6 +35,8 @@ pub(in crate::oauth) enum TokenSubject<'a> {
     Person {
         account: &'a Account,
         grant: GrantId,
+        /// The name that the client registered, if it has one.
+        client_name: Option<&'a str>,
     },
     /// A machine client, acting for itself. Each of its tokens can be revoked individually.
     Machine {
@@ -75,13 +77,17 @@ pub(in crate::oauth) struct ResourceOwner {
     pub(in crate::oauth) provider_app: Arc<ProviderApp>,
 }
 
-/// The claims of a token (RFC 9068 section 2.2; `gid`, `gty`, `by`, `tid` and `oid` are ours).
+/// The claims of a token (RFC 9068 section 2.2; `client_name`, `gid`, `gty`, `by`, `tid` and
+/// `oid` are ours).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::oauth) struct AccessTokenClaims {
     pub(in crate::oauth) iss: Box<str>,
     pub(in crate::oauth) aud: Box<str>,
     pub(in crate::oauth) sub: Arc<str>,
     pub(in crate::oauth) client_id: Arc<str>,
+    /// The client's own name, for the audit: calls of earlier revisions of MCP do not name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::oauth) client_name: Option<Arc<str>>,
     pub(in crate::oauth) scope: Box<str>,
     pub(in crate::oauth) exp: i64,
     pub(in crate::oauth) iat: i64,
@@ -135,7 +141,8 @@ impl AccessTokenClaims {
                 self.by = Some((*fingerprint).into());
                 self.roles = roles.to_vec();
             }
-            TokenSubject::Person { account, grant } => {
+            TokenSubject::Person { account, grant, client_name } => {
+                self.client_name = client_name.map(Arc::from);
                 self.sub = account.id().as_str().into();
                 self.gid = grant.to_string().into();
                 self.tid = Some(Arc::clone(&account.issuer));

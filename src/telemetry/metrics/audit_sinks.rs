@@ -43,6 +43,16 @@ impl Metrics {
         self.set_audit_sink_failing(sink, false);
     }
 
+    /// Shows a sink no longer.
+    pub fn remove_audit_sink(&self, sink: &str) {
+        let labels = SinkLabels::new(sink);
+        let AuditSinkMetrics { sent, dropped, waiting_bytes, failing } = &self.audit_sinks;
+        sent.remove(&labels);
+        dropped.remove(&labels);
+        waiting_bytes.remove(&labels);
+        failing.remove(&labels);
+    }
+
     /// Counts lines that a sink's receiver took.
     pub fn record_audit_lines_sent(&self, sink: &str, lines: u64) {
         self.audit_sinks.sent.get_or_create(&SinkLabels::new(sink)).inc_by(lines);

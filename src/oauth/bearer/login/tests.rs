@@ -66,8 +66,10 @@ async fn our_own_trouble_never_looks_like_a_bad_token() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let (account, grant) = (ada(), GrantId::random());
-    let issued =
-        server.issuer.issue("client", "mcp:use", &TokenSubject::Person { account: &account, grant }).await;
+    let issued = server
+        .issuer
+        .issue("client", "mcp:use", &TokenSubject::Person { account: &account, grant, client_name: None })
+        .await;
     let token = issued.expect("issued").text;
     assert_eq!(authorize(&server, token.expose()).await, Err(Denial::Invalid), "there is no such login");
     server.corrupt_grant(grant);

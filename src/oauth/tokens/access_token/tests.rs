@@ -8,7 +8,7 @@ use crate::oauth::tokens::signing_keys::KeyRotation;
 
 async fn issue_token(server: &TestAuthServer) -> (String, GrantId) {
     let (account, grant) = (ada(), GrantId::random());
-    let bearer = TokenSubject::Person { account: &account, grant };
+    let bearer = TokenSubject::Person { account: &account, grant, client_name: None };
     let issued = server.issuer.issue("client", "mcp:use", &bearer).await.expect("issued");
     (issued.text.expose().to_owned(), grant)
 }

@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::channel::{SendFailure, SinkChannel};
-use super::config::SinkConfig;
+use super::config::{ChannelConfig, SinkConfig};
 use super::spool::{BatchEnd, Spool, SpoolBatch};
 use crate::base::backoff::Backoff;
 use crate::base::clock::Clock;
@@ -29,16 +31,24 @@ const CONFIRM_AFTER: Duration = Duration::from_secs(5);
 const DROP_MEMORY: Duration = Duration::from_secs(600);
 
 /// A receiver and what waits for it.
-pub(super) struct Sink {
-    config: SinkConfig,
+pub(in crate::telemetry::audit) struct Sink {
+    name: String,
+    /// Where lines go now. It changes while the gateway runs; `name` never does.
+    channel: ArcSwap<ChannelConfig>,
     spool: Spool,
     /// Notified when lines were appended.
     arrived: Notify,
+    /// Whether `channel` was replaced, and the task does not use the new one yet.
+    is_reconfigured: AtomicBool,
+    /// Notified when it was.
+    reconfigured: Notify,
     health: Mutex<SinkHealth>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     ending: CancellationToken,
     ended: CancellationToken,
+    /// The settings no longer have this sink.
+    is_removed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -80,14 +90,32 @@ impl Sink {
         metrics.add_audit_sink(&config.name);
         let spool = Spool::open(folder, config.spool_bytes);
         Self {
-            config,
+            name: config.name,
+            channel: ArcSwap::from_pointee(config.channel),
             spool,
             arrived: Notify::new(),
+            is_reconfigured: AtomicBool::new(false),
+            reconfigured: Notify::new(),
             health: Mutex::default(),
             clock,
             metrics,
             ending: CancellationToken::new(),
             ended: CancellationToken::new(),
+            is_removed: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes over what the settings say of this sink now.
+    pub(super) fn reconfigure(&self, config: SinkConfig) {
+        self.spool.set_max_bytes(config.spool_bytes);
+        if **self.channel.load() != config.channel {
+            self.channel.store(Arc::new(config.channel));
+            self.is_reconfigured.store(true, Ordering::Release);
+            self.reconfigured.notify_one();
         }
     }
 
@@ -99,7 +127,7 @@ impl Sink {
         match outcome.disk_error {
             None => health.is_disk_failing = false,
             Some(error) if !std::mem::replace(&mut health.is_disk_failing, true) => tracing::error!(
-                sink = self.config.name,
+                sink = self.name,
                 %error,
                 "the spool of a sink of the audit cannot be written: its lines wait in memory, and are lost if \
                  the process ends or memory has no room"
@@ -108,15 +136,21 @@ impl Sink {
         }
         drop(health);
         self.arrived.notify_one();
-        self.metrics.set_audit_sink_waiting(&self.config.name, self.spool.waiting_bytes());
+        self.metrics.set_audit_sink_waiting(&self.name, self.spool.waiting_bytes());
     }
 
     /// Sends what waits, and what comes, until the sink is ended.
     pub(super) async fn run(self: Arc<Self>, audit: Audit) {
-        let mut channel = SinkChannel::new(&self.config.channel);
+        let mut channel = SinkChannel::new(&self.channel.load());
         let mut written = VecDeque::new();
         self.rewind(&mut written).await;
         while !self.ending.is_cancelled() {
+            if self.is_reconfigured.swap(false, Ordering::Acquire) {
+                self.leave(&mut channel, &mut written).await;
+                let config = self.channel.load_full();
+                tracing::info!(sink = self.name, to = %config, "a sink of the audit has another receiver");
+                channel = SinkChannel::new(&config);
+            }
             match self.send_waiting(&mut channel, &mut written).await {
                 Ok(()) => {
                     self.record_success();
@@ -126,16 +160,56 @@ impl Sink {
                 Err(failure) => self.retreat(failure, &mut written).await,
             }
         }
-        if lock(&self.health).failures == 0 {
-            let sent = self.send_waiting(&mut channel, &mut written).await;
-            if sent.is_ok()
-                && channel.finish().await
-                && let Some((end, _)) = written.pop_back()
-            {
-                self.confirm(end).await;
-            }
+        if lock(&self.health).failures == 0 && self.send_waiting(&mut channel, &mut written).await.is_ok() {
+            self.finish(&mut channel, &mut written).await;
+        }
+        if self.is_removed.load(Ordering::Relaxed) {
+            self.tell_of_rest();
         }
         self.ended.cancel();
+    }
+
+    /// Ends the connection, and forgets what the receiver has read of it.
+    async fn finish(self: &Arc<Self>, channel: &mut SinkChannel, written: &mut VecDeque<WrittenBatch>) {
+        if channel.finish().await
+            && let Some((end, _)) = written.drain(..).next_back()
+        {
+            self.confirm(end).await;
+        }
+    }
+
+    /// Ends sending to a receiver that another one replaces, which gets what this one did not take.
+    async fn leave(self: &Arc<Self>, channel: &mut SinkChannel, written: &mut VecDeque<WrittenBatch>) {
+        if lock(&self.health).failures == 0 {
+            self.finish(channel, written).await;
+        }
+        self.rewind(written).await;
+        let mut health = lock(&self.health);
+        (health.failures, health.failing_since) = (0, None);
+        self.metrics.set_audit_sink_failing(&self.name, false);
+    }
+
+    /// Ends a sink that the settings no longer have.
+    pub(in crate::telemetry::audit) fn remove(&self) {
+        self.is_removed.store(true, Ordering::Relaxed);
+        self.end();
+    }
+
+    /// Says what became of a removed sink's lines.
+    fn tell_of_rest(&self) {
+        self.metrics.remove_audit_sink(&self.name);
+        match self.spool.waiting_bytes() {
+            0 => tracing::info!(
+                sink = self.name,
+                "a sink of the audit was removed; its receiver has every line"
+            ),
+            bytes => tracing::warn!(
+                sink = self.name,
+                bytes,
+                "a sink of the audit was removed, and its receiver has not taken every line; the rest stays in the \
+                 sink's spool until audit_sinks names the sink again, or you delete the spool"
+            ),
+        }
     }
 
     /// Has the task send what waits, and end.
@@ -156,24 +230,26 @@ impl Sink {
         let is_recent = |at: Instant| now.saturating_duration_since(at) <= DROP_MEMORY;
         let is_dropping = health.last_drop.is_some_and(is_recent);
         (failing.is_some() || is_dropping).then(|| SinkTrouble {
-            sink: self.config.name.clone(),
-            to: self.config.channel.to_string(),
+            sink: self.name.clone(),
+            to: self.channel.load().to_string(),
             failing,
             is_dropping,
         })
     }
 
-    /// Sends batches until nothing waits or one fails.
+    /// Sends batches until nothing waits, one fails, or there is another receiver for the rest.
     async fn send_waiting(
         self: &Arc<Self>,
         channel: &mut SinkChannel,
         written: &mut VecDeque<WrittenBatch>,
     ) -> Result<(), SendFailure> {
         self.confirm_written(written).await;
-        while let Some(batch) = self.next_batch(channel.max_lines()).await? {
+        while !self.is_reconfigured.load(Ordering::Acquire)
+            && let Some(batch) = self.next_batch(channel.max_lines()).await?
+        {
             let delivery = channel.send(&batch.lines).await?;
             let count = batch.lines.len() as u64;
-            self.metrics.record_audit_lines_sent(&self.config.name, count - delivery.oversized);
+            self.metrics.record_audit_lines_sent(&self.name, count - delivery.oversized);
             if delivery.oversized > 0 {
                 let (lines, at) = (delivery.oversized, self.clock.now());
                 self.on_disk(move |sink| sink.spool.count_dropped(lines, at)).await?;
@@ -204,7 +280,7 @@ impl Sink {
     async fn confirm(self: &Arc<Self>, end: BatchEnd) {
         let confirming = self.on_disk(move |sink| {
             sink.spool.confirm(end);
-            sink.metrics.set_audit_sink_waiting(&sink.config.name, sink.spool.waiting_bytes());
+            sink.metrics.set_audit_sink_waiting(&sink.name, sink.spool.waiting_bytes());
         });
         // It fails only at the end of the process; then the lines are sent again.
         let _confirmed = confirming.await;
@@ -220,7 +296,11 @@ impl Sink {
     async fn retreat(self: &Arc<Self>, failure: SendFailure, written: &mut VecDeque<WrittenBatch>) {
         let pause = self.record_failure(failure);
         self.rewind(written).await;
-        let _ended = self.ending.run_until_cancelled(tokio::time::sleep(pause)).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.ending.cancelled() => {}
+            () = self.reconfigured.notified() => {}
+        }
     }
 
     /// Confirms what was written long enough ago.
@@ -255,6 +335,7 @@ impl Sink {
             () = confirmation => false,
             () = channel.closed() => !written.is_empty(),
             () = self.ending.cancelled() => false,
+            () = self.reconfigured.notified() => false,
         };
         if is_lost {
             // What the receiver had not read by then is gone.
@@ -264,12 +345,12 @@ impl Sink {
     }
 
     fn record_failure(&self, failure: SendFailure) -> Duration {
-        let name = &self.config.name;
+        let name = &self.name;
         let mut health = lock(&self.health);
         if health.failures == 0 {
             tracing::warn!(
                 sink = name,
-                to = %self.config.channel,
+                to = %self.channel.load(),
                 error = failure.why,
                 "a sink of the audit takes no lines; they wait on the disk, up to its `spool`"
             );
@@ -285,9 +366,9 @@ impl Sink {
     fn record_success(&self) {
         let mut health = lock(&self.health);
         if health.failures > 0 {
-            tracing::info!(sink = self.config.name, "a sink of the audit takes lines again");
+            tracing::info!(sink = self.name, "a sink of the audit takes lines again");
             (health.failures, health.failing_since) = (0, None);
-            self.metrics.set_audit_sink_failing(&self.config.name, false);
+            self.metrics.set_audit_sink_failing(&self.name, false);
         }
     }
 
@@ -295,12 +376,12 @@ impl Sink {
         if lines == 0 {
             return;
         }
-        self.metrics.record_audit_lines_dropped(&self.config.name, lines);
+        self.metrics.record_audit_lines_dropped(&self.name, lines);
         let mut health = lock(&self.health);
         health.last_drop = Some(self.clock.monotonic());
         if !std::mem::replace(&mut health.is_dropping, true) {
             tracing::error!(
-                sink = self.config.name,
+                sink = self.name,
                 "a sink of the audit drops lines, because its receiver takes none and its spool is full; a line \
                  of the audit will state their number"
             );
@@ -312,7 +393,7 @@ impl Sink {
         let audit = audit.clone();
         let stating = self.on_disk(move |sink| {
             let Some(dropped) = sink.spool.dropped() else { return };
-            if audit.record_dropped(&sink.config.name, dropped) {
+            if audit.record_dropped(&sink.name, dropped) {
                 sink.spool.forget_dropped(dropped);
                 lock(&sink.health).is_dropping = false;
             }

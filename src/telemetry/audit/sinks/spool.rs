@@ -189,6 +189,11 @@ impl Spool {
         state.keep_position();
     }
 
+    /// Sets how much may wait. What is too much is dropped when the next lines are appended.
+    pub(super) fn set_max_bytes(&self, max_bytes: u64) {
+        lock(&self.0).max_bytes = max_bytes;
+    }
+
     /// Returns how many bytes wait.
     pub(super) fn waiting_bytes(&self) -> u64 {
         let state = lock(&self.0);
