@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Starts a real API server of Kubernetes with its etcd on loopback, for one test:
+# Starts a real API server of Kubernetes with its etcd on loopback, for two tests:
 #
 #   ./scripts/kubernetes-api.sh FOLDER [PORT]
-#   TENANTD_TEST_KUBECONFIG=FOLDER/kubeconfig cargo nextest run --all-features -E 'test(real_cluster)'
+#   TENANTD_TEST_KUBECONFIG=FOLDER/kubeconfig cargo nextest run --all-features -E 'test(real_cluster) + test(shipped_role)'
 #
 # Debian has no package of the server, but its source package `kubernetes` (1.20) is whole: it is
-# built once (about ten minutes and 4 GB), with the Go and the etcd of Debian, all below FOLDER.
+# built once (about five minutes and 3 GB), with the Go and the etcd of Debian, all below FOLDER.
 # The script runs in the foreground; its end ends both servers.
 set -euo pipefail
 

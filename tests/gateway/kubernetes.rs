@@ -1,11 +1,11 @@
 //! Labelled Secrets of Kubernetes are tenants, without a restart and whatever becomes of the API.
 //!
 //! The API is a small server that speaks its list and watch (`harness::kubernetes`). With
-//! `TENANTD_TEST_KUBECONFIG`, one test runs against a real one: `scripts/kubernetes-api.sh` starts it.
+//! `TENANTD_TEST_KUBECONFIG`, two tests run against a real one: `scripts/kubernetes-api.sh` starts it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -167,44 +167,120 @@ async fn without_a_cluster_the_start_is_refused_and_says_what_to_do() {
     assert!(said.contains("no cluster is known") && said.contains("automountServiceAccountToken"), "{said}");
 }
 
-/// The same with a real API server, if there is one.
+/// A real API server, if there is one.
+struct RealCluster {
+    kubeconfig: String,
+    folder: tempfile::TempDir,
+}
+
+impl RealCluster {
+    fn find() -> Option<Self> {
+        let Ok(kubeconfig) = std::env::var("TENANTD_TEST_KUBECONFIG") else {
+            println!(
+                "skipped: TENANTD_TEST_KUBECONFIG names no cluster (scripts/kubernetes-api.sh starts one)"
+            );
+            return None;
+        };
+        Some(Self { kubeconfig, folder: tempfile::tempdir().expect("a folder") })
+    }
+
+    fn try_kubectl(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new("kubectl");
+        command.args(["--kubeconfig", &self.kubeconfig]).args(arguments).output().expect("kubectl runs")
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> String {
+        let output = self.try_kubectl(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    }
+
+    /// Writes a file, and returns its path.
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let file = self.folder.path().join(name);
+        fs::write(&file, content).expect("written");
+        file.display().to_string()
+    }
+
+    /// Makes the Secret of a tenant, in place of an earlier one.
+    fn apply_tenant(&self, name: &str, prefix: &str, backend: &FakeBackend) {
+        let export = self.write("export.zip", Tenant::new(name, backend).zip());
+        let env = self.write("env", format!("PATH_PREFIX={prefix}\n"));
+        self.kubectl(&["delete", "secret", name, "--ignore-not-found"]);
+        let from = [format!("--from-file=export.zip={export}"), format!("--from-file=.env={env}")];
+        self.kubectl(&["create", "secret", "generic", name, &from[0], &from[1]]);
+        self.kubectl(&["label", "secret", name, "tenantd.io/tenant=true"]);
+    }
+
+    /// Begins a gateway of this kubeconfig.
+    fn setup(&self, kubeconfig: &str) -> Setup {
+        let setup = Setup::new().flag("--tenants-from", "kubernetes");
+        setup.variable("KUBECONFIG", kubeconfig)
+    }
+}
+
 #[tokio::test]
 async fn secrets_of_a_real_cluster_are_tenants() {
-    let Ok(kubeconfig) = std::env::var("TENANTD_TEST_KUBECONFIG") else {
-        println!("skipped: TENANTD_TEST_KUBECONFIG names no cluster (scripts/kubernetes-api.sh starts one)");
-        return;
-    };
+    let Some(cluster) = RealCluster::find() else { return };
     let backend = FakeBackend::start().await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let kubectl = |arguments: &[&str]| {
-        let mut command = Command::new("kubectl");
-        let output =
-            command.args(["--kubeconfig", &kubeconfig]).args(arguments).output().expect("kubectl runs");
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-    };
-    let apply = |name: &str, prefix: &str| {
-        let file = folder.path().join("export.zip");
-        fs::write(&file, Tenant::new(name, &backend).zip()).expect("written");
-        let _absent = Command::new("kubectl")
-            .args(["--kubeconfig", &kubeconfig, "delete", "secret", name, "--ignore-not-found"])
-            .output();
-        let (file, env) = (file.display().to_string(), folder.path().join("env"));
-        fs::write(&env, format!("PATH_PREFIX={prefix}\n")).expect("written");
-        let from = [format!("--from-file=export.zip={file}"), format!("--from-file=.env={}", env.display())];
-        kubectl(&["create", "secret", "generic", name, &from[0], &from[1]]);
-        kubectl(&["label", "secret", name, "tenantd.io/tenant=true"]);
-    };
-    apply("acme", "/first");
-    let setup = Setup::new().flag("--tenants-from", "kubernetes").variable("KUBECONFIG", &kubeconfig);
-    let gateway = setup.start().await;
+    cluster.apply_tenant("acme", "/first", &backend);
+    let gateway = cluster.setup(&cluster.kubeconfig).start().await;
     gateway.until_state("acme", "serving").await;
     assert!(answers(&gateway, "first").await);
-    apply("acme", "/second");
+    cluster.apply_tenant("acme", "/second", &backend);
     until("the change is live", async || answers(&gateway, "second").await.then_some(())).await;
-    apply("beta", "/beta");
+    cluster.apply_tenant("beta", "/beta", &backend);
     gateway.until_state("beta", "serving").await;
-    kubectl(&["label", "secret", "beta", "tenantd.io/tenant-"]);
+    cluster.kubectl(&["label", "secret", "beta", "tenantd.io/tenant-"]);
     gateway.until_gone("beta").await;
-    kubectl(&["delete", "secret", "acme", "beta"]);
+    cluster.kubectl(&["delete", "secret", "acme", "beta"]);
     gateway.until_gone("acme").await;
+}
+
+/// The role that is shipped for the gateway, with its account and binding.
+const SHIPPED_ROLE: &str = "deploy/kubernetes/overlays/cluster/tenants.yaml";
+
+#[tokio::test]
+async fn the_shipped_role_is_enough_and_each_right_that_is_missing_is_named() {
+    let Some(cluster) = RealCluster::find() else { return };
+    let backend = FakeBackend::start().await;
+    let role = fs::read_to_string(SHIPPED_ROLE).expect("it is shipped");
+    let without_watch = role.replace("verbs: [list, watch]", "verbs: [list]");
+    assert_ne!(without_watch, role, "the role has these verbs: {role}");
+    cluster.apply_tenant("carol", "/carol", &backend);
+    cluster.kubectl(&["apply", "--filename", SHIPPED_ROLE]);
+    cluster.kubectl(&["delete", "rolebinding", "tursio-mcp-tenants"]);
+    // A kubeconfig of the gateway's own account.
+    let token = cluster.kubectl(&["create", "token", "tursio-mcp"]);
+    let own = fs::read_to_string(&cluster.kubeconfig).expect("read").replace("administrator-token", &token);
+    let own = cluster.write("kubeconfig", own);
+    let gateway = cluster.setup(&own).start_unready();
+    let says = async |words: &str| {
+        until(words, async || gateway.output().contains(words).then_some(())).await;
+    };
+    says("cannot list resource").await;
+    let output = gateway.output();
+    assert!(output.contains("system:serviceaccount:tursio-mcp:tursio-mcp"), "{output}");
+    assert!(output.contains("Grant it the verbs list and watch for secrets"), "{output}");
+    let role_file = cluster.write("role.yaml", without_watch);
+    cluster.kubectl(&["apply", "--filename", &role_file]);
+    says("cannot watch resource").await;
+    cluster.kubectl(&["apply", "--filename", SHIPPED_ROLE]);
+    let gateway = gateway.ready().await;
+    gateway.until_state("carol", "serving").await;
+    connected(&gateway, 1).await;
+    cluster.kubectl(&["delete", "secret", "carol"]);
+    gateway.until_gone("carol").await;
+
+    let account = "--as=system:serviceaccount:tursio-mcp:tursio-mcp";
+    let may = |verb: &str, what: &str| {
+        let answer = cluster.try_kubectl(&["auth", "can-i", verb, what, account]);
+        String::from_utf8_lossy(&answer.stdout).trim() == "yes"
+    };
+    let verbs = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
+    assert_eq!(verbs.map(|verb| may(verb, "secrets")), verbs.map(|verb| ["list", "watch"].contains(&verb)));
+    assert!(!may("list", "configmaps") && !may("list", "pods"));
+    let elsewhere = cluster.try_kubectl(&["auth", "can-i", "list", "secrets", account, "-n", "default"]);
+    assert_eq!(String::from_utf8_lossy(&elsewhere.stdout).trim(), "no");
+    cluster.kubectl(&["delete", "--filename", SHIPPED_ROLE]);
 }
