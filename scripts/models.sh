@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../tests/models"
 honest=("refresh" "refresh THIEF" "lease" "revocation")
 broken=(
   "refresh NO_COMPARE" "refresh NO_SECOND_READ" "refresh NO_GRACE" "refresh NO_ARRIVAL"
-  "lease NO_NUMBER" "lease NO_CLOCK"
+  "lease NO_NUMBER" "lease NO_CLOCK" "lease NO_NUMBER_AT_RELEASE" "lease NO_LOOK"
   "revocation NO_LIMIT" "revocation SEQUENCE" "revocation TWO_WRITES"
 )
 
