@@ -1,6 +1,7 @@
 //! What every engine of the auth store promises: each fact of [`suite`] is a test of each engine.
 
 mod database;
+mod grants;
 mod postgres_failures;
 mod postgres_only;
 mod postgres_outcomes;

@@ -2,41 +2,16 @@
 //! acknowledged is lost, and the store goes on without a restart.
 
 use super::database::{new_keyring, open_engine};
+use super::grants::{acme, create_grant, new_rotation};
 use super::*;
 use crate::store::testkit::open_postgres;
 use crate::store::tests::postgres_cluster::{Bouncer, OwnServer, address};
 
-fn acme() -> Incarnation {
-    static INCARNATION: std::sync::LazyLock<Incarnation> =
-        std::sync::LazyLock::new(|| Incarnation::new(&"acme".into()));
-    INCARNATION.clone()
-}
-
-async fn create_grant(store: &AuthStore) -> GrantId {
-    let grant = CreateGrant {
-        id: GrantId::random(),
-        client_id: "client".into(),
-        now: NOW,
-        code_expires_at: NOW + 60.seconds(),
-        family_key: [7; 32],
-        payload: b"details".to_vec(),
-    };
-    let id = grant.id;
-    store.create_grant(&acme(), grant).await.expect("kept");
-    assert!(store.take_code(&acme(), step(id, 0)).await.expect("answered"));
+/// Stores a grant whose code was redeemed.
+async fn create_redeemed_grant(store: &AuthStore) -> GrantId {
+    let id = create_grant(store, "client").await;
+    assert!(store.take_code(&acme(), new_rotation(id, 0)).await.expect("answered"));
     id
-}
-
-fn step(id: GrantId, from_sequence: u32) -> RotateGrant {
-    RotateGrant {
-        id,
-        from_sequence,
-        client_id: "client".into(),
-        now: NOW,
-        expires_at: NOW + 30.seconds(),
-        ends_at: NOW + 90.seconds(),
-        payload: b"details".to_vec(),
-    }
 }
 
 async fn last_sequence(store: &AuthStore, id: GrantId) -> u32 {
@@ -64,20 +39,20 @@ async fn a_promoted_replica_has_all_that_was_acknowledged_and_its_predecessor_is
     let told = open_engine(&address(&[replica.port]), &keyring).await.err().expect("a replica").to_string();
     assert!(told.contains("can only be read"), "{told}");
     let store = open_postgres(&address(&[replica.port, primary.port]), &keyring).await;
-    let id = create_grant(&store).await;
-    assert!(store.rotate_refresh(&acme(), step(id, 1)).await.expect("acknowledged"));
+    let id = create_redeemed_grant(&store).await;
+    assert!(store.rotate_refresh(&acme(), new_rotation(id, 1)).await.expect("acknowledged"));
 
     primary.kill();
-    let error = store.rotate_refresh(&acme(), step(id, 2)).await.expect_err("nobody can be written");
+    let error = store.rotate_refresh(&acme(), new_rotation(id, 2)).await.expect_err("nobody can be written");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     replica.promote();
     until_writable(&store).await;
     assert_eq!(last_sequence(&store, id).await, 2);
-    assert!(store.rotate_refresh(&acme(), step(id, 2)).await.expect("acknowledged"));
+    assert!(store.rotate_refresh(&acme(), new_rotation(id, 2)).await.expect("acknowledged"));
 
     // The old primary comes back and believes that it still is one.
     primary.restart();
-    assert!(store.rotate_refresh(&acme(), step(id, 3)).await.expect("acknowledged"));
+    assert!(store.rotate_refresh(&acme(), new_rotation(id, 3)).await.expect("acknowledged"));
     assert_eq!(primary.psql("SELECT number FROM tenantd.grants").trim(), "2");
     replica.kill();
     let error = store.probe_write().await.expect_err("the old primary is no replacement").to_string();
@@ -92,18 +67,18 @@ async fn a_frozen_primary_is_left_for_a_promoted_replica() {
     let primary = OwnServer::start();
     let replica = primary.start_replica();
     let store = open_postgres(&address(&[primary.port, replica.port]), &new_keyring()).await;
-    let id = create_grant(&store).await;
-    assert!(store.rotate_refresh(&acme(), step(id, 1)).await.expect("acknowledged"));
+    let id = create_redeemed_grant(&store).await;
+    assert!(store.rotate_refresh(&acme(), new_rotation(id, 1)).await.expect("acknowledged"));
     primary.freeze();
-    let error = store.rotate_refresh(&acme(), step(id, 2)).await.expect_err("no answer");
+    let error = store.rotate_refresh(&acme(), new_rotation(id, 2)).await.expect_err("no answer");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     replica.promote();
     until_writable(&store).await;
     assert_eq!(last_sequence(&store, id).await, 2);
-    assert!(store.rotate_refresh(&acme(), step(id, 2)).await.expect("acknowledged"));
+    assert!(store.rotate_refresh(&acme(), new_rotation(id, 2)).await.expect("acknowledged"));
     primary.thaw();
     for from in 3..8 {
-        assert!(store.rotate_refresh(&acme(), step(id, from)).await.expect("acknowledged"));
+        assert!(store.rotate_refresh(&acme(), new_rotation(id, from)).await.expect("acknowledged"));
     }
     assert_eq!(replica.psql("SELECT number FROM tenantd.grants").trim(), "8");
 }
@@ -112,13 +87,13 @@ async fn a_frozen_primary_is_left_for_a_promoted_replica() {
 async fn a_primary_that_becomes_read_only_is_away_until_it_can_be_written_again() {
     let server = OwnServer::start();
     let store = open_postgres(&address(&[server.port]), &new_keyring()).await;
-    let id = create_grant(&store).await;
+    let id = create_redeemed_grant(&store).await;
     server.psql("ALTER SYSTEM SET default_transaction_read_only = on");
     server.psql("SELECT pg_reload_conf()");
     let mut refused = None;
     // The server's processes hear of it a moment later.
     for from in 1..200 {
-        if let Err(error) = store.rotate_refresh(&acme(), step(id, from)).await {
+        if let Err(error) = store.rotate_refresh(&acme(), new_rotation(id, from)).await {
             refused = Some((from, error));
             break;
         }
@@ -131,7 +106,7 @@ async fn a_primary_that_becomes_read_only_is_away_until_it_can_be_written_again(
     server.psql("SELECT pg_reload_conf()");
     until_writable(&store).await;
     assert_eq!(last_sequence(&store, id).await, from, "what was refused did not happen");
-    assert!(store.rotate_refresh(&acme(), step(id, from)).await.expect("acknowledged"));
+    assert!(store.rotate_refresh(&acme(), new_rotation(id, from)).await.expect("acknowledged"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -145,11 +120,14 @@ async fn a_pooler_in_transaction_mode_does_and_one_in_statement_mode_is_named() 
     let store = open_postgres(&address(&[bouncer.port]), &keyring).await;
     // More at once than the pooler has sessions, so that each changes hands.
     let work = (0..24).map(|_| async {
-        let id = create_grant(&store).await;
+        let id = create_redeemed_grant(&store).await;
         for from in 1..6 {
-            assert!(store.rotate_refresh(&acme(), step(id, from)).await.expect("acknowledged"));
+            assert!(store.rotate_refresh(&acme(), new_rotation(id, from)).await.expect("acknowledged"));
         }
-        assert!(!store.rotate_refresh(&acme(), step(id, 3)).await.expect("answered"), "it was replaced");
+        assert!(
+            !store.rotate_refresh(&acme(), new_rotation(id, 3)).await.expect("answered"),
+            "it was replaced"
+        );
         assert_eq!(last_sequence(&store, id).await, 6);
         id
     });
@@ -159,5 +137,5 @@ async fn a_pooler_in_transaction_mode_does_and_one_in_statement_mode_is_named() 
     server.restart();
     until_writable(&store).await;
     assert_eq!(last_sequence(&store, ids[0]).await, 6);
-    assert!(store.rotate_refresh(&acme(), step(ids[0], 6)).await.expect("acknowledged"));
+    assert!(store.rotate_refresh(&acme(), new_rotation(ids[0], 6)).await.expect("acknowledged"));
 }

@@ -1,6 +1,7 @@
 //! Steps whose outcome the database does not tell: they happen at most once, and are found out.
 
 use super::database::new_keyring;
+use super::grants::{acme, create_grant, new_rotation};
 use super::*;
 use crate::store::testkit::open_postgres;
 use crate::store::tests::flaky_proxy::{Fault, FlakyProxy};
@@ -13,7 +14,6 @@ struct Pair {
     proxy: FlakyProxy,
     behind_proxy: AuthStore,
     other: AuthStore,
-    acme: Incarnation,
 }
 
 impl Pair {
@@ -23,27 +23,15 @@ impl Pair {
         let (proxy, keyring) = (FlakyProxy::start(server.socket()), new_keyring());
         let behind_proxy = open_postgres(&proxy.address(&name), &keyring).await;
         let other = open_postgres(&server.address(&name), &keyring).await;
-        let acme = Incarnation::new(&"acme".into());
-        Self { server, name, proxy, behind_proxy, other, acme }
+        Self { server, name, proxy, behind_proxy, other }
     }
 
-    /// Stores a grant whose code has not been redeemed.
     async fn create_grant(&self) -> GrantId {
-        let grant = CreateGrant {
-            id: GrantId::random(),
-            client_id: "client".into(),
-            now: NOW,
-            code_expires_at: NOW + 60.seconds(),
-            family_key: [7; 32],
-            payload: b"details".to_vec(),
-        };
-        let id = grant.id;
-        self.other.create_grant(&self.acme, grant).await.expect("kept");
-        id
+        create_grant(&self.other, "client").await
     }
 
     async fn load(&self, store: &AuthStore, id: GrantId) -> Grant {
-        store.load_grant(&self.acme, id, NOW).await.expect("read").expect("there")
+        store.load_grant(&acme(), id, NOW).await.expect("read").expect("there")
     }
 
     /// Lets the proxy pass again, and waits until the store is used again.
@@ -59,26 +47,14 @@ impl Pair {
     }
 }
 
-fn step(id: GrantId, from_sequence: u32) -> RotateGrant {
-    RotateGrant {
-        id,
-        from_sequence,
-        client_id: "client".into(),
-        now: NOW,
-        expires_at: NOW + 30.seconds(),
-        ends_at: NOW + 90.seconds(),
-        payload: b"details".to_vec(),
-    }
-}
-
 #[tokio::test]
 async fn a_rotation_whose_answer_was_lost_is_unconfirmed_until_somebody_has_its_token() {
     let pair = Pair::new().await;
     let id = pair.create_grant().await;
-    assert!(pair.other.take_code(&pair.acme, step(id, 0)).await.expect("answered"));
+    assert!(pair.other.take_code(&acme(), new_rotation(id, 0)).await.expect("answered"));
     pair.behind_proxy.probe_write().await.expect("a connection is there");
     pair.proxy.set(Fault::LoseAnswers);
-    let error = pair.behind_proxy.rotate_refresh(&pair.acme, step(id, 1)).await.expect_err("lost");
+    let error = pair.behind_proxy.rotate_refresh(&acme(), new_rotation(id, 1)).await.expect_err("lost");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     let elsewhere = pair.load(&pair.other, id).await;
     assert_eq!((elsewhere.last_sequence, elsewhere.last_token.is_unconfirmed), (2, false));
@@ -87,8 +63,8 @@ async fn a_rotation_whose_answer_was_lost_is_unconfirmed_until_somebody_has_its_
     assert!(pair.behind_proxy.was_away_lately() && !pair.other.was_away_lately());
     assert_eq!(pair.behind_proxy.settle_rotations().await, 0);
     assert!(pair.load(&pair.other, id).await.last_token.is_unconfirmed, "however long ago it was");
-    assert!(pair.other.confirm_last_token(&pair.acme, id, 2).await.expect("answered"));
-    assert!(!pair.other.confirm_last_token(&pair.acme, id, 2).await.expect("answered"), "once");
+    assert!(pair.other.confirm_last_token(&acme(), id, 2).await.expect("answered"));
+    assert!(!pair.other.confirm_last_token(&acme(), id, 2).await.expect("answered"), "once");
     let grant = pair.load(&pair.other, id).await;
     assert!(!grant.last_token.is_unconfirmed && grant.last_token.age < SignedDuration::from_secs(60));
 }
@@ -97,15 +73,15 @@ async fn a_rotation_whose_answer_was_lost_is_unconfirmed_until_somebody_has_its_
 async fn a_reader_settles_the_rotation_that_it_reads() {
     let pair = Pair::new().await;
     let id = pair.create_grant().await;
-    assert!(pair.other.take_code(&pair.acme, step(id, 0)).await.expect("answered"));
+    assert!(pair.other.take_code(&acme(), new_rotation(id, 0)).await.expect("answered"));
     pair.behind_proxy.probe_write().await.expect("a connection is there");
     pair.proxy.set(Fault::LoseAnswers);
-    pair.behind_proxy.rotate_refresh(&pair.acme, step(id, 1)).await.expect_err("lost");
-    assert!(pair.behind_proxy.load_grant(&pair.acme, id, NOW).await.is_err(), "not before it is settled");
+    pair.behind_proxy.rotate_refresh(&acme(), new_rotation(id, 1)).await.expect_err("lost");
+    assert!(pair.behind_proxy.load_grant(&acme(), id, NOW).await.is_err(), "not before it is settled");
     pair.heal().await;
     assert!(pair.load(&pair.behind_proxy, id).await.last_token.is_unconfirmed);
     // Of the next rotation everything is known.
-    assert!(pair.behind_proxy.rotate_refresh(&pair.acme, step(id, 2)).await.expect("answered"));
+    assert!(pair.behind_proxy.rotate_refresh(&acme(), new_rotation(id, 2)).await.expect("answered"));
     assert!(!pair.load(&pair.other, id).await.last_token.is_unconfirmed);
 }
 
@@ -113,12 +89,12 @@ async fn a_reader_settles_the_rotation_that_it_reads() {
 async fn a_rotation_that_did_not_happen_marks_nothing() {
     let pair = Pair::new().await;
     let id = pair.create_grant().await;
-    assert!(pair.other.take_code(&pair.acme, step(id, 0)).await.expect("answered"));
-    assert!(pair.other.confirm_last_token(&pair.acme, id, 1).await.expect("answered"));
+    assert!(pair.other.take_code(&acme(), new_rotation(id, 0)).await.expect("answered"));
+    assert!(pair.other.confirm_last_token(&acme(), id, 1).await.expect("answered"));
     pair.proxy.set(Fault::Cut);
-    pair.behind_proxy.rotate_refresh(&pair.acme, step(id, 1)).await.expect_err("cut off");
+    pair.behind_proxy.rotate_refresh(&acme(), new_rotation(id, 1)).await.expect_err("cut off");
     // Another gateway does it meanwhile.
-    assert!(pair.other.rotate_refresh(&pair.acme, step(id, 1)).await.expect("answered"));
+    assert!(pair.other.rotate_refresh(&acme(), new_rotation(id, 1)).await.expect("answered"));
     pair.heal().await;
     pair.behind_proxy.settle_rotations().await;
     let grant = pair.load(&pair.other, id).await;
@@ -131,7 +107,8 @@ async fn a_statement_that_gets_no_answer_in_time_is_asked_about() {
     let id = pair.create_grant().await;
     pair.behind_proxy.probe_write().await.expect("a connection is there");
     pair.proxy.set(Fault::SwallowAnswers);
-    let taking = pair.behind_proxy.take_code(&pair.acme, step(id, 0));
+    let incarnation = acme();
+    let taking = pair.behind_proxy.take_code(&incarnation, new_rotation(id, 0));
     let healing = async {
         for _ in 0..500 {
             if pair.load(&pair.other, id).await.last_sequence == 1 {
@@ -151,7 +128,7 @@ async fn a_statement_that_gets_no_answer_in_time_is_asked_about() {
 async fn the_age_of_a_token_follows_the_servers_clock_and_what_an_older_version_wrote() {
     let pair = Pair::new().await;
     let id = pair.create_grant().await;
-    assert!(pair.other.take_code(&pair.acme, step(id, 0)).await.expect("answered"));
+    assert!(pair.other.take_code(&acme(), new_rotation(id, 0)).await.expect("answered"));
     let age = async || pair.load(&pair.other, id).await.last_token.age;
     assert!(age().await < SignedDuration::from_secs(60));
     let minutes_ago = "UPDATE tenantd.grants SET rotated_at = clock_timestamp() - interval '10 minutes'";

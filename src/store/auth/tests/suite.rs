@@ -2,47 +2,11 @@
 
 use std::sync::Arc;
 
+use super::grants::{acme, create_grant, new_grant, new_rotation};
 use super::*;
-
-/// The incarnation that most facts use.
-fn acme() -> Incarnation {
-    static INCARNATION: std::sync::LazyLock<Incarnation> =
-        std::sync::LazyLock::new(|| Incarnation::new(&"acme".into()));
-    INCARNATION.clone()
-}
 
 fn beta() -> Incarnation {
     Incarnation::from_parts(&"beta".into(), acme().id())
-}
-
-fn new_grant(client_id: &str) -> CreateGrant {
-    CreateGrant {
-        id: GrantId::random(),
-        client_id: client_id.to_owned(),
-        now: NOW,
-        code_expires_at: NOW + 60.seconds(),
-        family_key: [7; 32],
-        payload: b"canary details".to_vec(),
-    }
-}
-
-async fn create_grant(store: &AuthStore, client_id: &str) -> GrantId {
-    let grant = new_grant(client_id);
-    let id = grant.id;
-    store.create_grant(&acme(), grant).await.expect("kept");
-    id
-}
-
-fn new_rotation(id: GrantId, from: u32) -> RotateGrant {
-    RotateGrant {
-        id,
-        from_sequence: from,
-        client_id: "client".to_owned(),
-        now: NOW,
-        expires_at: NOW + 30.seconds(),
-        ends_at: NOW + 90.seconds(),
-        payload: b"canary details".to_vec(),
-    }
 }
 
 fn revocation(subject: RevokedSubject) -> Revocation {
