@@ -5,10 +5,12 @@
 //! carries the id of its process and a number, so one that is sent again, because its answer was
 //! lost, counts once.
 
+mod columns;
 mod tables;
 
 use tokio_postgres::Row;
 
+use self::columns::{QuotaColumns, RowColumns};
 pub(in crate::store) use self::tables::UsageTables;
 use super::ClusterStore;
 use crate::base::digest::{Digest, Hasher};
@@ -162,67 +164,44 @@ impl ClusterStore {
 /// A batch as the columns of its statement.
 struct BatchColumns<'a> {
     batch: &'a UsageBatch,
-    texts: Vec<[std::borrow::Cow<'a, str>; 5]>,
+    rows: RowColumns<'a>,
     keys: Vec<[Digest; 2]>,
-    scopes: Vec<[std::borrow::Cow<'a, str>; 2]>,
+    quotas: QuotaColumns<'a>,
 }
 
 impl<'a> BatchColumns<'a> {
     fn new(batch: &'a UsageBatch) -> Self {
-        let texts = |row: &'a UsageRow| {
-            [&row.tenant, &row.person, &row.client, &row.tool, &row.name].map(|text| storable(text))
-        };
         let keys = |row: &UsageRow| {
             [row_key(&row.person, &row.client, &row.tool), row_key(OTHERS, OTHERS, &row.tool)]
         };
         Self {
             batch,
-            texts: batch.rows.iter().map(texts).collect(),
+            rows: RowColumns::new(&batch.rows),
             keys: batch.rows.iter().map(keys).collect(),
-            scopes: batch.uses.iter().map(|it| [&it.tenant, &it.scope].map(|text| storable(text))).collect(),
+            quotas: QuotaColumns::new(&batch.uses),
         }
     }
 
-    fn values<'b>(&'b self, id: &'b UsageBatchId, most_rows: i64) -> [Value<'b>; 21] {
-        let text = |at: usize| Value::Texts(self.texts.iter().map(|row| &*row[at]).collect());
+    fn values<'b>(&'b self, id: &'b UsageBatchId, most_rows: i64) -> Vec<Value<'b>> {
         let key =
             |at: usize| Value::ByteStrings(self.keys.iter().map(|row| &row[at].as_bytes()[..]).collect());
-        let count = |of: fn(&UsageCounts) -> u64| {
-            Value::Numbers(self.batch.rows.iter().map(|row| to_integer(of(&row.counts))).collect())
-        };
-        let scope = |at: usize| Value::Texts(self.scopes.iter().map(|row| &*row[at]).collect());
-        let quota = |of: fn(&QuotaUse) -> i64| Value::Numbers(self.batch.uses.iter().map(of).collect());
-        [
+        let [tenant, person, client, tool, name] = self.rows.texts();
+        let mut values = vec![
             Value::Bytes(&id.writer),
             Value::Number(id.number),
             Value::Number(most_rows),
-            text(0),
+            tenant,
             Value::Numbers(self.batch.rows.iter().map(|row| row.starts).collect()),
             key(0),
             key(1),
-            text(1),
-            text(2),
-            text(3),
-            text(4),
-            count(|counts| counts.calls),
-            count(|counts| counts.errors),
-            count(|counts| counts.milliseconds),
-            count(|counts| counts.bytes),
-            scope(0),
-            scope(1),
-            quota(|it| it.period.columns().0),
-            quota(|it| it.period.columns().1),
-            quota(|it| to_integer(it.calls)),
-            quota(|it| to_integer(it.bytes)),
-        ]
-    }
-}
-
-/// Returns a text without the one character that PostgreSQL does not take.
-fn storable(text: &str) -> std::borrow::Cow<'_, str> {
-    match text.contains('\0') {
-        true => text.replace('\0', "\u{fffd}").into(),
-        false => text.into(),
+            person,
+            client,
+            tool,
+            name,
+        ];
+        values.extend(self.rows.counts());
+        values.extend(self.quotas.values());
+        values
     }
 }
 
@@ -233,10 +212,6 @@ fn row_key(person: &str, client: &str, tool: &str) -> Digest {
         hasher.update(text.as_bytes());
     }
     hasher.finish()
-}
-
-fn to_integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn read_quota_sum(row: &Row) -> Result<(i64, Option<QuotaUse>), ReadError> {

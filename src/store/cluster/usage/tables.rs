@@ -3,7 +3,8 @@
 
 use tokio_postgres::Row;
 
-use super::{read_quota, row_key, storable, to_integer};
+use super::columns::{QuotaColumns, RowColumns};
+use super::{read_quota, row_key};
 use crate::store::Error;
 use crate::store::auth::postgres::{PostgresEngine, Value};
 use crate::store::usage::{LedgerPart, OTHERS, QuotaUse, UsageCounts, UsageRow};
@@ -40,34 +41,13 @@ impl<'a> UsageTables<'a> {
             SELECT $1, $2, * FROM unnest($3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[],
                 $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[])
             ON CONFLICT DO NOTHING";
-        let texts =
-            |of: fn(&UsageRow) -> &String| -> Vec<_> { rows.iter().map(|row| storable(of(row))).collect() };
-        let texts = [
-            texts(|row| &row.tenant),
-            texts(|row| &row.person),
-            texts(|row| &row.client),
-            texts(|row| &row.tool),
-            texts(|row| &row.name),
-        ];
         let keys: Vec<_> = rows.iter().map(|row| row_key(&row.person, &row.client, &row.tool)).collect();
-        let text = |at: usize| Value::Texts(texts[at].iter().map(|text| &**text).collect());
-        let count = |of: fn(&UsageCounts) -> u64| {
-            Value::Numbers(rows.iter().map(|row| to_integer(of(&row.counts))).collect())
-        };
-        let values = [
-            Value::Number(part.period),
-            Value::Number(part.starts),
-            text(0),
-            Value::ByteStrings(keys.iter().map(|key| &key.as_bytes()[..]).collect()),
-            text(1),
-            text(2),
-            text(3),
-            text(4),
-            count(|counts| counts.calls),
-            count(|counts| counts.errors),
-            count(|counts| counts.milliseconds),
-            count(|counts| counts.bytes),
-        ];
+        let columns = RowColumns::new(rows);
+        let [tenant, person, client, tool, name] = columns.texts();
+        let key = Value::ByteStrings(keys.iter().map(|key| &key.as_bytes()[..]).collect());
+        let mut values = vec![Value::Number(part.period), Value::Number(part.starts), tenant, key];
+        values.extend([person, client, tool, name]);
+        values.extend(columns.counts());
         self.execute(SQL, &values).await
     }
 
@@ -78,17 +58,7 @@ impl<'a> UsageTables<'a> {
             SELECT *, pg_current_xact_id()::text::bigint
             FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])
             ON CONFLICT DO NOTHING";
-        let texts: Vec<_> = uses.iter().map(|it| [storable(&it.tenant), storable(&it.scope)]).collect();
-        let numbers = |of: fn(&QuotaUse) -> i64| Value::Numbers(uses.iter().map(of).collect());
-        let values = [
-            Value::Texts(texts.iter().map(|row| &*row[0]).collect()),
-            Value::Texts(texts.iter().map(|row| &*row[1]).collect()),
-            numbers(|it| it.period.columns().0),
-            numbers(|it| it.period.columns().1),
-            numbers(|it| to_integer(it.calls)),
-            numbers(|it| to_integer(it.bytes)),
-        ];
-        self.execute(SQL, &values).await
+        self.execute(SQL, &QuotaColumns::new(uses).values()).await
     }
 
     /// Counts the rows of each tenant that name a person or a client.
