@@ -222,3 +222,6 @@ fn challenge_context(kind: SharedChallengeKind, key: &str) -> SealContext<'_> {
     };
     SealContext { purpose, tenant: "", row: key }
 }
+
+#[cfg(test)]
+mod tests;

@@ -314,3 +314,6 @@ fn read_row(row: &Row) -> Result<CertificateRow, ReadError> {
     };
     Ok(CertificateRow { shared, not_before: row.try_get(2)? })
 }
+
+#[cfg(test)]
+mod tests;
