@@ -287,11 +287,21 @@ impl TestAuthServer {
 
     /// Issues a code for Ada and this client.
     pub(super) async fn issue_code(&self, client_id: &str, upstream: Option<Secret>) -> String {
+        self.issue_code_for(client_id, upstream, Some(CHALLENGE)).await
+    }
+
+    /// Issues a code whose request had this challenge, or none.
+    pub(super) async fn issue_code_for(
+        &self,
+        client_id: &str,
+        upstream: Option<Secret>,
+        challenge: Option<&str>,
+    ) -> String {
         let new = NewGrant {
             client_id: client_id.to_owned(),
             client_name: None,
             redirect_uri: Some(REDIRECT.to_owned()),
-            code_challenge: Some(CHALLENGE.to_owned()),
+            code_challenge: challenge.map(str::to_owned),
             scope: "mcp:use".to_owned(),
             account: ada(),
             provider_refresh_token: upstream,

@@ -15,11 +15,16 @@ pub(crate) enum Fault {
     None,
     /// Statements reach the server; the first answer ends the connection unseen.
     LoseAnswers,
+    /// All is well until a step of a grant is on its way to the server, then as above.
+    LoseAnswersFromStep,
     /// Statements reach the server, and answers go nowhere.
     SwallowAnswers,
     /// Nothing passes, and connections end.
     Cut,
 }
+
+/// How a statement begins that takes a step of a grant.
+const STEP: &[u8] = b"UPDATE tenantd.grants SET number";
 
 /// The proxy. It goes on until the process ends.
 pub(crate) struct FlakyProxy {
@@ -67,6 +72,10 @@ fn join(client: TcpStream, server: UnixStream, fault: &Arc<AtomicU8>) {
         drop(std::thread::spawn(move || {
             let mut buffer = vec![0; 16 * 1024];
             while let Ok(length @ 1..) = from.read(&mut buffer) {
+                if !is_answer && buffer[..length].windows(STEP.len()).any(|text| text == STEP) {
+                    let (from, to) = (Fault::LoseAnswersFromStep as u8, Fault::LoseAnswers as u8);
+                    let _other = fault.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
+                }
                 let now = fault.load(Ordering::SeqCst);
                 if is_answer && now == Fault::SwallowAnswers as u8 {
                     continue;

@@ -79,12 +79,17 @@ impl Pair {
         tokens
     }
 
-    /// Does something with the first gateway while the database's answers get lost.
-    async fn while_answers_are_lost(&self, work: impl AsyncFnOnce() -> TestResponse) -> TestResponse {
+    /// Does something with the first gateway, of which it takes one step in the database whose answer
+    /// is lost.
+    async fn lose_answer_of_step(&self, work: impl AsyncFnOnce() -> TestResponse) -> TestResponse {
+        let count = || self.database.psql(&self.name, "SELECT sum(number) + 1 FROM tenantd.grants");
+        let wanted = count();
         self.context().store.probe_write().await.expect("a connection is there");
-        self.proxy.set(Fault::LoseAnswers);
+        self.proxy.set(Fault::LoseAnswersFromStep);
         let answer = work().await;
         self.proxy.set(Fault::None);
+        let taken = self.database.psql(&self.name, "SELECT sum(number) FROM tenantd.grants");
+        assert_eq!(taken, wanted, "the step was not taken");
         answer
     }
 
@@ -144,8 +149,7 @@ async fn of_two_gateways_that_redeem_a_code_at_once_one_does_and_its_client_stay
 async fn a_code_whose_redemption_was_not_answered_is_redeemed_again() {
     let pair = Pair::new().await;
     let code = pair.issue_code().await;
-    let lost =
-        pair.while_answers_are_lost(async || pair.first.server.redeem(&code, &pair.client).await).await;
+    let lost = pair.lose_answer_of_step(async || pair.first.server.redeem(&code, &pair.client).await).await;
     assert_eq!(lost.error(), (503, "temporarily_unavailable"));
     let again = pair.second.server.redeem(&code, &pair.client).await;
     assert_eq!(again.status, 200, "{again:?}");
@@ -162,8 +166,7 @@ async fn a_code_whose_redemption_was_not_answered_is_redeemed_again() {
 async fn a_thief_without_the_verifier_gains_nothing_of_a_lost_answer() {
     let pair = Pair::new().await;
     let code = pair.issue_code().await;
-    let lost =
-        pair.while_answers_are_lost(async || pair.first.server.redeem(&code, &pair.client).await).await;
+    let lost = pair.lose_answer_of_step(async || pair.first.server.redeem(&code, &pair.client).await).await;
     assert_eq!(lost.status, 503);
     let stolen = form_request(&[
         ("grant_type", "authorization_code"),
@@ -177,12 +180,30 @@ async fn a_thief_without_the_verifier_gains_nothing_of_a_lost_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_without_a_challenge_is_redeemed_once_even_if_nobody_was_answered() {
+    let pair = Pair::new().await;
+    let code = pair.second.server.issue_code_for(&pair.client, None, None).await;
+    let request = || {
+        form_request(&[
+            ("grant_type", "authorization_code"),
+            ("code", &code),
+            ("redirect_uri", REDIRECT),
+            ("client_id", &pair.client),
+        ])
+    };
+    let lost = pair.lose_answer_of_step(async || pair.first.server.request_token(request()).await).await;
+    assert_eq!(lost.status, 503);
+    // Nothing tells its client from a thief.
+    let again = pair.second.server.request_token(request()).await;
+    assert_ne!(again.status, 200, "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refresh_that_was_not_answered_is_repeated_whenever_the_client_comes_back() {
     let pair = Pair::new().await;
     let tokens = pair.log_in().await;
     let first = tokens.text("refresh_token");
-    let lost =
-        pair.while_answers_are_lost(async || pair.first.server.refresh(first, &pair.client).await).await;
+    let lost = pair.lose_answer_of_step(async || pair.first.server.refresh(first, &pair.client).await).await;
     assert_eq!(lost.error(), (503, "temporarily_unavailable"));
     pair.settle().await;
     pair.pass_minutes(10);

@@ -64,7 +64,7 @@ async fn answers_are_given_while_they_last_and_published_under_a_lease_in_force(
     assert!(answers().await.iter().all(|answer| [&http, &tls].contains(&answer)));
     assert_eq!(answers().await.len(), 2);
     orderer.remove_challenge(SharedChallengeKind::Http01, "token").await.expect("answered");
-    assert_eq!(answers().await, [tls.clone()]);
+    assert_eq!(answers().await, std::slice::from_ref(&tls));
 
     database.psql("UPDATE tenantd.acme_challenges SET until = clock_timestamp() - interval '1 second'");
     assert_eq!(answers().await, []);
