@@ -31,6 +31,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::broadcast;
 
 use self::allowance::resets_at;
@@ -181,11 +182,11 @@ impl Usage {
         }
         let call = &ended.call;
         lock(&self.traffic).record(call.now, call.end, call.elapsed, call.bytes);
-        self.warn(tenant, recorded.crossings, Period::from_time(call.now));
+        self.warn(tenant, recorded.crossings, call.now);
     }
 
     /// Tells of quotas of which four fifths are used.
-    fn warn(&self, tenant: &TenantUsage, crossings: Crossings, period: Period) {
+    fn warn(&self, tenant: &TenantUsage, crossings: Crossings, now: Timestamp) {
         for (scope, crossing) in crossings {
             let warning = QuotaWarning {
                 tenant: Arc::clone(tenant.name()),
@@ -193,7 +194,7 @@ impl Usage {
                 kind: crossing.kind,
                 used: crossing.used,
                 of: crossing.of,
-                resets_at: resets_at(crossing.kind, period),
+                resets_at: resets_at(crossing.kind, Period::from_time(now)),
             };
             match &self.store {
                 Some(Ledger::Shared(shared)) => shared.hold(warning),

@@ -39,6 +39,10 @@ const QUEUE: usize = 8192;
 /// How long lines are gathered before they are written: waking the thread for each line would make
 /// a call a quarter more expensive.
 const GATHER: Duration = Duration::from_millis(20);
+/// What a line takes without any text: the names of the fields that all have, and the time.
+const LEAST_BYTES: usize = r#"{"at":"2026-11-27T10:00:00.000Z","event":"call","outcome":""}"#.len();
+/// What a further field takes without its text.
+const LEAST_FIELD_BYTES: usize = r#","tool":"""#.len();
 /// About what a line's `id` takes.
 const ID_BYTES: usize = 26;
 
@@ -199,6 +203,13 @@ impl<'a> AuditRecord<'a> {
             request_id: None,
         }
     }
+
+    /// Returns a number of bytes that its line has at least, by which it counts against a share.
+    fn least_bytes(&self) -> usize {
+        let texts = [self.client, self.user_agent, self.client_id, self.tool, self.resource, self.request_id];
+        let texts: usize = texts.into_iter().flatten().map(|text| LEAST_FIELD_BYTES + text.len()).sum();
+        LEAST_BYTES + ID_BYTES + self.tenant.len() + self.outcome.len() + texts
+    }
 }
 
 /// The handle with which lines are written. Cheap to clone.
@@ -345,8 +356,16 @@ impl Audit {
     pub fn record(&self, entry: &AuditRecord<'_>) {
         let Some(queue) = self.0.as_ref().filter(|queue| queue.is_on()) else { return };
         let at = queue.clock.now();
-        let line = AuditLine { at, entry, left_out: None, since: None }.written();
-        match queue.shares.admit(entry, line.len() + ID_BYTES, at) {
+        // A flood's lines are not even written to memory.
+        let (line, decision) = match queue.shares.count_if_full(entry, entry.least_bytes(), at) {
+            Some(decision) => (Vec::new(), decision),
+            None => {
+                let line = AuditLine { at, entry, left_out: None, since: None }.written();
+                let decision = queue.shares.admit(entry, line.len() + ID_BYTES, at);
+                (line, decision)
+            }
+        };
+        match decision {
             AdmitDecision::Write => {
                 if queue.lines.try_send(WriterMessage::Line(line)).is_err() {
                     queue.metrics.record_lost_audit_line();

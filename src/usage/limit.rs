@@ -221,7 +221,7 @@ impl QuotaStatus {
 
 /// Whether four fifths or more of a limit are used.
 pub(super) fn is_nearly(used: u64, of: u64) -> bool {
-    u128::from(used) * 5 >= u128::from(of) * 4
+    used >= of - of / 5
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::allowance::CallTime;
 use super::caller::{CallerKey, UsageCaller};
 use super::limit::{LimitReached, QuotaStatus};
 use super::period::Period;
-use super::quotas::AdmittedCall;
+use super::quotas::{Admission, LimitedCall};
 use super::tenant_usage::{CallToRecord, TenantUsage};
 use super::traffic::{CallEnd, TrafficReport};
 use crate::base::live_nodes::LiveNodes;
@@ -16,34 +16,46 @@ use crate::spec::UsageLimits;
 
 /// Counts the calls of one tenant, under the limits of one revision. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct UsageMeter {
+pub struct UsageMeter(Arc<MeterParts>);
+
+/// What a meter and its calls have in common: a call takes one reference to it.
+#[derive(Debug)]
+struct MeterParts {
     usage: Arc<Usage>,
     tenant: Arc<TenantUsage>,
-    limits: Arc<UsageLimits>,
+    limits: UsageLimits,
 }
 
 impl UsageMeter {
     pub(super) fn new(usage: Arc<Usage>, tenant: Arc<TenantUsage>, limits: UsageLimits) -> Self {
-        Self { usage, tenant, limits: Arc::new(limits) }
+        Self(Arc::new(MeterParts { usage, tenant, limits }))
     }
 
     /// Begins a call of a tool whose request came in at `started`.
     pub fn begin(&self, started: Instant, caller: UsageCaller, tool: Arc<str>) -> MeteredCall {
-        self.tenant.begin_call();
-        MeteredCall { meter: self.clone(), started, caller, tool, admission: None, end: None, bytes: 0 }
+        self.0.tenant.begin_call();
+        MeteredCall {
+            meter: Arc::clone(&self.0),
+            started,
+            caller,
+            tool,
+            admission: None,
+            end: None,
+            bytes: 0,
+        }
     }
 
     /// Counts a request that was turned down before it reached a tool.
     pub fn record_refusal(&self) {
-        let call = self.usage.ended_call(CallEnd::Refused, Duration::ZERO, 0);
-        let ended = CallToRecord { call, limits: &self.limits, admission: None, ledger_entry: None };
-        self.usage.record(&self.tenant, &ended);
+        let MeterParts { usage, tenant, .. } = &*self.0;
+        let call = usage.ended_call(CallEnd::Refused, Duration::ZERO, 0);
+        usage.record(tenant, &CallToRecord { call, admitted: None, ledger_entry: None });
     }
 
     /// Waits before a request that a limit refuses is answered, if its caller was refused many
     /// times in this minute, so that a flood of refused requests takes no time from others.
     pub async fn pace_refusal(&self, caller: CallerKey) {
-        let delay = self.tenant.refusal_delay(caller, self.usage.clock.monotonic());
+        let delay = self.0.tenant.refusal_delay(caller, self.0.usage.clock.monotonic());
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
@@ -51,18 +63,18 @@ impl UsageMeter {
 
     /// Returns the gateways that live, among which rates are shared.
     pub fn live_nodes(&self) -> &LiveNodes {
-        &self.usage.nodes
+        &self.0.usage.nodes
     }
 
     /// Returns the tenant's traffic of the last 24 hours, and how much of its quotas is used.
     pub fn traffic(&self) -> TrafficReport {
-        TrafficReport { quotas: self.quotas(), ..self.usage.tenant_traffic(self.tenant.name()) }
+        TrafficReport { quotas: self.quotas(), ..self.0.usage.tenant_traffic(self.0.tenant.name()) }
     }
 
     /// Returns how much of the tenant's and its tools' quotas is used.
     pub fn quotas(&self) -> Vec<QuotaStatus> {
-        let period = Period::from_time(self.usage.clock.now());
-        self.tenant.quota_statuses(&self.limits, period)
+        let MeterParts { usage, tenant, limits } = &*self.0;
+        tenant.quota_statuses(limits, Period::from_time(usage.clock.now()))
     }
 }
 
@@ -70,11 +82,11 @@ impl UsageMeter {
 /// went away, counts as answered without bytes.
 #[derive(Debug)]
 pub struct MeteredCall {
-    meter: UsageMeter,
+    meter: Arc<MeterParts>,
     started: Instant,
     caller: UsageCaller,
     tool: Arc<str>,
-    admission: Option<AdmittedCall>,
+    admission: Option<Admission>,
     /// How it ended, as soon as that is certain.
     end: Option<CallEnd>,
     bytes: u64,
@@ -86,17 +98,18 @@ impl MeteredCall {
     /// # Errors
     /// Returns the first limit that is reached: the tenant's, the tool's, or the caller's.
     pub fn admit(&mut self) -> Result<(), LimitReached> {
-        let UsageMeter { usage, tenant, limits } = &self.meter;
+        let MeterParts { usage, tenant, limits } = &*self.meter;
         if limits.is_empty() {
             return Ok(());
         }
         let now = usage.clock.now();
         let (monotonic, period) = (usage.clock.monotonic(), Period::from_time(now));
         let at = CallTime { now, monotonic, period, nodes: &usage.nodes };
-        let admitted = tenant.admit(limits, &self.tool, &self.caller, &at);
+        let call = LimitedCall { limits, tool: &self.tool, caller: &self.caller };
+        let admitted = tenant.admit(call, &at);
         let (admission, crossings) = admitted.inspect_err(|_| self.end = Some(CallEnd::Refused))?;
         self.admission = Some(admission);
-        usage.warn(tenant, crossings, at.period);
+        usage.warn(tenant, crossings, now);
         Ok(())
     }
 
@@ -108,15 +121,15 @@ impl MeteredCall {
 
     fn record(&self) {
         let (end, bytes) = (self.end.unwrap_or(CallEnd::Answered), self.bytes);
-        let UsageMeter { usage, tenant, limits } = &self.meter;
+        let MeterParts { usage, tenant, limits } = &*self.meter;
+        let limited = LimitedCall { limits, tool: &self.tool, caller: &self.caller };
         let elapsed = usage.clock.monotonic().saturating_duration_since(self.started);
         let is_in_ledger = usage.has_ledger() && end != CallEnd::Refused;
         usage.record(
             tenant,
             &CallToRecord {
                 call: usage.ended_call(end, elapsed, bytes),
-                limits,
-                admission: self.admission.as_ref(),
+                admitted: self.admission.as_ref().map(|admission| (limited, admission)),
                 ledger_entry: is_in_ledger.then_some((&self.caller, &self.tool)),
             },
         );
@@ -148,7 +161,7 @@ mod tests {
     fn begin(meter: &UsageMeter, person: &str) -> MeteredCall {
         let caller =
             UsageCaller { key: CallerKey::User(person.into()), name: Some(person.into()), client: None };
-        meter.begin(meter.usage.clock.monotonic(), caller, "search".into())
+        meter.begin(meter.0.usage.clock.monotonic(), caller, "search".into())
     }
 
     fn a_day(calls: u64) -> UsageLimits {
@@ -208,7 +221,7 @@ mod tests {
     fn the_answers_to_a_caller_that_is_refused_all_the_time_wait_and_nobody_elses() {
         let clock = clock();
         let acme = meter(&Usage::new(clock.clone()), "acme", a_day(0));
-        let delay = |who: &str| acme.tenant.refusal_delay(CallerKey::User(who.into()), clock.monotonic());
+        let delay = |who: &str| acme.0.tenant.refusal_delay(CallerKey::User(who.into()), clock.monotonic());
         for _ in 0..60 {
             assert_eq!(delay("ann"), Duration::ZERO);
         }

@@ -1,6 +1,6 @@
 //! The allowances of one tenant: its own, those of its tools, and those of its callers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Quotas {
     tenant: Allowance,
-    tools: HashMap<Arc<str>, Allowance>,
+    tools: BTreeMap<Arc<str>, Allowance>,
     identified: Callers,
     networks: Callers,
 }
@@ -39,13 +39,24 @@ struct Callers {
     hasher: RandomState,
 }
 
-/// A call that was admitted, and whose allowances it was taken from.
+/// A call of a tenant that has limits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LimitedCall<'a> {
+    pub(super) limits: &'a UsageLimits,
+    pub(super) tool: &'a Arc<str>,
+    pub(super) caller: &'a UsageCaller,
+}
+
+/// That a call was admitted, and which of the shared allowances its caller has, if it has none of
+/// its own.
 #[derive(Debug)]
-pub(super) struct AdmittedCall {
-    tool: Arc<str>,
-    caller: UsageCaller,
-    /// The key of the allowance, which may be a shared one.
-    key: CallerKey,
+pub(super) struct Admission(Option<CallerKey>);
+
+/// An allowance that a call concerns, with its limits.
+struct LimitedAllowance<'a> {
+    allowance: &'a mut Allowance,
+    limits: &'a CallLimits,
+    scope: fn(LimitedCall<'_>) -> LimitScope,
 }
 
 /// Quotas whose use has just passed four fifths.
@@ -55,42 +66,36 @@ impl Quotas {
     /// Takes one call from all allowances that it concerns, or from none.
     pub(super) fn admit(
         &mut self,
-        limits: &UsageLimits,
-        tool: &Arc<str>,
-        caller: &UsageCaller,
+        call: LimitedCall<'_>,
         at: &CallTime<'_>,
-    ) -> Result<(AdmittedCall, Crossings), LimitReached> {
-        let key = self.callers(&caller.key).place(&caller.key, at);
-        let admission = AdmittedCall { tool: Arc::clone(tool), caller: caller.clone(), key };
-        let mut reached = None;
-        self.for_each(limits, &admission, |scope, allowance, limits| {
-            if reached.is_none() {
-                reached = allowance.check(limits, at).err().map(|it| to_refusal(scope(), it, at));
-            }
-        });
-        if let Some(reached) = reached {
-            return Err(reached);
+    ) -> Result<(Admission, Crossings), LimitReached> {
+        let admission = Admission(self.callers(&call.caller.key).find_shared(&call.caller.key, at));
+        let mut limited = self.limited_allowances(call, &admission);
+        for it in limited.iter_mut().flatten() {
+            let checked = it.allowance.check(it.limits, at);
+            checked.map_err(|reached| to_refusal((it.scope)(call), reached, at))?;
         }
         let mut crossings = Crossings::new();
-        self.for_each(limits, &admission, |scope, allowance, limits| {
-            crossings.extend(allowance.take(limits, at).into_iter().map(|crossing| (scope(), crossing)));
-        });
+        for it in limited.into_iter().flatten() {
+            let crossed = it.allowance.take(it.limits, at).into_iter();
+            crossings.extend(crossed.map(|crossing| ((it.scope)(call), crossing)));
+        }
         Ok((admission, crossings))
     }
 
     /// Ends a call that was admitted under the same limits.
     pub(super) fn end(
         &mut self,
-        limits: &UsageLimits,
-        admission: &AdmittedCall,
+        call: LimitedCall<'_>,
+        admission: &Admission,
         bytes: u64,
         period: Period,
     ) -> Crossings {
         let mut crossings = Crossings::new();
-        self.for_each(limits, admission, |scope, allowance, limits| {
-            let crossed = allowance.end(limits, bytes, period).into_iter();
-            crossings.extend(crossed.map(|crossing| (scope(), crossing)));
-        });
+        for it in self.limited_allowances(call, admission).into_iter().flatten() {
+            let crossed = it.allowance.end(it.limits, bytes, period).into_iter();
+            crossings.extend(crossed.map(|crossing| ((it.scope)(call), crossing)));
+        }
         crossings
     }
 
@@ -180,25 +185,33 @@ impl Quotas {
         if key.is_identified() { &mut self.identified } else { &mut self.networks }
     }
 
-    /// Visits the allowances that a call concerns and that have a limit.
-    fn for_each(
-        &mut self,
-        limits: &UsageLimits,
-        admission: &AdmittedCall,
-        mut visit: impl FnMut(&dyn Fn() -> LimitScope, &mut Allowance, &CallLimits),
-    ) {
-        if !limits.tenant.is_empty() {
-            visit(&|| LimitScope::Tenant, &mut self.tenant, &limits.tenant);
-        }
-        if let Some(tool_limits) = limits.tool(&admission.tool) {
-            let allowance = self.tools.entry(Arc::clone(&admission.tool)).or_default();
-            visit(&|| LimitScope::Tool(Arc::clone(&admission.tool)), allowance, tool_limits);
-        }
-        if !limits.per_caller.is_empty() {
-            let allowances = &mut self.callers(&admission.caller.key).allowances;
-            let allowance = allowances.entry(admission.key.clone()).or_default();
-            visit(&|| LimitScope::Caller(admission.caller.display_name()), allowance, &limits.per_caller);
-        }
+    /// Returns the allowances that a call concerns and that have a limit: each is looked up once.
+    fn limited_allowances<'a>(
+        &'a mut self,
+        call: LimitedCall<'a>,
+        admission: &Admission,
+    ) -> [Option<LimitedAllowance<'a>>; 3] {
+        let LimitedCall { limits, tool, caller } = call;
+        let callers = if caller.key.is_identified() { &mut self.identified } else { &mut self.networks };
+        let own = (!limits.tenant.is_empty()).then_some(LimitedAllowance {
+            allowance: &mut self.tenant,
+            limits: &limits.tenant,
+            scope: |_| LimitScope::Tenant,
+        });
+        let tool = limits.tool(tool).map(|limits| LimitedAllowance {
+            allowance: self.tools.entry(Arc::clone(tool)).or_default(),
+            limits,
+            scope: |call| LimitScope::Tool(Arc::clone(call.tool)),
+        });
+        let caller = (!limits.per_caller.is_empty()).then(|| LimitedAllowance {
+            allowance: callers
+                .allowances
+                .entry(admission.0.as_ref().unwrap_or(&caller.key).clone())
+                .or_default(),
+            limits: &limits.per_caller,
+            scope: |call| LimitScope::Caller(call.caller.display_name()),
+        });
+        [own, tool, caller]
     }
 }
 
@@ -209,21 +222,22 @@ impl Callers {
         self.allowances.len() < bound || self.allowances.contains_key(key)
     }
 
-    /// Returns the key of the allowance that a caller has, or shares once all places are taken.
-    fn place(&mut self, key: &CallerKey, at: &CallTime<'_>) -> CallerKey {
+    /// Returns the key of the allowance that a caller shares once all places are taken; `None` if it
+    /// has one of its own.
+    fn find_shared(&mut self, key: &CallerKey, at: &CallTime<'_>) -> Option<CallerKey> {
         if self.has_place(key) {
-            return key.clone();
+            return None;
         }
         let is_due = |last: Instant| at.monotonic.saturating_duration_since(last) >= PRUNE_INTERVAL;
         if self.last_pruned.is_none_or(is_due) {
             self.last_pruned = Some(at.monotonic);
             self.allowances.retain(|_, allowance| !allowance.is_idle(at));
             if self.has_place(key) {
-                return key.clone();
+                return None;
             }
         }
         let number = self.hasher.hash_one(key) % SHARED;
-        CallerKey::Shared(u16::try_from(number).expect("below 256"))
+        Some(CallerKey::Shared(u16::try_from(number).expect("below 256")))
     }
 }
 
@@ -303,7 +317,9 @@ mod tests {
         tool: &str,
         caller: &UsageCaller,
     ) -> Option<LimitScope> {
-        quotas.admit(limits, &tool.into(), caller, &at()).err().map(|reached| reached.scope)
+        let tool = tool.into();
+        let call = LimitedCall { limits, tool: &tool, caller };
+        quotas.admit(call, &at()).err().map(|reached| reached.scope)
     }
 
     #[test]
@@ -369,8 +385,9 @@ mod tests {
                 let period = Period::from_time(now);
                 let at = CallTime { now, monotonic: clock.monotonic(), period, nodes: alone() };
                 let caller = network(u32::try_from(number).expect("small"));
-                if let Ok((admitted, _)) = quotas.admit(&limits, &"search".into(), &caller, &at) {
-                    quotas.end(&limits, &admitted, 0, period);
+                let call = LimitedCall { limits: &limits, tool: &"search".into(), caller: &caller };
+                if let Ok((admission, _)) = quotas.admit(call, &at) {
+                    quotas.end(call, &admission, 0, period);
                 }
                 quotas.networks.allowances.contains_key(&caller.key)
             };

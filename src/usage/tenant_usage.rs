@@ -11,7 +11,7 @@ use super::caller::{CallerKey, UsageCaller};
 use super::ledger::{Backlog, EndedCall, TenantLedger, UnsavedCounts};
 use super::limit::{LimitReached, QuotaStatus};
 use super::period::Period;
-use super::quotas::{AdmittedCall, Crossings, Quotas};
+use super::quotas::{Admission, Crossings, LimitedCall, Quotas};
 use super::rate_limit::{RateBuckets, RateShare};
 use super::traffic::{HourTraffic, Traffic};
 use crate::base::sync::lock;
@@ -46,8 +46,8 @@ struct UsageState {
 /// A call that ends, for the counters.
 pub(super) struct CallToRecord<'a> {
     pub(super) call: EndedCall,
-    pub(super) limits: &'a UsageLimits,
-    pub(super) admission: Option<&'a AdmittedCall>,
+    /// The call for its limits, if it was admitted under any.
+    pub(super) admitted: Option<(LimitedCall<'a>, &'a Admission)>,
     /// Who called which tool; `None` if the ledger does not have the call.
     pub(super) ledger_entry: Option<(&'a UsageCaller, &'a Arc<str>)>,
 }
@@ -84,12 +84,10 @@ impl TenantUsage {
     /// Takes one call from all allowances that it concerns, or from none.
     pub(super) fn admit(
         &self,
-        limits: &UsageLimits,
-        tool: &Arc<str>,
-        caller: &UsageCaller,
+        call: LimitedCall<'_>,
         at: &CallTime<'_>,
-    ) -> Result<(AdmittedCall, Crossings), LimitReached> {
-        lock(&self.state).quotas.get_or_insert_default().admit(limits, tool, caller, at)
+    ) -> Result<(Admission, Crossings), LimitReached> {
+        lock(&self.state).quotas.get_or_insert_default().admit(call, at)
     }
 
     /// Returns how long the answer to a refused request waits.
@@ -108,13 +106,13 @@ impl TenantUsage {
         if let Some((caller, tool)) = ended.ledger_entry {
             state.ledger.record(caller, tool, call);
         }
-        let crossings = match (ended.admission, &mut state.quotas) {
-            (Some(admission), Some(quotas)) => {
-                quotas.end(ended.limits, admission, call.bytes, Period::from_time(call.now))
+        let crossings = match (ended.admitted, &mut state.quotas) {
+            (Some((limited, admission)), Some(quotas)) => {
+                quotas.end(limited, admission, call.bytes, Period::from_time(call.now))
             }
             _ => Crossings::new(),
         };
-        let is_news = ended.ledger_entry.is_some() || ended.admission.is_some();
+        let is_news = ended.ledger_entry.is_some() || ended.admitted.is_some();
         let became_dirty = is_news && !std::mem::replace(&mut state.is_dirty, true);
         Recorded { crossings, became_dirty }
     }

@@ -8,6 +8,7 @@
 use std::sync::Mutex;
 
 use dashmap::DashMap;
+use dashmap::mapref::one::RefMut;
 use jiff::Timestamp;
 
 use super::{Actor, AuditEvent, AuditRecord};
@@ -96,8 +97,7 @@ pub(super) enum AdmitDecision {
 impl AuditShares {
     /// Decides about a line of `bytes` bytes, and counts it if it does not fit.
     pub(super) fn admit(&self, entry: &AuditRecord<'_>, bytes: usize, at: Timestamp) -> AdmitDecision {
-        if matches!(entry.event, AuditEvent::Order | AuditEvent::Loss) {
-            // Operators do not flood, and nothing that others do shall hide what they did.
+        if is_unlimited(entry) {
             return AdmitDecision::Write;
         }
         let mut share = match self.tenants.get_mut(entry.tenant) {
@@ -110,6 +110,36 @@ impl AuditShares {
         if self.has_room(&mut share, entry, bytes as u64, at.as_millisecond()) {
             return AdmitDecision::Write;
         }
+        self.count(share, entry, at)
+    }
+
+    /// Counts a line for which its tenant's share has no room, since it has `least_bytes` bytes or
+    /// more. `None` if it may have.
+    pub(super) fn count_if_full(
+        &self,
+        entry: &AuditRecord<'_>,
+        least_bytes: usize,
+        at: Timestamp,
+    ) -> Option<AdmitDecision> {
+        if is_unlimited(entry) {
+            return None;
+        }
+        let mut share = self.tenants.get_mut(entry.tenant)?;
+        let (bucket, allowance) = match is_known(entry) {
+            true => (&mut share.known, KNOWN),
+            false => (&mut share.unknown, UNKNOWN),
+        };
+        bucket.empty(allowance, at.as_millisecond());
+        let is_full = bucket.bytes + least_bytes as u64 > allowance.at_once;
+        is_full.then(|| self.count(share, entry, at))
+    }
+
+    fn count(
+        &self,
+        mut share: RefMut<'_, String, TenantShare>,
+        entry: &AuditRecord<'_>,
+        at: Timestamp,
+    ) -> AdmitDecision {
         let first_of_tenant = share.counted.is_empty();
         share.count(entry, at);
         drop(share);
@@ -159,6 +189,12 @@ impl AuditShares {
     }
 }
 
+/// Whether there is no bound: operators do not flood, and nothing that others do shall hide what
+/// they did.
+fn is_unlimited(entry: &AuditRecord<'_>) -> bool {
+    matches!(entry.event, AuditEvent::Order | AuditEvent::Loss)
+}
+
 /// Returns whether the caller is identified, which takes a valid credential. A refused caller has
 /// shown none, whatever identity it claims.
 fn is_known(entry: &AuditRecord<'_>) -> bool {
@@ -173,11 +209,11 @@ impl TenantShare {
     }
 
     fn count(&mut self, entry: &AuditRecord<'_>, at: Timestamp) {
-        let by = (self.counted.len() < KINDS).then(|| OwnedActor::of(entry));
         let known = self.counted.iter_mut().find(|counted| counted.is_of(entry));
         match known {
             Some(counted) => counted.lines += 1,
             None => {
+                let by = (self.counted.len() < KINDS).then(|| OwnedActor::of(entry));
                 let (event, outcome) = (entry.event, entry.outcome.to_owned());
                 self.counted.push(OmittedLines { event, outcome, actor: by, lines: 1, since: at });
             }
@@ -267,6 +303,23 @@ mod tests {
         assert_eq!(kept(&shares, &call("b", Some("key")), 1_000, 0), 1_000);
         let left_over = (2 << 20) % 200;
         assert_eq!(kept(&shares, &call("a", Some("key")), 1_000, 1_000), (left_over + (32 << 10)) / 200);
+    }
+
+    #[test]
+    fn a_line_that_cannot_fit_is_counted_before_it_is_made_and_others_are_not() {
+        let shares = AuditShares::default();
+        let entry = call("a", Some("key"));
+        assert_eq!(shares.count_if_full(&entry, 200, at(0)), None, "nothing is written yet");
+        let room = KNOWN.at_once as usize - kept(&shares, &entry, 20_000, 0) * 200;
+        assert_eq!(shares.take_counts().len(), 1);
+        assert_eq!(shares.count_if_full(&entry, room, at(0)), None);
+        assert_eq!(shares.admit(&entry, room, at(0)), AdmitDecision::Write);
+        let counted = Some(AdmitDecision::Count { first: true });
+        assert_eq!(shares.count_if_full(&entry, 1, at(0)), counted);
+        assert_eq!(shares.count_if_full(&call("a", None), 200, at(0)), None, "strangers have their own");
+        let order = AuditRecord::new(AuditEvent::Order, "a", "ok");
+        assert_eq!(shares.count_if_full(&order, 1 << 30, at(0)), None);
+        assert_eq!(shares.take_counts()[0].1[0].lines, 1);
     }
 
     #[test]

@@ -128,3 +128,22 @@ fn a_flood_of_refusals_pushes_nothing_out_and_is_counted() {
     let counted = lines.iter().filter_map(|line| line["left_out"].as_u64()).sum::<u64>();
     assert!(metrics.contains(&format!("tenantd_audit_counted_total {counted}")), "{metrics}");
 }
+
+#[test]
+fn no_line_is_shorter_than_its_least() {
+    let shortest = AuditRecord::new(AuditEvent::Call, "", "");
+    let longest = AuditRecord {
+        client: Some("a client"),
+        user_agent: Some("agent/1"),
+        client_id: Some("id"),
+        tool: Some("search"),
+        resource: Some("a:b"),
+        request_id: Some("0123456789abcdef"),
+        ..AuditRecord::new(AuditEvent::Login, "acme", "quoted \"ok\"")
+    };
+    for entry in [shortest, longest] {
+        let at = "2026-11-26T10:00:00Z".parse().expect("a time");
+        let line = AuditLine { at, entry: &entry, left_out: None, since: None }.written();
+        assert!(entry.least_bytes() <= line.len() + ID_BYTES, "{}", String::from_utf8_lossy(&line));
+    }
+}
