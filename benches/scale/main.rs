@@ -13,6 +13,7 @@ mod backend;
 mod console;
 #[path = "../tools_call/load.rs"]
 mod load;
+mod logins;
 #[path = "../tools_call/process.rs"]
 mod process;
 mod report;
@@ -57,6 +58,9 @@ struct Arguments {
     /// Calls per era, gateway and round.
     #[arg(long, default_value_t = 20_000)]
     calls: usize,
+    /// Measures only the console's views, with so many logins.
+    #[arg(long)]
+    logins: Option<usize>,
     /// Rounds of calls; medians are shown.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -86,12 +90,37 @@ fn main() -> Result<()> {
 fn measure(arguments: &Arguments) -> Result<()> {
     let identity = Identity::make()?;
     let backend = Server::this_program(&["backend"])?;
+    if let Some(logins) = arguments.logins {
+        return measure_views(arguments, logins, backend.address, &identity);
+    }
     let alone = Site::start(1, backend.address, &identity)?;
     report::print_head();
     for &count in &arguments.tenants {
         let row = measure_one(arguments, count, backend.address, &identity, &alone)
             .with_context(|| format!("with {count} tenants"))?;
         row.print();
+    }
+    report::print_foot();
+    Ok(())
+}
+
+/// Prints the cost of the console's views of gateways whose tenants require logins.
+fn measure_views(
+    arguments: &Arguments,
+    logins: usize,
+    backend: SocketAddr,
+    identity: &Identity,
+) -> Result<()> {
+    for &count in &arguments.tenants {
+        let site = Site::start_with(count, backend, identity, logins::LINES)?;
+        let site = site.restart_after(identity, |state| logins::add(state, logins))?;
+        let (overview, search) = console::cost_of_views(&site)?;
+        println!(
+            "{count} tenants, {logins} logins: overview {:.2} ms CPU, {:.1} KB; search {:.2} ms CPU",
+            overview.cpu_ms,
+            overview.bytes as f64 / 1e3,
+            search.cpu_ms
+        );
     }
     report::print_foot();
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -46,31 +46,44 @@ impl Site {
     /// Starts the real binary with real tenants, all its checks, and no flag that a deployment
     /// would not have.
     pub(crate) fn start(count: usize, backend: SocketAddr, identity: &Identity) -> Result<Self> {
+        Self::start_with(count, backend, identity, "")
+    }
+
+    /// The same with lines that all tenants have.
+    pub(crate) fn start_with(
+        count: usize,
+        backend: SocketAddr,
+        identity: &Identity,
+        lines: &str,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let tenant = format!(
             "search_url: http://{backend}/nlp-search\n\
              context_url: http://{backend}/nlp-context\n\
              api_key: {API_KEY}\n\
-             connection_id: bench\n"
+             connection_id: bench\n{lines}"
         );
         let in_folder = |name: &str| folder.path().join(name).display().to_string();
         fs::create_dir(in_folder("tenants.d"))?;
         for number in 0..count {
             fs::write(folder.path().join(format!("tenants.d/tenant-{number}.yaml")), &tenant)?;
         }
-        let certs = identity.folder.path().display().to_string();
-        #[rustfmt::skip]
-        let arguments = [
-            "serve",
-            "--tenants", &in_folder("tenants.d"), "--state", &in_folder("state"), "--certs", &certs,
-            "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--host", "localhost", "--tls", "manual",
-            "--backend-allow", "127.0.0.0/8", "--ready-file", &in_folder("ready.json"),
-        ];
-        let begun = Instant::now();
-        let ready = folder.path().join("ready.json");
-        let server = Server::gateway(GATEWAY, &arguments, &ready, &folder.path().join("gateway.log"))?;
-        let cold_start = begun.elapsed();
+        let (server, cold_start) = launch(folder.path(), identity)?;
         Ok(Self { server, cold_start, folder, tenant, count: std::cell::Cell::new(count) })
+    }
+
+    /// Stops the gateway, does something with its state folder, and starts it again.
+    pub(crate) fn restart_after(
+        self,
+        identity: &Identity,
+        act: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
+        let Self { server, folder, tenant, count, .. } = self;
+        drop(server);
+        act(&folder.path().join("state"))?;
+        fs::remove_file(folder.path().join("ready.json"))?;
+        let (server, cold_start) = launch(folder.path(), identity)?;
+        Ok(Self { server, cold_start, folder, tenant, count })
     }
 
     /// Returns the address of the admin listener.
@@ -93,4 +106,21 @@ impl Site {
     fn file(&self, number: usize) -> PathBuf {
         self.folder.path().join(format!("tenants.d/tenant-{number}.yaml"))
     }
+}
+
+/// Starts the real binary on what is in a folder. Returns how long that took, too.
+fn launch(folder: &Path, identity: &Identity) -> Result<(Server, Duration)> {
+    let in_folder = |name: &str| folder.join(name).display().to_string();
+    let certs = identity.folder.path().display().to_string();
+    #[rustfmt::skip]
+    let arguments = [
+        "serve",
+        "--tenants", &in_folder("tenants.d"), "--state", &in_folder("state"), "--certs", &certs,
+        "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--host", "localhost", "--tls", "manual",
+        "--backend-allow", "127.0.0.0/8", "--ready-file", &in_folder("ready.json"),
+    ];
+    let begun = Instant::now();
+    let server =
+        Server::gateway(GATEWAY, &arguments, &folder.join("ready.json"), &folder.join("gateway.log"))?;
+    Ok((server, begun.elapsed()))
 }

@@ -13,6 +13,7 @@
 //! cargo bench --bench tools_call -- --tenants 10000               # rotates over all tenants
 //! cargo bench --bench tools_call -- --https                       # also with TLS to the API
 //! cargo bench --bench tools_call -- --login                       # also with a login
+//! cargo bench --bench tools_call -- --store postgres://…          # also one of three gateways on that database
 //! cargo bench --bench tools_call -- --flood                       # one tenant while another is flooded
 //! cargo bench --bench tools_call -- --metered                     # also without audit, and with all limits
 //! cargo bench --bench tools_call -- --beside ../parent/tenantd    # also another build of the gateway
@@ -99,6 +100,10 @@ struct Arguments {
     /// Also measures a gateway whose tenant requires a login; its callers send an access token.
     #[arg(long)]
     login: bool,
+    /// Also measures a gateway with a login on a file, and one of three on this empty PostgreSQL
+    /// database.
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
     /// Measures one tenant alone, and while another one is flooded up to its limits; nothing else.
     #[arg(long)]
     flood: bool,
@@ -164,7 +169,21 @@ struct Target {
     server: Server,
     /// The callers' access token.
     token: Option<String>,
+    /// Gateways that only share its database.
+    _neighbours: Vec<Server>,
 }
+
+impl Target {
+    fn new(name: impl Into<String>, server: Server) -> Self {
+        Self { name: name.into(), server, token: None, _neighbours: Vec::new() }
+    }
+}
+
+/// The names of targets that are compared round by round.
+const UNAUDITED: &str = "tenantd, no audit";
+const LIMITED: &str = "tenantd, all limits";
+const LOGIN: &str = "tenantd, login";
+const SHARED: &str = "tenantd, login, one of three on PostgreSQL";
 
 fn measure(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -184,7 +203,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
         {
             let server =
                 start_gateway(GATEWAY.as_ref(), &folder.path().join(place), &at, 1, lines).context(name)?;
-            targets.push(Target { name: name.to_owned(), server, token: None });
+            targets.push(Target::new(name, server));
         }
     }
     if arguments.metered {
@@ -193,12 +212,15 @@ fn measure(arguments: &Arguments) -> Result<()> {
             start_gateway_with(GATEWAY.as_ref(), &folder.path().join(place), &at, 1, lines, variables)
         };
         let unaudited = gateway("unaudited", "", &["TENANTD_AUDIT=off"])?;
-        targets.push(Target { name: "tenantd, no audit".to_owned(), server: unaudited, token: None });
+        targets.push(Target::new(UNAUDITED, unaudited));
         let limited = gateway("limited", ALL_LIMITS, &[])?;
-        targets.push(Target { name: "tenantd, all limits".to_owned(), server: limited, token: None });
+        targets.push(Target::new(LIMITED, limited));
     }
-    if arguments.login {
+    if arguments.login || arguments.store.is_some() {
         targets.push(start_login(folder.path(), backend.address, &root).context("the gateway with a login")?);
+    }
+    if let Some(store) = &arguments.store {
+        targets.push(start_shared(folder.path(), backend.address, &root, store).context(SHARED)?);
     }
 
     let mut report = Report::new(targets.iter().map(|target| target.name.clone()).collect());
@@ -223,6 +245,12 @@ fn measure(arguments: &Arguments) -> Result<()> {
         }
     }
     report.print(arguments.rounds, arguments.delay_ms, arguments.tenants);
+    if arguments.metered {
+        report.compare(LIMITED, UNAUDITED);
+    }
+    if arguments.store.is_some() {
+        report.compare(SHARED, LOGIN);
+    }
     Ok(())
 }
 
@@ -236,7 +264,7 @@ fn start_targets(arguments: &Arguments, folder: &Path, backend: SocketAddr) -> R
         "--search-url",
         &search_url,
     ])?;
-    let mut targets = vec![Target { name: "reference".to_owned(), server: reference, token: None }];
+    let mut targets = vec![Target::new("reference", reference)];
     if !arguments.reference_only {
         let builds = std::iter::once(Path::new(GATEWAY)).chain(arguments.beside.iter().map(PathBuf::as_path));
         for (number, binary) in builds.enumerate() {
@@ -247,7 +275,7 @@ fn start_targets(arguments: &Arguments, folder: &Path, backend: SocketAddr) -> R
             let place = folder.join(format!("plain-{number}"));
             let server = start_gateway(binary, &place, &format!("http://{backend}"), arguments.tenants, "")
                 .with_context(|| name.clone())?;
-            targets.push(Target { name, server, token: None });
+            targets.push(Target::new(name, server));
         }
     }
     Ok(targets)
@@ -263,7 +291,33 @@ fn start_login(folder: &Path, backend: SocketAddr, root: &CertificateDer<'static
         login::LINES,
     )?;
     let token = login::buy(server.address, root)?;
-    Ok(Target { name: "tenantd, login".to_owned(), server, token: Some(token) })
+    Ok(Target { token: Some(token), ..Target::new(LOGIN, server) })
+}
+
+/// Starts three gateways on one database. The first one is measured.
+fn start_shared(
+    folder: &Path,
+    backend: SocketAddr,
+    root: &CertificateDer<'static>,
+    store: &str,
+) -> Result<Target> {
+    let key = folder.join("master.key");
+    fs::write(&key, "ab".repeat(32))?;
+    process::make_private(&key)?;
+    let mut servers = Vec::new();
+    for name in ["gateway-1", "gateway-2", "gateway-3"] {
+        let variables = [
+            format!("TENANTD_STORE={store}"),
+            format!("TENANTD_MASTER_KEY_FILE={}", key.display()),
+            format!("TENANTD_NODE_NAME={name}"),
+        ];
+        let variables: Vec<&str> = variables.iter().map(String::as_str).collect();
+        let (place, at) = (folder.join(name), format!("http://{backend}"));
+        servers.push(start_gateway_with(GATEWAY.as_ref(), &place, &at, 1, login::LINES, &variables)?);
+    }
+    let server = servers.remove(0);
+    let token = login::buy(server.address, root)?;
+    Ok(Target { token: Some(token), _neighbours: servers, ..Target::new(SHARED, server) })
 }
 
 fn start_gateway(binary: &Path, folder: &Path, backend: &str, count: usize, lines: &str) -> Result<Server> {

@@ -69,6 +69,29 @@ impl Report {
         }
     }
 
+    /// Prints how much more CPU a call takes at one target than at another: of each round, since both
+    /// then saw the same machine.
+    pub(crate) fn compare(&self, target: &str, base: &str) {
+        for (key @ (connections, era, _), bases) in &self.samples {
+            if key.2 != base {
+                continue;
+            }
+            let own = &self.samples[&(*connections, *era, target.to_owned())];
+            let rounds = own.iter().zip(bases);
+            let mut more: Vec<f64> = rounds
+                .map(|(own, base)| (own.cpu_us_per_call / base.cpu_us_per_call - 1.0) * 100.0)
+                .collect();
+            more.sort_by(f64::total_cmp);
+            let quarter = |number: usize| more[(more.len() - 1) * number / 4];
+            println!(
+                "{connections} connections, {era}: {target} takes {:+.1} % of the CPU of {base} more (median of rounds; half of them {:+.1} to {:+.1} %)",
+                quarter(2),
+                quarter(1),
+                quarter(3),
+            );
+        }
+    }
+
     fn print_group(&self, connections: usize, era: Era) {
         let base = &self.samples[&(connections, era, self.targets[0].clone())];
         for target in &self.targets {
