@@ -120,11 +120,12 @@ impl ClusterStore {
                 (SELECT count(*) FROM tenantd.nodes AS node WHERE id <> $3 AND tenantd.is_live(node))
             FROM tenantd.changes WHERE number >= $1 ORDER BY number LIMIT $2";
         let values = [Value::Number(cursor.number), Value::Number(BATCH + 1), Value::Bytes(&self.node.id)];
-        let rows = self.query_rows(SELECT, &values, read_row).await?;
+        let link = self.engine.link();
+        let rows = Box::pin(link.query_rows_promptly(SELECT, &values, read_row)).await?;
         let other_nodes = rows.first().map_or(0, |(_, _, others)| *others);
         let is_known = rows.first().is_some_and(|(known, _, _)| known == cursor);
         if !is_known {
-            let cursor = Box::pin(load_cursor(self.engine.link())).await?;
+            let cursor = Box::pin(load_cursor(link)).await?;
             return Ok(HeardChanges {
                 batch: ChangeBatch::Everything,
                 cursor,

@@ -7,6 +7,7 @@ use super::{ChangeBatch, ClusterStore, EntryOrders, HeartbeatOutcome, NodeEntry,
 use crate::base::digest::Digest;
 use crate::base::secret::Secret;
 use crate::store::auth::postgres::{PostgresAddress, PostgresEngine};
+use crate::store::tests::flaky_proxy::FlakyProxy;
 use crate::store::tests::postgres_server::PostgresServer;
 use crate::store::{AuthStore, BlockId, Error, KeySource, Keyring, PostgresError};
 
@@ -133,6 +134,23 @@ async fn each_change_is_heard_once_and_in_order() {
         }
     }
     assert_eq!(count, 2500);
+}
+
+#[tokio::test]
+async fn a_node_whose_connections_are_deaf_hears_by_a_new_one() {
+    let cluster = Cluster::new();
+    let proxy = FlakyProxy::start(cluster.server.socket());
+    let address = PostgresAddress::parse(&proxy.address(&cluster.name), None).expect("an address");
+    let engine = PostgresEngine::open(address, Arc::clone(&cluster.keyring), [1; 16]).await.expect("opened");
+    let node = NodeIdentity { id: [1; 16], name: "node 1".to_owned(), boot: [1; 16], place: [1; 32] };
+    let node = ClusterStore::join(engine, node).await.expect("joined");
+    let key = cluster.save_block().await;
+    proxy.deafen_open_connections();
+    let heard = node.load_changes(&node.first_cursor()).await.expect("a new connection is asked in time");
+    assert_eq!(keys(&heard.batch), std::slice::from_ref(&key));
+    proxy.deafen_open_connections();
+    let id = BlockId::from_bytes(&key).expect("an id");
+    node.load_blocks(&[id]).await.expect("a new connection is asked in time");
 }
 
 #[tokio::test]

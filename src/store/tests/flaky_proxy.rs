@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 /// What happens to connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,14 @@ const STEP: &[u8] = b"UPDATE tenantd.grants SET number";
 /// The proxy. It goes on until the process ends.
 pub(crate) struct FlakyProxy {
     port: u16,
-    fault: Arc<AtomicU8>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    fault: AtomicU8,
+    /// How often all open connections were deafened.
+    era: AtomicU32,
 }
 
 impl FlakyProxy {
@@ -37,20 +44,25 @@ impl FlakyProxy {
     pub(crate) fn start(socket: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("bound").port();
-        let fault = Arc::new(AtomicU8::new(Fault::None as u8));
-        let shared = Arc::clone(&fault);
+        let state = Arc::<State>::default();
+        let shared = Arc::clone(&state);
         drop(std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                if shared.load(Ordering::SeqCst) != Fault::Cut as u8 {
+                if shared.fault.load(Ordering::SeqCst) != Fault::Cut as u8 {
                     join(client, UnixStream::connect(&socket).expect("the server listens"), &shared);
                 }
             }
         }));
-        Self { port, fault }
+        Self { port, state }
     }
 
     pub(crate) fn set(&self, fault: Fault) {
-        self.fault.store(fault as u8, Ordering::SeqCst);
+        self.state.fault.store(fault as u8, Ordering::SeqCst);
+    }
+
+    /// Has no answer pass on the connections that are open now. New ones work.
+    pub(crate) fn deafen_open_connections(&self) {
+        self.state.era.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Returns the address of a database behind the proxy, for the server's owner.
@@ -60,7 +72,8 @@ impl FlakyProxy {
 }
 
 /// Passes bytes in both directions, in threads that end with the connection.
-fn join(client: TcpStream, server: UnixStream, fault: &Arc<AtomicU8>) {
+fn join(client: TcpStream, server: UnixStream, state: &Arc<State>) {
+    let era = state.era.load(Ordering::SeqCst);
     let end = {
         let (client, server) = (client.try_clone().expect("cloned"), server.try_clone().expect("cloned"));
         Arc::new(move || {
@@ -68,16 +81,17 @@ fn join(client: TcpStream, server: UnixStream, fault: &Arc<AtomicU8>) {
         })
     };
     let pass = |mut from: Box<dyn Read + Send>, mut to: Box<dyn Write + Send>, is_answer: bool| {
-        let (fault, end) = (Arc::clone(fault), Arc::clone(&end));
+        let (state, end) = (Arc::clone(state), Arc::clone(&end));
         drop(std::thread::spawn(move || {
             let mut buffer = vec![0; 16 * 1024];
             while let Ok(length @ 1..) = from.read(&mut buffer) {
                 if !is_answer && buffer[..length].windows(STEP.len()).any(|text| text == STEP) {
                     let (from, to) = (Fault::LoseAnswersFromStep as u8, Fault::LoseAnswers as u8);
-                    let _other = fault.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
+                    let _other = state.fault.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
                 }
-                let now = fault.load(Ordering::SeqCst);
-                if is_answer && now == Fault::SwallowAnswers as u8 {
+                let now = state.fault.load(Ordering::SeqCst);
+                let is_deaf = state.era.load(Ordering::SeqCst) != era;
+                if is_answer && (is_deaf || now == Fault::SwallowAnswers as u8) {
                     continue;
                 }
                 let is_lost = is_answer && now == Fault::LoseAnswers as u8;

@@ -54,6 +54,11 @@ impl Balancer {
         Self { nodes: machines.map(node).collect(), next: AtomicUsize::new(0) }
     }
 
+    /// Returns how many nodes there are.
+    pub(super) fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// Sends a request to the next node, or the one after it.
     pub(super) async fn send(&self, request: impl Fn(&Client) -> RequestBuilder) -> Outcome {
         for attempt in 0..2 * self.nodes.len() {

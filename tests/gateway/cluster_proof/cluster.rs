@@ -78,6 +78,10 @@ impl Cluster {
             copy(node.gateway().path().join("state/audit.jsonl"), &format!("gateway-{number}.audit.jsonl"));
         }
         copy(self.database.log(), "postgresql.log");
+        for table in ["grants", "revocations", "changes"] {
+            let rows = self.database.psql("proof", &format!("SELECT * FROM tenantd.{table}"));
+            std::fs::write(folder.join(table), rows).expect("written");
+        }
     }
 }
 

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use futures_util::future::join_all;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use url::Url;
@@ -207,10 +210,25 @@ impl Visitor {
                 Err(Unavailable)
             }
             _ => {
-                self.violation("a call was refused", &answer);
+                let found = self.describe_access_token(access).await;
+                self.violation(&format!("a call was refused ({found})"), &answer);
                 Err(Unavailable)
             }
         }
+    }
+
+    /// Describes a token that was refused: what it says, and what each node says to it now.
+    async fn describe_access_token(&self, access: &str) -> String {
+        let claims = access.split('.').nth(1).and_then(|part| BASE64_URL_SAFE_NO_PAD.decode(part).ok());
+        let claims: Value = serde_json::from_slice(&claims.unwrap_or_default()).unwrap_or_default();
+        let balancer = &self.site.balancer;
+        let asked = (0..balancer.size()).map(|at| balancer.send_to(at, |client| tool_call(client, access)));
+        let answers = join_all(asked).await.into_iter().map(|outcome| match outcome {
+            Outcome::Answered(answer) => answer.status.to_string(),
+            other => format!("{other:?}"),
+        });
+        let answers: Vec<_> = answers.collect();
+        format!("grant {}, issued at {}, answers now {}", claims["gid"], claims["iat"], answers.join(", "))
     }
 
     async fn register(&mut self) -> Result<String, Unavailable> {

@@ -21,7 +21,8 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::dns::DnsResolver;
 use crate::base::sync::lock_unpoisoned;
 
-const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+/// Its longest pause is a part of the two seconds in which a node hears what others changed.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(500));
 const DEFAULT_PORT: u16 = 5432;
 /// How long all hosts together may take, within the pool's own deadline, and one of them at least.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(4500);
@@ -85,7 +86,13 @@ impl Connector {
     }
 
     async fn connect_to(&self, config: &Config, inbox: Option<Arc<Inbox>>) -> Result<Client, Error> {
-        let client = self.open_connection(config, inbox).await?;
+        let client = loop {
+            match self.open_connection(config, inbox.clone()).await {
+                // The host may be there again; whoever waits has a deadline.
+                Err(Error::Connect { is_unanswered: true, .. }) => {}
+                outcome => break outcome?,
+            }
+        };
         self.history.verify(&client, &self.address.shown).await?;
         Ok(client)
     }
@@ -209,6 +216,9 @@ fn copy_login(from: &Config, to: &mut Config) {
     }
     if let Some(timeout) = from.get_connect_timeout() {
         to.connect_timeout(*timeout);
+    }
+    if let Some(interval) = from.get_keepalives_interval() {
+        to.keepalives_interval(interval);
     }
     if let Some(timeout) = from.get_tcp_user_timeout() {
         to.tcp_user_timeout(*timeout);

@@ -32,6 +32,8 @@ pub enum Error {
         help: &'static str,
         /// The server answered, and will not answer otherwise later.
         is_final: bool,
+        /// Nothing came back from there within the deadline of one attempt.
+        is_unanswered: bool,
     },
     #[error(
         "the pooler in front of the database {shown} is in statement mode, in which nothing can be done wholly or \
@@ -108,7 +110,8 @@ impl Error {
         let is_final = cause.code().is_some_and(|code| !is_end_of_session(code.code()))
             || what.contains("certificate")
             || what.contains("does not support TLS");
-        Self::Connect { shown, what, help, is_final }
+        let is_unanswered = io_failure(cause) == Some(io::ErrorKind::TimedOut);
+        Self::Connect { shown, what, help, is_final, is_unanswered }
     }
 
     /// Tells why none of several hosts can be used.
@@ -192,9 +195,12 @@ fn is_end_of_session(code: &str) -> bool {
     code.starts_with("08") || ["57P01", "57P02", "57P03", "57P05"].contains(&code)
 }
 
+fn io_failure(cause: &tokio_postgres::Error) -> Option<io::ErrorKind> {
+    causes(cause).find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind)
+}
+
 fn help_of_network_failure(cause: &tokio_postgres::Error, what: &str) -> &'static str {
-    let io = causes(cause).find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
-    match io {
+    match io_failure(cause) {
         Some(io::ErrorKind::ConnectionRefused) => {
             "nothing listens there: is the server running, at this port?"
         }

@@ -18,6 +18,8 @@ use crate::base::error_chain::format_chain;
 const MAX_CONNECTIONS: usize = 9;
 /// How long a statement may take, and how long it may wait for a connection.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a statement may take that reads what others changed, until a new connection is asked.
+const PROMPT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long it may take to ask about a statement that did not answer in time.
 const RECHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a statement is sent again: several connections may have broken at once.
@@ -59,13 +61,13 @@ impl Link {
     /// Sends a statement, and again if its connection breaks. For reads, and for writes that do
     /// nothing the second time.
     pub(in crate::store) async fn query(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
-        let mut outcome = self.send(sql, values).await;
+        let mut outcome = self.send(sql, values, STATEMENT_TIMEOUT).await;
         let mut lost = None;
         for _ in 0..RESENDS {
             match outcome {
                 Err(error) if error.is_of_connection() => {
                     lost = lost.or(error.leaves_doubt().then_some(error));
-                    outcome = self.send(sql, values).await;
+                    outcome = self.send(sql, values, STATEMENT_TIMEOUT).await;
                 }
                 _ => break,
             }
@@ -76,13 +78,30 @@ impl Link {
         outcome
     }
 
+    /// Sends a statement that reads and that others wait for. A connection that is silent for a second
+    /// is given up, and a new one is asked: an answer that was lost on its way, as when a network was
+    /// cut, comes late or never.
+    pub(in crate::store) async fn query_promptly(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, Error> {
+        match self.send(sql, values, PROMPT_TIMEOUT).await {
+            Err(error) if error.spoils_connection() => self.query(sql, values).await,
+            outcome => {
+                self.health.observe(&outcome);
+                outcome
+            }
+        }
+    }
+
     /// Sends a statement once.
     pub(in crate::store) async fn query_once(
         &self,
         sql: &str,
         values: &[Value<'_>],
     ) -> Result<Vec<Row>, Error> {
-        let outcome = self.send(sql, values).await;
+        let outcome = self.send(sql, values, STATEMENT_TIMEOUT).await;
         self.health.observe(&outcome);
         outcome
     }
@@ -93,12 +112,12 @@ impl Link {
         asked.unwrap_or_else(|_| Err(self.timed_out()))
     }
 
-    async fn send(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
+    async fn send(&self, sql: &str, values: &[Value<'_>], limit: Duration) -> Result<Vec<Row>, Error> {
         let client = self.connection().await?;
         let typed: Vec<_> = values.iter().map(Value::typed).collect();
-        let outcome = match tokio::time::timeout(STATEMENT_TIMEOUT, client.query_typed(sql, &typed)).await {
+        let outcome = match tokio::time::timeout(limit, client.query_typed(sql, &typed)).await {
             Ok(answer) => answer.map_err(|cause| Error::from_statement(self.shown(), &cause)),
-            Err(_) => Err(self.timed_out()),
+            Err(_) => Err(Error::timed_out(self.shown(), limit)),
         };
         if outcome.as_ref().is_err_and(Error::spoils_connection) {
             drop(Object::take(client));
@@ -133,6 +152,17 @@ impl Link {
         read: impl Fn(&Row) -> Result<T, ReadError>,
     ) -> Result<Vec<T>, Error> {
         let rows = self.query(sql, values).await?;
+        self.read_rows(&rows, read)
+    }
+
+    /// Sends a statement that reads and that others wait for, and returns its rows.
+    pub(in crate::store) async fn query_rows_promptly<T>(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+        read: impl Fn(&Row) -> Result<T, ReadError>,
+    ) -> Result<Vec<T>, Error> {
+        let rows = self.query_promptly(sql, values).await?;
         self.read_rows(&rows, read)
     }
 

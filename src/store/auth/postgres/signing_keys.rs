@@ -23,7 +23,7 @@ impl PostgresEngine {
              ORDER BY signs_from, kid"
         );
         let values = [Value::Text(incarnation.tenant()), Value::Bytes(incarnation.id_bytes())];
-        let rows = self.link.query_rows(&select, &values, read_row).await?;
+        let rows = self.link.query_rows_promptly(&select, &values, read_row).await?;
         let opened: Option<Vec<_>> = rows.iter().map(|row| row.open(&self.keyring)).collect();
         opened.ok_or_else(|| crate::store::Error::CannotUnseal.into())
     }
