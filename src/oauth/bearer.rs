@@ -121,14 +121,23 @@ pub struct AdmittedCaller {
 #[derive(Debug, Clone)]
 pub struct CallRevocation {
     revoked: CancellationToken,
-    /// Marks the grant as in use.
-    _grant_revocation: Option<GrantRevocationToken>,
+    /// Marks the grant as in use, and says why its calls end.
+    grant_revocation: Option<GrantRevocationToken>,
 }
 
 impl CallRevocation {
     /// Returns the token that fires when the access is revoked; the call must then end at once.
     pub fn revoked(&self) -> &CancellationToken {
         &self.revoked
+    }
+
+    /// Returns what a call is answered that ended with its access.
+    pub fn denial(&self) -> Denial {
+        match self.grant_revocation.as_ref().is_some_and(|grant| grant.is_in_doubt()) {
+            // Its token may be good: a 401 would have its client log in again.
+            true => Denial::Unavailable,
+            false => Denial::Invalid,
+        }
     }
 }
 
@@ -304,7 +313,7 @@ impl BearerCheck {
         }
         let principal = self.authorize_without_login(headers, peer, now)?;
         let revoked = self.revocation_token(&principal).clone();
-        Ok(AdmittedCaller { principal, revocation: CallRevocation { revoked, _grant_revocation: None } })
+        Ok(AdmittedCaller { principal, revocation: CallRevocation { revoked, grant_revocation: None } })
     }
 
     /// Returns the token that fires when the access of an admitted caller is revoked.

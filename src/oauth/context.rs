@@ -205,7 +205,7 @@ impl AuthContext {
     /// Ends all calls and streams of tenants with a login, unless they may go on.
     pub fn end_stale_calls(&self) {
         if !self.can_vouch() {
-            self.revocations.end_calls(|_| true);
+            self.revocations.end_calls_in_doubt();
         }
     }
 

@@ -3,7 +3,7 @@
 //! that the store could not take is in force all the same, and is written as soon as possible.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use dashmap::DashMap;
 use jiff::Timestamp;
@@ -42,7 +42,38 @@ pub(super) struct GrantHolder {
 }
 
 /// Held during a call or stream; fires when that must end.
-pub(super) type GrantRevocationToken = Arc<CancellationToken>;
+pub(super) type GrantRevocationToken = Arc<GrantRevocation>;
+
+/// Fires when the calls of a grant must end.
+#[derive(Debug)]
+pub(super) struct GrantRevocation {
+    token: CancellationToken,
+    /// They end because nobody knows whether the grant was revoked.
+    is_in_doubt: AtomicBool,
+}
+
+impl GrantRevocation {
+    fn below(parent: &CancellationToken) -> GrantRevocationToken {
+        Arc::new(Self { token: parent.child_token(), is_in_doubt: AtomicBool::new(false) })
+    }
+
+    pub(super) fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+
+    /// Whether the calls ended only because it was not known whether they may go on.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.is_in_doubt.load(Ordering::Acquire)
+    }
+
+    fn cancel(&self) {
+        self.token.cancel();
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.token.is_cancelled()
+    }
+}
 
 impl Revocations {
     /// Refuses tokens from now on, and ends the calls and streams of the revoked grant or client.
@@ -77,6 +108,15 @@ impl Revocations {
                 calls.token.cancel();
             }
             !is_over
+        });
+    }
+
+    /// Ends all calls and streams, since it is not known whose grant was revoked.
+    pub(super) fn end_calls_in_doubt(&self) {
+        self.in_flight.retain(|_, calls| {
+            calls.token.is_in_doubt.store(true, Ordering::Release);
+            calls.token.cancel();
+            false
         });
     }
 
@@ -128,10 +168,10 @@ impl Revocations {
         holder: impl FnOnce() -> GrantHolder,
         parent: &CancellationToken,
     ) -> GrantRevocationToken {
-        let begin = || CallsInFlight { token: Arc::new(parent.child_token()), holder: holder() };
+        let begin = || CallsInFlight { token: GrantRevocation::below(parent), holder: holder() };
         let mut calls = self.in_flight.entry(grant).or_insert_with(begin);
         if calls.token.is_cancelled() {
-            calls.token = Arc::new(parent.child_token());
+            calls.token = GrantRevocation::below(parent);
         }
         Arc::clone(&calls.token)
     }
@@ -219,6 +259,18 @@ mod tests {
         revocations.end_calls(|holder| holder.account.is_some());
         assert!(hers.is_cancelled() && !its.is_cancelled());
         assert!(!revocations.token_for(grant, ada, &parent).is_cancelled());
+    }
+
+    #[test]
+    fn calls_that_end_in_doubt_are_told_from_revoked_ones() {
+        let revocations = Revocations::default();
+        let (parent, machine) = (CancellationToken::new(), || machine(&"acme".into()));
+        let doubted = revocations.token_for(GrantId::random(), machine, &parent);
+        revocations.end_calls_in_doubt();
+        assert!(doubted.is_cancelled() && doubted.is_in_doubt());
+        let revoked = revocations.token_for(GrantId::random(), machine, &parent);
+        revocations.end_calls(|_| true);
+        assert!(revoked.is_cancelled() && !revoked.is_in_doubt());
     }
 
     #[test]

@@ -88,7 +88,7 @@ where
     // Dropping the call cancels it down to the backend.
     tokio::select! {
         biased;
-        () = revocation.revoked().cancelled() => Err(CallRejection::Denied(Denial::Invalid)),
+        () = revocation.revoked().cancelled() => Err(CallRejection::Denied(revocation.denial())),
         response = tenant.mcp.handle(request, caller) => {
             Ok(revocable::make_revocable(response, &revocation, [request_reservation, call_reservation]))
         }

@@ -80,8 +80,8 @@ impl LoginCheck {
         // the call.
         let grant_revocation = self.grants.revocation_token(&token, revoked_with_login);
         let revocation = CallRevocation {
-            revoked: CancellationToken::clone(&grant_revocation),
-            _grant_revocation: Some(grant_revocation),
+            revoked: grant_revocation.token().clone(),
+            grant_revocation: Some(grant_revocation),
         };
         let principal = self.authorize_principal(&token)?;
         if !self.grants.is_valid_now(&token) {

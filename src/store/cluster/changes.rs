@@ -121,7 +121,7 @@ impl ClusterStore {
             FROM tenantd.changes WHERE number >= $1 ORDER BY number LIMIT $2";
         let values = [Value::Number(cursor.number), Value::Number(BATCH + 1), Value::Bytes(&self.node.id)];
         let link = self.engine.link();
-        let rows = Box::pin(link.query_rows_promptly(SELECT, &values, read_row)).await?;
+        let rows = Box::pin(link.query_rows_as_follower(SELECT, &values, read_row)).await?;
         let other_nodes = rows.first().map_or(0, |(_, _, others)| *others);
         let is_known = rows.first().is_some_and(|(known, _, _)| known == cursor);
         if !is_known {

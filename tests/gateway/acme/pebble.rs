@@ -28,6 +28,8 @@ pub(crate) struct Options {
     /// The CA validates TLS-ALPN-01 on a port where nothing listens.
     pub(crate) wrong_tls_port: bool,
     pub(crate) slow_validation: bool,
+    /// The port on which the CA validates TLS-ALPN-01, if it is not to be a free one.
+    pub(crate) tls_port: Option<u16>,
 }
 
 impl Default for Options {
@@ -38,6 +40,7 @@ impl Default for Options {
             eab: false,
             wrong_tls_port: false,
             slow_validation: false,
+            tls_port: None,
         }
     }
 }
@@ -61,6 +64,7 @@ impl Pebble {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ports = free_ports::<6>();
         let [port, management, dns, dns_management, tls_port, http_port] = ports;
+        let tls_port = options.tls_port.unwrap_or(tls_port);
         let mut pebble = Self {
             folder,
             options,

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use reqwest::RequestBuilder;
+use reqwest::{Certificate, RequestBuilder};
 use tenantd::base::clock::{Clock, SystemClock};
 
 use super::network::Machine;
@@ -17,7 +17,7 @@ use crate::harness::client::Answer;
 /// The port of each gateway.
 pub(super) const PORT: u16 = 8000;
 /// How clients know the site.
-pub(super) const PUBLIC: &str = "https://localhost:8000";
+pub(super) const PUBLIC: &str = "https://mcp.test:8000";
 /// How long a node is left out after it took no connection or gave no answer.
 const SHUN: Duration = Duration::from_millis(700);
 
@@ -43,11 +43,17 @@ pub(super) enum Outcome {
 }
 
 impl Balancer {
-    pub(super) fn new<'a>(machines: impl Iterator<Item = &'a Machine>, patience: Duration) -> Self {
+    /// Its clients trust the CA with this root, and wait this long for an answer.
+    pub(super) fn new<'a>(
+        machines: impl Iterator<Item = &'a Machine>,
+        root: &Certificate,
+        patience: Duration,
+    ) -> Self {
         let node = |machine: &Machine| {
             let address = (machine.address, PORT).into();
-            let client = Client::built(&PUBLIC.replace("https", "http"), address, None, |builder| {
-                builder.timeout(patience).connect_timeout(Duration::from_secs(1)).pool_max_idle_per_host(0)
+            let client = Client::built(PUBLIC, address, None, |builder| {
+                let builder = builder.tls_certs_only([root.clone()]).pool_max_idle_per_host(0);
+                builder.timeout(patience).connect_timeout(Duration::from_secs(1))
             });
             Node { client, shunned_until: Mutex::default() }
         };

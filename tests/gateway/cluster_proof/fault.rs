@@ -22,26 +22,28 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Returns the fault of a round, and how long it lasts. Every kind has its turn.
-    pub(super) fn of_round(round: usize, nodes: usize, dice: &mut Dice) -> (Self, Duration) {
+    /// Returns the fault of a round, and how long it lasts. Every kind has its turn, and in a long run
+    /// each kind has a long one early.
+    pub(super) fn of_round(
+        round: usize,
+        nodes: usize,
+        is_long_run: bool,
+        dice: &mut Dice,
+    ) -> (Self, Duration) {
         let node = usize::try_from(dice.below(nodes as u64)).expect("small");
-        let (fault, is_of_gateway) = match round % 8 {
-            0 => (Self::KilledGateway(node), true),
-            1 => (Self::KilledDatabase, false),
-            2 => (Self::FrozenGateway(node), true),
-            3 => (Self::FrozenDatabase, false),
-            4 => (Self::CutOffFromDatabase(node), true),
-            5 => (Self::CutOffDatabase, false),
-            6 => (Self::DeafToDatabase(node), true),
-            _ => (Self::CutOffGateway(node), true),
+        let fault = match round % 8 {
+            0 => Self::KilledGateway(node),
+            1 => Self::KilledDatabase,
+            2 => Self::FrozenGateway(node),
+            3 => Self::FrozenDatabase,
+            4 => Self::CutOffFromDatabase(node),
+            5 => Self::CutOffDatabase,
+            6 => Self::DeafToDatabase(node),
+            _ => Self::CutOffGateway(node),
         };
         // Long enough, now and then, that a gateway may no longer vouch for what it knows.
-        let is_long = round / 8 % 4 == 3;
-        let millis = match (is_long, is_of_gateway) {
-            (true, true) => 12_000 + dice.below(3_000),
-            (true, false) => 6_000 + dice.below(2_000),
-            _ => 300 + dice.below(2_700),
-        };
+        let is_long = is_long_run && round / 8 % 8 == 1;
+        let millis = if is_long { 11_000 + dice.below(3_000) } else { 300 + dice.below(2_700) };
         (fault, Duration::from_millis(millis))
     }
 

@@ -41,25 +41,31 @@ pub(super) fn run_inside(test: &str, run: impl Future<Output = ()>) {
 
 /// The network, with what the gateways reach on the host's loopback.
 pub(super) struct Network {
-    ports: [u16; 2],
+    /// The ports, as a set of nft.
+    ports: String,
+}
+
+/// Brings up this machine's loopback, which a new namespace has down.
+pub(super) fn bring_up_loopback() {
+    shell(&mut Command::new("sh"), "ip link set lo up");
 }
 
 impl Network {
     /// Makes the host's side. The gateways reach these ports of its loopback as their own.
-    pub(super) fn new(ports: [u16; 2]) -> Self {
+    pub(super) fn new(ports: &[u16]) -> Self {
         shell(
             &mut Command::new("sh"),
             &format!(
-                "ip link set lo up; ip link add br0 type bridge; ip addr add {HOST}/24 dev br0; ip link set br0 up
+                "ip link add br0 type bridge; ip addr add {HOST}/24 dev br0; ip link set br0 up
                  sysctl -qw net.ipv4.conf.all.route_localnet=1"
             ),
         );
-        let [entra, backend] = ports;
+        let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
         let rules = format!(
             "table ip reach {{
                 chain prerouting {{
                     type nat hook prerouting priority -100
-                    iifname br0 ip daddr {HOST} tcp dport {{ {entra}, {backend} }} dnat to 127.0.0.1
+                    iifname br0 ip daddr {HOST} tcp dport {{ {ports} }} dnat to 127.0.0.1
                 }}
             }}\n"
         );
@@ -90,12 +96,12 @@ impl Network {
                  sysctl -qw net.ipv4.conf.all.route_localnet=1"
             ),
         );
-        let [entra, backend] = self.ports;
+        let ports = &self.ports;
         let rules = format!(
             "table ip reach {{
                 chain output {{
                     type nat hook output priority -100
-                    ip daddr 127.0.0.1 tcp dport {{ {entra}, {backend} }} dnat to {HOST}
+                    ip daddr 127.0.0.1 tcp dport {{ {ports} }} dnat to {HOST}
                 }}
                 chain postrouting {{
                     type nat hook postrouting priority 100

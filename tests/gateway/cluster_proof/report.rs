@@ -17,10 +17,31 @@ struct State {
     /// The round and its fault, for what happens in it.
     now: String,
     counts: BTreeMap<String, u64>,
-    durations: BTreeMap<&'static str, Vec<Duration>>,
     violations: Vec<String>,
-    /// Rounds by their fault.
-    rounds: BTreeMap<String, u64>,
+    /// The kind of fault of the round that is going on.
+    kind: String,
+    by_kind: BTreeMap<String, Kind>,
+}
+
+/// What happened in the rounds with one kind of fault.
+#[derive(Default)]
+struct Kind {
+    rounds: u64,
+    counts: BTreeMap<String, u64>,
+    served_after: Vec<Duration>,
+    violations: u64,
+}
+
+impl State {
+    fn kind(&mut self) -> &mut Kind {
+        self.by_kind.entry(self.kind.clone()).or_default()
+    }
+}
+
+impl Kind {
+    fn count(&self, is_meant: impl Fn(&str) -> bool) -> u64 {
+        self.counts.iter().filter(|(what, _)| is_meant(what)).map(|(_, count)| count).sum()
+    }
 }
 
 impl Report {
@@ -30,19 +51,24 @@ impl Report {
 
     /// Counts an event.
     pub(super) fn count(&self, what: impl Into<String>) {
-        self.with(|state| *state.counts.entry(what.into()).or_default() += 1);
+        let what = what.into();
+        self.with(|state| {
+            *state.kind().counts.entry(what.clone()).or_default() += 1;
+            *state.counts.entry(what).or_default() += 1;
+        });
     }
 
-    /// Notes how long something took.
-    pub(super) fn measure(&self, what: &'static str, took: Option<Duration>) {
-        self.with(|state| state.durations.entry(what).or_default().extend(took));
+    /// Notes when a healthy node served somebody who was put out for the last time.
+    pub(super) fn measure_service(&self, after: Option<Duration>) {
+        self.with(|state| state.kind().served_after.extend(after));
     }
 
     /// Says that a round begins.
     pub(super) fn begin(&self, round: usize, fault: &str, kind: &str) {
         self.with(|state| {
             state.now = format!("round {round}, {fault}");
-            *state.rounds.entry(kind.to_owned()).or_default() += 1;
+            kind.clone_into(&mut state.kind);
+            state.kind().rounds += 1;
         });
     }
 
@@ -53,6 +79,7 @@ impl Report {
             let line = format!("VIOLATION at {at:.2} s, {}: {}", state.now, what.as_ref());
             println!("{line}");
             state.violations.push(line);
+            state.kind().violations += 1;
         });
     }
 
@@ -71,15 +98,26 @@ impl Report {
     /// Prints everything, and panics if there were violations.
     pub(super) fn conclude(&self) {
         self.with(|state| {
-            println!("\nrounds by fault:");
-            state.rounds.iter().for_each(|(fault, count)| println!("  {count:6} {fault}"));
-            println!("what clients met:");
+            println!("\nwhat clients met:");
             state.counts.iter().for_each(|(what, count)| println!("  {count:8} {what}"));
-            for (what, took) in &mut state.durations {
-                took.sort_unstable();
-                let part =
-                    |percent: usize| took.get((took.len() * percent / 100).min(took.len().saturating_sub(1)));
-                println!("{what}: p50 {:?}, p99 {:?}, longest {:?}", part(50), part(99), took.last());
+            println!(
+                "\n{:40} rounds renewals   calls put out  last served by a healthy node  violations",
+                "fault"
+            );
+            for (name, kind) in &mut state.by_kind {
+                kind.served_after.sort_unstable();
+                let last = kind.served_after.len().saturating_sub(1);
+                let after = |place: usize| kind.served_after.get(place).map_or(0.0, Duration::as_secs_f64);
+                println!(
+                    "{name:40} {:6} {:8} {:7} {:7}      p99 {:.2} s, max {:.2} s {:14}",
+                    kind.rounds,
+                    kind.count(|what| what == "refresh: 200"),
+                    kind.count(|what| what == "call: 200"),
+                    kind.count(|what| what.ends_with(" acknowledged") && !what.contains("not ")),
+                    after(last * 99 / 100),
+                    after(last),
+                    kind.violations,
+                );
             }
             println!("violations: {}", state.violations.len());
             state.violations.iter().for_each(|violation| println!("  {violation}"));

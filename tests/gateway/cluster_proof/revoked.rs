@@ -110,6 +110,7 @@ impl Watched {
         nodes: usize,
         impaired: impl Fn(usize) -> Option<(Instant, Instant)>,
     ) {
+        // What was not acknowledged may have been done, or not: either is right.
         let Some(acknowledged) = self.acknowledged else {
             return self.stop().await;
         };
@@ -137,7 +138,7 @@ impl Watched {
         }
         let of_healthy = calls.iter().filter(|call| call.is_served && impaired(call.node).is_none());
         let last = of_healthy.map(|call| call.ended.saturating_duration_since(acknowledged)).max();
-        report.measure("a person was put out, and a healthy node served them for the last time after", last);
+        report.measure_service(last);
         let form = self.person.refresh_form();
         let renewed = self.site.balancer.send(|client| token_request(client, &form)).await;
         if matches!(&renewed, Outcome::Answered(answer) if answer.status == 200) {

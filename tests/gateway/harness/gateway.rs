@@ -17,6 +17,12 @@ use super::{PATIENCE, until};
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tenantd");
 
+/// Returns the program that gateways on machines of their own run: the one that was built with the
+/// tests, unless the environment names another.
+pub(crate) fn binary() -> String {
+    std::env::var("TENANTD_TEST_BINARY").unwrap_or_else(|_| BINARY.to_owned())
+}
+
 /// The configuration of a gateway that is about to start.
 pub(crate) struct Setup {
     folder: TempDir,
@@ -234,7 +240,7 @@ impl Setup {
         });
         let elsewhere = self.network.map(|pid| {
             let mut command = Command::new("/usr/bin/nsenter");
-            command.args(["-t", &pid.to_string(), "-n", "--", BINARY]);
+            command.args(["-t", &pid.to_string(), "-n", "--", &binary()]);
             command
         });
         let stdin = self.socket.as_ref().map(|socket| socket.try_clone().expect("a second handle"));

@@ -35,7 +35,7 @@ impl PostgresEngine {
     pub(in crate::store) async fn load_blocks_of(&self, ids: &[BlockId]) -> Result<StoredBlocks, Error> {
         const SELECT: &str = "SELECT id, details FROM tenantd.blocks WHERE id = ANY ($1)";
         let values = [Value::ByteStrings(ids.iter().map(|id| &id.0[..]).collect())];
-        let rows = self.link.query_rows_promptly(SELECT, &values, read_row).await?;
+        let rows = self.link.query_rows_as_follower(SELECT, &values, read_row).await?;
         Ok(BlockRow::open_all(rows, &self.keyring))
     }
 

@@ -85,6 +85,15 @@ impl Connector {
         }
     }
 
+    /// Makes a connection whatever failed before. If it succeeds, nobody else waits any longer.
+    pub(super) async fn connect_at_once(&self) -> Result<Client, Error> {
+        let outcome = self.connect(None).await;
+        if outcome.is_ok() {
+            self.observe(&outcome);
+        }
+        outcome
+    }
+
     async fn connect_to(&self, config: &Config, inbox: Option<Arc<Inbox>>) -> Result<Client, Error> {
         let client = loop {
             match self.open_connection(config, inbox.clone()).await {

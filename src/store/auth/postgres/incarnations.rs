@@ -59,9 +59,10 @@ impl PostgresEngine {
         );
         let names = tenants.map(|tenants| tenants.iter().map(|tenant| &**tenant).collect());
         let values = [Value::AnyTexts(names)];
-        let rows = self.link.query_rows_promptly(&select, &values, read_row).await?;
+        let rows = self.link.query_rows_as_follower(&select, &values, read_row).await?;
         let current = rows.iter().filter_map(|row| row.open(&self.keyring)).collect();
-        let ended = self.link.query_rows_promptly(ENDED, &values, |row| read_incarnation(row, 0, 1)).await?;
+        let ended =
+            self.link.query_rows_as_follower(ENDED, &values, |row| read_incarnation(row, 0, 1)).await?;
         Ok(StoredIncarnations { current, ended })
     }
 

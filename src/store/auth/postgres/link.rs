@@ -1,21 +1,23 @@
 //! The pool of connections, and how a statement is sent.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
 use deadpool::managed::{Object, Pool, PoolError, QueueMode};
-use tokio_postgres::Row;
+use tokio_postgres::{Client, Row};
 
 use super::address::PostgresAddress;
 use super::connection_health::ConnectionHealth;
 use super::connector::Connector;
 use super::error::Error;
 use super::value::Value;
+use crate::base::clock::{Clock, SystemClock};
 use crate::base::error_chain::format_chain;
 
-/// A node has ten of the server's connections: these, and the one that hears notifications.
-const MAX_CONNECTIONS: usize = 9;
+/// A node has ten of the server's connections: these, the one that hears notifications, and the one
+/// on which it asks what others changed.
+const MAX_CONNECTIONS: usize = 8;
 /// How long a statement may take, and how long it may wait for a connection.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a statement may take that reads what others changed, until a new connection is asked.
@@ -28,6 +30,9 @@ const RESENDS: u32 = 2;
 /// The connections to one database.
 pub(in crate::store) struct Link {
     pool: Pool<Connector>,
+    /// The connection of the task that follows other nodes, while nobody uses it. It does not wait
+    /// behind logins.
+    follower: tokio::sync::Mutex<Option<Client>>,
     health: Arc<ConnectionHealth>,
 }
 
@@ -42,7 +47,7 @@ impl Link {
             .runtime(Runtime::Tokio1)
             .build()
             .expect("the pool has a runtime for its timeouts");
-        Ok(Self { pool, health })
+        Ok(Self { pool, follower: tokio::sync::Mutex::default(), health })
     }
 
     pub(in crate::store) fn shown(&self) -> &str {
@@ -81,11 +86,7 @@ impl Link {
     /// Sends a statement that reads and that others wait for. A connection that is silent for a second
     /// is given up, and a new one is asked: an answer that was lost on its way, as when a network was
     /// cut, comes late or never.
-    pub(in crate::store) async fn query_promptly(
-        &self,
-        sql: &str,
-        values: &[Value<'_>],
-    ) -> Result<Vec<Row>, Error> {
+    async fn query_promptly(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
         match self.send(sql, values, PROMPT_TIMEOUT).await {
             Err(error) if error.spoils_connection() => self.query(sql, values).await,
             outcome => {
@@ -93,6 +94,30 @@ impl Link {
                 outcome
             }
         }
+    }
+
+    /// The same for what other nodes changed, on a connection of its own.
+    async fn query_as_follower(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
+        let mut kept = self.follower.lock().await;
+        // Whoever stops waiting takes the connection along, and what is on its way with it.
+        if let Some(client) = kept.take().filter(|client| !client.is_closed()) {
+            let asked_at = SystemClock.monotonic();
+            match self.send_on(&client, sql, values, PROMPT_TIMEOUT).await {
+                Err(error) if error.spoils_connection() => self.forget_connections_before(asked_at),
+                outcome => {
+                    *kept = Some(client);
+                    return outcome;
+                }
+            }
+        }
+        // This is tried every second, so it need not wait for a pause that others make.
+        let client = self.connector().connect_at_once().await?;
+        let outcome = self.send_on(&client, sql, values, STATEMENT_TIMEOUT).await;
+        self.health.observe(&outcome);
+        if !outcome.as_ref().is_err_and(Error::spoils_connection) {
+            *kept = Some(client);
+        }
+        outcome
     }
 
     /// Sends a statement once.
@@ -114,17 +139,33 @@ impl Link {
 
     async fn send(&self, sql: &str, values: &[Value<'_>], limit: Duration) -> Result<Vec<Row>, Error> {
         let client = self.connection().await?;
-        let typed: Vec<_> = values.iter().map(Value::typed).collect();
-        let outcome = match tokio::time::timeout(limit, client.query_typed(sql, &typed)).await {
-            Ok(answer) => answer.map_err(|cause| Error::from_statement(self.shown(), &cause)),
-            Err(_) => Err(Error::timed_out(self.shown(), limit)),
-        };
+        let sent_at = SystemClock.monotonic();
+        let outcome = self.send_on(&client, sql, values, limit).await;
         if outcome.as_ref().is_err_and(Error::spoils_connection) {
             drop(Object::take(client));
-            // What happened to this one happened to the others, too, or they lead where it led.
-            self.pool.retain(|_, _| false);
+            self.forget_connections_before(sent_at);
         }
         outcome
+    }
+
+    async fn send_on(
+        &self,
+        client: &Client,
+        sql: &str,
+        values: &[Value<'_>],
+        limit: Duration,
+    ) -> Result<Vec<Row>, Error> {
+        let typed: Vec<_> = values.iter().map(Value::typed).collect();
+        match tokio::time::timeout(limit, client.query_typed(sql, &typed)).await {
+            Ok(answer) => answer.map_err(|cause| Error::from_statement(self.shown(), &cause)),
+            Err(_) => Err(Error::timed_out(self.shown(), limit)),
+        }
+    }
+
+    /// Forgets connections that were there at a moment at which one was spoiled: what happened to that
+    /// one happened to the others, too, or they lead where it led.
+    fn forget_connections_before(&self, spoiled_at: Instant) {
+        self.pool.retain(|_, metrics| metrics.created > spoiled_at);
     }
 
     /// Returns a connection, for transactions of several statements.
@@ -163,6 +204,17 @@ impl Link {
         read: impl Fn(&Row) -> Result<T, ReadError>,
     ) -> Result<Vec<T>, Error> {
         let rows = self.query_promptly(sql, values).await?;
+        self.read_rows(&rows, read)
+    }
+
+    /// Sends a statement that reads what other nodes changed, and returns its rows.
+    pub(in crate::store) async fn query_rows_as_follower<T>(
+        &self,
+        sql: &str,
+        values: &[Value<'_>],
+        read: impl Fn(&Row) -> Result<T, ReadError>,
+    ) -> Result<Vec<T>, Error> {
+        let rows = self.query_as_follower(sql, values).await?;
         self.read_rows(&rows, read)
     }
 

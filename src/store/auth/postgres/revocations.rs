@@ -79,7 +79,7 @@ impl PostgresEngine {
             Value::Texts(subjects.iter().map(|(tenant, _)| &**tenant).collect()),
             Value::ByteStrings(subjects.iter().map(|(_, subject)| &subject[..]).collect()),
         ];
-        let rows = self.link.query_rows_promptly(&select, &values, read_row).await?;
+        let rows = self.link.query_rows_as_follower(&select, &values, read_row).await?;
         Ok(RevocationRow::open_all(rows, &self.keyring))
     }
 
