@@ -120,7 +120,8 @@ async fn run_round(
     let at = fault.node().map_or(round.number % nodes, |node| (node + 1) % nodes);
     cluster.ca.lead_to(&cluster.nodes[at].machine.address.to_string()).await;
     let troubled_since = SystemClock.now();
-    book.demand(cluster, fault.node().filter(|_| round.is_ordered_at_faulty).unwrap_or(at)).await;
+    let orderer = fault.node().filter(|_| round.is_ordered_at_faulty).unwrap_or(at);
+    book.demand(cluster, orderer, &site.report).await;
 
     let began = SystemClock.monotonic();
     fault.begin(cluster);

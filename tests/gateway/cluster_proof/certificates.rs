@@ -18,7 +18,7 @@ use crate::acme::pebble::{Options, Pebble};
 /// The name of the site.
 pub(super) const NAME: &str = "mcp.test";
 /// The name whose certificate is renewed by order.
-const ORDERED: &str = "renewed.test";
+pub(super) const ORDERED: &str = "renewed.test";
 const VALIDITY: Duration = Duration::from_secs(200);
 /// A certificate that is younger than this is not due by itself.
 const NOT_DUE: Duration = Duration::from_secs(60);
@@ -68,7 +68,7 @@ impl Ca {
         let (directory, root) = (format!("https://127.0.0.1:{}/dir", self.port()), self.pebble.root());
         format!(
             "tls: acme\naccept_tos: true\nacme_directory: {directory}\nacme_ca_root: {root}\n\
-             acme_contact: ops@example.com\nhost: [{NAME}, {ORDERED}]\n"
+             acme_contact: ops@example.com\n"
         )
     }
 
@@ -87,8 +87,8 @@ impl Ca {
 
 impl Book {
     /// Orders a node to renew a certificate, and does not wait for it.
-    pub(super) async fn demand(&mut self, cluster: &Cluster, node: usize) {
-        self.settle().await;
+    pub(super) async fn demand(&mut self, cluster: &Cluster, node: usize, report: &Report) {
+        self.settle(report).await;
         let mut command = cluster.nodes[node].command(&["certs", "renew", ORDERED]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.demands.push(SystemClock.now());
@@ -96,14 +96,19 @@ impl Book {
     }
 
     /// Waits until the last order to renew was answered, or ends its command.
-    async fn settle(&mut self) {
+    async fn settle(&mut self, report: &Report) {
         let Some((mut child, began)) = self.under_way.take() else { return };
-        while child.try_wait().expect("a child").is_none() {
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                break status;
+            }
             if SystemClock.monotonic() > began + ORDER_PATIENCE {
                 let _ = child.kill();
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        };
+        let outcome = if status.success() { "done" } else { "refused, or not answered in time" };
+        report.count(format!("certificates: an order to renew was {outcome}"));
     }
 
     /// Notes that an order could fail at a node, or anywhere, since a moment.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::Method;
 
 use super::balancer::{Balancer, Outcome, PORT, PUBLIC};
-use super::certificates::Ca;
+use super::certificates::{Ca, NAME, ORDERED};
 use super::database::Database;
 use super::network::{HOST, Machine, Network, bring_up_loopback};
 use crate::harness::entra::FakeEntra;
@@ -57,6 +57,8 @@ impl Cluster {
             let mut setup = Setup::new()
                 .instead("--listen", &format!("{}:{PORT}", machine.address))
                 .instead("--admin", "127.0.0.1:9000")
+                .flag("--host", NAME)
+                .flag("--host", ORDERED)
                 .flag("--trusted-proxies", &HOST.to_string())
                 .flag("--entra-authority", &entra.authority())
                 .settings(&format!("{SETTINGS}{}", ca.settings()))
