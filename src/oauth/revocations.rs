@@ -70,7 +70,7 @@ impl GrantRevocation {
         self.token.cancel();
     }
 
-    fn is_cancelled(&self) -> bool {
+    pub(super) fn is_cancelled(&self) -> bool {
         self.token.is_cancelled()
     }
 }

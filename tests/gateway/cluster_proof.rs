@@ -176,7 +176,11 @@ async fn until_serving(site: &Arc<Site>, nodes: usize, number: u32) {
     for at in 0..nodes {
         until_within(Duration::from_secs(60), &format!("node {at} serves"), async || {
             let outcome = site.balancer.send_to(at, |client| visitor::tool_call(client, &access)).await;
-            matches!(outcome, balancer::Outcome::Answered(answer) if answer.status == 200).then_some(())
+            let is_served = matches!(&outcome, balancer::Outcome::Answered(answer) if answer.status == 200);
+            if !is_served {
+                site.report.count(format!("node {at} after a fault: {}", outcome.describe()));
+            }
+            is_served.then_some(())
         })
         .await;
     }

@@ -42,6 +42,17 @@ pub(super) enum Outcome {
     Nobody,
 }
 
+impl Outcome {
+    /// Returns the status, or why there is none.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Answered(answer) => answer.status.to_string(),
+            Self::Lost => "no answer".to_owned(),
+            Self::Nobody => "no connection".to_owned(),
+        }
+    }
+}
+
 impl Balancer {
     /// Its clients trust the CA with this root, and wait this long for an answer.
     pub(super) fn new<'a>(
@@ -52,7 +63,7 @@ impl Balancer {
         let node = |machine: &Machine| {
             let address = (machine.address, PORT).into();
             let client = Client::built(PUBLIC, address, None, |builder| {
-                let builder = builder.tls_certs_only([root.clone()]).pool_max_idle_per_host(0);
+                let builder = builder.tls_certs_only([root.clone()]).http1_only().pool_max_idle_per_host(0);
                 builder.timeout(patience).connect_timeout(Duration::from_secs(1))
             });
             Node { client, shunned_until: Mutex::default() }

@@ -47,6 +47,15 @@ struct Event {
     at: Timestamp,
     node: usize,
     is_order: bool,
+    /// Whether the order names the certificate that it replaces.
+    is_renewal: bool,
+}
+
+impl Event {
+    /// Whether the CA refused this order, since the same gateway went on without naming a certificate.
+    fn is_refused_before(&self, next: &Self) -> bool {
+        self.is_order && next.is_order && self.node == next.node && self.is_renewal && !next.is_renewal
+    }
 }
 
 impl Ca {
@@ -181,9 +190,20 @@ fn read_events(cluster: &Cluster) -> BTreeMap<String, Vec<Event>> {
             };
             let at = line["timestamp"].as_str().and_then(|at| at.parse().ok()).expect("a time");
             let name = line["name"].as_str().expect("a name").to_owned();
-            events.entry(name).or_default().push(Event { at, node, is_order });
+            events.entry(name).or_default().push(Event {
+                at,
+                node,
+                is_order,
+                is_renewal: line["is_renewal"] == true,
+            });
         }
     }
-    events.values_mut().for_each(|events| events.sort_by_key(|event| event.at));
+    for events in events.values_mut() {
+        events.sort_by_key(|event| event.at);
+        let refused = |at: usize| events.get(at + 1).is_some_and(|next| events[at].is_refused_before(next));
+        let placed: Vec<bool> = (0..events.len()).map(|at| !refused(at)).collect();
+        let mut placed = placed.into_iter();
+        events.retain(|_| placed.next().unwrap_or(true));
+    }
     events
 }
