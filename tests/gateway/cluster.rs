@@ -273,10 +273,8 @@ async fn a_gateway_among_several_that_hears_nothing_refuses_calls_or_serves_on_a
     let stream = stream.send().await.expect("an answer");
     pair.backend.answer("/nlp-search", Reply::Held(Box::new(Reply::Rows)));
     let before = pair.backend.requests().len();
-    let held = {
-        let client = client.clone();
-        tokio::spawn(async move { client.search(Era::Modern, "/a", "held").await.status })
-    };
+    let (mut held, caller) = (JoinSet::new(), client.clone());
+    held.spawn(async move { caller.search(Era::Modern, "/a", "held").await.status });
     until("a call waits", async || (pair.backend.requests().len() > before).then_some(())).await;
     pair.backend.answer("/nlp-search", Reply::Rows);
     pair.database.go_away();
@@ -287,7 +285,8 @@ async fn a_gateway_among_several_that_hears_nothing_refuses_calls_or_serves_on_a
     })
     .await;
     let _ended = tokio::time::timeout(PROMPT, stream.bytes()).await.expect("the stream ended");
-    let held = tokio::time::timeout(PROMPT, held).await.expect("the call ended").expect("no panic");
+    let held = tokio::time::timeout(PROMPT, held.join_next()).await.expect("the call ended");
+    let held = held.expect("there is one").expect("no panic");
     assert_eq!(held, 503, "over a 401, its client would discard a good token");
     assert_eq!((cluster(&pair.one).await, cluster(&pair.other).await), (json!(true), json!(true)));
     assert!(metrics(&pair.one).await.contains("\ntenantd_cluster_stale 1"));
