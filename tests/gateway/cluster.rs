@@ -8,6 +8,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 use tenantd::base::clock::{Clock, SystemClock};
+use tokio::task::JoinSet;
 
 use super::harness::entra::FakeEntra;
 use super::harness::gateway::BINARY;

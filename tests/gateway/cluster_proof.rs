@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use tenantd::base::clock::{Clock, SystemClock};
 use tokio::time::sleep;
 
+use self::balancer::Connections;
 use self::certificates::Book;
 use self::cluster::Cluster;
 use self::crowd::Crowd;
@@ -74,7 +75,7 @@ async fn run_rounds() {
     let pace = Duration::from_millis(number("TENANTD_PROOF_PACE_MS", 1500) as u64);
     let mut dice = Dice::new(number("TENANTD_PROOF_SEED", 1) as u64);
     let mut cluster = Cluster::start(u8::try_from(nodes).expect("a small number")).await;
-    let site = Arc::new(Site::new(cluster.balancer(PATIENCE).await));
+    let site = Arc::new(Site::new(cluster.balancer(PATIENCE, Connections::Kept).await));
     let mut crowd = Crowd::start(&site, clients, pace);
     site.report.begin(0, "no fault", "none");
     crowd.prove(usize::MAX - 1).await;

@@ -1,7 +1,7 @@
 //! A balancer without memory: each request goes to the next node that takes connections.
 //!
 //! It tries another node only if a connection is refused or not made in time, as balancers do by
-//! default: what may have been sent is not sent twice. Connections are not reused.
+//! default: what may have been sent is not sent twice.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,6 +32,14 @@ struct Node {
     shunned_until: Mutex<Option<Instant>>,
 }
 
+/// Whether a connection is used for more than one request. One that is kept may end just as a request
+/// is sent, which is then lost.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Connections {
+    ForOneRequest = 0,
+    Kept = 100,
+}
+
 /// What came of a request.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -59,11 +67,13 @@ impl Balancer {
         machines: impl Iterator<Item = &'a Machine>,
         root: &Certificate,
         patience: Duration,
+        connections: Connections,
     ) -> Self {
         let node = |machine: &Machine| {
             let address = (machine.address, PORT).into();
             let client = Client::built(PUBLIC, address, None, |builder| {
-                let builder = builder.tls_certs_only([root.clone()]).http1_only().pool_max_idle_per_host(0);
+                let builder = builder.tls_certs_only([root.clone()]).http1_only();
+                let builder = builder.pool_max_idle_per_host(connections as usize);
                 builder.timeout(patience).connect_timeout(Duration::from_secs(1))
             });
             Node { client, shunned_until: Mutex::default() }

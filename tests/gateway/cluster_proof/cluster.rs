@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 
-use super::balancer::{Balancer, Outcome, PORT, PUBLIC};
+use super::balancer::{Balancer, Connections, Outcome, PORT, PUBLIC};
 use super::certificates::{Ca, NAME, ORDERED};
 use super::database::Database;
 use super::network::{HOST, Machine, Network, bring_up_loopback};
@@ -73,9 +73,10 @@ impl Cluster {
     }
 
     /// Returns a balancer whose clients wait this long for an answer, once all nodes have a certificate.
-    pub(super) async fn balancer(&self, patience: Duration) -> Balancer {
+    pub(super) async fn balancer(&self, patience: Duration, connections: Connections) -> Balancer {
         let root = self.ca.root().await;
-        let balancer = Balancer::new(self.nodes.iter().map(|node| &node.machine), &root, patience);
+        let balancer =
+            Balancer::new(self.nodes.iter().map(|node| &node.machine), &root, patience, connections);
         for node in 0..self.nodes.len() {
             until_within(Duration::from_secs(60), &format!("node {node} has a certificate"), async || {
                 let asked = balancer.send_to(node, |client| client.request(Method::GET, "/healthz")).await;

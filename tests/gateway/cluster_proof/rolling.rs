@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::balancer::Outcome;
+use super::balancer::{Connections, Outcome};
 use super::cluster::Cluster;
 use super::visitor::{Site, Visitor, tool_call};
 
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Restarts every node `rounds` times, while `clients` call without a pause.
 pub(super) async fn restart_all(nodes: u8, clients: u32, rounds: usize) {
     let mut cluster = Cluster::start(nodes).await;
-    let site = Arc::new(Site::new(cluster.balancer(PATIENCE).await));
+    let site = Arc::new(Site::new(cluster.balancer(PATIENCE, Connections::ForOneRequest).await));
     let mut visitors = Vec::new();
     for number in 1..=clients {
         let mut visitor = Visitor::new(&site, number);
