@@ -186,10 +186,14 @@ async fn keys_rotated_in_an_emergency_at_one_gateway_count_at_the_other() {
     let old = at_one.tokens(&pair.entra).await;
     assert_eq!(call(&pair.other, &old.access).await, 200);
     order(&pair.one, &["keys", "rotate", "a", "--emergency"]).await;
-    // What the new key signs is taken at once, heard of or not.
+    // The other one hears of it, before it meets anything that the new key signed.
+    until_out(&pair.other, &old.access, "a token of the old keys is out at the other gateway").await;
     let new = refresh(&at_one, &old.refresh).await.expect("renewed");
     assert_eq!(call(&pair.other, &new.access).await, 200);
-    until_out(&pair.other, &old.access, "a token of the old keys is out at the other gateway").await;
+    order(&pair.one, &["keys", "rotate", "a", "--emergency"]).await;
+    // What the new key signs is taken at once, heard of or not.
+    let new = refresh(&at_one, &new.refresh).await.expect("renewed");
+    assert_eq!(call(&pair.other, &new.access).await, 200);
     let key_set = async |gateway: &Gateway| {
         let found = gateway.client().request(Method::GET, "/a/.well-known/jwks.json").send().await;
         found.expect("an answer").text().await.expect("text")
@@ -216,6 +220,16 @@ async fn what_no_notification_tells_is_found_by_asking() {
     pair.database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()");
     order(&pair.one, &["logins", "end", "--person", ADA, "--yes"]).await;
     until_out(&pair.other, &again.access, "a revocation acts although the listening connection broke").await;
+}
+
+#[tokio::test]
+async fn a_gateway_says_again_and_again_that_it_is_there() {
+    let pair = Pair::start().await;
+    let live =
+        || pair.database.query("SELECT count(*) FROM tenantd.nodes AS node WHERE tenantd.is_live(node)");
+    assert_eq!(live(), "2");
+    pair.database.sql("UPDATE tenantd.nodes SET seen_at = seen_at - interval '1 hour'");
+    until("both were heard of again", async || (live() == "2").then_some(())).await;
 }
 
 #[tokio::test]
