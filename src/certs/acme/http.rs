@@ -255,6 +255,21 @@ mod tests {
         assert_eq!(after("soon"), None);
     }
 
+    #[tokio::test]
+    async fn a_lease_that_is_over_keeps_requests_from_the_ca() {
+        let now = SystemClock.monotonic();
+        let ask = async |end| {
+            let lease = LeaseClock::new(SystemClock::shared(), Arc::new(Mutex::new(end)));
+            let http = AcmeHttpClient::new(None).expect("a client").under_lease(lease);
+            // Nobody listens there.
+            let request = Request::get("https://127.0.0.1:1/").body(BodyWrapper::from(Vec::new()));
+            http.request(request.expect("a request")).await.err().expect("refused").to_string()
+        };
+        assert!(ask(now).await.contains("not asked any more"), "{}", ask(now).await);
+        let asked = ask(now + Duration::from_secs(60)).await;
+        assert!(!asked.contains("not asked any more"), "{asked}");
+    }
+
     #[test]
     fn a_root_that_cannot_be_used_names_its_setting() {
         let folder = tempfile::tempdir().expect("a temporary folder");

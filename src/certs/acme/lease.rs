@@ -152,3 +152,6 @@ pub(super) fn lost() -> IssuanceFailure {
 pub(super) fn unavailable(error: &auth::Error) -> IssuanceFailure {
     IssuanceFailure::new(FailureKind::Unreachable, format!("the database that gateways share: {error}"))
 }
+
+#[cfg(test)]
+mod tests;
