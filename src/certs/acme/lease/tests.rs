@@ -43,3 +43,21 @@ async fn a_lease_that_another_gateway_took_is_noticed_before_the_ca_is_asked() {
     assert!(!lost.clock().is_running());
     assert!(lease.confirm().await.is_ok());
 }
+
+#[tokio::test]
+async fn a_holder_extends_its_lease_while_it_works() {
+    let database = ClusterDatabase::new();
+    let store = database.connect().await;
+    let lease = take(&store, &Arc::new(ManualClock::at(Timestamp::UNIX_EPOCH))).await;
+    let until = || database.psql("SELECT until FROM tenantd.certificates");
+    let before = until();
+    let extended = async {
+        while until() == before {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = lease.keep() => panic!("it was lost"),
+        extended = tokio::time::timeout(Duration::from_secs(30), extended) => extended.expect("in time"),
+    }
+}
