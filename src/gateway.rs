@@ -62,7 +62,7 @@ use crate::server::{BindError, Listeners, Server, ServerDeps};
 use crate::settings::{
     OpenTenants, SettingSources, Settings, SettingsInForce, TlsMode, WrittenSettings, ZipHosts,
 };
-use crate::store::{self, KeySource, Store};
+use crate::store::{self, Joining, KeySource, Store};
 use crate::telemetry::audit::{Audit, AuditConfig, AuditFileConfig};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
@@ -187,6 +187,8 @@ pub struct Gateway {
     setting_sources: Option<(SettingSources, WrittenSettings)>,
     store: Option<Store>,
     stored_entries: Vec<store::StoredEntry>,
+    /// The database that is not in use yet.
+    joining: Option<Joining>,
     cluster_view: Option<Arc<ClusterView>>,
     exporter: Option<Arc<Exporter>>,
 }
@@ -218,7 +220,7 @@ impl Gateway {
         let is_key_local = matches!(key, KeySource::State);
         let (store, stored_entries) = open_store(settings.state.clone(), key).await?;
         let secrets = TenantSecrets::connect(&source).await?;
-        let store = auth_database::place_logins(store, &settings, is_key_local).await?;
+        let (store, joining) = auth_database::place_logins(store, &settings, is_key_local).await?;
         refuse_unwanted_sockets(&settings)?;
         if let TenantsSource::Single(_) = &source {
             reject_state_of_others(&settings.state, &stored_entries)?;
@@ -275,6 +277,7 @@ impl Gateway {
             registry: publisher.registry().clone(),
             publisher,
             setting_sources: None,
+            joining,
             store,
             stored_entries,
         })
@@ -335,14 +338,24 @@ impl Gateway {
         usage.start_writing(&self.tasks);
         audit.start_sinks(&self.tasks);
         let is_single = matches!(self.source, TenantsSource::Single(_));
-        let Self { settings, addresses, tasks, listeners, http_listeners, registry, exporter, store, .. } =
-            self;
+        let Self {
+            settings,
+            addresses,
+            tasks,
+            listeners,
+            http_listeners,
+            registry,
+            exporter,
+            store,
+            joining,
+            ..
+        } = self;
         if let Some(exporter) = exporter.clone() {
             tasks.spawn_detached("otlp", async move { exporter.run().await });
         }
         server.serve_http_redirect(http_listeners, addresses.public_port());
         let cluster = store.as_ref().and_then(Store::cluster);
-        let replaced = cluster::follow(cluster.clone(), followers, &tasks);
+        let replaced = cluster::follow(cluster.clone(), joining, followers, &tasks);
         let mut shutdown =
             ShutdownSignal { signals: &mut signals, reloader: &reloader, tasks: &tasks, replaced: &replaced };
         let starting = async {

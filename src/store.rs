@@ -49,9 +49,9 @@ pub use self::backup::{IntegrityReport, check, restore};
 pub use self::cluster::{
     AccountClaim, CERTIFICATE_CHANGE, CERTIFICATE_LEASE_SECONDS, Change, ChangeBatch, ChangeCursor,
     ChangeSubscription, ClusterStore, DifferentEntry, EntryOrders, Freshness, HEARTBEAT, HeardChanges,
-    HeartbeatOutcome, LeaseClaim, LeaseHolder, LocalCertificate, MAX_SILENCE, NodeEntry, NodeId, NodeReport,
-    Notifications, ORDER_CHANGE, QuotaSums, Replacement, SharedAccount, SharedCertificate, SharedChallenge,
-    SharedChallengeKind, SharedNews, TenantOrder, UsageBatchId,
+    HeartbeatOutcome, Joining, LeaseClaim, LeaseHolder, LocalCertificate, MAX_SILENCE, NodeEntry, NodeId,
+    NodeReport, Notifications, ORDER_CHANGE, QuotaSums, Replacement, SharedAccount, SharedCertificate,
+    SharedChallenge, SharedChallengeKind, SharedNews, SharedTablesReport, TenantOrder, UsageBatchId,
 };
 use self::database::{Database, filesystem, folder_lock};
 pub use self::keyring::{Error as KeyError, KeySource, Keyring, SealContext};
@@ -135,6 +135,11 @@ impl Error {
     /// Returns whether it may go by within seconds, so that a start should try again.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Postgres(error) if error.is_passing())
+    }
+
+    /// Returns whether the state folder is a copy of one that is in use.
+    pub fn is_copied_node(&self) -> bool {
+        matches!(self, Self::Postgres(PostgresError::CopiedNode { .. }))
     }
 
     /// Returns whether there is no store yet and none can be written, so that going on without one

@@ -106,8 +106,7 @@ impl Usage {
             UsageStore::Database(store) => Ledger::Shared(Box::new(SharedCounts::new(store))),
         });
         let usage = Self::with_store(clock, store);
-        usage.restore_quotas().await?;
-        usage.restore_traffic().await?;
+        usage.restore().await?;
         Ok(Arc::new(usage))
     }
 

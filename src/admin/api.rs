@@ -1,6 +1,7 @@
 //! The answers about the gateway and its tenants.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
@@ -9,6 +10,7 @@ use super::Admin;
 use super::response::{self, no_tenant};
 use crate::base::body::Body;
 use crate::settings::live_settings;
+use crate::store::{ClusterStore, Store};
 use crate::telemetry::log;
 use crate::tenants::PublishedEntry;
 use crate::tenants::cluster_view::Disagreement;
@@ -32,7 +34,10 @@ pub(super) fn readiness(admin: &Admin) -> Response<Body> {
     let panics = admin.tasks.panics().by_task();
     let down: Vec<_> = panics.iter().filter(|(_, health)| health.is_down).map(|(task, _)| task).collect();
     let has_tenant = !admin.is_single_tenant || serves_a_tenant(&table);
-    let is_ready = table.is_initial_scan_done && !is_draining && down.is_empty() && has_tenant;
+    let cluster = admin.store.as_ref().and_then(Store::cluster);
+    let awaited = cluster.as_ref().and_then(ClusterStore::awaited);
+    let is_ready =
+        table.is_initial_scan_done && !is_draining && down.is_empty() && has_tenant && awaited.is_none();
     let detail = json!({
         "ready": is_ready,
         "tenants_read": table.is_initial_scan_done,
@@ -42,23 +47,24 @@ pub(super) fn readiness(admin: &Admin) -> Response<Body> {
         "entries": table.entries.size(),
         "admin_auth": admin.auth.state(),
         "certificates": summarize_certificates(admin),
-        "cluster": describe_cluster(admin),
+        "cluster": cluster.map(|cluster| describe_cluster(&cluster, admin.clock.monotonic(), awaited.as_deref().map(String::as_str))),
         // What waits does not keep the gateway from serving.
         "settings": { "waiting": settings.waiting, "refusal": settings.refusal },
     });
     response::json(if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &detail)
 }
 
-/// Describes this gateway's place among those that share a database; `null` without one. A gateway
-/// that has not heard of it is ready all the same: it would be so on all of them at once.
-fn describe_cluster(admin: &Admin) -> Option<serde_json::Value> {
-    let cluster = admin.store.as_ref()?.cluster()?;
-    let (freshness, now) = (cluster.freshness(), admin.clock.monotonic());
-    Some(json!({
+/// Describes this gateway's place among those that share a database. A gateway that has not heard of
+/// it is ready all the same: it would be so on all of them at once. One that started without it is
+/// not, so that a balancer prefers the others.
+fn describe_cluster(cluster: &ClusterStore, now: Instant, awaited: Option<&str>) -> serde_json::Value {
+    let freshness = cluster.freshness();
+    json!({
         "node": cluster.node_name(),
         "silence_seconds": freshness.silence(now).as_secs(),
         "stale": freshness.is_stale(now),
-    }))
+        "awaited": awaited,
+    })
 }
 
 /// Whether some tenant answers callers.

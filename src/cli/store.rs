@@ -12,7 +12,7 @@ use super::{Exit, admin_access, configuration, output};
 use crate::base::disk;
 use crate::gateway::database_address;
 use crate::settings::{Flags, SettingKey, Settings};
-use crate::store::{self, AuthCounts, Error, PostgresAddress, Store};
+use crate::store::{self, AuthCounts, Error, PostgresAddress, SharedTablesReport, Store};
 
 /// What a copy of the file has not.
 const LOGINS_ELSEWHERE: &str = "Its logins, signing keys, clients and blocks are in a PostgreSQL database, which \
@@ -62,11 +62,19 @@ fn database_settings(database: &StoreDatabaseArgs, location: &StoreLocationArgs)
 fn check_database(settings: &Settings) -> anyhow::Result<Exit> {
     let Some(address) = database_address(&settings.store)? else { return Ok(Exit::Fine) };
     let shown = address.shown().to_owned();
-    match wait_for(open(settings)?.check_auth(address))? {
-        Ok(counts) => {
+    let store = Store::open_unmodified(&settings.state, &configuration::key_source(settings)?)?;
+    match wait_for(store.check_auth(address))? {
+        Ok((_, shared)) if !shared.unreadable.is_empty() || !shared.unknown.is_empty() => {
+            output::print_error(format!("{shown}: {}", describe_trouble(&shared)));
+            Ok(Exit::Findings)
+        }
+        Ok((counts, shared)) => {
+            let sealed: Vec<_> =
+                shared.sealed.iter().map(|(table, count)| format!("{count} values of {table}")).collect();
             let text = format!(
-                "no errors in {shown}: {}; the master key decrypts all of them\n",
-                describe_counts(&counts)
+                "no errors in {shown}: {}, {}; the master key decrypts all of them\n",
+                describe_counts(&counts),
+                sealed.join(", ")
             );
             output::print(&text)?;
             Ok(Exit::Fine)
@@ -77,6 +85,20 @@ fn check_database(settings: &Settings) -> anyhow::Result<Exit> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Names what cannot be decrypted, and what could not be looked at.
+fn describe_trouble(shared: &SharedTablesReport) -> String {
+    let unreadable = shared.unreadable.iter().map(|(column, count)| {
+        format!(
+            "{count} values of tenantd.{column} cannot be decrypted: they were encrypted with another master key, or \
+             changed; give that key as a second line of the master key, or delete these rows"
+        )
+    });
+    let unknown = shared.unknown.iter().map(|table| {
+        format!("tenantd.{table} was not checked: a newer tenantd made it; check with that version")
+    });
+    unreadable.chain(unknown).collect::<Vec<_>>().join("; ")
 }
 
 /// Copies the logins to where they are to be kept.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
 use crate::oauth::context::AuthContext;
-use crate::store::{ChangeCursor, ClusterStore, HEARTBEAT, HeartbeatOutcome};
+use crate::store::{ChangeBatch, ChangeCursor, ClusterStore, HEARTBEAT, HeartbeatOutcome, Joining};
 use crate::telemetry::metrics::Metrics;
 
 /// How often a node asks for changes of which nobody told it.
@@ -24,6 +24,8 @@ const HEARTBEATS_PER_CLEANING: u32 = 20;
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 /// The same where notifications did not arrive: the pooler in between may be gone one day.
 const LISTEN_PAUSE_BEHIND_POOLER: Duration = Duration::from_secs(300);
+/// How soon a database that was away at the start is tried again.
+const JOIN_PAUSE: Duration = Duration::from_secs(2);
 /// The time for saying that this node goes.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -34,16 +36,73 @@ pub(super) struct Followers {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// Begins to follow the other nodes. Returns what fires if a copy of this node has taken its place.
+/// Begins to follow the other nodes, once the database is joined. Returns what fires if a copy of
+/// this node has taken its place.
 pub(super) fn follow(
     cluster: Option<ClusterStore>,
+    joining: Option<Joining>,
     followers: Followers,
     tasks: &Tasks,
 ) -> CancellationToken {
     let replaced = CancellationToken::new();
     let Some(cluster) = cluster else { return replaced };
+    let Some(joining) = joining else {
+        start_following(cluster, followers, replaced.clone(), tasks);
+        return replaced;
+    };
+    let (abort, fired, spawner) = (tasks.abort_signal().clone(), replaced.clone(), tasks.clone());
+    tasks.spawn_detached("cluster join", async move {
+        match abort.run_until_cancelled(Box::pin(join(&joining, &followers))).await {
+            Some(JoinOutcome::Joined) => start_following(cluster, followers, fired, &spawner),
+            Some(JoinOutcome::IsCopy) => fired.cancel(),
+            None => {}
+        }
+    });
+    replaced
+}
+
+/// Whether a database that was away is in use now.
+enum JoinOutcome {
+    /// It is.
+    Joined,
+    /// Another gateway uses it with this one's node id.
+    IsCopy,
+}
+
+/// Joins a database that was away at the start, however long that takes, and puts in force what it
+/// has.
+async fn join(joining: &Joining, followers: &Followers) -> JoinOutcome {
+    let mut told = String::new();
+    loop {
+        match Box::pin(joining.attempt()).await {
+            Ok(()) => break,
+            Err(error) if error.is_copied_node() => {
+                tracing::error!(%error, "this gateway ends");
+                return JoinOutcome::IsCopy;
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if !error.is_passing() && told != text {
+                    tracing::error!(%error, "the database of logins cannot be used; the gateway tries again every 2 s");
+                }
+                told = text;
+            }
+        }
+        tokio::time::sleep(JOIN_PAUSE).await;
+    }
+    while let Some(logins) = &followers.logins
+        && Box::pin(logins.load_late()).await.is_err()
+    {
+        tokio::time::sleep(JOIN_PAUSE).await;
+    }
+    // Whoever asked in vain asks again at once.
+    joining.cluster().publish(ChangeBatch::Everything);
+    JoinOutcome::Joined
+}
+
+fn start_following(cluster: ClusterStore, followers: Followers, replaced: CancellationToken, tasks: &Tasks) {
     let abort = tasks.abort_signal().clone();
-    let (fired, node) = (replaced.clone(), cluster.clone());
+    let (fired, node) = (replaced, cluster.clone());
     tasks.spawn_detached("cluster heartbeat", async move {
         if abort.run_until_cancelled(run_heartbeat(&node)).await.is_some() {
             tracing::error!("another gateway was started with this one's node id: this one ends");
@@ -64,7 +123,6 @@ pub(super) fn follow(
     tasks.spawn_detached("cluster freshness", async move {
         abort.run_until_cancelled(watch_freshness(&cluster, &followers)).await;
     });
-    replaced
 }
 
 /// Says that this node goes.
@@ -147,7 +205,6 @@ async fn ask(cluster: &ClusterStore, followers: &Followers, cursor: &mut ChangeC
     *cursor = heard.cursor;
     if !heard.is_partial {
         cluster.freshness().record(asked_at, heard.other_nodes);
-        followers.metrics.set_cluster_nodes(heard.other_nodes.saturating_add(1));
     }
     Some(heard.is_partial)
 }

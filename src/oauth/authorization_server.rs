@@ -130,6 +130,13 @@ impl AuthServer {
         &self.grants
     }
 
+    /// Prepares the publication of the tenant from the entry `entry_id`: begins its incarnation, and
+    /// ends that of another entry.
+    pub fn activate(&self, entry_id: &Arc<str>) {
+        self.context.login_specs.insert(Arc::clone(self.tenant.as_arc()), Arc::clone(&self.login));
+        self.issuer.activate(entry_id);
+    }
+
     /// Returns the issuer of the tenant's tokens.
     pub fn issuer(&self) -> &Arc<Issuer> {
         &self.issuer

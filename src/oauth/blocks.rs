@@ -81,6 +81,17 @@ pub(super) struct ProvisionalBlock<'a> {
 }
 
 impl ProvisionalBlock<'_> {
+    pub(super) fn id(&self) -> BlockId {
+        self.id
+    }
+
+    /// Returns what the store keeps of it.
+    pub(super) fn details(&self) -> Vec<u8> {
+        let index = self.blocks.current.load();
+        let block = index.by_id.get(&self.id).expect("it is in force until this is dropped");
+        serde_json::to_vec(&**block).expect("plain data")
+    }
+
     /// Leaves the block in force, because another of the same person has taken its place.
     pub(super) fn leave(self) {
         std::mem::forget(self);

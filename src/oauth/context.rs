@@ -6,12 +6,13 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
-use super::blocks::{Block, Blocks};
+use super::blocks::{Block, Blocks, ProvisionalBlock};
 use super::error::Unavailable;
 use super::incarnations::IncarnationTable;
 use super::last_uses::LastUses;
@@ -24,7 +25,7 @@ use super::tokens::verified_cache::VerifiedTokenCache;
 use crate::base::clock::Clock;
 use crate::base::task::Tasks;
 use crate::settings::StaleStore;
-use crate::spec::TenantName;
+use crate::spec::{LoginSpec, TenantName};
 use crate::store::auth::{self, AuthStore, StoredAuthState};
 use crate::store::{BlockId, ClusterStore, GrantId};
 use crate::telemetry::audit::Audit;
@@ -60,8 +61,10 @@ pub struct AuthContext {
     pub(super) last_uses: LastUses,
     pub(super) login_counts: LoginCounts,
     pub(super) machine_tokens: MachineTokens,
+    /// The logins of published tenants, which name the programs that may have tokens.
+    pub(super) login_specs: DashMap<Arc<str>, Arc<LoginSpec>>,
     /// Tenants whose removed clients can no longer be identified.
-    unreadable_removals: Vec<Arc<str>>,
+    unreadable_removals: ArcSwap<Vec<Arc<str>>>,
     pub(super) verified_tokens: VerifiedTokenCache,
     /// The signing keys of published tenants.
     pub(super) key_caches: DashMap<Arc<str>, Weak<SigningKeyCache>>,
@@ -74,6 +77,7 @@ pub struct AuthContext {
 
 impl AuthContext {
     /// Loads incarnations, revocations and blocks from the store, and starts the housekeeping task.
+    /// A store that cannot be asked yet is loaded by [`AuthContext::load_late`].
     ///
     /// # Errors
     /// Fails if the store cannot be read.
@@ -90,12 +94,11 @@ impl AuthContext {
             revocations: revoked,
             tenants_with_unreadable_removals: unreadable_removals,
             blocks,
-        } = store.load_state().await?;
-        for tenant in &unreadable_removals {
-            tracing::error!(%tenant, "removed clients can no longer be recognized, because somebody else \
-                                      changed the store: requests of self-registered clients of this tenant \
-                                      get 503; restore a backup");
-        }
+        } = match store.is_open() {
+            true => store.load_state().await?,
+            false => StoredAuthState::default(),
+        };
+        report_unreadable_removals(&unreadable_removals);
         for block in &blocks.unreadable {
             tracing::error!(%block, "a block in the store cannot be read, because somebody else changed it: it \
                                      could mean anybody, so people who logged in get 503; lift it with `tenantd \
@@ -103,7 +106,10 @@ impl AuthContext {
         }
         let blocks = Blocks::from_stored(blocks);
         let seed = store.incarnation_seed().copied();
-        let incarnations = IncarnationTable::from_stored(incarnations, seed);
+        let incarnations = match store.is_open() {
+            true => IncarnationTable::from_stored(incarnations, seed),
+            false => IncarnationTable::not_loaded(seed),
+        };
         let revocations = Revocations::default();
         if revoked.unreadable > 0 {
             tracing::error!(
@@ -128,7 +134,8 @@ impl AuthContext {
             last_uses: LastUses::default(),
             login_counts: LoginCounts::default(),
             machine_tokens: MachineTokens::default(),
-            unreadable_removals,
+            login_specs: DashMap::new(),
+            unreadable_removals: ArcSwap::from_pointee(unreadable_removals),
             verified_tokens: VerifiedTokenCache::default(),
             key_caches: DashMap::new(),
             used_assertions: ReplayCache::default(),
@@ -154,13 +161,42 @@ impl AuthContext {
 
     /// Whether the tenant's removed clients can no longer be identified.
     pub(super) fn has_unreadable_removals(&self, tenant: &str) -> bool {
-        self.unreadable_removals.iter().any(|unreadable| **unreadable == *tenant)
+        self.unreadable_removals.load().iter().any(|unreadable| **unreadable == *tenant)
+    }
+
+    /// Returns whether it is known what the store has. Before that, no tenant with a login can be
+    /// served.
+    pub fn is_loaded(&self) -> bool {
+        self.incarnations.is_loaded()
+    }
+
+    /// Loads the store that could not be asked when this gateway started. The tenants that waited for
+    /// it must be built again.
+    ///
+    /// # Errors
+    /// Fails if the store cannot be read.
+    pub async fn load_late(&self) -> Result<(), Unavailable> {
+        self.reload_everything().await?;
+        tracing::info!("logins were loaded from the database: the tenants that waited for it are served");
+        Ok(())
+    }
+
+    /// Prepares the publication of a tenant with a login that was built before it was known what the
+    /// store has. It is built again as soon as that is known.
+    pub fn activate_waiting(&self, tenant: &TenantName, entry_id: &Arc<str>) {
+        self.incarnations.activate_waiting(tenant, entry_id);
+    }
+
+    pub(super) fn adopt_unreadable_removals(&self, tenants: Vec<Arc<str>>) {
+        report_unreadable_removals(&tenants);
+        self.unreadable_removals.store(Arc::new(tenants));
     }
 
     /// Prepares the publication of a tenant without login from the entry `entry_id`: ends the
     /// incarnation that another entry had under this name. For a tenant with login, see
-    /// [`Issuer::activate`](super::issuer::Issuer::activate).
+    /// [`AuthServer::activate`](super::authorization_server::AuthServer::activate).
     pub fn activate_without_login(&self, tenant: &TenantName, entry_id: &Arc<str>) {
+        self.login_specs.remove(tenant.as_arc());
         self.incarnations.activate(tenant, entry_id, None);
     }
 
@@ -173,6 +209,9 @@ impl AuthContext {
     /// Writes incarnations that began or ended to the store; returns whether the store has all of
     /// them.
     pub async fn persist_incarnations(&self) -> bool {
+        if !self.incarnations.is_loaded() {
+            return false;
+        }
         if !self.incarnations.has_unpersisted() {
             return true;
         }
@@ -247,6 +286,28 @@ impl AuthContext {
         });
     }
 
+    /// Has other gateways keep a person out while the account is looked for, if there are others.
+    /// Returns whether they do.
+    pub(super) async fn announce_block(&self, block: &ProvisionalBlock<'_>) -> bool {
+        if self.shared.is_none() {
+            return false;
+        }
+        let _writing = self.block_writes.lock().await;
+        self.store.save_block(block.id(), block.details()).await.map_err(Unavailable::from_store).is_ok()
+    }
+
+    /// Has other gateways forget a block that was announced.
+    pub(super) async fn withdraw_block(&self, id: BlockId) {
+        let _writing = self.block_writes.lock().await;
+        if self.store.delete_block(id).await.map_err(Unavailable::from_store).is_err() {
+            tracing::error!(
+                block = %id,
+                "a block by name, in force until the account was found, could not be deleted from the database: \
+                 lift it with `tenantd logins unblock`"
+            );
+        }
+    }
+
     /// Writes the blocks that the store does not have yet; returns whether it has all of them.
     pub(super) async fn persist_blocks(&self) -> bool {
         let _writing = self.block_writes.lock().await;
@@ -312,6 +373,14 @@ impl AuthContext {
 impl std::fmt::Debug for AuthContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AuthContext").finish_non_exhaustive()
+    }
+}
+
+fn report_unreadable_removals(tenants: &[Arc<str>]) {
+    for tenant in tenants {
+        tracing::error!(%tenant, "removed clients can no longer be recognized, because somebody else changed the \
+                                  store: requests of self-registered clients of this tenant get 503; restore a \
+                                  backup");
     }
 }
 

@@ -70,12 +70,13 @@ impl AuthContext {
     }
 
     /// Loads all that is kept in memory, as it is not known what changed.
-    async fn reload_everything(&self) -> Result<(), Unavailable> {
+    pub(super) async fn reload_everything(&self) -> Result<(), Unavailable> {
         let writing = (self.block_writes.lock().await, self.persist_lock.lock().await);
         let state = self.store.load_state().await.map_err(Unavailable::from_store)?;
         self.adopt_blocks(None, state.blocks);
         self.adopt_revocations(state.revocations);
         self.incarnations.adopt(None, state.incarnations);
+        self.adopt_unreadable_removals(state.tenants_with_unreadable_removals);
         drop(writing);
         let tenants: Vec<_> = self.key_caches.iter().map(|cache| Arc::clone(cache.key())).collect();
         for tenant in &tenants {

@@ -60,6 +60,17 @@ struct IncarnationMap {
     superseded: Vec<Arc<str>>,
     /// The changes that the store does not have yet, in order.
     unpersisted: Vec<IncarnationChange>,
+    /// What happened before it was known what the store has; `None` since.
+    not_loaded: Option<BeforeLoading>,
+}
+
+/// What happened before it was known what the store has.
+#[derive(Debug, Default)]
+struct BeforeLoading {
+    /// The entries that were published with each name, and whether they have a login.
+    published: HashMap<Arc<str>, (TenantName, Arc<str>, bool)>,
+    /// The entries that were removed.
+    ended: Vec<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -110,9 +121,22 @@ impl IncarnationTable {
         Self { map: Mutex::new(map), superseded: Notify::new() }
     }
 
+    /// Creates a table for a store that cannot be asked yet.
+    pub(super) fn not_loaded(seed: Option<[u8; 16]>) -> Self {
+        let map =
+            IncarnationMap { seed, not_loaded: Some(BeforeLoading::default()), ..IncarnationMap::default() };
+        Self { map: Mutex::new(map), superseded: Notify::new() }
+    }
+
+    /// Returns whether it is known what the store has.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.lock().not_loaded.is_none()
+    }
+
     /// Takes what other gateways recorded of these tenants, or of all. Tenants that were published
-    /// with something else are superseded.
+    /// with something else, or before anything was known, are superseded.
     pub(super) fn adopt(&self, tenants: Option<&[Arc<str>]>, stored: StoredIncarnations) {
+        let is_everything = tenants.is_none();
         let mut map = self.lock();
         let ended = stored.ended.iter().map(|ended| (Arc::clone(ended.tenant()), ended.id()));
         map.ended.extend(ended);
@@ -131,6 +155,9 @@ impl IncarnationTable {
         };
         for tenant in &tenants {
             map.adopt_one(tenant, records.remove(tenant));
+        }
+        if is_everything {
+            map.catch_up();
         }
         if !map.superseded.is_empty() {
             self.superseded.notify_one();
@@ -180,41 +207,41 @@ impl IncarnationTable {
     /// Ends the incarnation that another entry had under this name.
     pub(super) fn activate(&self, tenant: &TenantName, entry_id: &Arc<str>, new: Option<&TenantIncarnation>) {
         let mut map = self.lock();
-        match new {
-            Some(new) => {
-                let published = (Arc::clone(entry_id), new.current.clone());
-                map.published.insert(Arc::clone(tenant.as_arc()), published);
-            }
-            None => drop(map.published.remove(tenant.as_arc())),
+        if let (None, Some(before)) = (new, &mut map.not_loaded) {
+            before
+                .published
+                .insert(Arc::clone(tenant.as_arc()), (tenant.clone(), Arc::clone(entry_id), false));
+            return;
         }
-        let known = map.by_tenant.get(tenant.as_arc());
-        let has_same_entry = known.is_some_and(|known| known.entry_id.as_ref() == Some(entry_id));
-        match (new, known) {
-            (Some(new), Some(known)) if has_same_entry && known.incarnation == new.current => {}
-            (Some(new), _) => map.begin(new.clone(), entry_id),
-            // A tenant without login needs no incarnation, but an incarnation that another entry
-            // left must end.
-            (None, None) => {}
-            (None, Some(_)) if has_same_entry => {}
-            (None, Some(EntryIncarnation { entry_id: None, incarnation, .. })) => {
-                let unknown_settings = TenantIncarnation { current: incarnation.clone(), legacy: None };
-                map.begin(unknown_settings, entry_id);
+        map.activate(tenant, entry_id, new);
+    }
+
+    /// Records that a tenant with a login is published without it, since it is not known yet what the
+    /// store has.
+    pub(super) fn activate_waiting(&self, tenant: &TenantName, entry_id: &Arc<str>) {
+        let mut map = self.lock();
+        match &mut map.not_loaded {
+            Some(before) => {
+                let published = (tenant.clone(), Arc::clone(entry_id), true);
+                before.published.insert(Arc::clone(tenant.as_arc()), published);
             }
-            (None, Some(_)) => map.end(tenant.as_arc()),
+            // That has become known since it was built.
+            None => {
+                map.superseded.push(Arc::clone(entry_id));
+                self.superseded.notify_one();
+            }
         }
     }
 
     /// Ends the incarnations of all names that a removed entry had.
     pub(super) fn end_entry(&self, entry_id: &str) {
         let mut map = self.lock();
-        let tenants: Vec<_> = map
-            .by_tenant
-            .iter()
-            .filter(|(_, known)| known.entry_id.as_deref() == Some(entry_id))
-            .map(|(tenant, _)| Arc::clone(tenant))
-            .collect();
-        map.published.retain(|_, (published, _)| **published != *entry_id);
-        tenants.iter().for_each(|tenant| map.end(tenant));
+        if let Some(before) = &mut map.not_loaded {
+            before.published.retain(|_, (_, published, _)| **published != *entry_id);
+            before.ended.push(entry_id.into());
+            return;
+        }
+        map.end_entry(entry_id);
     }
 
     /// Returns the changes that the store does not have yet.
@@ -292,6 +319,55 @@ impl IncarnationMap {
         let has_ended = self.ended.get(tenant) == Some(&own.incarnation.id());
         let is_begun = record.is_some_and(|record| record.entry_id == own.entry_id);
         !has_ended && !is_begun
+    }
+
+    /// Does what happened before it was known what the store has.
+    fn catch_up(&mut self) {
+        let Some(BeforeLoading { published, ended }) = self.not_loaded.take() else { return };
+        ended.iter().for_each(|entry_id| self.end_entry(entry_id));
+        for (tenant, entry_id, has_login) in published.into_values() {
+            match has_login {
+                true => self.superseded.push(entry_id),
+                false => self.activate(&tenant, &entry_id, None),
+            }
+        }
+    }
+
+    /// Makes `new` the current incarnation of a published tenant, and ends that of another entry.
+    fn activate(&mut self, tenant: &TenantName, entry_id: &Arc<str>, new: Option<&TenantIncarnation>) {
+        match new {
+            Some(new) => {
+                let published = (Arc::clone(entry_id), new.current.clone());
+                self.published.insert(Arc::clone(tenant.as_arc()), published);
+            }
+            None => drop(self.published.remove(tenant.as_arc())),
+        }
+        let known = self.by_tenant.get(tenant.as_arc());
+        let has_same_entry = known.is_some_and(|known| known.entry_id.as_ref() == Some(entry_id));
+        match (new, known) {
+            (Some(new), Some(known)) if has_same_entry && known.incarnation == new.current => {}
+            (Some(new), _) => self.begin(new.clone(), entry_id),
+            // A tenant without login needs no incarnation, but an incarnation that another entry
+            // left must end.
+            (None, None) => {}
+            (None, Some(_)) if has_same_entry => {}
+            (None, Some(EntryIncarnation { entry_id: None, incarnation, .. })) => {
+                let unknown_settings = TenantIncarnation { current: incarnation.clone(), legacy: None };
+                self.begin(unknown_settings, entry_id);
+            }
+            (None, Some(_)) => self.end(tenant.as_arc()),
+        }
+    }
+
+    fn end_entry(&mut self, entry_id: &str) {
+        let tenants: Vec<_> = self
+            .by_tenant
+            .iter()
+            .filter(|(_, known)| known.entry_id.as_deref() == Some(entry_id))
+            .map(|(tenant, _)| Arc::clone(tenant))
+            .collect();
+        self.published.retain(|_, (published, _)| **published != *entry_id);
+        tenants.iter().for_each(|tenant| self.end(tenant));
     }
 
     fn begin(&mut self, new: TenantIncarnation, entry_id: &Arc<str>) {

@@ -66,9 +66,8 @@ impl Issuer {
         &self.incarnation.current
     }
 
-    /// Prepares the publication of the tenant from the entry `entry_id`: begins its incarnation,
-    /// and ends that of another entry.
-    pub fn activate(&self, entry_id: &Arc<str>) {
+    /// Does what [`AuthServer::activate`](super::authorization_server::AuthServer::activate) says.
+    pub(super) fn activate(&self, entry_id: &Arc<str>) {
         if self.context.store.is_shared() {
             let keys = Arc::downgrade(&self.keys);
             self.context.key_caches.insert(Arc::clone(self.tenant.as_arc()), keys);

@@ -120,7 +120,7 @@ impl TestGateway {
         login: LoginSpec,
     ) -> TestAuthServer {
         let server = TestAuthServer::new(&self.shared, entry_id, tenant, login);
-        server.issuer.activate(&entry_id.into());
+        server.inner.activate(&entry_id.into());
         let context = &self.shared.context;
         store::testkit::apply_incarnation_changes(&context.store, &context.incarnations.unpersisted());
         context.incarnations.mark_persisted(context.incarnations.unpersisted().len(), &[]);

@@ -60,7 +60,7 @@ pub(crate) enum RequestRejection {
          affect who may call"
     )]
     TenantClosed,
-    #[error("logins are not available: the gateway has no state folder in which it can store them")]
+    #[error("logins are not available now: the gateway cannot reach the place where it keeps them")]
     StoreUnavailable,
     #[error("the gateway is starting and has not loaded all tenants yet")]
     Starting,
@@ -186,7 +186,8 @@ impl RequestRejection {
         let mut response = response::rejection(format, problem);
         let seconds = match self {
             Self::Starting => Some("1"),
-            Self::TenantClosed | Self::StoreUnavailable => Some("60"),
+            Self::StoreUnavailable => Some("5"),
+            Self::TenantClosed => Some("60"),
             _ => None,
         };
         if let Some(seconds) = seconds {

@@ -63,7 +63,7 @@ macro_rules! with_engine {
 }
 
 /// What the store holds when a gateway starts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct StoredAuthState {
     /// The incarnations of all tenants.
     pub incarnations: StoredIncarnations,
@@ -382,6 +382,15 @@ impl AuthStore {
         match &self.engine {
             Engine::Sqlite(_) => None,
             Engine::Postgres(engine) => Some(engine.database_id()),
+        }
+    }
+
+    /// Returns whether the store can be asked at all: its database was there at the start, or has
+    /// answered since.
+    pub fn is_open(&self) -> bool {
+        match &self.engine {
+            Engine::Sqlite(_) => true,
+            Engine::Postgres(engine) => engine.is_open(),
         }
     }
 

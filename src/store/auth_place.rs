@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::auth::postgres::{PostgresAddress, PostgresEngine};
+use super::auth::postgres::{DatabaseProbe, PostgresAddress, PostgresEngine};
 use super::auth::sealed::{AuthCounts, AuthRows};
-use super::cluster::{NodeIdentity, UsageTables, refuse_live_nodes};
+use super::cluster::{
+    Joining, NodeIdentity, SharedTablesReport, UsageTables, check_shared_tables, refuse_live_nodes,
+};
 use super::{AuthStore, ClusterStore, Error, Store, schema, usage_copy};
 use crate::base::random;
 
@@ -66,6 +68,31 @@ impl Store {
         self.cluster = Some(Box::pin(ClusterStore::join(engine.clone(), node)).await?);
         self.auth = AuthStore::in_database(engine);
         Ok(self)
+    }
+
+    /// Starts without the database, which is away, if it has the logins of this state folder already:
+    /// it is joined as soon as [`Joining::attempt`] succeeds, and cannot be asked before. Returns
+    /// `None` if this state folder has not seen the database yet, so that nothing is known of it.
+    ///
+    /// # Errors
+    /// The state folder cannot be read.
+    pub fn await_auth(
+        mut self,
+        address: PostgresAddress,
+        node_name: &str,
+    ) -> Result<Option<(Self, Joining)>, Error> {
+        let Some(id) = self.load_mark(AUTH_DATABASE)?.and_then(|id| id.try_into().ok()) else {
+            return Ok(None);
+        };
+        let node = self.identify(node_name)?;
+        let keyring = || Arc::clone(&self.keyring);
+        let engine = PostgresEngine::await_database(address.clone(), keyring(), node.id, id);
+        let cluster = ClusterStore::await_database(engine.clone(), node);
+        let probe = DatabaseProbe::new(address, keyring());
+        let joining = Joining::new(probe, cluster.clone(), self.database.file.clone());
+        self.cluster = Some(cluster);
+        self.auth = AuthStore::in_database(engine);
+        Ok(Some((self, joining)))
     }
 
     /// Copies the logins and the usage from the file to an empty database, where they are kept from
@@ -127,15 +154,20 @@ impl Store {
     }
 
     /// Checks a database: its schema, and that every sealed value opens. Returns what it holds.
+    /// Changes nothing.
     ///
     /// # Errors
-    /// [`Error::Postgres`] if the database cannot be used, [`Error::CannotUnseal`] if a value does
-    /// not open.
-    pub async fn check_auth(&self, address: PostgresAddress) -> Result<AuthCounts, Error> {
-        let engine = self.open_engine(address).await?;
+    /// [`Error::Postgres`] if the database cannot be used, [`Error::CannotUnseal`] if a value of logins
+    /// does not open. The report names others.
+    pub async fn check_auth(
+        &self,
+        address: PostgresAddress,
+    ) -> Result<(AuthCounts, SharedTablesReport), Error> {
+        let keyring = Arc::clone(&self.keyring);
+        let engine = Box::pin(PostgresEngine::open_unmodified(address, keyring)).await?;
         let rows = Box::pin(engine.export_rows()).await?;
         self.verify_rows(&rows)?;
-        Ok(rows.counts())
+        Ok((rows.counts(), Box::pin(check_shared_tables(&engine)).await?))
     }
 
     async fn open_engine(&self, address: PostgresAddress) -> Result<PostgresEngine, Error> {

@@ -7,12 +7,15 @@ mod certificates;
 mod changes;
 mod entries;
 mod freshness;
+mod integrity;
+mod joining;
 mod nodes;
 mod orders;
 mod usage;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use tokio_postgres::Row;
 
 pub use self::acme::{AccountClaim, SharedAccount, SharedChallenge, SharedChallengeKind};
@@ -24,6 +27,9 @@ use self::changes::ChangeFeed;
 pub use self::changes::{Change, ChangeBatch, ChangeCursor, ChangeSubscription, HeardChanges, Notifications};
 pub use self::entries::{DifferentEntry, NodeEntry, NodeId, NodeReport};
 pub use self::freshness::{Freshness, MAX_SILENCE};
+pub use self::integrity::SharedTablesReport;
+pub(in crate::store) use self::integrity::check_shared_tables;
+pub use self::joining::Joining;
 pub use self::nodes::{HEARTBEAT, HeartbeatOutcome};
 pub(in crate::store) use self::nodes::{NodeIdentity, refuse_live_nodes};
 pub use self::orders::{EntryOrders, ORDER_CHANGE, Replacement, TenantOrder};
@@ -41,6 +47,8 @@ pub struct ClusterStore {
     node: Arc<NodeIdentity>,
     feed: Arc<ChangeFeed>,
     freshness: Arc<Freshness>,
+    /// Why the database could not be joined the last time, after a start without it.
+    wait: Arc<ArcSwapOption<String>>,
 }
 
 impl Store {
@@ -61,9 +69,30 @@ impl ClusterStore {
     ) -> Result<Self, super::Error> {
         nodes::register(engine.link(), &node).await?;
         // Before anything is loaded: what changes from here on is heard of.
-        let feed = ChangeFeed::from_cursor(changes::load_cursor(engine.link()).await?);
+        let cursor = changes::load_cursor(engine.link()).await?;
+        let store = Self::await_database(engine, node);
+        store.feed.begin_at(cursor);
+        Ok(store)
+    }
+
+    /// Creates the same for a database that is away, which is joined by [`Joining`].
+    pub(in crate::store) fn await_database(engine: PostgresEngine, node: NodeIdentity) -> Self {
         let freshness = Arc::new(Freshness::new(SystemClock.monotonic()));
-        Ok(Self { engine, node: Arc::new(node), feed: Arc::new(feed), freshness })
+        Self {
+            engine,
+            node: Arc::new(node),
+            feed: Arc::new(ChangeFeed::new()),
+            freshness,
+            wait: Arc::default(),
+        }
+    }
+
+    /// Returns what this gateway waits for since it started without its database; `None` if that is
+    /// in use.
+    pub fn awaited(&self) -> Option<Arc<String>> {
+        let told =
+            || self.wait.load_full().unwrap_or_else(|| Arc::new("it was away at the start".to_owned()));
+        (!self.engine.is_open()).then(told)
     }
 
     /// Returns the name of this gateway, for people.

@@ -1,4 +1,5 @@
 pub(crate) mod flaky_proxy;
+#[expect(dead_code, reason = "tests of whole gateways use the rest")]
 pub(crate) mod postgres_cluster;
 pub(crate) mod postgres_server;
 

@@ -95,7 +95,6 @@ pub struct Metrics {
     unsettled: Gauge,
     notified: Gauge,
     store_writable: Gauge,
-    live_nodes: Gauge,
     cluster: ClusterMetrics,
     audit_lost: Counter,
     audit_counted: Counter,
@@ -129,7 +128,6 @@ impl Metrics {
             unsettled: Gauge::default(),
             notified: Gauge::default(),
             store_writable: Gauge::default(),
-            live_nodes: Gauge::default(),
             cluster: ClusterMetrics::default(),
             audit_lost: Counter::default(),
             audit_counted: Counter::default(),
@@ -240,9 +238,6 @@ impl Metrics {
         );
         let writable = "1 while the store can be written";
         registry.register("tenantd_store_writable", writable, self.store_writable.clone());
-        self.live_nodes.set(1);
-        let live = "Gateways that share rates with this one, itself included";
-        registry.register("tenantd_cluster_live_nodes", live, self.live_nodes.clone());
         self.cluster.register(registry);
         let lost = "Audit lines that could not be written";
         registry.register("tenantd_audit_lost", lost, self.audit_lost.clone());
@@ -385,11 +380,6 @@ impl Metrics {
     /// Sets whether the last write to the store succeeded.
     pub fn set_store_writable(&self, writable: bool) {
         self.store_writable.set(i64::from(writable));
-    }
-
-    /// Sets the number of gateways among which rates are shared.
-    pub fn set_live_nodes(&self, nodes: u32) {
-        self.live_nodes.set(nodes.into());
     }
 
     /// Counts an audit line that was lost.

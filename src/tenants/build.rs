@@ -18,7 +18,7 @@ use crate::mcp::{AuthMode, McpServer, McpServerConfig};
 use crate::oauth::authorization_server::{AuthServer, AuthServerDeps, AuthServerSpec};
 use crate::oauth::bearer::BearerCheck;
 use crate::settings::OpenTenants;
-use crate::spec::{LimitsSpec, TenantSpec};
+use crate::spec::{Degradation, LimitsSpec, TenantSpec};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::otlp::Tracer;
@@ -92,7 +92,9 @@ impl TenantDeps {
         ));
         let usage = self.usage.meter(&spec.name, spec.limits.usage.clone());
         let mcp = McpServer::new(self.server_config(&spec, backend, usage.clone()))?;
-        let login = self.login.as_ref().zip(AuthServerSpec::from_tenant(&spec));
+        // It is built again once it is known what the database of logins has.
+        let loaded = self.login.as_ref().filter(|login| login.context.is_loaded());
+        let login = loaded.zip(AuthServerSpec::from_tenant(&spec));
         let login = login.map(|(deps, login)| AuthServer::new(deps, entry_id, login));
         let bearer = match &login {
             Some(server) => {
@@ -104,7 +106,26 @@ impl TenantDeps {
                 BearerCheck::new(&spec.access, self.open_tenants, networks, &slot.access_revocations)
             }
         };
-        Ok(Arc::new(Tenant { spec, revision, slot, usage, mcp, bearer, login, page: OnceLock::new() }))
+        let login_absence = match spec.access.login.is_some() && login.is_none() {
+            true => Some(self.describe_login_absence()),
+            false => None,
+        };
+        let page = OnceLock::new();
+        Ok(Arc::new(Tenant { spec, revision, slot, usage, mcp, bearer, login, login_absence, page }))
+    }
+
+    /// Says why no tenant has a login, which would be served with one.
+    fn describe_login_absence(&self) -> Degradation {
+        let reason = match self.login {
+            Some(_) => {
+                "logins are in a database that has been away since the gateway started; the tenant answers 503 until it \
+                 is back"
+            }
+            None => {
+                "logins cannot be kept, since the gateway runs without a state folder; the tenant answers 503"
+            }
+        };
+        Degradation { reason: reason.to_owned(), since: self.clock.now() }
     }
 
     fn server_config(

@@ -29,18 +29,22 @@ pub struct Tenant {
     pub mcp: McpServer,
     /// The check of callers' credentials.
     pub bearer: BearerCheck,
-    /// The tenant's authorization server, if it has a login and there is a store for grants.
+    /// The tenant's authorization server, if it has a login and there is a store for grants that has
+    /// been read.
     pub login: Option<AuthServer>,
+    /// Why it has none although it requires one, and since when.
+    pub login_absence: Option<Degradation>,
     /// The tenant's page for people, rendered on the first request.
     pub page: OnceLock<Bytes>,
 }
 
 impl Tenant {
-    /// Returns why the tenant is degraded, if it is: because its listener is not open, because of
-    /// its backend, or else of its login.
+    /// Returns why the tenant is degraded, if it is: because its login is not available or its listener
+    /// not open, because of its backend, or else of its login at the provider.
     pub fn degradation(&self) -> Option<Degradation> {
         let of_login = || self.login.as_ref().and_then(AuthServer::degradation);
-        self.listener_degradation().or_else(|| self.mcp.degradation()).or_else(of_login)
+        let absent = self.login_absence.clone();
+        absent.or_else(|| self.listener_degradation()).or_else(|| self.mcp.degradation()).or_else(of_login)
     }
 
     /// Returns why no person can log in, if that is because the provider refuses the tenant's app.
@@ -56,7 +60,7 @@ impl Tenant {
 
     /// Whether the tenant requires a login that is not available; then it answers no calls.
     pub fn is_login_unavailable(&self) -> bool {
-        self.spec.access.login.is_some() && self.login.is_none()
+        self.login_absence.is_some()
     }
 }
 

@@ -41,6 +41,8 @@ struct ExchangeState {
     /// The news that some gateway has told.
     told: HashSet<String>,
     is_failing: bool,
+    /// Whether the counters have gone on where those in the database stand.
+    is_restored: bool,
 }
 
 impl SharedCounts {
@@ -93,6 +95,12 @@ impl Usage {
         shared: &SharedCounts,
         state: &mut ExchangeState,
     ) -> Result<(), store::Error> {
+        if !state.is_restored {
+            // Before anything of this process is added.
+            self.absorb_sums(shared, state).await?;
+            self.restore_traffic().await?;
+            state.is_restored = true;
+        }
         self.collect();
         loop {
             if state.unacknowledged.is_empty() {
@@ -109,12 +117,19 @@ impl Usage {
         self.tell_claimed(shared, state).await
     }
 
-    /// Puts the sums in force that changed since the last time.
-    pub(super) async fn read_sums(&self, shared: &SharedCounts) -> Result<(), store::Error> {
+    /// Goes on where the counters in the database stand. If that is away, the first exchange does it.
+    pub(super) async fn restore_shared(&self, shared: &SharedCounts) -> Result<(), store::Error> {
+        if shared.store.awaited().is_some() {
+            return Ok(());
+        }
         let mut state = shared.state.lock().await;
-        self.absorb_sums(shared, &mut state).await
+        self.absorb_sums(shared, &mut state).await?;
+        self.restore_traffic().await?;
+        state.is_restored = true;
+        Ok(())
     }
 
+    /// Puts the sums in force that changed since the last time.
     async fn absorb_sums(
         &self,
         shared: &SharedCounts,

@@ -92,19 +92,25 @@ impl Usage {
         }
     }
 
-    /// Puts the counts of quotas in force that the store has.
-    pub(super) async fn restore_quotas(&self) -> Result<(), store::Error> {
+    /// Goes on where the counters in the store stand.
+    pub(super) async fn restore(&self) -> Result<(), store::Error> {
         match &self.store {
             Some(Ledger::File(store)) => {
-                let month = Period::from_time(self.clock.now()).month;
-                for quota in store.load_quotas(month).await? {
-                    self.tenant(&quota.tenant.as_str().into()).restore(&quota);
-                }
-                Ok(())
+                self.restore_quotas(store).await?;
+                self.restore_traffic().await
             }
-            Some(Ledger::Shared(shared)) => self.read_sums(shared).await,
+            Some(Ledger::Shared(shared)) => self.restore_shared(shared).await,
             None => Ok(()),
         }
+    }
+
+    /// Puts the counts of quotas in force that the file has.
+    async fn restore_quotas(&self, store: &LocalStore) -> Result<(), store::Error> {
+        let month = Period::from_time(self.clock.now()).month;
+        for quota in store.load_quotas(month).await? {
+            self.tenant(&quota.tenant.as_str().into()).restore(&quota);
+        }
+        Ok(())
     }
 
     /// Adds the last hours that the ledger has to the traffic.

@@ -1,6 +1,8 @@
 //! Two gateways with one database and one public URL, as behind a balancer: what happens at one
 //! counts at the other.
 
+mod people;
+
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 use tenantd::base::clock::{Clock, SystemClock};
+use tenantd::base::digest::Digest;
 use tokio::task::JoinSet;
 
 use super::harness::entra::FakeEntra;
@@ -68,7 +71,9 @@ fn setup(database: &Database, entra: &FakeEntra, backend: &FakeBackend, host: &s
     let setup = Setup::listening(port).instead("--listen", &format!("{host}:{port}"));
     let setup = setup.flag(&password_flag, &password).flag(&key_flag, &key);
     let setup = setup.flag("--store", &database.address()).flag("--entra-authority", &entra.authority());
-    setup.file("a.yaml", Tenant::new("a", backend).with(&entra.lines()).yaml())
+    let digest = Digest::of(secret("program").as_bytes());
+    let program = format!("machine_clients: [{{id: job, label: Nightly, sha256: {digest}}}]\n");
+    setup.file("a.yaml", Tenant::new("a", backend).with(&(entra.lines() + &program)).yaml())
 }
 
 async fn call(gateway: &Gateway, access: &str) -> u16 {
@@ -278,7 +283,7 @@ async fn a_gateway_among_several_that_hears_nothing_refuses_calls_or_serves_on_a
         ready["cluster"]["stale"].clone()
     };
     until("each knows of the other", async || {
-        metrics(&pair.one).await.contains("\ntenantd_cluster_nodes 2").then_some(())
+        metrics(&pair.one).await.contains("\ntenantd_cluster_live_nodes 2").then_some(())
     })
     .await;
     assert_eq!(cluster(&pair.one).await, json!(false));

@@ -206,6 +206,31 @@ async fn an_approval_counts_for_that_change_on_every_gateway_also_where_it_arriv
 }
 
 /// Returns the nodes and disagreements that a gateway knows of.
+#[tokio::test]
+async fn a_claim_that_is_accepted_at_one_gateway_is_accepted_at_all_and_by_newcomers() {
+    let two = Two::new().await;
+    let rival = Tenant::new("rival", &two.backend).with("name: acme").yaml();
+    let setup = |node| two.setup(node).file("acme.yaml", two.edition("One"));
+    let (north, south) = (setup("north").start().await, setup("south").start().await);
+    let entry = async |gateway: &Gateway, is_so: &dyn Fn(&Value) -> bool| {
+        until("the rival is as it should be", async || gateway.status("rival").await.filter(is_so)).await
+    };
+    for gateway in [&north, &south] {
+        gateway.until_state("acme", "serving").await;
+        gateway.put("rival.yaml", &rival);
+        entry(gateway, &|status| status["state"] == "rejected").await;
+        gateway.remove("acme.yaml");
+        entry(gateway, &|status| codes(status).contains(&"claim-free")).await;
+        assert_ne!(answered(gateway).await, 200, "nobody takes over by itself");
+    }
+    fine(&north, &["accept", "rival"]);
+    for gateway in [&north, &south] {
+        until("the rival is served", async || (answered(gateway).await == 200).then_some(())).await;
+    }
+    let south = south.kill_and_restart().await;
+    assert_eq!(answered(&south).await, 200, "it outlives a restart");
+}
+
 async fn nodes(gateway: &Gateway) -> Value {
     serde_json::from_str(&gateway.admin("/api/nodes").await.1).expect("JSON")
 }

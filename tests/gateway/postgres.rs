@@ -5,9 +5,10 @@
 pub(crate) mod postgres_server;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use self::postgres_server::PostgresServer;
 use super::doctor::Doctor;
@@ -81,6 +82,19 @@ impl Database {
         self.server.psql(&self.name, sql).trim().to_owned()
     }
 
+    /// Keeps everybody from a table until the returned value is dropped.
+    pub(crate) fn hold_table(&self, table: &str) -> HeldTable {
+        let mut command = Command::new("psql");
+        command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", &self.server.address(&self.name)]);
+        let mut session = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql runs");
+        let order = format!("BEGIN; LOCK TABLE tenantd.{table} IN ACCESS EXCLUSIVE MODE; SELECT 'held';\n");
+        session.stdin.as_mut().expect("piped").write_all(order.as_bytes()).expect("written");
+        let mut said = String::new();
+        BufReader::new(session.stdout.as_mut().expect("piped")).read_line(&mut said).expect("read");
+        assert_eq!(said.trim(), "held");
+        HeldTable(session)
+    }
+
     /// Lets nobody in, and ends the sessions that there are.
     pub(super) fn go_away(&self) {
         let name = &self.name;
@@ -99,6 +113,17 @@ impl Database {
         let mut command = Command::new(BINARY);
         command.arg("store").args(arguments).args(self.files()).arg("--state").arg(state).env_clear();
         command.output().expect("the binary runs")
+    }
+}
+
+/// A table that nobody else gets at.
+pub(crate) struct HeldTable(Child);
+
+impl Drop for HeldTable {
+    fn drop(&mut self) {
+        // The session ends with its input, and the lock with the session.
+        drop(self.0.stdin.take());
+        self.0.wait().expect("ended");
     }
 }
 

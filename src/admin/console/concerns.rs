@@ -14,7 +14,7 @@ use crate::alerts::{Condition, ConditionKey};
 use crate::certs::CertificateStatus;
 use crate::settings::TlsMode;
 use crate::spec::AlertKind;
-use crate::store::Store;
+use crate::store::{ClusterStore, Store};
 use crate::telemetry::printable::printable;
 use crate::tenants::PublishedEntry;
 use crate::tenants::cluster_view::{NodeState, NodeStatus};
@@ -124,7 +124,11 @@ pub(super) fn find_gateway_concerns(
         concerns.push(concern.help(format!("look at space and rights of {}", admin.startup.state.display())));
     }
     let cluster = admin.store.as_ref().and_then(Store::cluster);
-    if cluster.is_some_and(|cluster| cluster.freshness().is_stale(admin.clock.monotonic())) {
+    if let Some(why) = cluster.as_ref().and_then(ClusterStore::awaited) {
+        let reason = format!("this gateway started without it, so tenants with a login get 503: {why}");
+        let concern = Concern::new("The database", "error", "away", reason);
+        concerns.push(concern.help("it is used as soon as it answers; nothing has to be restarted here"));
+    } else if cluster.is_some_and(|cluster| cluster.freshness().is_stale(admin.clock.monotonic())) {
         let reason = "nothing was heard of the database for ten seconds, so whom other gateways kept out since is \
                       not known here";
         let concern = Concern::new("The database", "error", "not heard of", reason);

@@ -126,10 +126,25 @@ impl Logins {
         let (named, notice_without_login) = subject_without_login(&person);
         let mut block = Block { tenant: tenant.clone(), subject: named.clone(), reason, since, until };
         // Finding the account takes seconds if there are many logins. Meanwhile all accounts with
-        // the name are kept out.
+        // the name are kept out, everywhere.
         let provisional = self.context.blocks.insert_provisional(block.clone());
         self.context.end_blocked_calls(&block);
-        let account = self.find_account(&person).await?;
+        let mut announced = None;
+        if let Some(provisional) = &provisional
+            && self.context.announce_block(provisional).await
+        {
+            announced = Some(provisional.id());
+        }
+        let account = match self.find_account(&person).await {
+            Ok(account) => account,
+            Err(refusal) => {
+                drop(provisional);
+                if let Some(announced) = announced {
+                    self.context.withdraw_block(announced).await;
+                }
+                return Err(refusal);
+            }
+        };
         let notice = account.is_none().then_some(notice_without_login);
         block.subject = account.unwrap_or_else(|| named.clone());
         let id = self.context.blocks.insert(block.clone());
@@ -139,6 +154,9 @@ impl Logins {
         }
         self.context.end_blocked_calls(&block);
         let is_stored = self.context.persist_blocks().await;
+        if let Some(announced) = announced.filter(|announced| *announced != id) {
+            self.context.withdraw_block(announced).await;
+        }
         self.record_block(&block, "blocked", by);
         let account = Some(block.subject.clone());
         let filter = LoginFilter { tenant, account, ..LoginFilter::default() };

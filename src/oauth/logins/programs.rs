@@ -10,6 +10,7 @@ use super::{LoginFilter, Logins};
 use crate::base::digest::Digest;
 use crate::oauth::grants::revocation_at;
 use crate::oauth::machine_tokens::MachineToken;
+use crate::spec::MachineClientSpec;
 use crate::store::{Incarnation, Revocation, RevokedSubject};
 
 /// A token that a program got for itself.
@@ -33,16 +34,20 @@ pub struct ProgramToken {
 
 impl LoginFilter {
     /// Whether a program's token is meant. A program is no person.
-    fn matches_program(&self, token: &MachineToken) -> bool {
-        let Self { tenant, person, account, client, id } = self;
-        let is_client = |client: &String| {
-            **client == *token.client_id || client.to_lowercase() == token.label.to_lowercase()
-        };
+    fn matches_token(&self, token: &MachineToken) -> bool {
+        self.matches_program(token.incarnation.tenant(), &token.client_id, &token.label)
+            && self.id.is_none_or(|id| id == token.id)
+    }
+
+    /// Whether the tokens of a tenant's program are meant, whichever they are.
+    fn matches_program(&self, of: &Arc<str>, client_id: &str, label: &str) -> bool {
+        let Self { tenant, person, account, client, id: _ } = self;
+        let is_client =
+            |client: &String| **client == *client_id || client.to_lowercase() == label.to_lowercase();
         person.is_none()
             && account.is_none()
-            && tenant.as_ref().is_none_or(|tenant| tenant == token.incarnation.tenant())
+            && tenant.as_ref().is_none_or(|tenant| tenant == of)
             && client.as_ref().is_none_or(is_client)
-            && id.is_none_or(|id| id == token.id)
     }
 }
 
@@ -58,8 +63,8 @@ impl Logins {
 
     /// Returns the programs' tokens that are meant, as far as they are known, and what ends them.
     ///
-    /// Unless a single token is meant, all tokens of its program end, the unknown ones from before
-    /// a restart included.
+    /// Unless a single token is meant, all tokens of its program end: those from before a restart, and
+    /// those that other gateways issued, too.
     pub(super) fn revoke_programs(
         &self,
         filter: &LoginFilter,
@@ -76,6 +81,11 @@ impl Logins {
         let program =
             |token: &MachineToken| (Arc::clone(token.incarnation.tenant()), Arc::clone(&token.client_id));
         let mut clients: BTreeSet<(Arc<str>, Arc<str>)> = found.iter().map(program).collect();
+        for tenant in &self.context.login_specs {
+            let meant = |it: &&MachineClientSpec| filter.matches_program(tenant.key(), &it.id, &it.label);
+            let meant = tenant.machine_clients.iter().filter(meant);
+            clients.extend(meant.map(|machine| (Arc::clone(tenant.key()), Arc::clone(&machine.id))));
+        }
         if let LoginFilter {
             tenant: Some(tenant), client: Some(client), person: None, account: None, ..
         } = filter
@@ -92,7 +102,7 @@ impl Logins {
 
     fn find_programs(&self, filter: &LoginFilter) -> Vec<(MachineToken, Option<Timestamp>)> {
         let mut current = self.context.machine_tokens.current(self.context.now());
-        current.retain(|(token, _)| filter.matches_program(token) && self.is_token_in_force(token));
+        current.retain(|(token, _)| filter.matches_token(token) && self.is_token_in_force(token));
         current
     }
 

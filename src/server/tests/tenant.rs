@@ -13,7 +13,7 @@ use crate::server::oauth_endpoint;
 use crate::server::page::tests::spec;
 use crate::server::request::RequestContext;
 use crate::server::trusted_proxies::CallerAddress;
-use crate::spec::{ApiKeySpec, TenantName, TenantSpec};
+use crate::spec::{ApiKeySpec, Degradation, TenantName, TenantSpec};
 use crate::tenants::tenant::{Tenant, TenantSlot};
 use crate::usage::Usage;
 
@@ -60,6 +60,11 @@ fn live(spec: TenantSpec) -> Tenant {
     let mcp = McpServer::new(surface).expect("no tools, no findings");
     let bearer =
         BearerCheck::new(&spec.access, OpenTenants::Private, Arc::default(), &slot.access_revocations);
+    let login_absence = spec
+        .access
+        .login
+        .is_some()
+        .then(|| Degradation { reason: "there is no store".to_owned(), since: jiff::Timestamp::UNIX_EPOCH });
     Tenant {
         spec,
         revision: Digest::of(b"test"),
@@ -68,6 +73,7 @@ fn live(spec: TenantSpec) -> Tenant {
         mcp,
         bearer,
         login: None,
+        login_absence,
         page: OnceLock::new(),
     }
 }

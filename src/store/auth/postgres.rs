@@ -52,7 +52,7 @@ pub(in crate::store) struct PostgresEngine {
 }
 
 impl PostgresEngine {
-    /// Connects, brings the schema up to date, and checks that the master key fits.
+    /// Connects, brings the schema up to date, and verifies that the master key fits.
     ///
     /// # Errors
     /// The database cannot be reached or refuses the user, its schema is newer, it cannot be
@@ -62,10 +62,46 @@ impl PostgresEngine {
         keyring: Arc<Keyring>,
         node_id: [u8; 16],
     ) -> Result<Self, crate::store::Error> {
-        let link = Arc::new(Link::new(address)?);
-        schema::migrate(&link).await?;
-        let database_id = schema::ensure_marks(&link, &keyring).await?;
+        let link = Arc::new(Link::new(address));
+        let database_id = prepare(&link, &keyring).await?;
         Ok(Self { link, keyring, uncertain_rotations: Arc::default(), database_id, node_id })
+    }
+
+    /// Connects to read: nothing is created or changed.
+    ///
+    /// # Errors
+    /// As for [`PostgresEngine::open`]; also if the schema is missing or older.
+    pub(in crate::store) async fn open_unmodified(
+        address: PostgresAddress,
+        keyring: Arc<Keyring>,
+    ) -> Result<Self, crate::store::Error> {
+        let link = Arc::new(Link::new(address));
+        let shown = || link.shown().to_owned();
+        let known = schema::CURRENT_VERSION;
+        match schema::examine(&link).await? {
+            0 => return Err(Error::NoSchema { shown: shown() }.into()),
+            found if found < known => return Err(Error::OlderSchema { shown: shown(), found, known }.into()),
+            _ => {}
+        }
+        let database_id = schema::verify_marks(&link, &keyring).await?;
+        Ok(Self { link, keyring, uncertain_rotations: Arc::default(), database_id, node_id: [0; 16] })
+    }
+
+    /// Stands for a database that was used before and is away now. Nothing is asked of it until
+    /// [`Link::open`].
+    pub(in crate::store) fn await_database(
+        address: PostgresAddress,
+        keyring: Arc<Keyring>,
+        node_id: [u8; 16],
+        database_id: [u8; 16],
+    ) -> Self {
+        let link = Arc::new(Link::closed(address));
+        Self { link, keyring, uncertain_rotations: Arc::default(), database_id, node_id }
+    }
+
+    /// Returns whether the database is in use: it was there at the start, or is since.
+    pub(in crate::store) fn is_open(&self) -> bool {
+        self.link.is_open()
     }
 
     /// Returns the id of the database, which was drawn when its schema was created.
@@ -109,5 +145,33 @@ impl PostgresEngine {
 
     pub(in crate::store) async fn probe_write(&self) -> Result<(), super::Error> {
         schema::probe_write(&self.link).await.map_err(Into::into)
+    }
+}
+
+/// Brings the schema of a database up to date, and verifies that the master key fits. Returns the id
+/// of the database.
+async fn prepare(link: &Link, keyring: &Keyring) -> Result<[u8; 16], crate::store::Error> {
+    schema::migrate(link).await?;
+    schema::ensure_marks(link, keyring).await
+}
+
+/// Finds out whether a database that was away can be used, by connections of its own.
+pub(in crate::store) struct DatabaseProbe {
+    link: Link,
+    keyring: Arc<Keyring>,
+}
+
+impl DatabaseProbe {
+    pub(in crate::store) fn new(address: PostgresAddress, keyring: Arc<Keyring>) -> Self {
+        Self { link: Link::new(address), keyring }
+    }
+
+    /// Does what [`PostgresEngine::open`] does, and returns the id of the database.
+    pub(in crate::store) async fn prepare(&self) -> Result<[u8; 16], crate::store::Error> {
+        prepare(&self.link, &self.keyring).await
+    }
+
+    pub(in crate::store) fn link(&self) -> &Link {
+        &self.link
     }
 }

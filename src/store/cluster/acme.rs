@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::ClusterStore;
 use super::certificates::{CERTIFICATE_LEASE_SECONDS, LeaseClaim};
+use super::integrity::SealedColumn;
 use crate::base::random;
 use crate::store::auth::Error;
 use crate::store::auth::postgres::Value;
@@ -210,6 +211,23 @@ impl ClusterStore {
         Ok(rows.into_iter().filter_map(open).collect())
     }
 }
+
+/// What `tenantd store check` opens.
+pub(super) const SEALED_ACCOUNTS: &[SealedColumn] = &[SealedColumn {
+    name: "account",
+    select: "SELECT directory, account FROM tenantd.acme_accounts WHERE account IS NOT NULL",
+    is_intact: |keyring, row| Ok(keyring.open(&account_context(row.try_get(0)?), row.try_get(1)?).is_some()),
+}];
+
+/// The same of answers. Those of a kind that this version does not know are none of ours.
+pub(super) const SEALED_CHALLENGES: &[SealedColumn] = &[SealedColumn {
+    name: "answer",
+    select: "SELECT kind, key, answer FROM tenantd.acme_challenges WHERE until > clock_timestamp()",
+    is_intact: |keyring, row| {
+        let Some(kind) = SharedChallengeKind::parse(row.try_get(0)?) else { return Ok(true) };
+        Ok(keyring.open(&challenge_context(kind, row.try_get(1)?), row.try_get(2)?).is_some())
+    },
+}];
 
 fn account_context(directory: &str) -> SealContext<'_> {
     SealContext { purpose: ACCOUNT, tenant: "", row: directory }

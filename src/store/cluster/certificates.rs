@@ -7,10 +7,11 @@
 use tokio_postgres::Row;
 
 use super::ClusterStore;
+use super::integrity::SealedColumn;
 use crate::base::random;
 use crate::store::auth::Error;
 use crate::store::auth::postgres::{ReadError, Value};
-use crate::store::keyring::SealContext;
+use crate::store::keyring::{Keyring, SealContext};
 
 /// How long a lease lasts that its holder does not extend, in seconds.
 pub const CERTIFICATE_LEASE_SECONDS: i64 = 15;
@@ -89,14 +90,22 @@ struct CertificateRow {
 }
 
 impl ClusterStore {
-    /// Returns the certificates of these names whose version is another than the given one.
+    /// Returns the certificates of these names whose version is another than the given one. The names
+    /// are wanted from then on: what no gateway asked for in 30 days is deleted.
     ///
     /// # Errors
     /// [`ErrorKind::Unavailable`](crate::store::auth::ErrorKind::Unavailable) if they cannot be
     /// read.
     pub async fn load_certificates(&self, known: &[(&str, i64)]) -> Result<Vec<SharedCertificate>, Error> {
+        // Once an hour is enough, by whichever gateway comes first.
         let select = format!(
-            "SELECT {COLUMNS} FROM tenantd.certificates AS shared
+            "WITH wanted AS (
+             UPDATE tenantd.certificates SET wanted_at = clock_timestamp() WHERE name IN (
+                 SELECT name FROM tenantd.certificates
+                 WHERE name = ANY ($1) AND wanted_at < clock_timestamp() - interval '1 hour'
+                 FOR UPDATE SKIP LOCKED)
+             )
+             SELECT {COLUMNS} FROM tenantd.certificates AS shared
              JOIN unnest($1::text[], $2::bigint[]) AS known (known_name, known_version)
              ON known_name = name AND known_version <> version"
         );
@@ -288,6 +297,34 @@ impl ClusterStore {
         shared.pending_order = checked(shared.pending_order.take(), order);
         SharedCertificate { is_unreadable, ..shared }
     }
+}
+
+/// What `tenantd store check` opens.
+pub(super) const SEALED: &[SealedColumn] = &[
+    SealedColumn {
+        name: "bundle",
+        select: "SELECT name, coalesce(not_before, 0), bundle FROM tenantd.certificates WHERE bundle IS NOT NULL",
+        is_intact: |keyring, row| {
+            let (name, not_before): (&str, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let clear = [not_before.to_be_bytes()];
+            Ok(keyring.open_row(&bundle_context(name), &clear, row.try_get(2)?).is_some())
+        },
+    },
+    SealedColumn {
+        name: "renewal",
+        select: "SELECT name, renewal FROM tenantd.certificates WHERE renewal IS NOT NULL",
+        is_intact: |keyring, row| is_intact(keyring, RENEWAL, row),
+    },
+    SealedColumn {
+        name: "pending_order",
+        select: "SELECT name, pending_order FROM tenantd.certificates WHERE pending_order IS NOT NULL",
+        is_intact: |keyring, row| is_intact(keyring, PENDING_ORDER, row),
+    },
+];
+
+fn is_intact(keyring: &Keyring, purpose: &str, row: &Row) -> Result<bool, ReadError> {
+    let context = SealContext { purpose, tenant: "", row: row.try_get(0)? };
+    Ok(keyring.open(&context, row.try_get(1)?).is_some())
 }
 
 const RENEWAL: &str = "certificate-renewal";

@@ -3,7 +3,7 @@
 //! number. A node asks for all that came after the number that it has; whoever missed too much
 //! loads everything.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::broadcast;
 
@@ -59,8 +59,8 @@ pub struct HeardChanges {
 /// Hands what was heard to the parts of this process.
 #[derive(Debug)]
 pub(super) struct ChangeFeed {
-    /// From where to ask first.
-    start: ChangeCursor,
+    /// From where to ask first; not known before the gateway is one of the nodes.
+    start: OnceLock<ChangeCursor>,
     sender: broadcast::Sender<ChangeBatch>,
 }
 
@@ -71,6 +71,13 @@ pub struct ChangeSubscription(broadcast::Receiver<ChangeBatch>);
 /// Notifications of changes, which say only that it is time to ask.
 pub struct Notifications(Listener);
 
+impl ChangeCursor {
+    /// A cursor that no change has, so that everything is loaded.
+    fn unknown() -> Self {
+        Self { number: 0, mark: String::new() }
+    }
+}
+
 impl ChangeBatch {
     /// Returns whether nothing changed.
     pub fn is_empty(&self) -> bool {
@@ -79,8 +86,14 @@ impl ChangeBatch {
 }
 
 impl ChangeFeed {
-    pub(super) fn from_cursor(start: ChangeCursor) -> Self {
-        Self { start, sender: broadcast::Sender::new(WAITING_BATCHES) }
+    pub(super) fn new() -> Self {
+        Self { start: OnceLock::new(), sender: broadcast::Sender::new(WAITING_BATCHES) }
+    }
+
+    /// Sets from where to ask first.
+    pub(super) fn begin_at(&self, start: ChangeCursor) {
+        // A node joins once.
+        let _known = self.start.set(start).is_err();
     }
 }
 
@@ -106,7 +119,7 @@ impl Notifications {
 impl ClusterStore {
     /// Returns the last change before anything was loaded.
     pub fn first_cursor(&self) -> ChangeCursor {
-        self.feed.start.clone()
+        self.feed.start.get().cloned().unwrap_or_else(ChangeCursor::unknown)
     }
 
     /// Returns what changed after `cursor`.
@@ -167,7 +180,7 @@ pub(super) async fn load_cursor(link: &Link) -> Result<ChangeCursor, PostgresErr
         |row: &tokio_postgres::Row| Ok(ChangeCursor { number: row.try_get(0)?, mark: row.try_get(1)? });
     let latest = link.query_rows(SELECT, &[], read).await?.into_iter().next();
     // There always is one, unless somebody emptied the table.
-    Ok(latest.unwrap_or_else(|| ChangeCursor { number: 0, mark: String::new() }))
+    Ok(latest.unwrap_or_else(ChangeCursor::unknown))
 }
 
 fn read_row(row: &tokio_postgres::Row) -> Result<(ChangeCursor, Change, u32), ReadError> {

@@ -197,8 +197,8 @@ impl ClusterStore {
         Ok(Box::pin(load_nodes(self.engine.link())).await?)
     }
 
-    /// Forgets nodes that left an hour ago or vanished a day ago, and changes that are an hour old.
-    /// Of the live nodes, one does it.
+    /// Forgets nodes that left an hour ago or vanished a day ago, changes that are an hour old, and
+    /// certificates that no node wanted for 30 days. Of the live nodes, one does it.
     ///
     /// # Errors
     /// [`Error::Postgres`] if the database is away.
@@ -211,6 +211,9 @@ impl ClusterStore {
                 DELETE FROM tenantd.nodes USING here
                 WHERE left_at < clock_timestamp() - interval '1 hour'
                     OR seen_at < clock_timestamp() - interval '1 day'
+            ), certificates AS (
+                DELETE FROM tenantd.certificates USING here
+                WHERE wanted_at < clock_timestamp() - interval '30 days' AND until < clock_timestamp()
             )
             DELETE FROM tenantd.changes USING here
             WHERE recorded_at < clock_timestamp() - interval '1 hour'

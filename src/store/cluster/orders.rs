@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 
 use super::ClusterStore;
+use super::integrity::SealedColumn;
 use crate::base::digest::Digest;
 use crate::store::auth::postgres::{ReadError, Value};
 use crate::store::keyring::SealContext;
@@ -246,6 +247,25 @@ impl ClusterStore {
         Ok(self.query(FORGET, &values).await.map(drop)?)
     }
 }
+
+/// What `tenantd store check` opens.
+pub(super) const SEALED: &[SealedColumn] = &[
+    SealedColumn {
+        name: "details",
+        select: "SELECT entry_id, kind, details FROM tenantd.tenant_orders",
+        is_intact: |keyring, row| {
+            let context = details_context(row.try_get(0)?, row.try_get(1)?);
+            Ok(keyring.open(&context, row.try_get(2)?).is_some())
+        },
+    },
+    SealedColumn {
+        name: "documents",
+        select: "SELECT entry_id, documents FROM tenantd.tenant_orders WHERE documents IS NOT NULL",
+        is_intact: |keyring, row| {
+            Ok(keyring.open(&documents_context(row.try_get(0)?), row.try_get(1)?).is_some())
+        },
+    },
+];
 
 /// Opens an order. A pause that was changed, or sealed with another key, pauses the entry; other
 /// orders like that do not count, and those of a newer version are none of ours.

@@ -9,7 +9,7 @@ use crate::base::secret::Secret;
 use crate::store::auth::postgres::{PostgresAddress, PostgresEngine};
 use crate::store::tests::flaky_proxy::FlakyProxy;
 use crate::store::tests::postgres_server::PostgresServer;
-use crate::store::{AuthStore, BlockId, Error, KeySource, Keyring, PostgresError};
+use crate::store::{AuthStore, BlockId, Error, KeySource, Keyring, LocalCertificate, PostgresError};
 
 /// A database, and the means to join it as any node.
 struct Cluster {
@@ -199,6 +199,26 @@ async fn one_of_the_live_nodes_removes_old_records() {
     assert_eq!(counts().trim(), "4|4");
     first.remove_old_records().await.expect("removed");
     assert_eq!(counts().trim(), "3|2");
+}
+
+#[tokio::test]
+async fn certificates_that_no_node_wants_are_deleted_after_a_month() {
+    let cluster = Cluster::new();
+    let (first, second) = (cluster.node(1).await, cluster.node(2).await);
+    for name in ["wanted", "unwanted", "ordered"] {
+        let local = LocalCertificate { name, bundle: None, renewal: b"{}" };
+        assert!(first.import_certificate(&local).await.expect("written"));
+    }
+    let names = || cluster.sql("SELECT string_agg(name, ' ' ORDER BY name) FROM tenantd.certificates");
+    cluster.sql("UPDATE tenantd.certificates SET wanted_at = now() - interval '29 days'");
+    first.remove_old_records().await.expect("removed");
+    assert_eq!(names().trim(), "ordered unwanted wanted");
+    cluster.sql("UPDATE tenantd.certificates SET wanted_at = now() - interval '31 days'");
+    // Whichever node asks for a name wants it, also if nothing is new there.
+    assert!(second.load_certificates(&[("wanted", 1)]).await.expect("read").is_empty());
+    let (_claim, _) = second.take_certificate("ordered", true).await.expect("answered").expect("taken");
+    first.remove_old_records().await.expect("removed");
+    assert_eq!(names().trim(), "ordered wanted");
 }
 
 #[tokio::test]

@@ -61,6 +61,8 @@ PATH=$PATH:/usr/sbin $as pgbouncer -q -d bouncer.ini
 pub(crate) struct OwnServer {
     folder: tempfile::TempDir,
     pub(crate) port: u16,
+    /// Whether the folder is a disk of its own.
+    is_mounted: bool,
 }
 
 impl OwnServer {
@@ -89,7 +91,26 @@ impl OwnServer {
     fn in_new_folder() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("changed");
-        Self { folder, port: free_port() }
+        Self { folder, port: free_port(), is_mounted: false }
+    }
+
+    /// Starts an empty server on a disk of its own of so many MiB, in memory. The user must be allowed
+    /// to mount.
+    pub(crate) fn start_on_small_disk(mib: u32) -> Self {
+        let mut server = Self::in_new_folder();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={mib}m,mode=755"), "tmpfs"])
+            .arg(server.folder.path())
+            .status();
+        assert!(mount.is_ok_and(|mount| mount.success()), "mounted");
+        server.is_mounted = true;
+        server.run(CREATE, &[]);
+        server
+    }
+
+    /// Returns the folder with the server's data.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     fn run(&self, script: &str, arguments: &[&str]) {
@@ -155,6 +176,9 @@ impl OwnServer {
 impl Drop for OwnServer {
     fn drop(&mut self) {
         self.kill();
+        if self.is_mounted {
+            let _unmounted = Command::new("umount").arg("-l").arg(self.folder.path()).status().is_ok();
+        }
     }
 }
 

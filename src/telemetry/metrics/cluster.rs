@@ -8,18 +8,19 @@ use prometheus_client::registry::Registry;
 
 use super::Metrics;
 
-/// The families about the gateways that share a database; all 0 without one.
+/// The families about the gateways that share a database. Without one a gateway is alone.
 #[derive(Debug, Default)]
 pub(super) struct ClusterMetrics {
-    nodes: Gauge,
+    live_nodes: Gauge,
     silence: Gauge<f64, AtomicU64>,
     stale: Gauge,
 }
 
 impl ClusterMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        let nodes = "Live gateways with the same database, this one included; 0 without a database";
-        registry.register("tenantd_cluster_nodes", nodes, self.nodes.clone());
+        self.live_nodes.set(1);
+        let live = "Gateways that share rates with this one, itself included";
+        registry.register("tenantd_cluster_live_nodes", live, self.live_nodes.clone());
         let silence = "Seconds since this gateway last knew all that others had changed";
         registry.register("tenantd_cluster_silence_seconds", silence, self.silence.clone());
         let stale = "1 while this gateway cannot know what others revoked";
@@ -28,9 +29,9 @@ impl ClusterMetrics {
 }
 
 impl Metrics {
-    /// Sets how many gateways share the database.
-    pub fn set_cluster_nodes(&self, nodes: u32) {
-        self.cluster.nodes.set(nodes.into());
+    /// Sets the number of gateways among which rates are shared.
+    pub fn set_live_nodes(&self, nodes: u32) {
+        self.cluster.live_nodes.set(nodes.into());
     }
 
     /// Sets for how long nothing was heard of the others, and whether that is too long.

@@ -3,7 +3,8 @@
 //!
 //! All orders are in memory. They are read before the first pass, so that nothing is served for a
 //! moment that an operator shut; then whenever the database tells of one. If that fails, they are
-//! read again every second.
+//! read again every second. A gateway that starts without its database follows the orders that its
+//! state folder knows until then.
 
 use std::sync::Arc;
 
@@ -20,10 +21,14 @@ struct Missing(String);
 
 impl Reconciler {
     /// Reads all orders before the first pass, and shares what was ordered here before this gateway
-    /// was one of several. Waits for the database: what an operator shut must not be open meanwhile.
+    /// was one of several. Waits for the database, unless that was away at the start: what an operator
+    /// shut must not be open meanwhile.
     pub(super) async fn read_first_orders(&mut self) {
         while let Some(book) = self.orders.as_mut().filter(|book| !book.unread.is_empty()) {
             book.read(self.tenant_deps.clock.monotonic()).await;
+            if book.cluster.awaited().is_some() {
+                return;
+            }
             if !book.unread.is_empty() {
                 tokio::time::sleep(RETRY_PAUSE).await;
             }

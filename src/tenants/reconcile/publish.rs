@@ -33,7 +33,10 @@ impl Reconciler {
         for entry_id in changed {
             let Some(tenant) = self.entries.get(entry_id).and_then(|entry| entry.tenant()) else { continue };
             match &tenant.login {
-                Some(server) => server.issuer().activate(entry_id),
+                Some(server) => server.activate(entry_id),
+                None if tenant.is_login_unavailable() => {
+                    login.context.activate_waiting(&tenant.spec.name, entry_id);
+                }
                 None => login.context.activate_without_login(&tenant.spec.name, entry_id),
             }
         }

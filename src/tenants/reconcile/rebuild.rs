@@ -1,5 +1,5 @@
-//! Tenants whose logins another gateway with the same database ended or replaced: they are built
-//! again with the logins that the database has.
+//! Tenants that are built again with the logins that the database has: another gateway ended or
+//! replaced theirs, or the database was away when they were built.
 
 use std::sync::Arc;
 
@@ -20,8 +20,15 @@ impl Reconciler {
         for entry_id in entry_ids {
             self.revoke_access(&entry_id);
             if let Some(entry) = self.entries.get_mut(&entry_id) {
+                let has_waited = entry.tenant().is_some_and(|tenant| tenant.is_login_unavailable());
                 entry.rebuild(self.tenant_deps.builder(&entry_id));
-                tracing::warn!(entry = %entry_id, "another gateway ended the logins of this tenant: people log in again");
+                match has_waited {
+                    true => tracing::info!(entry = %entry_id, "the logins of this tenant are in force"),
+                    false => tracing::warn!(
+                        entry = %entry_id,
+                        "another gateway ended the logins of this tenant: people log in again"
+                    ),
+                }
                 changed.insert(entry_id);
             }
         }

@@ -103,6 +103,12 @@ async fn rates_follow_the_gateways_that_live() {
     let killed = gateways.pop().expect("three").killed();
     for gateway in &gateways {
         until_live(gateway, 2).await;
+        until_within(PATIENCE, "the dead one is shown as silent", async || {
+            let nodes = read(gateway, "/api/nodes").await["nodes"].clone();
+            let dead = nodes.as_array()?.iter().find(|node| node["name"] == "three")?.clone();
+            (dead["state"] == "silent").then_some(())
+        })
+        .await;
         assert_eq!(call(gateway, &people[1], 6).await, 3, "a half");
     }
     let again = killed.start_again().await;

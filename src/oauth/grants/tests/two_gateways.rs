@@ -48,7 +48,7 @@ impl Pair {
             let shared = start_shared(store, keyring, SystemClock::shared(), &entra, &tasks).await;
             let tenant = TenantName::parse("acme").expect("a name");
             let server = TestAuthServer::new(&shared, "acme", &tenant, login_spec(AccessRules::default()));
-            server.issuer.activate(&"acme".into());
+            server.inner.activate(&"acme".into());
             assert!(shared.context.persist_incarnations().await);
             server.issuer.jwks().await.expect("keys");
             TestNode { server, shared, _tasks: tasks }

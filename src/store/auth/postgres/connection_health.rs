@@ -35,6 +35,13 @@ impl ConnectionHealth {
         }
     }
 
+    /// The same of a database that is away from the start.
+    pub(super) fn away(shown: String) -> Self {
+        let health = Self::new(shown);
+        health.is_away.store(true, Ordering::Relaxed);
+        health
+    }
+
     pub(in crate::store) fn is_writable(&self) -> bool {
         !self.is_away.load(Ordering::Relaxed)
     }

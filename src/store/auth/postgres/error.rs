@@ -57,10 +57,25 @@ pub enum Error {
     #[error("the database {shown} was away a moment ago ({what}); the next attempt follows soon")]
     BackingOff { shown: String, what: String },
     #[error(
+        "the database {shown} was away when this gateway started, and is not in use yet; the gateway tries again by \
+         itself"
+    )]
+    NotJoined { shown: String },
+    #[error(
         "the database {shown} was written by a newer tenantd (schema {found}, readable from {readable_from} on; \
          this version knows {known}); run that version"
     )]
     NewerSchema { shown: String, found: i64, readable_from: i64, known: i64 },
+    #[error(
+        "the database {shown} has no tables of tenantd yet; \"tenantd serve\" or \"tenantd store copy\" makes them. \
+         If there should be some, correct the name of the database in its address"
+    )]
+    NoSchema { shown: String },
+    #[error(
+        "the database {shown} was written by an older tenantd (schema {found}; this version reads {known}); \"tenantd \
+         serve\" of this version upgrades it, or use the version that wrote it"
+    )]
+    OlderSchema { shown: String, found: i64, known: i64 },
     #[error(
         "the database {shown} can only be read: it is a replica, or read-only by its settings; give the address \
          of the primary, or add target_session_attrs=read-write to an address with several hosts"
@@ -88,6 +103,11 @@ pub enum Error {
     CopiedNode { shown: String, node: String },
     #[error("the connection to the database {shown} broke: {what}")]
     Lost { shown: String, what: String },
+    #[error(
+        "the database {shown} cannot write, since its disk is full ({what}); free space there, nothing has to be \
+         restarted"
+    )]
+    Full { shown: String, what: String },
     #[error("the database {shown} refuses a statement: {what}")]
     Refused { shown: String, what: String },
 }
@@ -107,9 +127,10 @@ impl Error {
             Some(_) => "it may be starting; the server's log says more",
             None => help_of_network_failure(cause, &what),
         };
-        let is_final = cause.code().is_some_and(|code| !is_end_of_session(code.code()))
-            || what.contains("certificate")
-            || what.contains("does not support TLS");
+        let is_final =
+            cause.code().is_some_and(|code| !is_end_of_session(code.code()) && !is_temporary(code.code()))
+                || what.contains("certificate")
+                || what.contains("does not support TLS");
         let is_unanswered = io_failure(cause) == Some(io::ErrorKind::TimedOut);
         Self::Connect { shown, what, help, is_final, is_unanswered }
     }
@@ -132,6 +153,7 @@ impl Error {
             _ if what.contains("statement pooling") => Self::StatementPooler { shown },
             Some("25006") => Self::ReadOnly { shown },
             Some("42501") => Self::NoRights { shown, what },
+            Some("53100") => Self::Full { shown, what },
             Some(code) if is_end_of_session(code) => Self::Lost { shown, what },
             Some(_) => Self::Refused { shown, what },
             None => Self::Lost { shown, what },
@@ -179,6 +201,8 @@ impl Error {
                     | Self::NoHost { .. }
                     | Self::Replaced { .. }
                     | Self::BackingOff { .. }
+                    | Self::Full { .. }
+                    | Self::NotJoined { .. }
             )
     }
 }
@@ -193,6 +217,12 @@ impl From<Error> for super::super::Error {
 /// that was idle for too long (57P05).
 fn is_end_of_session(code: &str) -> bool {
     code.starts_with("08") || ["57P01", "57P02", "57P03", "57P05"].contains(&code)
+}
+
+/// All connections are taken (53300), some maybe by a process that has ended; or an operator works on
+/// the database and lets nobody in (55000).
+fn is_temporary(code: &str) -> bool {
+    ["53300", "55000"].contains(&code)
 }
 
 fn io_failure(cause: &tokio_postgres::Error) -> Option<io::ErrorKind> {

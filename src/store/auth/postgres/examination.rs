@@ -44,7 +44,7 @@ impl PostgresAddress {
                     - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
                 has_database_privilege(current_database(), 'CREATE')";
         let is_encrypted = self.tls.is_some();
-        let link = Link::new(self)?;
+        let link = Link::new(self);
         let schema = schema::examine(&link).await?;
         let clock = SystemClock;
         let before = clock.now();

@@ -1,6 +1,7 @@
 //! The pool of connections, and how a statement is sent.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool::Runtime;
@@ -34,11 +35,24 @@ pub(in crate::store) struct Link {
     /// behind logins.
     follower: tokio::sync::Mutex<Option<Client>>,
     health: Arc<ConnectionHealth>,
+    /// Whether statements may be sent. The database that this gateway used before may be another one
+    /// now, or of another version, so nothing is asked of it before that is known.
+    is_open: AtomicBool,
 }
 
 impl Link {
-    pub(super) fn new(address: PostgresAddress) -> Result<Self, Error> {
-        let health = Arc::new(ConnectionHealth::new(address.shown.clone()));
+    pub(super) fn new(address: PostgresAddress) -> Self {
+        let health = ConnectionHealth::new(address.shown.clone());
+        Self::with_health(address, health, true)
+    }
+
+    /// Creates a link that sends nothing until it is opened.
+    pub(super) fn closed(address: PostgresAddress) -> Self {
+        let health = ConnectionHealth::away(address.shown.clone());
+        Self::with_health(address, health, false)
+    }
+
+    fn with_health(address: PostgresAddress, health: ConnectionHealth, is_open: bool) -> Self {
         let pool = Pool::builder(Connector::new(address))
             .max_size(MAX_CONNECTIONS)
             .queue_mode(QueueMode::Lifo)
@@ -47,7 +61,25 @@ impl Link {
             .runtime(Runtime::Tokio1)
             .build()
             .expect("the pool has a runtime for its timeouts");
-        Ok(Self { pool, follower: tokio::sync::Mutex::default(), health })
+        let (health, is_open) = (Arc::new(health), AtomicBool::new(is_open));
+        Self { pool, follower: tokio::sync::Mutex::default(), health, is_open }
+    }
+
+    /// Lets statements through from now on.
+    pub(in crate::store) fn open(&self) {
+        self.is_open.store(true, Ordering::Release);
+    }
+
+    fn verify_open(&self) -> Result<(), Error> {
+        match self.is_open() {
+            true => Ok(()),
+            false => Err(Error::NotJoined { shown: self.shown().to_owned() }),
+        }
+    }
+
+    /// Returns whether statements are sent.
+    pub(in crate::store) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
     }
 
     pub(in crate::store) fn shown(&self) -> &str {
@@ -98,6 +130,7 @@ impl Link {
 
     /// The same for what other nodes changed, on a connection of its own.
     async fn query_as_follower(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
+        self.verify_open()?;
         let mut kept = self.follower.lock().await;
         // Whoever stops waiting takes the connection along, and what is on its way with it.
         if let Some(client) = kept.take().filter(|client| !client.is_closed()) {
@@ -170,6 +203,7 @@ impl Link {
 
     /// Returns a connection, for transactions of several statements.
     pub(super) async fn connection(&self) -> Result<Object<Connector>, Error> {
+        self.verify_open()?;
         self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => error,
             _ => self.timed_out(),

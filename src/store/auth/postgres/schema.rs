@@ -21,6 +21,7 @@ const MIGRATIONS: &[(&str, i64)] = &[
     (include_str!("../../schema/postgres/5.sql"), 2),
     (include_str!("../../schema/postgres/6.sql"), 6),
     (include_str!("../../schema/postgres/7.sql"), 6),
+    (include_str!("../../schema/postgres/8.sql"), 6),
 ];
 /// The version that this program writes.
 pub(super) const CURRENT_VERSION: i64 = MIGRATIONS.len() as i64;
@@ -100,6 +101,22 @@ pub(super) async fn ensure_marks(link: &Link, keyring: &Keyring) -> Result<[u8; 
     if !keyring.is_current(&found) {
         link.query(RESEAL, &[Value::Bytes(&sealed)]).await?;
     }
+    load_database_id(link).await
+}
+
+/// Verifies that the key check opens. Returns the id of the database. Changes nothing.
+///
+/// # Errors
+/// As for [`ensure_marks`].
+pub(super) async fn verify_marks(link: &Link, keyring: &Keyring) -> Result<[u8; 16], crate::store::Error> {
+    let found = load_mark(link, "witness").await?.unwrap_or_default();
+    if keyring.open(&KEY_CHECK, &found).is_none() {
+        return Err(KeyError::DoesNotFit.into());
+    }
+    load_database_id(link).await
+}
+
+async fn load_database_id(link: &Link) -> Result<[u8; 16], crate::store::Error> {
     let id = load_mark(link, "database").await?.and_then(|id| id.try_into().ok());
     Ok(id.ok_or_else(|| Error::Refused { shown: link.shown().to_owned(), what: "it has no id".into() })?)
 }

@@ -179,7 +179,7 @@ async fn rows_travel_sealed_between_a_file_and_a_database() {
     assert_eq!(grant.payload, b"canary");
     assert!(there.auth().is_client_removed(&acme, "gone").await.expect("read"));
     there.auth().save_block(BlockId::random(), b"later".to_vec()).await.expect("written");
-    assert_eq!(store.check_auth(address()).await.expect("sound").blocks, 2);
+    assert_eq!(store.check_auth(address()).await.expect("sound").0.blocks, 2);
 
     // The row of this folder's own node does not count.
     server.psql(&name, "UPDATE tenantd.nodes SET id = substring(sha256(id) FOR 16)");
