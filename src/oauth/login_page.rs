@@ -180,7 +180,9 @@ impl ErrorPage {
                 NoticePage { title, sentence, advice, link: None, request_id }.to_response(self.status)
             }
         };
-        if let Some(wait) = self.retry_after {
+        // Whatever is not available now, it is worth trying again.
+        let is_passing = self.status == StatusCode::SERVICE_UNAVAILABLE;
+        if let Some(wait) = self.retry_after.or(is_passing.then_some(response::RETRY_DELAY)) {
             response.headers_mut().insert(header::RETRY_AFTER, retry_after(wait));
         }
         response

@@ -37,11 +37,15 @@ fn faults(role: &str) -> Vec<Fault> {
             "store_password_file",
         ),
         fault(version, &version.replace('+', "-"), "written by a newer tenantd"),
-        fault(
-            "ALTER ROLE NAME SET default_transaction_read_only = on",
-            "ALTER ROLE NAME RESET ALL",
-            "can only be read",
-        ),
+        // A replica may be promoted.
+        Fault {
+            ends_start: false,
+            ..fault(
+                "ALTER ROLE NAME SET default_transaction_read_only = on",
+                "ALTER ROLE NAME RESET ALL",
+                "can only be read",
+            )
+        },
         fault(no_rights, rights, "make it the owner of the database"),
         address("localhost", "127.0.0.1", "sslrootcert=FILE"),
         address("?sslrootcert", "nowhere?sslrootcert", "createdb"),

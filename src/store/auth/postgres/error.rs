@@ -138,7 +138,7 @@ impl Error {
     /// Tells why none of several hosts can be used.
     pub(super) fn from_hosts(shown: &str, failures: &[(&String, Self)]) -> Self {
         let told: Vec<String> = failures.iter().map(|(host, error)| format!("{host}: {error}")).collect();
-        let is_final = failures.iter().all(|(_, error)| !error.is_passing() && !error.is_standby());
+        let is_final = failures.iter().all(|(_, error)| !error.is_passing());
         Self::NoHost { shown: shown.to_owned(), what: told.join("; "), is_final }
     }
 
@@ -166,11 +166,6 @@ impl Error {
         matches!(self, Self::Lost { .. } | Self::ReadOnly { .. })
     }
 
-    /// Returns whether the server waits to be promoted, or was.
-    fn is_standby(&self) -> bool {
-        matches!(self, Self::ReadOnly { .. } | Self::Replaced { .. })
-    }
-
     /// Returns whether a statement may have happened, or may still happen.
     pub(super) fn leaves_doubt(&self) -> bool {
         matches!(self, Self::Lost { .. } | Self::TimedOut { .. })
@@ -182,11 +177,11 @@ impl Error {
         matches!(self, Self::Lost { .. } | Self::TimedOut { .. } | Self::ReadOnly { .. })
     }
 
-    /// Returns whether it may go by within seconds, because the server starts.
+    /// Returns whether it may go by within seconds, because the server starts or is promoted.
     pub(in crate::store) fn is_passing(&self) -> bool {
         match self {
             Self::Connect { is_final, .. } | Self::NoHost { is_final, .. } => !is_final,
-            _ => self.is_outage() && !self.is_standby(),
+            _ => self.is_outage(),
         }
     }
 
