@@ -9,7 +9,10 @@ use crate::base::secret::Secret;
 use crate::store::auth::postgres::{PostgresAddress, PostgresEngine};
 use crate::store::tests::flaky_proxy::FlakyProxy;
 use crate::store::tests::postgres_server::PostgresServer;
-use crate::store::{AuthStore, BlockId, Error, KeySource, Keyring, LocalCertificate, PostgresError};
+use crate::store::{
+    AuthStore, BlockId, Error, Incarnation, IncarnationChange, IncarnationRecord, KeySource, Keyring,
+    LocalCertificate, PostgresError,
+};
 
 /// A database, and the means to join it as any node.
 struct Cluster {
@@ -286,6 +289,33 @@ async fn entries_differ_if_a_live_node_has_another_revision_or_none() {
         ["a", "b", "c"],
         "a of the first, both of the second"
     );
+}
+
+#[tokio::test]
+async fn an_incarnation_ends_only_where_no_other_node_serves_its_entry_and_never_comes_back() {
+    let cluster = Cluster::new();
+    let (first, second) = (cluster.node(1).await, cluster.node(2).await);
+    for node in [&first, &second] {
+        node.replace_entries(&[]).await.expect("written");
+    }
+    let at_first = AuthStore::in_database(cluster.engine_for(1).await);
+    let at_second = AuthStore::in_database(cluster.engine_for(2).await);
+    let [one, two, three] = [0; 3].map(|_| Incarnation::new(&"acme".into()));
+    let refused = async |store: &AuthStore, incarnation: &Incarnation, entry_id: &str| {
+        let (incarnation, entry_id) = (incarnation.clone(), Some(entry_id.into()));
+        let begin =
+            IncarnationChange::Begin(IncarnationRecord { incarnation, entry_id, payload: Vec::new() });
+        !store.apply_incarnation_changes(vec![begin]).await.expect("answered").is_empty()
+    };
+    assert!(!refused(&at_first, &one, "a").await);
+    assert!(refused(&at_second, &two, "a").await, "one begins for an entry");
+    second.replace_entries(&[entry("a", "1")]).await.expect("written");
+    assert!(refused(&at_first, &three, "z").await, "the other node serves the entry");
+    let end = IncarnationChange::End("acme".into());
+    assert!(!at_first.apply_incarnation_changes(vec![end]).await.expect("answered").is_empty());
+    second.replace_entries(&[]).await.expect("written");
+    assert!(!refused(&at_first, &three, "z").await);
+    assert!(refused(&at_second, &one, "a").await, "it has ended");
 }
 
 #[tokio::test]
