@@ -1,6 +1,7 @@
 //! Several nodes on one database, without their gateways.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::nodes::NodeIdentity;
 use super::{ChangeBatch, ClusterStore, EntryOrders, HeartbeatOutcome, NodeEntry, Replacement, TenantOrder};
@@ -231,7 +232,8 @@ async fn a_change_is_notified_at_once_and_handed_to_all_who_subscribed() {
     let notifications = node.listen().await.expect("connected").expect("they arrive");
     let (mut one, mut other) = (node.subscribe(), node.subscribe());
     let key = cluster.save_block().await;
-    assert!(notifications.next().await);
+    let told = tokio::time::timeout(Duration::from_secs(30), notifications.next()).await;
+    assert_eq!(told, Ok(true));
     let heard = node.load_changes(&node.first_cursor()).await.expect("read");
     node.publish(heard.batch);
     assert_eq!(keys(&one.next().await), std::slice::from_ref(&key));
