@@ -31,13 +31,21 @@ const RESENDS: u32 = 2;
 /// The connections to one database.
 pub(in crate::store) struct Link {
     pool: Pool<Connector>,
-    /// The connection of the task that follows other nodes, while nobody uses it. It does not wait
-    /// behind logins.
-    follower: tokio::sync::Mutex<Option<Client>>,
+    /// What the task that follows other nodes uses. It does not wait behind logins.
+    follower: tokio::sync::Mutex<Follower>,
     health: Arc<ConnectionHealth>,
     /// Whether statements may be sent. The database that this gateway used before may be another one
     /// now, or of another version, so nothing is asked of it before that is known.
     is_open: AtomicBool,
+}
+
+/// The connection that asks what other nodes changed.
+struct Follower {
+    /// None while somebody uses it, and after a failure.
+    client: Option<Client>,
+    /// How long an answer may take. It is longer after slow answers, so that a server or machine that
+    /// is busy is not kept busy with new connections.
+    patience: Duration,
 }
 
 impl Link {
@@ -62,7 +70,8 @@ impl Link {
             .build()
             .expect("the pool has a runtime for its timeouts");
         let (health, is_open) = (Arc::new(health), AtomicBool::new(is_open));
-        Self { pool, follower: tokio::sync::Mutex::default(), health, is_open }
+        let follower = Follower { client: None, patience: PROMPT_TIMEOUT };
+        Self { pool, follower: tokio::sync::Mutex::new(follower), health, is_open }
     }
 
     /// Lets statements through from now on.
@@ -131,24 +140,34 @@ impl Link {
     /// The same for what other nodes changed, on a connection of its own.
     async fn query_as_follower(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
         self.verify_open()?;
-        let mut kept = self.follower.lock().await;
+        self.verify_open()?;
+        let mut follower = self.follower.lock().await;
         // Whoever stops waiting takes the connection along, and what is on its way with it.
-        if let Some(client) = kept.take().filter(|client| !client.is_closed()) {
+        if let Some(client) = follower.client.take().filter(|client| !client.is_closed()) {
             let asked_at = SystemClock.monotonic();
-            match self.send_on(&client, sql, values, PROMPT_TIMEOUT).await {
+            match self.send_on(&client, sql, values, follower.patience).await {
+                // Others may wait for their answers with reason.
+                Err(Error::TimedOut { .. }) => {}
                 Err(error) if error.spoils_connection() => self.forget_connections_before(asked_at),
                 outcome => {
-                    *kept = Some(client);
+                    if SystemClock.monotonic() < asked_at + PROMPT_TIMEOUT {
+                        follower.patience = PROMPT_TIMEOUT;
+                    }
+                    follower.client = Some(client);
                     return outcome;
                 }
             }
         }
         // This is tried every second, so it need not wait for a pause that others make.
         let client = self.connector().connect_at_once().await?;
+        let asked_at = SystemClock.monotonic();
         let outcome = self.send_on(&client, sql, values, STATEMENT_TIMEOUT).await;
         self.health.observe(&outcome);
         if !outcome.as_ref().is_err_and(Error::spoils_connection) {
-            *kept = Some(client);
+            follower.client = Some(client);
+        }
+        if SystemClock.monotonic() > asked_at + PROMPT_TIMEOUT / 4 {
+            follower.patience = (follower.patience * 2).min(STATEMENT_TIMEOUT);
         }
         outcome
     }
@@ -176,7 +195,10 @@ impl Link {
         let outcome = self.send_on(&client, sql, values, limit).await;
         if outcome.as_ref().is_err_and(Error::spoils_connection) {
             drop(Object::take(client));
-            self.forget_connections_before(sent_at);
+            // Whoever is less patient says less about the others.
+            if limit == STATEMENT_TIMEOUT || !matches!(outcome, Err(Error::TimedOut { .. })) {
+                self.forget_connections_before(sent_at);
+            }
         }
         outcome
     }
