@@ -2,6 +2,7 @@
 //! verdict is read.
 
 mod machine;
+mod nginx_configuration;
 mod proxies;
 mod worlds;
 

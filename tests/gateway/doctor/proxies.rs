@@ -1,21 +1,24 @@
 //! A proxy in front that breaks things in each way: the first request that is answered otherwise
-//! than directly, what did it, and the lines to change.
+//! than directly, what did it, and the lines to change. NGINX's are applied as they stand, and then the
+//! doctor finds nothing.
 
 use futures_util::{StreamExt, stream};
+use serde_json::Value;
 use tokio::net::TcpListener;
 
 use super::super::harness::entra::FakeEntra;
 use super::super::harness::front::{Front, free_ports};
 use super::super::harness::secret::secret;
 use super::super::harness::{FakeBackend, Gateway, Setup, Tenant};
+use super::nginx_configuration::NginxLines;
 use super::{Doctor, Guard, KEY, Said, digest};
 
 /// A proxy that is wrong in one way.
 struct Case {
     guard: Guard,
     client: &'static str,
-    /// The lines of its `server`. `PREFIX` and `PASS` stand for the tenant's and for what forwards
-    /// to the gateway.
+    /// The lines of its `server`. `PREFIX` stands for the tenant's, `PASS` for what forwards to the
+    /// gateway, `HEADERS` for that without the address.
     lines: &'static str,
     fault: &'static str,
     step: &'static str,
@@ -41,7 +44,7 @@ const CASES: [Case; 25] = [
     case(Guard::Login, "claude", "location PREFIX/ { PASS }", "well-known-dropped", "authorization server metadata"),
     case(Guard::Login, "copilot-studio", "location PREFIX/ { PASS }", "well-known-dropped", "authorization server metadata"),
     case(Guard::Login, "vscode", "location / { return 404; }", "path-dropped", "first request"),
-    case(Guard::Login, "sdk", "location PREFIX/ { proxy_pass http://UPSTREAM/; }", "path-rewritten", "first request"),
+    case(Guard::Login, "sdk", "location PREFIX/ { proxy_pass http://UPSTREAM/; HEADERS } location /.well-known/ { PASS }", "path-rewritten", "first request"),
     case(Guard::Login, "sdk", "location / { PASS proxy_set_header Host other.test; }", "host-changed", "first request"),
     case(Guard::Open, "sdk", "location / { proxy_pass http://UPSTREAM; proxy_set_header Host $http_host; }", "caller-hidden", "first request"),
     case(Guard::Key, "cursor", "location / { PASS proxy_set_header Authorization \"\"; }", "authorization-dropped", "initialize"),
@@ -51,13 +54,13 @@ const CASES: [Case; 25] = [
     case(Guard::Login, "teams", "location / { auth_basic x; auth_basic_user_file /dev/null; PASS }", "proxy-authenticates", "first request"),
     case(Guard::Login, "claude", "location / { deny all; PASS }", "proxy-forbids", "first request"),
     case(Guard::Login, "sdk", "location / { if ($request_method = POST) { return 405; } PASS }", "method-refused", "first request"),
-    case(Guard::Login, "claude", "location / { return 429; }", "proxy-limits-rate", "first request"),
-    case(Guard::Login, "vscode", "location / { return 301 https://$http_host$request_uri/; }", "proxy-redirects", "first request"),
+    case(Guard::Login, "claude", "limit_req zone=slow; limit_req_status 429; location / { PASS }", "proxy-limits-rate", "resource metadata"),
+    case(Guard::Login, "vscode", "rewrite ^/(.*[^/])$ https://$http_host/$1/ permanent; location / { PASS }", "proxy-redirects", "first request"),
     case(Guard::Login, "vscode", "location / { return 301 http://$http_host$request_uri; }", "redirects-to-http", "first request"),
     case(Guard::Login, "sdk", "client_max_body_size 64k; location / { PASS }", "body-limit", "large request"),
     case(Guard::Login, "claude", "connection_pool_size 256; client_header_buffer_size 256; large_client_header_buffers 1 256; location / { PASS }", "header-limit", "consent page"),
-    case(Guard::Login, "sdk", "location / { proxy_pass http://SILENT; proxy_read_timeout 1s; }", "proxy-timeout", "first request"),
-    case(Guard::Login, "sdk", "location / { proxy_pass http://127.0.0.1:1; }", "bad-gateway", "first request"),
+    case(Guard::Login, "sdk", "location / { proxy_pass http://SILENT; HEADERS proxy_read_timeout 1s; }", "proxy-timeout", "first request"),
+    case(Guard::Login, "sdk", "location / { proxy_pass http://127.0.0.1:1; HEADERS }", "bad-gateway", "first request"),
     case(Guard::Login, "sdk", "location / { return 444; }", "answer-broken-off", "first request"),
     case(Guard::Key, "sdk", "location / { PASS proxy_ignore_headers X-Accel-Buffering; }", "stream-buffered", "stream"),
     case(Guard::Key, "sdk", "location / { PASS proxy_buffering off; proxy_read_timeout 3s; }", "stream-cut", "stream"),
@@ -68,6 +71,8 @@ const CASES: [Case; 25] = [
 /// A gateway with a tenant behind each proxy.
 struct World {
     gateway: Gateway,
+    /// The port of each proxy, and the lines of its `server`.
+    servers: Vec<(u16, String)>,
     front: Front,
     key_file: tempfile::NamedTempFile,
     _entra: FakeEntra,
@@ -99,11 +104,9 @@ impl World {
         for number in 0..servers.len() {
             gateway.until_state(&name(number), "serving").await;
         }
-        let pass = format!(
-            "proxy_pass http://{}; proxy_http_version 1.1; proxy_set_header Host $http_host; \
-             proxy_set_header X-Forwarded-For $remote_addr;",
-            gateway.address()
-        );
+        let headers = "proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_set_header \
+                       X-Forwarded-For $remote_addr;";
+        let pass = format!("proxy_pass http://{}; {headers}", gateway.address());
         let fill = |(number, ((_, lines), port)): (usize, (&(Guard, &str), &u16))| {
             let silent = silent.local_addr().expect("an address").to_string();
             // A later `proxy_set_header` of the same name replaces an earlier one.
@@ -114,6 +117,7 @@ impl World {
             let lines = lines
                 .replace("PREFIX", &format!("/{}", name(number)))
                 .replace("PASS", &pass)
+                .replace("HEADERS", headers)
                 .replace("UPSTREAM", &gateway.address().to_string())
                 .replace("SILENT", &silent);
             (*port, lines)
@@ -122,7 +126,22 @@ impl World {
         let front = Front::start(&configured).await;
         let key_file = tempfile::NamedTempFile::new().expect("a file");
         std::fs::write(key_file.path(), KEY).expect("written");
-        Self { gateway, front, key_file, _entra: entra, _backend: backend, _silent: silent }
+        Self {
+            gateway,
+            servers: configured,
+            front,
+            key_file,
+            _entra: entra,
+            _backend: backend,
+            _silent: silent,
+        }
+    }
+
+    /// Starts the proxies again with what was changed.
+    async fn restart_front(mut self) -> Self {
+        drop(self.front);
+        self.front = Front::start(&self.servers).await;
+        self
     }
 
     async fn examine(&self, number: usize, guard: Guard, client: &str) -> Said {
@@ -164,11 +183,48 @@ async fn each_way_of_a_proxy_to_break_things_is_named_with_the_lines_to_change()
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+/// The faults of which NGINX's lines only say how to find the reason.
+const NOT_APPLIED: [&str; 1] = ["answer-broken-off"];
+
+#[tokio::test]
+async fn nginx_is_well_again_with_the_lines_that_are_printed_for_it() {
+    let cases: Vec<&Case> = CASES.iter().filter(|case| !NOT_APPLIED.contains(&case.fault)).collect();
+    let servers: Vec<(Guard, &str)> = cases.iter().map(|case| (case.guard, case.lines)).collect();
+    let mut world = World::start(&servers).await;
+    let examine = async |world: &World| {
+        let each = cases.iter().enumerate();
+        let examined = each.map(async |(number, case)| world.examine(number, case.guard, case.client).await);
+        stream::iter(examined).buffered(AT_ONCE).collect::<Vec<_>>().await
+    };
+    for (number, (case, said)) in cases.iter().zip(examine(&world).await).enumerate() {
+        let found = said.verdicts().iter().find(|verdict| verdict["code"] == case.fault);
+        let changes = found.and_then(|found| found["changes"].as_array()).expect("the fault has changes");
+        let change = changes.iter().find(|change| change["product"] == "NGINX").expect("NGINX's");
+        let lines = &mut world.servers[number].1;
+        let mut changed = NginxLines::parse(lines);
+        changed.apply(change["lines"].as_str().expect("a text"));
+        *lines = changed.to_string();
+    }
+    let world = world.restart_front().await;
+    let mut wrong = String::new();
+    for ((case, (_, lines)), said) in cases.iter().zip(&world.servers).zip(examine(&world).await) {
+        let own: Vec<_> =
+            said.verdicts().iter().filter(|verdict| verdict["examination"] == "client").collect();
+        let is_bad = |outcome: &Value| outcome == "fault" || outcome == "warning";
+        let is_well = own.iter().any(|verdict| verdict["code"] == "sequence-good")
+            && !own.iter().any(|verdict| is_bad(&verdict["outcome"]));
+        if !is_well {
+            wrong += &format!("{} with {lines}: {own:#?}\n", case.fault);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
 /// Whether the fault is told at its step, with the lines to change, and alone.
 fn judge(case: &Case, said: &Said) -> Result<(), &'static str> {
     let step = format!("step \"{}\"", case.step);
     let own: Vec<_> = said.verdicts().iter().filter(|verdict| verdict["examination"] == "client").collect();
-    let at_step = |text: &serde_json::Value| text.as_str().is_some_and(|text| text.contains(&step));
+    let at_step = |text: &Value| text.as_str().is_some_and(|text| text.contains(&step));
     let found = own.iter().find(|verdict| verdict["code"] == case.fault && at_step(&verdict["found"]));
     let found = found.ok_or("it is not told at its step")?;
     let changes = found["changes"].as_array().map_or(0, Vec::len);

@@ -115,6 +115,7 @@ fn configuration(at: &Path, beside: &str, servers: &[(u16, String)]) -> String {
         "daemon off; master_process off; pid {at}/nginx.pid; error_log stderr warn;
 events {{ worker_connections 1024; }}
 http {{
+  limit_req_zone $binary_remote_addr zone=slow:64k rate=1r/m;
   access_log off; client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f;
   uwsgi_temp_path {at}/u; scgi_temp_path {at}/s;
 {beside}{servers}}}

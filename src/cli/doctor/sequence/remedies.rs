@@ -1,7 +1,8 @@
 //! What interferes between clients and the gateway, what it means, and the lines to change for each
-//! proxy. The tables of such lines are below; tests apply Traefik's to a real one.
+//! proxy. The tables of such lines are below; tests apply NGINX's and Traefik's to real ones.
 //!
-//! Words in capitals stand for the reader's own names. Traefik's lines are those of its files; a
+//! Words in capitals stand for the reader's own names. A comment of NGINX's has what to remove in
+//! backticks. Traefik's lines are those of its files; a
 //! line `remove … from the router's middlewares` has its middlewares by their kinds.
 
 mod refusals;
@@ -60,6 +61,31 @@ pub(super) struct ProxyPlace<'a> {
     pub(super) server: Option<&'a str>,
 }
 
+/// What an NGINX does to forward all of a tenant's requests as they are.
+const NGINX_FORWARDING: &str = "proxy_pass {upstream}; proxy_http_version 1.1; proxy_set_header Host $http_host; \
+                                proxy_set_header X-Forwarded-For $remote_addr;";
+/// The paths below which a tenant's requests are.
+const TENANT_PATHS: [&str; 4] = [
+    "{prefix}/",
+    "/.well-known/oauth-authorization-server{prefix}",
+    "/.well-known/oauth-protected-resource{prefix}",
+    "/.well-known/openid-configuration{prefix}",
+];
+
+/// Writes the lines of NGINX out: `{locations}` and `{well-known}` stand for a location for each
+/// path that a tenant has, and for each of its metadata; what follows up to `;` is in each, too.
+fn write_out_locations(lines: &str) -> String {
+    let write = |line: &str| {
+        let (paths, more) = match line.strip_prefix("{locations}") {
+            Some(more) => (&TENANT_PATHS[..], more),
+            None => (&TENANT_PATHS[1..], line.strip_prefix("{well-known}")?),
+        };
+        let location = |path: &&str| format!("location {path} {{{more} {NGINX_FORWARDING} }}");
+        Some(paths.iter().map(location).collect::<Vec<_>>().join("\n"))
+    };
+    lines.lines().map(|line| write(line).unwrap_or_else(|| line.to_owned())).collect::<Vec<_>>().join("\n")
+}
+
 impl Interference {
     pub(super) fn code(self) -> &'static str {
         self.remedy().code
@@ -77,9 +103,9 @@ impl Interference {
     pub(super) fn changes(self, place: &ProxyPlace<'_>) -> Vec<ProxyChange> {
         let remedy = self.remedy();
         let mut changes = vec![
-            ("NGINX", remedy.nginx),
-            ("Traefik", remedy.traefik),
-            ("Application Gateway", remedy.application_gateway),
+            ("NGINX", write_out_locations(remedy.nginx)),
+            ("Traefik", remedy.traefik.to_owned()),
+            ("Application Gateway", remedy.application_gateway.to_owned()),
         ];
         changes.retain(|(_, lines)| !lines.is_empty());
         let server = place.server.unwrap_or_default().to_ascii_lowercase();
@@ -95,7 +121,7 @@ impl Interference {
                 .replace("{host}", place.host)
                 .replace("{upstream}", place.upstream)
         };
-        changes.into_iter().map(|(product, lines)| ProxyChange { product, lines: fill(lines) }).collect()
+        changes.into_iter().map(|(product, lines)| ProxyChange { product, lines: fill(&lines) }).collect()
     }
 
     fn remedy(self) -> &'static Remedy {
@@ -134,7 +160,8 @@ mod tests {
     use super::*;
 
     /// Commands of Azure CLI 2.91 after `az network application-gateway`, with those of their
-    /// options that are printed.
+    /// options that are printed. Its parser took all printed lines, up to the login that is missing
+    /// here.
     const AZURE_COMMANDS: [(&str, &[&str]); 9] = [
         (
             "url-path-map rule create",
@@ -152,7 +179,7 @@ mod tests {
                 "--probe",
             ],
         ),
-        ("address-pool update", &["--gateway-name", "-n", "--backend-addresses"]),
+        ("address-pool update", &["--gateway-name", "-n", "--servers"]),
         ("probe create", &["--gateway-name", "-n", "--protocol", "--path", "--host"]),
         ("rewrite-rule list", &["--gateway-name", "--rule-set-name"]),
         (
@@ -223,7 +250,11 @@ mod tests {
         assert_eq!(products(Some("Microsoft-Azure-Application-Gateway/v2"))[0], "Application Gateway");
         assert_eq!(
             of(None)[0].lines.lines().next(),
-            Some("location /.well-known/oauth-authorization-server/a { proxy_pass http://127.0.0.1:8080; }")
+            Some(
+                "location /.well-known/oauth-authorization-server/a { proxy_pass http://127.0.0.1:8080; \
+                 proxy_http_version 1.1; proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For \
+                 $remote_addr; }"
+            )
         );
         assert!(
             of(None)

@@ -29,7 +29,9 @@ pub(super) const CHANGES_ANSWER: Remedy = Remedy {
     code: "answer-changed",
     meaning: "the client gets another answer than the gateway gave; clients compare these values letter by letter",
     advice: "let the proxy pass answers unchanged, and cache nothing below the prefix and /.well-known/",
-    nginx: "# remove `sub_filter`, `proxy_intercept_errors`, `proxy_cache` and `add_header Content-Type` here",
+    nginx: "# remove `sub_filter`, `proxy_intercept_errors`, `proxy_cache` and `add_header Content-Type`; or, if \
+            something else answers, forward these paths
+{locations}",
     traefik: "remove headers.customResponseHeaders, contentType, errors, plugin from the router's middlewares",
     application_gateway: "az network application-gateway url-path-map rule create -g GROUP --gateway-name GATEWAY \
                           --path-map-name MAP -n tenantd --address-pool POOL --http-settings SETTINGS --paths \
@@ -64,7 +66,8 @@ pub(super) const FORBIDS: Remedy = Remedy {
     meaning: "a firewall of the proxy (WAF, allow-list, bot protection) refuses the client",
     advice: "exclude the prefix and /.well-known/ from the rule that the proxy's log names; JSON-RPC and URLs in \
              forms often meet rules against injections, and user agents of assistants rules against bots",
-    nginx: "location {prefix}/ { modsecurity off; allow all; proxy_pass {upstream}; }",
+    nginx: "# remove `modsecurity on`, `deny` and `return 403`, or
+{locations} allow all;",
     traefik: "remove ipAllowList, ipWhiteList, plugin from the router's middlewares",
     application_gateway: "az network application-gateway waf-policy custom-rule create -g GROUP --policy-name POLICY \
                           -n tenantd --priority 1 --rule-type MatchRule --action Allow --match-conditions \
@@ -76,7 +79,7 @@ pub(super) const REFUSES_METHOD: Remedy = Remedy {
     code: "method-refused",
     meaning: "the proxy lets no POST through, and MCP consists of POSTs",
     advice: "allow GET, POST, DELETE and OPTIONS below the prefix",
-    nginx: "# remove `limit_except GET { deny all; }` from this location",
+    nginx: "# remove `limit_except …` and `if ($request_method …` from this location",
     traefik: "http:
   routers:
     tenantd:

@@ -6,9 +6,7 @@ pub(super) const DROPS_WELL_KNOWN: Remedy = Remedy {
     code: "well-known-dropped",
     meaning: "the client does not find the login: \"registration failed\", 404, or it asks for nothing",
     advice: "let the proxy forward the host's /.well-known/ to the gateway, too, without rewriting",
-    nginx: "location /.well-known/oauth-authorization-server{prefix} { proxy_pass {upstream}; }
-location /.well-known/oauth-protected-resource{prefix} { proxy_pass {upstream}; }
-location /.well-known/openid-configuration{prefix} { proxy_pass {upstream}; }",
+    nginx: "{well-known}",
     traefik: "http:
   routers:
     tenantd-well-known:
@@ -29,7 +27,7 @@ pub(super) const DROPS_PATH: Remedy = Remedy {
     code: "path-dropped",
     meaning: "the client gets the proxy's own 404",
     advice: "let the proxy forward everything below the prefix, whatever the method",
-    nginx: "location {prefix}/ { proxy_pass {upstream}; }",
+    nginx: "{locations}",
     traefik: "http:
   routers:
     tenantd:
@@ -88,7 +86,7 @@ pub(super) const ANSWERS_ITSELF: Remedy = Remedy {
     meaning: "a page comes in place of the gateway's answer: a login of its own, a challenge for browsers, or a \
               default site",
     advice: "take the prefix and /.well-known/ out of that page's reach: clients are programs and cannot use it",
-    nginx: "location {prefix}/ { auth_request off; proxy_pass {upstream}; }",
+    nginx: "{locations} auth_request off;",
     traefik: "remove forwardAuth, errors from the router's middlewares
 http:
   routers:
@@ -111,7 +109,8 @@ pub(super) const REDIRECTS: Remedy = Remedy {
     code: "proxy-redirects",
     meaning: "clients do not follow a redirect of a POST, or follow it as a GET",
     advice: "use the URL that the redirect leads to in the clients, or answer here without a redirect",
-    nginx: "# remove `return 301 …` and `rewrite … redirect` from this location",
+    nginx: "# remove `return 301 …` and `rewrite …`, or forward these paths instead
+{locations}",
     traefik: "remove redirectRegex, redirectScheme from the router's middlewares",
     application_gateway: "az network application-gateway url-path-map rule create -g GROUP --gateway-name GATEWAY \
                           --path-map-name MAP -n tenantd --address-pool POOL --http-settings SETTINGS --paths \
@@ -123,7 +122,8 @@ pub(super) const REDIRECTS_TO_HTTP: Remedy = Remedy {
     code: "redirects-to-http",
     meaning: "the client is led from https to plain http, which it refuses",
     advice: "do not redirect here; if it must be, then to https",
-    nginx: "return 308 https://$host$request_uri;   # in the server of port 80 only",
+    nginx: "# remove `return 301 …`, which belongs into the server of port 80 only, and forward these paths
+{locations}",
     traefik: "remove redirectScheme, redirectRegex from the router's middlewares
 # redirectScheme: { scheme: https } belongs to the entry point of port 80",
     application_gateway: "# redirect only from the listener of port 80 to that of port 443",

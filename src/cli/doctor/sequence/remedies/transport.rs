@@ -42,17 +42,17 @@ pub(super) const TIMEOUT: Remedy = Remedy {
   serversTransports:
     TRANSPORT:
       forwardingTimeouts: { dialTimeout: 30s, responseHeaderTimeout: 0s }",
-    application_gateway: "az network application-gateway http-settings update -g GROUP --gateway-name GATEWAY -n \
+    application_gateway:
+        "az network application-gateway http-settings update -g GROUP --gateway-name GATEWAY -n \
                           SETTINGS --timeout 3600
-az network application-gateway address-pool update -g GROUP --gateway-name GATEWAY -n POOL --backend-addresses \
-                          \"[{ip-address:ADDRESS}]\"",
+az network application-gateway address-pool update -g GROUP --gateway-name GATEWAY -n POOL --servers ADDRESS",
 };
 
 pub(super) const BAD_GATEWAY: Remedy = Remedy {
     code: "bad-gateway",
     meaning: "the proxy does not reach the gateway, speaks the wrong protocol to it (http, https), or its probe fails",
     advice: "compare address, port and scheme with the gateway's listener; the probe's path is /-/healthz",
-    nginx: "proxy_pass {upstream};\nproxy_buffer_size 16k;",
+    nginx: "{locations}\nproxy_buffer_size 16k;\nproxy_buffers 8 16k;",
     traefik: "http:
   services:
     SERVICE:
@@ -69,7 +69,7 @@ pub(super) const BREAKS_OFF: Remedy = Remedy {
     code: "answer-broken-off",
     meaning: "the connection is closed before the answer is complete",
     advice: "look for the reason in the proxy's log",
-    nginx: "error_log … info;   # says why",
+    nginx: "# its error log says why; `return 444` is one reason",
     traefik: "entryPoints:
   websecure:
     transport:
