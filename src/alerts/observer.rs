@@ -346,6 +346,43 @@ fn disk_condition(disk: &mut DiskSpace) -> Option<(ConditionKey, Condition)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::SystemClock;
+    use crate::base::task::Tasks;
+    use crate::settings::Settings;
+    use crate::tenants::registry::TablePublisher;
+
+    #[tokio::test]
+    async fn nothing_is_known_to_be_well_before_the_first_pass() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings =
+            Settings { tls: TlsMode::Off, certs: folder.path().join("certs"), ..Settings::default() };
+        let clock = SystemClock::shared();
+        let certificates = Certificates::start(
+            &settings,
+            Vec::new(),
+            None,
+            Arc::clone(&clock),
+            Arc::default(),
+            &Tasks::new(),
+        );
+        let publisher = TablePublisher::default();
+        let mut observer = Observer::new(Arc::new(Observed {
+            registry: publisher.registry().clone(),
+            certificates: certificates.expect("started"),
+            tls: TlsMode::Off,
+            store: None,
+            folders: Vec::new(),
+            metrics: Arc::default(),
+            audit: Audit::disabled(),
+            cluster: None,
+            clock,
+        }));
+        // Whoever was told of a tenant before a restart must not hear that it is well again.
+        assert_eq!(observer.observe(), None);
+        publisher.publish(RoutingTable { is_initial_scan_done: true, ..RoutingTable::default() });
+        let seen = observer.observe().expect("the tenants were read");
+        assert_eq!(seen.keys().map(|key| key.kind).collect::<Vec<_>>(), [AlertKind::StoreUnwritable]);
+    }
 
     #[test]
     fn an_end_has_a_level_for_each_threshold() {

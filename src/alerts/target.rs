@@ -8,6 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::command;
 use super::condition::Conditions;
@@ -54,6 +55,8 @@ pub(super) struct Target {
     sending: tokio::sync::Mutex<()>,
     /// Notified when a test arrived, so that what waits is sent at once.
     is_well_again: Notify,
+    /// Cancelled when its task has ended, and all that it was told is kept.
+    ended: CancellationToken,
 }
 
 enum Channel {
@@ -123,6 +126,7 @@ impl Target {
             health: Mutex::default(),
             sending: tokio::sync::Mutex::default(),
             is_well_again: Notify::new(),
+            ended: CancellationToken::new(),
         }
     }
 
@@ -131,49 +135,62 @@ impl Target {
         &self.name
     }
 
-    /// Returns what it was told before the last restart. Blocks.
+    /// Returns what is cancelled when its task has ended.
+    pub(super) fn ended(&self) -> &CancellationToken {
+        &self.ended
+    }
+
+    /// Returns what it was told before the last restart, or by the last task. Blocks.
     pub(super) fn load_told(&self) -> Telling {
         let mut telling = Telling::new(self.kinds.clone());
         self.deps.folder.iter().for_each(|folder| telling.load(&told_file(folder, &self.name)));
         telling
     }
 
-    /// Tells the target of everything, for as long as the gateway runs.
+    /// Tells the target of everything, until it is stopped. What has arrived is kept before that.
     pub(super) async fn run(
         &self,
         mut telling: Telling,
         mut settled: watch::Receiver<Option<Arc<Conditions>>>,
+        stop: &CancellationToken,
     ) {
-        loop {
+        while !stop.is_cancelled() {
             let current = settled.borrow_and_update().clone();
             if let Some(current) = current {
                 let current = self.deps.teller.select(&mut telling, current);
                 self.note(&mut telling, &current);
                 if let Some(change) = telling.next_change(&current) {
-                    self.tell(&mut telling, change, &mut settled).await;
+                    self.tell(&mut telling, change, &mut settled, stop).await;
                     continue;
                 }
             }
-            if settled.changed().await.is_err() {
+            // An error means that the gateway is shutting down.
+            if !matches!(stop.run_until_cancelled(settled.changed()).await, Some(Ok(()))) {
                 return;
             }
         }
     }
 
-    /// Tells the target of one change, until it has arrived.
+    /// Tells the target of one change, until it has arrived or nobody is to be told any more.
     async fn tell(
         &self,
         telling: &mut Telling,
         change: Change,
         settled: &mut watch::Receiver<Option<Arc<Conditions>>>,
+        stop: &CancellationToken,
     ) {
         let missed = telling.missed();
         let event = self.event(&change, missed);
         let mut failures = 0;
-        while let Err(failure) = self.send(&event).await {
-            let pause = RETRY_BACKOFF.pause_after(failures).max(failure.retry_after.unwrap_or_default());
-            self.pause(pause.min(LONGEST_PAUSE), telling, settled).await;
-            failures = failures.saturating_add(1);
+        let arrival = async {
+            while let Err(failure) = self.send(&event).await {
+                let pause = RETRY_BACKOFF.pause_after(failures).max(failure.retry_after.unwrap_or_default());
+                self.pause(pause.min(LONGEST_PAUSE), telling, settled).await;
+                failures = failures.saturating_add(1);
+            }
+        };
+        if stop.run_until_cancelled(arrival).await.is_none() {
+            return;
         }
         telling.record(change, missed);
         lock(&self.health).waiting = telling.waiting_count();

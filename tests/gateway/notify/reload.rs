@@ -83,3 +83,33 @@ async fn the_time_before_somebody_is_told_changes_without_a_restart() {
     change(&gateway, &settings(&receiver));
     until_told(&receiver, "tenant-degraded", "raised").await;
 }
+
+#[tokio::test]
+async fn a_hanging_target_is_replaced_without_delay_and_nobody_hears_anything_twice() {
+    let backend = FakeBackend::start().await;
+    let (hanging, healthy, replacement) =
+        (FakeBackend::start().await, FakeBackend::start().await, FakeBackend::start().await);
+    hanging.answer("/hook", Reply::HangInHeaders);
+    let both = |pager: &FakeBackend| {
+        notify(&[target("pager", pager, "signing.key"), target("second", &healthy, "signing.key")])
+    };
+    let setup = setup(&both(&hanging)).file("acme.zip", "no zip");
+    let gateway = setup.file("b.yaml", Tenant::new("b", &backend).yaml()).start().await;
+    until_told(&healthy, "tenant-rejected", "raised").await;
+    until("it hangs", async || (!events(&hanging).is_empty()).then_some(())).await;
+    let attempts = events(&hanging).len();
+    gateway.client().search(Era::Modern, "/b", "q").await.data();
+
+    change(&gateway, &both(&replacement));
+    until_told(&replacement, "tenant-rejected", "raised").await;
+    // The attempt under way was given up; no other followed.
+    assert_eq!(events(&hanging).len(), attempts);
+    change(&gateway, &both(&replacement).replace("limits: {", "limits: {idle_seconds: 59, "));
+    gateway.put("acme.zip", Tenant::new("acme", &backend).zip());
+    for receiver in [&healthy, &replacement] {
+        until_told(receiver, "tenant-rejected", "resolved").await;
+        let states: Vec<_> = events(receiver).iter().map(|event| event["state"].clone()).collect();
+        assert_eq!(states, ["raised", "resolved"]);
+    }
+    assert_eq!(events(&hanging).len(), attempts);
+}
