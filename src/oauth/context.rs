@@ -342,7 +342,7 @@ impl AuthContext {
 
     /// Writes what the store could not take before. If the last write failed, something small is
     /// written first as a probe.
-    async fn retry_unpersisted(&self) {
+    pub(super) async fn retry_unpersisted(&self) {
         self.store.settle_rotations().await;
         let unpersisted = self.revocations.unpersisted(DELETE_BATCH as usize);
         let has_failed =

@@ -69,15 +69,7 @@ fn examine_folder(purpose: Purpose, folder: &Path, who: &Identity) -> Vec<Doctor
     }
     let mut verdicts = Vec::new();
     verdicts.extend(judge_rights(purpose, folder, who));
-    match Filesystem::find(folder) {
-        Ok(filesystem) => verdicts.extend(judge_filesystem(purpose, &place, &filesystem)),
-        Err(error) => verdicts.push(DoctorVerdict::not_checked(
-            FOLDERS,
-            "filesystem-unknown",
-            &place,
-            format!("its file system cannot be looked at: {error}"),
-        )),
-    }
+    verdicts.extend(judge_found_filesystem(purpose, &place, Filesystem::find(folder)));
     if verdicts.is_empty() {
         verdicts.push(DoctorVerdict::ok(
             FOLDERS,
@@ -87,6 +79,23 @@ fn examine_folder(purpose: Purpose, folder: &Path, who: &Identity) -> Vec<Doctor
         ));
     }
     verdicts
+}
+
+/// Judges what looking at a file system came to.
+fn judge_found_filesystem(
+    purpose: Purpose,
+    place: &str,
+    found: io::Result<Filesystem>,
+) -> Vec<DoctorVerdict> {
+    match found {
+        Ok(filesystem) => judge_filesystem(purpose, place, &filesystem),
+        Err(error) => vec![DoctorVerdict::not_checked(
+            FOLDERS,
+            "filesystem-unknown",
+            place,
+            format!("its file system cannot be looked at: {error}"),
+        )],
+    }
 }
 
 fn judge_missing(purpose: Purpose, folder: &Path) -> DoctorVerdict {
@@ -225,6 +234,19 @@ mod tests {
         assert_eq!(of(Purpose::Certs, Memory), ["folder-volatile"]);
         assert_eq!(of(Purpose::State, Network), ["folder-on-network"]);
         assert!(of(Purpose::State, Local).is_empty());
+    }
+
+    #[test]
+    fn a_file_system_that_cannot_be_looked_at_is_said_to_be_unknown() {
+        let denied = Err(io::ErrorKind::PermissionDenied.into());
+        let [verdict] = &judge_found_filesystem(Purpose::State, "/p", denied)[..] else {
+            panic!("one verdict")
+        };
+        assert_eq!(
+            (verdict.code.as_ref(), verdict.outcome),
+            ("filesystem-unknown", VerdictOutcome::NotChecked)
+        );
+        assert!(verdict.found.contains("permission denied"), "{}", verdict.found);
     }
 
     #[test]

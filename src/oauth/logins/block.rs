@@ -12,7 +12,7 @@ use crate::store::BlockId;
 use crate::telemetry::audit::{Actor, AuditEvent, AuditRecord};
 
 /// The most blocks that are kept; every one of them is in memory.
-const MAX_BLOCKS: usize = 10_000;
+pub(super) const MAX_BLOCKS: usize = 10_000;
 const MAX_REASON_CHARS: usize = 500;
 
 /// Whom an operator wants kept out.

@@ -5,11 +5,13 @@ use tokio_util::sync::CancellationToken;
 use super::super::testkit::{
     MACHINE, MACHINE_SECRET, TestAuthServer, TestGateway, ada, form_request, with_basic_auth,
 };
+use super::block::MAX_BLOCKS;
 use super::*;
 use crate::base::digest::Digest;
-use crate::oauth::blocks::PersonRef;
+use crate::oauth::blocks::{Block, PersonRef};
 use crate::oauth::grants::NewGrant;
 use crate::oauth::revocations::GrantHolder;
+use crate::store::{BlockId, StoredBlocks};
 use crate::telemetry::audit::Operator;
 
 static OPERATOR: Operator = Operator { name: None, uid: Some(1), address: None };
@@ -297,4 +299,39 @@ async fn an_order_that_cannot_be_meant_blocks_nobody() {
         assert_eq!(bed.logins().block(&order, ORDER).await, Err(expected), "{order:?}");
     }
     assert_eq!(bed.logins().blocks(), []);
+}
+
+#[tokio::test]
+async fn no_block_comes_beyond_the_most_that_are_kept_until_one_is_lifted() {
+    let bed = TestGateway::new().await;
+    let logins = bed.logins();
+    let at = bed.now();
+    let details = |number: usize| {
+        let user = format!("person-{number}@contoso.com").into();
+        let block =
+            Block { tenant: None, subject: PersonRef::Name { user }, reason: None, since: at, until: None };
+        serde_json::to_vec(&block).expect("plain data")
+    };
+    let known = (0..MAX_BLOCKS).map(|number| (BlockId::random(), details(number))).collect();
+    logins.context.blocks.adopt(None, StoredBlocks { known, unreadable: Vec::new() });
+    assert_eq!(logins.block(&everywhere("ada@contoso.com"), ORDER).await, Err(BlockError::TooMany));
+    let all = logins.blocks();
+    assert_eq!(all.len(), MAX_BLOCKS);
+    logins.unblock(&all[0].id, ORDER).await.expect("lifted");
+    logins.block(&everywhere("ada@contoso.com"), ORDER).await.expect("blocked");
+    assert_eq!(logins.blocks().len(), MAX_BLOCKS);
+}
+
+#[tokio::test]
+async fn a_block_that_the_store_could_not_take_is_written_without_another_order() {
+    let bed = TestGateway::new().await;
+    let logins = bed.logins();
+    let subject = PersonRef::Name { user: "ada@contoso.com".into() };
+    let block = Block { tenant: None, subject, reason: None, since: bed.now(), until: None };
+    // As an order leaves it whose write has failed.
+    logins.context.blocks.insert(block.clone());
+    logins.context.retry_unpersisted().await;
+    drop(logins);
+    let kept = bed.restart().await.logins().blocks();
+    assert_eq!(kept.iter().map(|kept| kept.block.clone()).collect::<Vec<_>>(), [Some(block)]);
 }
