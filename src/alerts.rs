@@ -126,9 +126,9 @@ impl Alerts {
         let (publisher, settled) = watch::channel(None);
         let (hold, current_hold) = watch::channel(hold);
         let alerts = Self { settled, deps, tasks: tasks.clone(), running: Mutex::default(), hold };
-        let told: Vec<Telling> = alerts.replace_targets(targets);
+        alerts.set_targets(targets);
+        let told: Vec<Telling> = alerts.targets().iter().map(|target| target.load_told()).collect();
         let known: Conditions = told.iter().flat_map(Telling::conditions).collect();
-        alerts.run_targets(told);
         let (observed, publisher) = (Arc::new(observed), Arc::new(publisher));
         let shutdown = tasks.shutdown_signal().clone();
         let observing = tasks.supervise("alerts", move || {
@@ -149,8 +149,16 @@ impl Alerts {
 
     /// Replaces the targets, for instance because the settings were read again. Blocks briefly.
     pub fn set_targets(&self, targets: Vec<NotifyTarget>) {
-        let told = self.replace_targets(targets);
-        self.run_targets(told);
+        let targets = targets.into_iter().map(|target| Arc::new(Target::new(target, self.deps.clone())));
+        let targets: Vec<_> = targets.collect();
+        let stop = self.tasks.shutdown_signal().child_token();
+        let next = RunningTargets { targets: targets.clone(), stop: stop.clone() };
+        let before = std::mem::replace(&mut *lock(&self.running), next);
+        before.stop.cancel();
+        for target in targets {
+            let earlier = before.targets.iter().find(|earlier| earlier.name() == target.name());
+            self.run_target(target, earlier.cloned(), stop.clone());
+        }
     }
 
     /// Changes how long what may flap must last.
@@ -158,27 +166,21 @@ impl Alerts {
         self.hold.send_replace(hold);
     }
 
-    /// Ends the tasks of the targets and takes these targets instead. Returns what each was told
-    /// before.
-    fn replace_targets(&self, targets: Vec<NotifyTarget>) -> Vec<Telling> {
-        let targets = targets.into_iter().map(|target| Arc::new(Target::new(target, self.deps.clone())));
-        let targets: Vec<_> = targets.collect();
-        let told = targets.iter().map(|target| target.load_told()).collect();
-        let stop = self.tasks.shutdown_signal().child_token();
-        let before = std::mem::replace(&mut *lock(&self.running), RunningTargets { targets, stop });
-        before.stop.cancel();
-        told
-    }
-
-    /// Starts the tasks of the targets, each with what it was told before.
-    fn run_targets(&self, told: Vec<Telling>) {
-        let running = lock(&self.running);
-        for (target, telling) in running.targets.iter().cloned().zip(told) {
-            let (settled, stop) = (self.settled.clone(), running.stop.clone());
-            self.tasks.spawn("notify", async move {
-                let _stopped = stop.run_until_cancelled(target.run(telling, settled)).await;
-            });
-        }
+    /// Starts the task of a target, with what it was told before, once the task of the earlier
+    /// target with its name has kept that.
+    fn run_target(&self, target: Arc<Target>, earlier: Option<Arc<Target>>, stop: CancellationToken) {
+        let settled = self.settled.clone();
+        self.tasks.spawn("notify", async move {
+            let _ended = target.ended().clone().drop_guard();
+            if let Some(earlier) = earlier {
+                earlier.ended().cancelled().await;
+            }
+            let reading = Arc::clone(&target);
+            let told = tokio::task::spawn_blocking(move || reading.load_told()).await;
+            // An error would mean that reading panicked, which the log has.
+            let Ok(telling) = told else { return };
+            target.run(telling, settled, &stop).await;
+        });
     }
 
     /// Returns what is wrong now; empty before the tenants were read.

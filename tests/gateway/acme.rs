@@ -9,6 +9,7 @@ mod issuance;
 mod operator;
 pub(crate) mod pebble;
 mod renewal;
+mod upgrade;
 pub(crate) mod visitor;
 
 use serde_json::Value;

@@ -1,6 +1,8 @@
 //! `tenantd run` and `tenantd container` as a customer of the vendor uses them: the guide's
 //! commands, variables and unit, the lines that people wait for, and the errors that they search for.
 
+mod upgrade;
+
 use std::fs::{self, File};
 use std::io::{Cursor, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};

@@ -1,6 +1,7 @@
 //! SIGHUP: settings that change while the gateway runs, and those that wait for a restart.
 
 mod connections;
+mod every_setting;
 mod memory;
 mod rates;
 

@@ -588,8 +588,8 @@ impl Gateway {
     /// Returns the state folder.
     fn state_folder(&self) -> PathBuf {
         let flags = &self.setup.flags;
-        let at = flags.iter().position(|flag| flag == "--state").expect("every gateway has one");
-        PathBuf::from(&flags[at + 1])
+        let at = flags.iter().position(|flag| flag == "--state");
+        at.map_or_else(|| self.path().join("state"), |at| PathBuf::from(&flags[at + 1]))
     }
 
     /// Asserts that it wrote no secret to its output or its state folder. Keys of certificates and
