@@ -8,9 +8,9 @@ use serde_json::Value;
 use super::pebble::{Options, Pebble};
 use super::visitor::Visitor;
 use super::{renew, status};
-use crate::harness::{Era, FakeBackend, Gateway, Reply, Tenant, until, until_within};
+use crate::harness::{Era, FakeBackend, Reply, Tenant, until, until_within};
 
-/// Longer than the CA's slowest validation.
+/// Longer than the pauses of a sink together.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Returns the ids of lines of the audit.
@@ -54,20 +54,4 @@ async fn an_upgrade_keeps_the_certificate_and_the_next_process_renews_it() {
         (written.contains(r#""order":"renew""#) && posted.is_superset(&ids(&written))).then_some(())
     })
     .await;
-}
-
-#[tokio::test]
-async fn an_order_under_way_is_finished_by_the_next_process() {
-    let pebble = Pebble::start(Options { slow_validation: true, ..Options::default() }).await;
-    let mut gateway = pebble.setup("").flag("--host", "mcp.test").start().await;
-    until("an order is placed", async || (pebble.orders() == 1).then_some(())).await;
-    gateway.upgrade(&[]).await;
-    let first = gateway.until_first_process_ended().await;
-    assert!(first.success());
-    let visitor = Visitor::trusting(&pebble.roots().await, pebble.tls_port);
-    until_within(PATIENCE, "it is certified", async || visitor.serial("mcp.test").await).await;
-    assert_eq!((pebble.orders(), pebble.accounts()), (1, 1), "nothing was ordered twice");
-    let certs: Gateway = gateway.kill_and_restart().await;
-    assert!(visitor.serial("mcp.test").await.is_some(), "it is kept");
-    drop(certs);
 }
