@@ -124,7 +124,7 @@ impl fmt::Display for NginxLines {
         for Directive { words, block } in &self.0 {
             match block {
                 None => write!(f, "{}; ", words.trim_end())?,
-                Some(block) => write!(f, "{words}{{ {block}}}\n")?,
+                Some(block) => writeln!(f, "{words}{{ {block}}}")?,
             }
         }
         Ok(())
