@@ -76,11 +76,11 @@ fn setup(database: &Database, entra: &FakeEntra, backend: &FakeBackend, host: &s
     setup.file("a.yaml", Tenant::new("a", backend).with(&(entra.lines() + &program)).yaml())
 }
 
-async fn call(gateway: &Gateway, access: &str) -> u16 {
+pub(super) async fn call(gateway: &Gateway, access: &str) -> u16 {
     gateway.client().bearer(access).search(Era::Modern, "/a", "q").await.status
 }
 
-async fn refresh(app: &App<'_>, refresh: &str) -> Result<Tokens, (u16, String)> {
+pub(super) async fn refresh(app: &App<'_>, refresh: &str) -> Result<Tokens, (u16, String)> {
     let form = [("grant_type", "refresh_token"), ("refresh_token", refresh), ("client_id", &app.client_id)];
     let answer = app.post("/token", &form).await;
     match answer.status {
@@ -90,7 +90,7 @@ async fn refresh(app: &App<'_>, refresh: &str) -> Result<Tokens, (u16, String)> 
 }
 
 /// Runs a verb against a gateway's admin listener.
-async fn order(gateway: &Gateway, arguments: &[&str]) {
+pub(super) async fn order(gateway: &Gateway, arguments: &[&str]) {
     let admin = gateway.admin_address().to_string();
     let mut command = Command::new(BINARY);
     command.args(arguments).args(["--admin", &admin]).env_clear();

@@ -22,6 +22,7 @@
 //!   - `tls`: its certificate from files
 //!   - `verbs`: every verb that talks to it, with TLS and a token
 //! - [`check`]: `tenantd check`, with and without `--live`
+//! - [`cluster_figures`]: 3; what many tenants and each change cost the database of several gateways
 //! - [`cluster_proof`]: several gateways on one database, while everything is killed, frozen and cut off
 //! - [`console`]: the console: its pages, events, and what they never contain
 //!   - `audit`, `operations`: the audit's pages; approval, alerts, logins, waiting settings
@@ -105,6 +106,7 @@ mod audit;
 mod audit_sinks;
 mod check;
 mod cluster;
+mod cluster_figures;
 mod cluster_proof;
 mod cluster_tenants;
 mod command_line;
