@@ -106,6 +106,7 @@ mod audit;
 mod audit_sinks;
 mod check;
 mod cluster;
+mod cluster_document;
 mod cluster_figures;
 mod cluster_proof;
 mod cluster_tenants;
