@@ -5,14 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::cluster_figures::postgres_cluster::OwnServer;
 use super::harness::gateway::BINARY;
 use super::harness::{FakeBackend, Tenant};
-
-#[path = "../../src/store/tests/postgres_cluster.rs"]
-#[expect(dead_code, reason = "other tests use the rest")]
-mod postgres_cluster;
-
-use self::postgres_cluster::OwnServer;
 
 /// Returns the indented lines of a section.
 fn commands(section: &str) -> String {

@@ -7,7 +7,7 @@
 
 #[path = "../../src/store/tests/postgres_cluster.rs"]
 #[expect(dead_code, reason = "nothing fails over here")]
-mod postgres_cluster;
+pub(crate) mod postgres_cluster;
 
 use std::collections::BTreeMap;
 use std::fs;
