@@ -154,7 +154,12 @@ impl NoticePage<'_> {
     pub(super) fn to_response(&self, status: StatusCode) -> Response<Body> {
         let nonce = &new_nonce();
         let html = NoticeTemplate { page: self, nonce }.render().expect("the page is written to a String");
-        html_response(status, nonce, html)
+        let mut response = html_response(status, nonce, html);
+        // Whatever is not available now, it is worth trying again.
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, retry_after(response::RETRY_DELAY));
+        }
+        response
     }
 }
 
@@ -180,9 +185,7 @@ impl ErrorPage {
                 NoticePage { title, sentence, advice, link: None, request_id }.to_response(self.status)
             }
         };
-        // Whatever is not available now, it is worth trying again.
-        let is_passing = self.status == StatusCode::SERVICE_UNAVAILABLE;
-        if let Some(wait) = self.retry_after.or(is_passing.then_some(response::RETRY_DELAY)) {
+        if let Some(wait) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, retry_after(wait));
         }
         response

@@ -11,6 +11,7 @@ mod integrity;
 mod joining;
 mod nodes;
 mod orders;
+mod sealed_column;
 mod usage;
 
 use std::sync::Arc;

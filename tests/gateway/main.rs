@@ -112,6 +112,7 @@ mod cluster_proof;
 mod cluster_tenants;
 mod command_line;
 mod console;
+mod database_failures;
 mod demo;
 mod doctor;
 mod entra;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ClusterStore;
 use super::certificates::{CERTIFICATE_LEASE_SECONDS, LeaseClaim};
-use super::integrity::SealedColumn;
+use super::sealed_column::SealedColumn;
 use crate::base::random;
 use crate::store::auth::Error;
 use crate::store::auth::postgres::Value;

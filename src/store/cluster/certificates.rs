@@ -7,7 +7,7 @@
 use tokio_postgres::Row;
 
 use super::ClusterStore;
-use super::integrity::SealedColumn;
+use super::sealed_column::SealedColumn;
 use crate::base::random;
 use crate::store::auth::Error;
 use crate::store::auth::postgres::{ReadError, Value};

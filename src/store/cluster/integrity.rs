@@ -5,19 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::Row;
 
+use super::sealed_column::SealedColumn;
 use super::{acme, certificates, orders};
-use crate::store::auth::postgres::{Error as PostgresError, PostgresEngine, ReadError};
-use crate::store::keyring::Keyring;
-
-/// A column whose values are sealed, and that belongs to no login.
-pub(super) struct SealedColumn {
-    /// The name of the column.
-    pub(super) name: &'static str,
-    /// Reads the values, with what their seals are bound to.
-    pub(super) select: &'static str,
-    /// Returns whether the value of such a row opens.
-    pub(super) is_intact: fn(&Keyring, &Row) -> Result<bool, ReadError>,
-}
+use crate::store::auth::postgres::{Error as PostgresError, PostgresEngine};
 
 /// What a table is to a check and to a copy.
 enum TableContents {

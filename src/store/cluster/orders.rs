@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio_postgres::Row;
 
 use super::ClusterStore;
-use super::integrity::SealedColumn;
+use super::sealed_column::SealedColumn;
 use crate::base::digest::Digest;
 use crate::store::auth::postgres::{ReadError, Value};
 use crate::store::keyring::SealContext;
