@@ -92,8 +92,10 @@ async fn a_gateway_that_does_not_order_answers_the_ca() {
     for (wrong_tls_port, way) in [(false, "tls-alpn-01"), (true, "http-01")] {
         let options = Options { wrong_tls_port, ..Options::default() };
         let (pebble, database) = (Pebble::start(options).await, Database::new());
-        let (orderer, other) = tokio::join!(start(&pebble, &database, 1), start(&pebble, &database, 2));
+        // At first the CA finds this one, which must listen before anybody orders.
+        let orderer = start(&pebble, &database, 1).await;
         let before = certified(&orderer, NAME).await;
+        let other = start(&pebble, &database, 2).await;
         certified(&other, NAME).await;
         let orders = (pebble.orders(), placed(&other));
         // The CA finds only the other one.
