@@ -182,7 +182,7 @@ impl Quotas {
     }
 
     fn callers(&mut self, key: &CallerKey) -> &mut Callers {
-        if key.is_identified() { &mut self.identified } else { &mut self.networks }
+        Callers::choose(&mut self.identified, &mut self.networks, key)
     }
 
     /// Returns the allowances that a call concerns and that have a limit: each is looked up once.
@@ -192,7 +192,7 @@ impl Quotas {
         admission: &Admission,
     ) -> [Option<LimitedAllowance<'a>>; 3] {
         let LimitedCall { limits, tool, caller } = call;
-        let callers = if caller.key.is_identified() { &mut self.identified } else { &mut self.networks };
+        let callers = Callers::choose(&mut self.identified, &mut self.networks, &caller.key);
         let own = (!limits.tenant.is_empty()).then_some(LimitedAllowance {
             allowance: &mut self.tenant,
             limits: &limits.tenant,
@@ -216,6 +216,11 @@ impl Quotas {
 }
 
 impl Callers {
+    /// Returns those among whom a caller with this key counts.
+    fn choose<'a>(identified: &'a mut Self, networks: &'a mut Self, key: &CallerKey) -> &'a mut Self {
+        if key.is_identified() { identified } else { networks }
+    }
+
     /// Whether a caller has an allowance of its own, or may get one.
     fn has_place(&self, key: &CallerKey) -> bool {
         let bound = if key.is_identified() { MAX_IDENTIFIED } else { MAX_NETWORKS };

@@ -66,10 +66,8 @@ impl Pair {
 
 /// A gateway at an address of its own, whose public URL is that of all with this port.
 fn setup(database: &Database, entra: &FakeEntra, backend: &FakeBackend, host: &str, port: u16) -> Setup {
-    let [password_flag, password, key_flag, key] = database.files();
     let setup = Setup::listening(port).instead("--listen", &format!("{host}:{port}"));
-    let setup = setup.flag(&password_flag, &password).flag(&key_flag, &key);
-    let setup = setup.flag("--store", &database.address()).flag("--entra-authority", &entra.authority());
+    let setup = database.join(setup).flag("--entra-authority", &entra.authority());
     let digest = Digest::of(secret("program").as_bytes());
     let program = format!("machine_clients: [{{id: job, label: Nightly, sha256: {digest}}}]\n");
     setup.file("a.yaml", Tenant::new("a", backend).with(&(entra.lines() + &program)).yaml())
@@ -103,6 +101,16 @@ async fn until_out(gateway: &Gateway, access: &str, what: &str) {
     let ordered = SystemClock.monotonic();
     until_within(PROMPT, what, async || (call(gateway, access).await != 200).then_some(())).await;
     eprintln!("{what}: {} ms after the order was answered", ordered.elapsed().as_millis());
+}
+
+/// Waits until a person can log in again.
+async fn until_let_in(app: &App<'_>, entra: &FakeEntra, what: &str) {
+    until(what, async || {
+        let mut browser = Browser::new(app.gateway);
+        let callback = app.log_in_at_microsoft(&mut browser, entra).await;
+        (browser.get(&callback).await.status == 302).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -171,12 +179,7 @@ async fn whoever_is_blocked_is_out_of_calls_streams_and_renewals_everywhere() {
     assert_eq!(browser.get(&callback).await.status, 403);
 
     order(&pair.other, &["logins", "unblock", ADA]).await;
-    until("the block is lifted at the first gateway too", async || {
-        let mut browser = Browser::new(&pair.one);
-        let callback = at_one.log_in_at_microsoft(&mut browser, &pair.entra).await;
-        (browser.get(&callback).await.status == 302).then_some(())
-    })
-    .await;
+    until_let_in(&at_one, &pair.entra, "the block is lifted at the first gateway too").await;
     let again = at_one.tokens(&pair.entra).await;
     assert_eq!(call(&pair.other, &again.access).await, 200);
     order(&pair.one, &["logins", "end", "--person", ADA, "--yes"]).await;

@@ -33,9 +33,7 @@ impl Two {
     }
 
     fn setup(&self, node: &str) -> Setup {
-        let [password_flag, password, key_flag, key] = self.database.files();
-        let setup = Setup::new().flag(&password_flag, &password).flag(&key_flag, &key);
-        setup.flag("--store", &self.database.address()).flag("--node-name", node)
+        self.database.join(Setup::new()).flag("--node-name", node)
     }
 
     /// Starts a gateway whose folder has this edition of the tenant.

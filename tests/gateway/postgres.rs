@@ -129,10 +129,7 @@ impl Drop for HeldTable {
 
 async fn start(database: &Database, entra: &FakeEntra, backend: &FakeBackend) -> Gateway {
     let setup = Setup::listening(unused_port()).flag("--entra-authority", &entra.authority());
-    let [password_flag, password, key_flag, key] = database.files();
-    let setup = setup.flag(&password_flag, &password).flag(&key_flag, &key);
-    let setup = setup.flag("--store", &database.address());
-    setup.file("a.yaml", Tenant::new("a", backend).with(&entra.lines()).yaml()).start().await
+    database.join(setup).file("a.yaml", Tenant::new("a", backend).with(&entra.lines()).yaml()).start().await
 }
 
 async fn call(gateway: &Gateway, access: &str) -> u16 {

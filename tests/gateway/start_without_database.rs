@@ -1,12 +1,10 @@
 //! A gateway that starts while its database of logins is away: it serves what needs no logins,
 //! answers the rest with 503, forgets nothing, and has all in force as soon as the database answers.
 
-use std::process::Command;
-
 use serde_json::Value;
 
+use super::cluster::order;
 use super::harness::entra::FakeEntra;
-use super::harness::gateway::BINARY;
 use super::harness::login::{App, Browser, CALLBACK, Tokens};
 use super::harness::secret::secret;
 use super::harness::{Era, FakeBackend, Gateway, Setup, Tenant, until, unused_port};
@@ -30,15 +28,6 @@ async fn call(gateway: &Gateway, prefix: &str, access: &str) -> u16 {
 async fn readiness(gateway: &Gateway) -> (u16, Value) {
     let (status, body) = gateway.admin("/readyz").await;
     (status, serde_json::from_str(&body).expect("JSON"))
-}
-
-async fn order(gateway: &Gateway, arguments: &[&str]) {
-    let admin = gateway.admin_address().to_string();
-    let mut command = Command::new(BINARY);
-    command.args(arguments).args(["--admin", &admin]).env_clear();
-    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
-    let output = output.expect("the binary runs");
-    assert!(output.status.success(), "{output:?}");
 }
 
 fn app<'a>(gateway: &'a Gateway, client_id: &str) -> App<'a> {

@@ -125,12 +125,8 @@ impl AuditShares {
             return None;
         }
         let mut share = self.tenants.get_mut(entry.tenant)?;
-        let (bucket, allowance) = match is_known(entry) {
-            true => (&mut share.known, KNOWN),
-            false => (&mut share.unknown, UNKNOWN),
-        };
-        bucket.empty(allowance, at.as_millisecond());
-        let is_full = bucket.bytes + least_bytes as u64 > allowance.at_once;
+        let (bucket, allowance) = share.bucket_for(entry);
+        let is_full = !bucket.fits(allowance, least_bytes as u64, at.as_millisecond());
         is_full.then(|| self.count(share, entry, at))
     }
 
@@ -147,10 +143,9 @@ impl AuditShares {
     }
 
     fn has_room(&self, share: &mut TenantShare, entry: &AuditRecord<'_>, bytes: u64, now_ms: i64) -> bool {
-        if is_known(entry) {
-            return share.known.take(KNOWN, bytes, now_ms);
-        }
-        share.unknown.take(UNKNOWN, bytes, now_ms) && lock(&self.unknown).take(ALL_UNKNOWN, bytes, now_ms)
+        let (bucket, allowance) = share.bucket_for(entry);
+        bucket.take(allowance, bytes, now_ms)
+            && (is_known(entry) || lock(&self.unknown).take(ALL_UNKNOWN, bytes, now_ms))
     }
 
     /// Returns whether the tenant is the first one.
@@ -202,6 +197,14 @@ fn is_known(entry: &AuditRecord<'_>) -> bool {
 }
 
 impl TenantShare {
+    /// Returns what lines of this entry's caller fill, and how much that holds.
+    fn bucket_for(&mut self, entry: &AuditRecord<'_>) -> (&mut LeakyBucket, ByteAllowance) {
+        match is_known(entry) {
+            true => (&mut self.known, KNOWN),
+            false => (&mut self.unknown, UNKNOWN),
+        }
+    }
+
     fn is_idle(&mut self, now_ms: i64) -> bool {
         self.known.empty(KNOWN, now_ms);
         self.unknown.empty(UNKNOWN, now_ms);
@@ -223,12 +226,16 @@ impl TenantShare {
 
 impl LeakyBucket {
     fn take(&mut self, allowance: ByteAllowance, bytes: u64, now_ms: i64) -> bool {
-        self.empty(allowance, now_ms);
-        let fits = self.bytes + bytes <= allowance.at_once;
+        let fits = self.fits(allowance, bytes, now_ms);
         if fits {
             self.bytes += bytes;
         }
         fits
+    }
+
+    fn fits(&mut self, allowance: ByteAllowance, bytes: u64, now_ms: i64) -> bool {
+        self.empty(allowance, now_ms);
+        self.bytes + bytes <= allowance.at_once
     }
 
     fn empty(&mut self, allowance: ByteAllowance, now_ms: i64) {

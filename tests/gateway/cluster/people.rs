@@ -48,10 +48,5 @@ async fn a_blocked_person_is_out_everywhere_while_the_account_is_still_looked_fo
     assert_ne!(call(&pair.other, &tokens.access).await, 200);
     assert_eq!(pair.database.count("blocks"), "1", "the block by name was only for the moment");
     order(&pair.other, &["logins", "unblock", ADA]).await;
-    until("she gets in again", async || {
-        let mut browser = Browser::new(&pair.other);
-        let callback = at_other.log_in_at_microsoft(&mut browser, &pair.entra).await;
-        (browser.get(&callback).await.status == 302).then_some(())
-    })
-    .await;
+    until_let_in(&at_other, &pair.entra, "she gets in again").await;
 }

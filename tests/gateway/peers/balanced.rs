@@ -40,13 +40,8 @@ impl Stage {
         let bases = [format!("https://localhost:{port}"), format!("http://localhost:{plain_port}")];
         let mut gateways = Vec::new();
         for _ in 0..NODES {
-            let [password_flag, password, key_flag, key] = database.files();
-            let mut setup = Setup::new()
-                .flag("--tls", "off")
-                .flag("--trusted-proxies", "127.0.0.1")
-                .flag("--store", &database.address())
-                .flag(&password_flag, &password)
-                .flag(&key_flag, &key);
+            let setup = Setup::new().flag("--tls", "off").flag("--trusted-proxies", "127.0.0.1");
+            let mut setup = database.join(setup);
             if let Some(entra) = &entra {
                 setup = setup.flag("--entra-authority", entra.authority());
             }

@@ -16,9 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn start(database: &Database, names: &[&str], tenant: &Tenant) -> Vec<Gateway> {
     let mut gateways = Vec::new();
     for name in names {
-        let [password_flag, password, key_flag, key] = database.files();
-        let setup = Setup::new().flag(&password_flag, &password).flag(&key_flag, &key);
-        let setup = setup.flag("--store", &database.address()).flag("--node-name", name);
+        let setup = database.join(Setup::new()).flag("--node-name", name);
         gateways.push(setup.file("a.yaml", tenant.yaml()).start().await);
     }
     gateways

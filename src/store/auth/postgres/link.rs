@@ -140,7 +140,6 @@ impl Link {
     /// The same for what other nodes changed, on a connection of its own.
     async fn query_as_follower(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Row>, Error> {
         self.verify_open()?;
-        self.verify_open()?;
         let mut follower = self.follower.lock().await;
         // Whoever stops waiting takes the connection along, and what is on its way with it.
         if let Some(client) = follower.client.take().filter(|client| !client.is_closed()) {
