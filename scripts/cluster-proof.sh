@@ -10,11 +10,11 @@
 # worlds side by side, each with gateways, database, CA and clients of its own, that share the rounds),
 # TENANTD_PROOF_CLIENTS (200, in each world), TENANTD_PROOF_GATEWAYS (3), TENANTD_PROOF_PACE_MS (3000,
 # between two steps of a client), TENANTD_PROOF_SEED (1), TENANTD_ROLLING_ROUNDS (rolling restarts under
-# load first, default 3), TENANTD_TEST_BINARY (the gateway, such as one that was built for release).
+# load first, default 3). The gateways and the clients are built for release.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-[ $# -eq 1 ] || { sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -eq 1 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 target=${CARGO_TARGET_DIR:-$PWD/target}
 worlds=${TENANTD_PROOF_WORLDS:-1}
 export TENANTD_PROOF_ROUNDS=$((($1 + worlds - 1) / worlds))
@@ -29,11 +29,11 @@ export CI=true
 
 # The program of the tests, and what it starts, stay as they are while the proof runs.
 mkdir -p "$logs"
-cargo test --quiet --all-features --test gateway --no-run
-tests=$(cargo test --all-features --test gateway --no-run --message-format=json 2>/dev/null |
+cargo test --quiet --release --all-features --test gateway --no-run
+tests=$(cargo test --release --all-features --test gateway --no-run --message-format=json 2>/dev/null |
   sed -n 's/.*"executable":"\([^"]*gateway-[^"]*\)".*/\1/p')
 cp "$tests" "$logs/tests"
-cp "${TENANTD_TEST_BINARY:-$target/debug/tenantd}" "$logs/tenantd"
+cp "$target/release/tenantd" "$logs/tenantd"
 export TENANTD_TEST_BINARY=$logs/tenantd
 
 prove() {

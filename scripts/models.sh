@@ -8,6 +8,7 @@ cd "$(dirname "$0")/../tests/models"
 honest=("refresh" "refresh THIEF" "lease" "revocation")
 broken=(
   "refresh NO_COMPARE" "refresh NO_SECOND_READ" "refresh NO_GRACE" "refresh NO_ARRIVAL"
+  "refresh NO_LATE" "refresh THIEF ENDLESS"
   "lease NO_NUMBER" "lease NO_CLOCK" "lease NO_NUMBER_AT_RELEASE" "lease NO_LOOK"
   "revocation NO_LIMIT" "revocation SEQUENCE" "revocation TWO_WRITES"
 )
@@ -29,12 +30,13 @@ trap 'rm -rf "$work"' EXIT
 # Explores a model completely and leaves spin's report in $work/report. Fails if there is an error,
 # or if spin did not get to the end.
 explore() {
-  local model=$1 definition=${2:-}
+  local model=$1 definitions
+  read -ra definitions <<<"${2:-}"
   rm -rf "$work/run" && mkdir "$work/run"
   cp "$model.pml" "$work/run"
   (
     cd "$work/run"
-    spin -a ${definition:+"-D$definition"} "$model.pml"
+    spin -a "${definitions[@]/#/-D}" "$model.pml"
     # The compiler warns of spin's own C code.
     cc -O2 -w -DSAFETY -o pan pan.c
     ./pan -m1000000
@@ -49,15 +51,15 @@ summary() {
 
 failed=0
 for case in "${honest[@]}"; do
-  read -r model definition <<<"$case"
+  read -r model definitions <<<"$case"
   verdict=holds
-  explore "$model" "$definition" || { verdict="FAILS, and should hold"; failed=1; cat "$work/report"; }
+  explore "$model" "$definitions" || { verdict="FAILS, and should hold"; failed=1; cat "$work/report"; }
   printf '%-26s %s: %s\n' "$case" "$verdict" "$(summary)"
 done
 for case in "${broken[@]}"; do
-  read -r model definition <<<"$case"
+  read -r model definitions <<<"$case"
   verdict="fails, as it should"
-  if explore "$model" "$definition"; then
+  if explore "$model" "$definitions"; then
     verdict="HOLDS, and should fail"
     failed=1
   elif ! grep -qE 'errors: [1-9]' "$work/report"; then

@@ -4,7 +4,8 @@
 //! A grant is a family of one-time tokens, numbered from 0, the code. Each token derives from the
 //! family's key and its number (HMAC-SHA-256), so none of them is stored. The latest one can be
 //! issued again to a client that did not receive it: within a minute, and only in exchange for its
-//! predecessor. An older token means that one was stolen, so it revokes the grant (OAuth 2.1
+//! predecessor. An older token that was replaced within that minute is refused, since a network may
+//! have delivered it late; any other means that one was stolen, so it revokes the grant (OAuth 2.1
 //! section 4.3.1). A forged token has no effect.
 //!
 //! Several gateways may be asked at once, and a database may go away at any moment. So before a
@@ -16,6 +17,7 @@ mod access;
 mod code;
 mod payload;
 mod refresh;
+mod replaced_tokens;
 mod revocation;
 mod token;
 

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::payload::GrantPayload;
+use super::replaced_tokens::ReplacedTokens;
 use super::token::GrantToken;
 use super::{
     GrantError, GrantRejection, Grants, MAX_GRANT_LIFETIME, NewGrant, REFRESH_IDLE_LIFETIME, RotatedGrant,
@@ -32,6 +33,7 @@ impl Grants {
             redirect_uri: new.redirect_uri,
             code_challenge: new.code_challenge,
             provider_refresh_token: new.provider_refresh_token.map(|token| token.expose().to_owned()),
+            replaced_tokens: ReplacedTokens::default(),
         };
         let grant = CreateGrant {
             id,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::replaced_tokens::ReplacedTokens;
 use crate::identity::{Account, ProviderApp};
 use crate::oauth::error::Unavailable;
 use crate::store::Grant;
@@ -26,6 +27,9 @@ pub(in crate::oauth) struct GrantPayload {
     /// The provider's refresh token.
     #[serde(rename = "upstream", default, skip_serializing_if = "Option::is_none")]
     pub(super) provider_refresh_token: Option<String>,
+    /// The refresh tokens that were replaced lately.
+    #[serde(rename = "replaced", default, skip_serializing_if = "ReplacedTokens::is_empty")]
+    pub(super) replaced_tokens: ReplacedTokens,
 }
 
 impl GrantPayload {

@@ -1,19 +1,16 @@
 //! The rotation of refresh tokens, each time with the provider's consent, and what becomes of one that
 //! was replaced.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::payload::GrantPayload;
+use super::replaced_tokens::REUSE_GRACE_PERIOD;
 use super::token::GrantToken;
 use super::{GrantError, GrantRejection, Grants, REFRESH_IDLE_LIFETIME, RotatedGrant};
 use crate::base::secret::Secret;
 use crate::identity::{self, LoginErrorKind, ProviderApp};
 use crate::oauth::error::Unavailable;
 use crate::store::{Grant, GrantId, RotateGrant};
-
-/// How long a replaced refresh token yields its successor again: Claude refreshes from two places,
-/// and responses get lost.
-const REUSE_GRACE_PERIOD: SignedDuration = SignedDuration::from_secs(60);
 
 impl Grants {
     /// Rotates a refresh token, after asking the provider whether the account is still valid. Two
@@ -66,6 +63,7 @@ impl Grants {
         // Only the exchange of the code needed these.
         (payload.redirect_uri, payload.code_challenge) = (None, None);
         let now = self.context.now();
+        payload.replaced_tokens.record(sequence, now);
         let rotation = RotateGrant {
             id,
             from_sequence: sequence,
@@ -134,6 +132,10 @@ impl Grants {
     ) -> Result<RotatedGrant, GrantError> {
         let last = grant.last_token;
         let is_predecessor = grant.last_sequence.checked_sub(sequence) == Some(1);
+        // Perhaps the network was slow with a request that its client gave up.
+        if !is_predecessor && payload.replaced_tokens.contains_lately(sequence, arrived_at) {
+            return Err(GrantError::Unavailable);
+        }
         if !is_predecessor || !(last.is_unconfirmed || last.age < REUSE_GRACE_PERIOD) {
             return Err(self.refuse_used_token(grant, arrived_at).await?);
         }
