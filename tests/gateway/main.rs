@@ -113,6 +113,7 @@ mod cluster_tenants;
 mod command_line;
 mod console;
 mod database_failures;
+mod database_refusals;
 mod demo;
 mod doctor;
 mod entra;
