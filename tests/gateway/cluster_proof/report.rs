@@ -21,6 +21,8 @@ struct State {
     /// The kind of fault of the round that is going on.
     kind: String,
     by_kind: BTreeMap<String, Kind>,
+    /// When a healthy node served somebody who was put out for the last time, by order.
+    served_after: BTreeMap<String, Vec<Duration>>,
 }
 
 /// What happened in the rounds with one kind of fault.
@@ -58,9 +60,12 @@ impl Report {
         });
     }
 
-    /// Notes when a healthy node served somebody who was put out for the last time.
-    pub(super) fn measure_service(&self, after: Option<Duration>) {
-        self.with(|state| state.kind().served_after.extend(after));
+    /// Notes when a healthy node served somebody who was put out by an order for the last time.
+    pub(super) fn measure_service(&self, order: &str, after: Option<Duration>) {
+        self.with(|state| {
+            state.kind().served_after.extend(after);
+            state.served_after.entry(order.to_owned()).or_default().extend(after);
+        });
     }
 
     /// Says that a round begins.
@@ -105,19 +110,18 @@ impl Report {
                 "fault"
             );
             for (name, kind) in &mut state.by_kind {
-                kind.served_after.sort_unstable();
-                let last = kind.served_after.len().saturating_sub(1);
-                let after = |place: usize| kind.served_after.get(place).map_or(0.0, Duration::as_secs_f64);
                 println!(
-                    "{name:40} {:6} {:8} {:7} {:7}      p99 {:.2} s, max {:.2} s {:14}",
+                    "{name:40} {:6} {:8} {:7} {:7}      {} {:14}",
                     kind.rounds,
                     kind.count(|what| what == "refresh: 200"),
                     kind.count(|what| what == "call: 200"),
                     kind.count(|what| what.ends_with(" acknowledged") && !what.contains("not ")),
-                    after(last * 99 / 100),
-                    after(last),
+                    describe(&mut kind.served_after),
                     kind.violations,
                 );
+            }
+            for (order, served_after) in &mut state.served_after {
+                println!("put out by {order}: {} times, {}", served_after.len(), describe(served_after));
             }
             println!("violations: {}", state.violations.len());
             state.violations.iter().for_each(|violation| println!("  {violation}"));
@@ -128,4 +132,12 @@ impl Report {
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
         act(&mut self.state.lock().expect("nobody panics with it"))
     }
+}
+
+/// Returns the 99th percentile and the maximum.
+fn describe(times: &mut [Duration]) -> String {
+    times.sort_unstable();
+    let last = times.len().saturating_sub(1);
+    let after = |place: usize| times.get(place).map_or(0.0, Duration::as_secs_f64);
+    format!("p99 {:.2} s, max {:.2} s", after(last * 99 / 100), after(last))
 }

@@ -34,7 +34,7 @@ pub(super) struct Watched {
     calls: Arc<Mutex<Vec<Call>>>,
     callers: JoinSet<()>,
     end: CancellationToken,
-    acknowledged: Option<Instant>,
+    acknowledged: Option<(Order, Instant)>,
 }
 
 struct Call {
@@ -99,7 +99,7 @@ impl Watched {
         self.site
             .report
             .count(format!("{order:?} {}", if is_done { "acknowledged" } else { "not acknowledged" }));
-        self.acknowledged = is_done.then(|| SystemClock.monotonic());
+        self.acknowledged = is_done.then(|| (order, SystemClock.monotonic()));
         is_done
     }
 
@@ -111,7 +111,7 @@ impl Watched {
         impaired: impl Fn(usize) -> Option<(Instant, Instant)>,
     ) {
         // What was not acknowledged may have been done, or not: either is right.
-        let Some(acknowledged) = self.acknowledged else {
+        let Some((order, acknowledged)) = self.acknowledged else {
             return self.stop().await;
         };
         let now = SystemClock.monotonic();
@@ -138,7 +138,7 @@ impl Watched {
         }
         let of_healthy = calls.iter().filter(|call| call.is_served && impaired(call.node).is_none());
         let last = of_healthy.map(|call| call.ended.saturating_duration_since(acknowledged)).max();
-        report.measure_service(last);
+        report.measure_service(&format!("{order:?}"), last);
         let form = self.person.refresh_form();
         let renewed = self.site.balancer.send(|client| token_request(client, &form)).await;
         if matches!(&renewed, Outcome::Answered(answer) if answer.status == 200) {
