@@ -50,8 +50,9 @@ pub use self::cluster::{
     AccountClaim, CERTIFICATE_CHANGE, CERTIFICATE_LEASE_SECONDS, Change, ChangeBatch, ChangeCursor,
     ChangeSubscription, ClusterStore, DifferentEntry, EntryOrders, Freshness, HEARTBEAT, HeardChanges,
     HeartbeatOutcome, Joining, LeaseClaim, LeaseHolder, LocalCertificate, MAX_SILENCE, NodeEntry, NodeId,
-    NodeReport, Notifications, ORDER_CHANGE, QuotaSums, Replacement, SharedAccount, SharedCertificate,
-    SharedChallenge, SharedChallengeKind, SharedNews, SharedTablesReport, TenantOrder, UsageBatchId,
+    NodeReport, Notifications, ORDER_CHANGE, OtherNodes, QuotaSums, Replacement, SharedAccount,
+    SharedCertificate, SharedChallenge, SharedChallengeKind, SharedNews, SharedTablesReport, TenantOrder,
+    UsageBatchId,
 };
 use self::database::{Database, filesystem, folder_lock};
 pub use self::keyring::{Error as KeyError, KeySource, Keyring, SealContext};

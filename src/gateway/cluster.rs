@@ -204,7 +204,7 @@ async fn ask(cluster: &ClusterStore, followers: &Followers, cursor: &mut ChangeC
     }
     *cursor = heard.cursor;
     if !heard.is_partial {
-        cluster.freshness().record(asked_at, heard.other_nodes);
+        cluster.freshness().record(asked_at, heard.others);
     }
     Some(heard.is_partial)
 }

@@ -217,6 +217,10 @@ impl AuthContext {
         }
         let _one_at_a_time = self.persist_lock.lock().await;
         let turns = self.incarnations.unpersisted();
+        // Another gateway may serve what ends, and could not say so while the database was away.
+        if self.incarnations.has_unpersisted_end() && !self.knows_the_others() {
+            return false;
+        }
         let count = turns.len();
         let written = self.store.apply_incarnation_changes(turns).await.map_err(Unavailable::from_store);
         let Ok(refused) = written else { return false };
@@ -228,6 +232,13 @@ impl AuthContext {
             }
             _ => true,
         }
+    }
+
+    /// Whether every gateway that may serve a tenant has had the time to tell the database. Before that,
+    /// no incarnation ends.
+    fn knows_the_others(&self) -> bool {
+        let shared = self.shared.as_ref();
+        shared.is_none_or(|shared| shared.cluster.freshness().is_settled(self.monotonic()))
     }
 
     /// Whether calls may go on by what this gateway knows: it has heard of its database a moment ago,

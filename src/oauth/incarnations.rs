@@ -8,7 +8,7 @@
 //! other. What they record is heard of here; a tenant that was published with another incarnation
 //! is superseded, and must be built again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,8 @@ struct IncarnationMap {
     superseded: Vec<Arc<str>>,
     /// The changes that the store does not have yet, in order.
     unpersisted: Vec<IncarnationChange>,
+    /// The tenants among them that lose an incarnation which the store may have.
+    ending: HashSet<Arc<str>>,
     /// What happened before it was known what the store has; `None` since.
     not_loaded: Option<BeforeLoading>,
 }
@@ -253,6 +255,11 @@ impl IncarnationTable {
         !self.lock().unpersisted.is_empty()
     }
 
+    /// Whether one of those changes ends what the store may have.
+    pub(super) fn has_unpersisted_end(&self) -> bool {
+        !self.lock().ending.is_empty()
+    }
+
     /// Records that the store has the first `count` of those changes, but not the last ones of the
     /// `refused` tenants, which are tried again.
     pub(super) fn mark_persisted(&self, count: usize, refused: &[Arc<str>]) {
@@ -266,6 +273,7 @@ impl IncarnationTable {
             }
         }
         map.unpersisted.splice(..0, again);
+        map.forget_ended();
     }
 
     fn lock(&self) -> MutexGuard<'_, IncarnationMap> {
@@ -295,6 +303,7 @@ impl IncarnationMap {
             return;
         }
         self.unpersisted.retain(|change| change.tenant() != tenant);
+        self.ending.remove(tenant);
         match record {
             Some(record) => {
                 self.by_tenant.insert(Arc::clone(tenant), EntryIncarnation::from_record(record));
@@ -379,10 +388,12 @@ impl IncarnationMap {
             payload: payload.unwrap_or_default(),
         };
         self.unpersisted.push(IncarnationChange::Begin(record));
-        self.by_tenant.insert(
-            Arc::clone(incarnation.tenant()),
-            EntryIncarnation { incarnation, entry_id: Some(Arc::clone(entry_id)), legacy },
-        );
+        let (tenant, id) = (Arc::clone(incarnation.tenant()), incarnation.id());
+        let begun = EntryIncarnation { incarnation, entry_id: Some(Arc::clone(entry_id)), legacy };
+        let replaced = self.by_tenant.insert(Arc::clone(&tenant), begun);
+        if replaced.is_some_and(|replaced| replaced.incarnation.id() != id) {
+            self.ending.insert(tenant);
+        }
     }
 
     fn end(&mut self, tenant: &Arc<str>) {
@@ -390,6 +401,13 @@ impl IncarnationMap {
             self.ended.insert(Arc::clone(tenant), known.incarnation.id());
         }
         self.unpersisted.push(IncarnationChange::End(Arc::clone(tenant)));
+        self.ending.insert(Arc::clone(tenant));
+    }
+
+    /// Forgets the ends that the store has.
+    fn forget_ended(&mut self) {
+        let Self { unpersisted, ending, .. } = self;
+        ending.retain(|tenant| unpersisted.iter().any(|change| change.tenant() == tenant));
     }
 }
 

@@ -27,7 +27,7 @@ pub use self::certificates::{
 use self::changes::ChangeFeed;
 pub use self::changes::{Change, ChangeBatch, ChangeCursor, ChangeSubscription, HeardChanges, Notifications};
 pub use self::entries::{DifferentEntry, NodeEntry, NodeId, NodeReport};
-pub use self::freshness::{Freshness, MAX_SILENCE};
+pub use self::freshness::{Freshness, MAX_SILENCE, OtherNodes};
 pub use self::integrity::SharedTablesReport;
 pub(in crate::store) use self::integrity::check_shared_tables;
 pub use self::joining::Joining;
@@ -72,7 +72,7 @@ impl ClusterStore {
         // Before anything is loaded: what changes from here on is heard of.
         let cursor = changes::load_cursor(engine.link()).await?;
         let store = Self::await_database(engine, node);
-        store.feed.begin_at(cursor);
+        store.begin_at(cursor);
         Ok(store)
     }
 
@@ -86,6 +86,12 @@ impl ClusterStore {
             freshness,
             wait: Arc::default(),
         }
+    }
+
+    /// Begins to listen to the others, from this change on.
+    fn begin_at(&self, cursor: ChangeCursor) {
+        self.feed.begin_at(cursor);
+        self.freshness.join(SystemClock.monotonic());
     }
 
     /// Returns what this gateway waits for since it started without its database; `None` if that is

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::broadcast;
 
-use super::ClusterStore;
+use super::{ClusterStore, OtherNodes};
 use crate::store::Error;
 use crate::store::auth::postgres::{Error as PostgresError, Link, Listener, ReadError, Value};
 
@@ -52,8 +52,8 @@ pub struct HeardChanges {
     pub cursor: ChangeCursor,
     /// Whether there is more.
     pub is_partial: bool,
-    /// How many other nodes are live.
-    pub other_nodes: u32,
+    /// The other nodes.
+    pub others: OtherNodes,
 }
 
 /// Hands what was heard to the parts of this process.
@@ -130,26 +130,23 @@ impl ClusterStore {
         // The row of the cursor shows that the database still is the one that was heard.
         const SELECT: &str = "
             SELECT number, mark::text, kind, tenant, key,
-                (SELECT count(*) FROM tenantd.nodes AS node WHERE id <> $3 AND tenantd.is_live(node))
+                (SELECT count(*) FROM tenantd.nodes AS node WHERE id <> $3 AND tenantd.is_live(node)),
+                (SELECT count(*) FROM tenantd.nodes AS node
+                    WHERE id <> $3 AND left_at IS NULL AND NOT tenantd.is_live(node))
             FROM tenantd.changes WHERE number >= $1 ORDER BY number LIMIT $2";
         let values = [Value::Number(cursor.number), Value::Number(BATCH + 1), Value::Bytes(&self.node.id)];
         let link = self.engine.link();
         let rows = Box::pin(link.query_rows_as_follower(SELECT, &values, read_row)).await?;
-        let other_nodes = rows.first().map_or(0, |(_, _, others)| *others);
+        let others = rows.first().map(|(_, _, others)| *others).unwrap_or_default();
         let is_known = rows.first().is_some_and(|(known, _, _)| known == cursor);
         if !is_known {
             let cursor = Box::pin(load_cursor(link)).await?;
-            return Ok(HeardChanges {
-                batch: ChangeBatch::Everything,
-                cursor,
-                is_partial: false,
-                other_nodes,
-            });
+            return Ok(HeardChanges { batch: ChangeBatch::Everything, cursor, is_partial: false, others });
         }
         let is_partial = rows.len() > BATCH as usize;
         let cursor = rows.last().map_or_else(|| cursor.clone(), |(last, _, _)| last.clone());
         let changes = rows.into_iter().skip(1).map(|(_, change, _)| change).collect();
-        Ok(HeardChanges { batch: ChangeBatch::Changes(changes), cursor, is_partial, other_nodes })
+        Ok(HeardChanges { batch: ChangeBatch::Changes(changes), cursor, is_partial, others })
     }
 
     /// Listens for notifications; `None` if none arrive here, as behind a pooler in transaction
@@ -183,10 +180,11 @@ pub(super) async fn load_cursor(link: &Link) -> Result<ChangeCursor, PostgresErr
     Ok(latest.unwrap_or_else(ChangeCursor::unknown))
 }
 
-fn read_row(row: &tokio_postgres::Row) -> Result<(ChangeCursor, Change, u32), ReadError> {
+fn read_row(row: &tokio_postgres::Row) -> Result<(ChangeCursor, Change, OtherNodes), ReadError> {
     let cursor = ChangeCursor { number: row.try_get(0)?, mark: row.try_get(1)? };
     let (kind, tenant): (&str, &str) = (row.try_get(2)?, row.try_get(3)?);
-    let others: i64 = row.try_get(5)?;
+    let count = |column| row.try_get(column).map(|count: i64| u32::try_from(count).unwrap_or(u32::MAX));
+    let others = OtherNodes { live: count(5)?, silent: count(6)? };
     let change = Change { kind: kind.into(), tenant: tenant.into(), key: row.try_get(4)? };
-    Ok((cursor, change, u32::try_from(others).unwrap_or(u32::MAX)))
+    Ok((cursor, change, others))
 }

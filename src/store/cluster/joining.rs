@@ -46,7 +46,7 @@ impl Joining {
         }
         nodes::register(probe.link(), &cluster.node).await?;
         // Before anything is loaded: what changes from here on is heard of.
-        cluster.feed.begin_at(changes::load_cursor(probe.link()).await?);
+        cluster.begin_at(changes::load_cursor(probe.link()).await?);
         cluster.engine.link().open();
         Ok(())
     }

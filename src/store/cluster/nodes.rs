@@ -14,7 +14,7 @@ use crate::store::auth::postgres::{Error as PostgresError, Link, PostgresEngine,
 
 /// How often a node says that it is there.
 pub const HEARTBEAT: Duration = Duration::from_secs(3);
-/// How long a start waits for another node with its id to be heard of: two heartbeats and a bit.
+/// How long to wait for a node to be heard of: two heartbeats and a bit.
 const COPY_WAIT: Duration = Duration::from_secs(7);
 
 /// Who a node is.
@@ -53,6 +53,8 @@ pub(super) struct NodeRecord {
     pub seen_seconds_ago: i64,
     /// Whether it is live.
     pub is_live: bool,
+    /// Whether it has said that it leaves.
+    pub has_left: bool,
 }
 
 impl NodeIdentity {
@@ -120,16 +122,23 @@ async fn load_seen(link: &Link, node: &NodeIdentity) -> Result<Option<(String, S
     Ok(link.query_rows(SELECT, &[Value::Bytes(&node.id)], read).await?.into_iter().next())
 }
 
-/// Fails if a node is live. What is known of this state folder is of a process that has ended.
+/// Fails if a node is live. One that fell silent gets the time to be heard of, since the database may
+/// have been away until now. What is known of this state folder is of a process that has ended.
 ///
 /// # Errors
 /// [`PostgresError::InUse`] names it.
 pub(in crate::store) async fn refuse_live_nodes(engine: &PostgresEngine) -> Result<(), PostgresError> {
-    let live = load_nodes(engine.link())
-        .await?
-        .into_iter()
-        .find(|node| node.is_live && node.id != *engine.node_id());
-    match live {
+    let load_others = async || {
+        let nodes = load_nodes(engine.link()).await?.into_iter();
+        Ok::<_, PostgresError>(nodes.filter(|node| node.id != *engine.node_id()).collect::<Vec<_>>())
+    };
+    let mut others = load_others().await?;
+    if others.iter().all(|node| !node.is_live) && others.iter().any(|node| !node.has_left) {
+        tracing::info!("a gateway ended without a word; waiting whether it is heard of again");
+        tokio::time::sleep(COPY_WAIT).await;
+        others = load_others().await?;
+    }
+    match others.into_iter().find(|node| node.is_live) {
         None => Ok(()),
         Some(node) => Err(PostgresError::InUse {
             shown: engine.link().shown().to_owned(),
@@ -141,7 +150,8 @@ pub(in crate::store) async fn refuse_live_nodes(engine: &PostgresEngine) -> Resu
 
 async fn load_nodes(link: &Link) -> Result<Vec<NodeRecord>, PostgresError> {
     const SELECT: &str = "
-        SELECT id, name, version, extract(epoch FROM clock_timestamp() - seen_at)::bigint, tenantd.is_live(node)
+        SELECT id, name, version, extract(epoch FROM clock_timestamp() - seen_at)::bigint, tenantd.is_live(node),
+            left_at IS NOT NULL
         FROM tenantd.nodes AS node ORDER BY name, id";
     let read = |row: &tokio_postgres::Row| {
         let id: &[u8] = row.try_get(0)?;
@@ -151,6 +161,7 @@ async fn load_nodes(link: &Link) -> Result<Vec<NodeRecord>, PostgresError> {
             version: row.try_get(2)?,
             seen_seconds_ago: row.try_get(3)?,
             is_live: row.try_get(4)?,
+            has_left: row.try_get(5)?,
         })
     };
     link.query_rows(SELECT, &[], read).await

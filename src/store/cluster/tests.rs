@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::nodes::NodeIdentity;
-use super::{ChangeBatch, ClusterStore, EntryOrders, HeartbeatOutcome, NodeEntry, Replacement, TenantOrder};
+use super::{
+    ChangeBatch, ClusterStore, EntryOrders, HeartbeatOutcome, NodeEntry, OtherNodes, Replacement, TenantOrder,
+};
 use crate::base::digest::Digest;
 use crate::base::secret::Secret;
 use crate::store::auth::postgres::{PostgresAddress, PostgresEngine};
@@ -78,12 +80,16 @@ async fn nodes_are_live_until_they_leave_or_fall_silent() {
     };
     assert_eq!(live().await, ["node 1", "node 2"]);
     let heard = first.load_changes(&first.first_cursor()).await.expect("read");
-    assert_eq!((heard.other_nodes, heard.batch.is_empty()), (1, true));
+    assert_eq!((heard.others, heard.batch.is_empty()), (OtherNodes { live: 1, silent: 0 }, true));
     second.leave().await.expect("written");
     assert_eq!(live().await, ["node 1"]);
+    let heard = first.load_changes(&first.first_cursor()).await.expect("read");
+    assert_eq!(heard.others, OtherNodes::default());
     assert_eq!(second.send_heartbeat().await.expect("written"), HeartbeatOutcome::Live);
     cluster.sql("UPDATE tenantd.nodes SET seen_at = now() - interval '16 seconds' WHERE name = 'node 2'");
     assert_eq!(live().await, ["node 1"]);
+    let heard = first.load_changes(&first.first_cursor()).await.expect("read");
+    assert_eq!(heard.others, OtherNodes { live: 0, silent: 1 });
     assert_eq!(first.load_nodes().await.expect("read").len(), 2);
 }
 
