@@ -7,7 +7,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::{AUDIT_FLUSH_TIMEOUT, certificate_names, load_context, open_files};
+use super::ending::AUDIT_FLUSH_TIMEOUT;
+use super::{certificate_names, load_context, open_files};
 use crate::alerts::Alerts;
 use crate::backend::Pool;
 use crate::base::diagnostic::Report;
