@@ -88,8 +88,10 @@ impl Balancer {
 
     /// Sends a request to the next node, or the one after it.
     pub(super) async fn send(&self, request: impl Fn(&Client) -> RequestBuilder) -> Outcome {
+        // Each request comes to every node, however many others there are.
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
         for attempt in 0..2 * self.nodes.len() {
-            let at = self.next.fetch_add(1, Ordering::Relaxed) % self.nodes.len();
+            let at = first.wrapping_add(attempt) % self.nodes.len();
             let is_last_resort = attempt >= self.nodes.len();
             if self.nodes[at].is_shunned() && !is_last_resort {
                 continue;
