@@ -5,8 +5,8 @@
 //! family's key and its number (HMAC-SHA-256), so none of them is stored. The latest one can be
 //! issued again to a client that did not receive it: within a minute, and only in exchange for its
 //! predecessor. An older token that was replaced within that minute is refused, since a network may
-//! have delivered it late; any other means that one was stolen, so it revokes the grant (OAuth 2.1
-//! section 4.3.1). A forged token has no effect.
+//! have delivered it late, and so is a code with its verifier; any other means that one was stolen, so
+//! it revokes the grant (OAuth 2.1 section 4.3.1). A forged token has no effect.
 //!
 //! Several gateways may be asked at once, and a database may go away at any moment. So before a
 //! token is called invalid the grant is read again, a token is judged by what was in force when it
@@ -180,13 +180,18 @@ impl Grants {
         grant: &Grant,
         arrived_at: Timestamp,
     ) -> Result<GrantError, GrantError> {
-        // It was used while this request waited, perhaps by the same client at another gateway.
-        let was_overtaken = grant.last_token.age < self.context.now().duration_since(arrived_at);
-        if was_overtaken || self.context.store.was_away_lately() {
+        if self.is_reuse_in_doubt(grant, arrived_at) {
             return Ok(GrantError::Unavailable);
         }
         self.revoke(grant.id).await?;
         Ok(GrantError::Reused)
+    }
+
+    /// Whether a token was used while this request with it waited, perhaps by the same client at another
+    /// gateway, or may have been used while the database was away.
+    fn is_reuse_in_doubt(&self, grant: &Grant, arrived_at: Timestamp) -> bool {
+        let was_overtaken = grant.last_token.age < self.context.now().duration_since(arrived_at);
+        was_overtaken || self.context.store.was_away_lately()
     }
 }
 

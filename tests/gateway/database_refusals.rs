@@ -70,8 +70,8 @@ const FAULTS: [Fault; 9] = [
     Fault {
         sql: "ALTER TABLE tenantd.grants OWNER TO postgres",
         address: UNCHANGED,
-        cause: "may not do this",
-        help: "make it the owner",
+        cause: "it may not read and write grants",
+        help: "the owner of the tables in the schema tenantd",
         is_of_new: false,
     },
     Fault {

@@ -115,7 +115,7 @@ impl TokenRequest<'_> {
         let client = self.require_user_client()?;
         // What cannot be signed is not redeemed.
         self.server.issuer.load_keys().await?;
-        let grant = self.server.grants.redeem_code(code, client, self.arrived_at).await?;
+        let grant = self.server.grants.redeem_code(code, client, verifier, self.arrived_at).await?;
         audit.set_grant(&grant);
         if let Err(mismatch) = verify_binding(&grant.payload, redirect_uri, verifier) {
             // The code is used up, and the party that sent it may have stolen it.

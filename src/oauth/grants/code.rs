@@ -52,12 +52,14 @@ impl Grants {
     }
 
     /// Redeems a code. Of several requests with it, one gets a grant; later ones revoke it (RFC 6749
-    /// section 4.1.2). The caller verifies the rest of the request, and calls [`Grants::revoke`] if
-    /// it is wrong; before it answers, it calls [`Grants::confirm_redemption`].
+    /// section 4.1.2), unless they are the client's own (`verifier`, RFC 7636). The caller verifies the
+    /// rest of the request, and calls [`Grants::revoke`] if it is wrong; before it answers, it calls
+    /// [`Grants::confirm_redemption`].
     pub(in crate::oauth) async fn redeem_code(
         &self,
         code: &str,
         client_id: &str,
+        verifier: Option<&str>,
         arrived_at: Timestamp,
     ) -> Result<RotatedGrant, GrantError> {
         let (grant_token, grant) = self.verify_grant_token(code, client_id).await?;
@@ -71,18 +73,20 @@ impl Grants {
             return Err(refusal.into_grant_error());
         }
         if grant.last_sequence != 0 {
-            return self.redeem_again(&grant, payload, arrived_at).await;
+            return self.redeem_again(&grant, payload, verifier, arrived_at).await;
         }
         // The store decides between concurrent requests with the same code.
         if self.take_code(&grant, &payload).await? {
             return Ok(RotatedGrant::new(&grant, 1, payload));
         }
         let grant = self.find_grant(grant.id).await?.ok_or(GrantError::Invalid)?;
-        self.redeem_again(&grant, payload, arrived_at).await
+        let payload = GrantPayload::decode(&grant)?;
+        self.redeem_again(&grant, payload, verifier, arrived_at).await
     }
 
     async fn take_code(&self, grant: &Grant, payload: &GrantPayload) -> Result<bool, Unavailable> {
-        let now = self.context.now();
+        let (now, mut payload) = (self.context.now(), payload.clone());
+        payload.replaced_tokens.record(0, now);
         let step = RotateGrant {
             id: grant.id,
             from_sequence: 0,
@@ -97,11 +101,14 @@ impl Grants {
     }
 
     /// Judges a code that was redeemed before. If nobody is known to have been answered, whoever
-    /// has the verifier of its challenge may ask again, as long as a code is valid.
+    /// has the verifier of its challenge may ask again, as long as a code is valid. If somebody was,
+    /// the client itself, which has the verifier, gets nothing and loses nothing within a minute:
+    /// perhaps the network delivered a request late that it had given up, or it asks twice.
     async fn redeem_again(
         &self,
         grant: &Grant,
         payload: GrantPayload,
+        verifier: Option<&str>,
         arrived_at: Timestamp,
     ) -> Result<RotatedGrant, GrantError> {
         let may_be_lost = grant.last_sequence == 1
@@ -109,6 +116,11 @@ impl Grants {
             && grant.last_token.age < CODE_LIFETIME;
         if may_be_lost && payload.code_challenge.is_some() {
             return Ok(RotatedGrant::new(grant, 1, payload));
+        }
+        let is_own =
+            payload.replaced_tokens.contains_lately(0, arrived_at) && payload.is_verified_by(verifier);
+        if is_own && !self.is_reuse_in_doubt(grant, arrived_at) {
+            return Err(GrantError::Invalid);
         }
         Err(self.refuse_used_token(grant, arrived_at).await?)
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::replaced_tokens::ReplacedTokens;
 use crate::identity::{Account, ProviderApp};
 use crate::oauth::error::Unavailable;
+use crate::oauth::pkce;
 use crate::store::Grant;
 
 /// The contents of a grant, sealed in the store.
@@ -42,6 +43,12 @@ impl GrantPayload {
             tracing::error!(%error, "a grant in the store cannot be read");
             Unavailable
         })
+    }
+
+    /// Whether this is the verifier of the code's challenge.
+    pub(super) fn is_verified_by(&self, verifier: Option<&str>) -> bool {
+        let challenge = self.code_challenge.as_deref();
+        challenge.zip(verifier).is_some_and(|(challenge, verifier)| pkce::verify(challenge, verifier))
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {

@@ -60,10 +60,12 @@ impl Grants {
             self.revoke(id).await?;
             return Err(error);
         }
-        // Only the exchange of the code needed these.
-        (payload.redirect_uri, payload.code_challenge) = (None, None);
         let now = self.context.now();
         payload.replaced_tokens.record(sequence, now);
+        // Only the exchange of the code needed these, and whoever shows it late.
+        if !payload.replaced_tokens.contains_lately(0, now) {
+            (payload.redirect_uri, payload.code_challenge) = (None, None);
+        }
         let rotation = RotateGrant {
             id,
             from_sequence: sequence,

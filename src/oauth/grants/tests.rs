@@ -2,7 +2,7 @@ mod two_gateways;
 
 use std::time::Duration;
 
-use super::super::testkit::{TestGateway, login_spec};
+use super::super::testkit::{REDIRECT, TestGateway, VERIFIER, form_request, login_spec};
 use super::GrantPayload;
 use crate::identity::tests::fake::{Endpoint, Fault};
 use crate::spec::{AccessRules, LoginSpec, TenantName};
@@ -30,7 +30,7 @@ fn stored_grants_are_read_and_written_as_ever() {
 }
 
 #[tokio::test]
-async fn of_concurrent_requests_with_a_code_one_succeeds_and_the_others_revoke_the_grant() {
+async fn of_concurrent_requests_with_a_code_one_succeeds_and_a_later_one_revokes_the_grant() {
     let bed = TestGateway::new().await;
     let server = bed.server("acme");
     let client = server.register_public();
@@ -39,9 +39,37 @@ async fn of_concurrent_requests_with_a_code_one_succeeds_and_the_others_revoke_t
     let (won, lost): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
     assert_eq!(won.len(), 1, "{answers:?}");
     assert!(lost.iter().all(|answer| answer.error() == (400, "invalid_grant")), "{lost:?}");
+    // All of them had the verifier, so they were the client's own.
+    assert!(server.is_access_token_valid(won[0].text("access_token")).await);
+    bed.clock.advance(MINUTE);
+    assert_eq!(server.redeem(&code, &client).await.error(), (400, "invalid_grant"));
     assert!(!server.is_access_token_valid(won[0].text("access_token")).await);
     let refreshed = server.refresh(won[0].text("refresh_token"), &client).await;
     assert_eq!(refreshed.error(), (400, "invalid_grant"));
+}
+
+#[tokio::test]
+async fn a_code_that_the_network_delivers_late_ends_nothing_and_one_of_a_thief_does() {
+    let bed = TestGateway::new().await;
+    let server = bed.server("acme");
+    let client = server.register_public();
+    for verifier in [Some(VERIFIER.to_owned()), Some(VERIFIER.to_lowercase()), None] {
+        let code = server.issue_code(&client, Some(bed.provider_refresh_token().await)).await;
+        let first = server.redeem(&code, &client).await;
+        let last = server.refresh(first.text("refresh_token"), &client).await;
+        bed.clock.advance(MINUTE - Duration::from_secs(1));
+        let mut form = vec![
+            ("grant_type", "authorization_code"),
+            ("code", &code),
+            ("redirect_uri", REDIRECT),
+            ("client_id", &client),
+        ];
+        form.extend(verifier.as_deref().map(|verifier| ("code_verifier", verifier)));
+        let late = server.request_token(form_request(&form)).await;
+        assert_eq!(late.error(), (400, "invalid_grant"), "{verifier:?}");
+        let goes_on = server.refresh(last.text("refresh_token"), &client).await.status == 200;
+        assert_eq!(goes_on, verifier.as_deref() == Some(VERIFIER), "{verifier:?}");
+    }
 }
 
 #[tokio::test]

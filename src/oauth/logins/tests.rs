@@ -259,7 +259,7 @@ async fn a_name_of_several_accounts_blocks_none_of_them() {
             provider_refresh_token: None,
         };
         let code = acme.grants.create(new).await.expect("begun");
-        acme.grants.redeem_code(code.expose(), &client, bed.now()).await.expect("redeemed");
+        acme.grants.redeem_code(code.expose(), &client, None, bed.now()).await.expect("redeemed");
     }
     let refused = bed.logins().block(&everywhere("ada@contoso.com"), ORDER).await;
     let Err(BlockError::Ambiguous(ids)) = refused else { panic!("{refused:?}") };

@@ -83,7 +83,7 @@ pub enum Error {
     ReadOnly { shown: String },
     #[error(
         "the user of the database {shown} may not do this ({what}); make it the owner of the database, or GRANT \
-         CREATE ON DATABASE to it"
+         CREATE ON DATABASE to it, and the owner of the tables in the schema tenantd"
     )]
     NoRights { shown: String, what: String },
     #[error(

@@ -78,10 +78,12 @@ pub(super) async fn migrate(link: &Link) -> Result<(), Error> {
 /// As for [`migrate`].
 pub(super) async fn examine(link: &Link) -> Result<i64, Error> {
     refuse_unsuitable_server(link).await?;
-    match is_there(link).await? {
-        true => Ok(version(link).await?.number),
-        false => Ok(0),
+    if !is_there(link).await? {
+        return Ok(0);
     }
+    let found = version(link).await?.number;
+    refuse_missing_rights(link).await?;
+    Ok(found)
 }
 
 /// Draws the id of the database and seals the key check, where there is none yet. Returns the id.
@@ -145,6 +147,20 @@ async fn refuse_unsuitable_server(link: &Link) -> Result<(), Error> {
         (_, Some("off")) => Err(Error::Asynchronous { shown: shown() }),
         _ => Ok(()),
     }
+}
+
+/// Refuses a user who may not read and write all tables: what it writes there later would be lost.
+async fn refuse_missing_rights(link: &Link) -> Result<(), Error> {
+    const ASK: &str = "
+        SELECT string_agg(quote_ident(relname), ', ' ORDER BY relname) FROM pg_class
+        WHERE relnamespace = 'tenantd'::regnamespace AND relkind = 'r' AND NOT (
+            has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+            AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')
+        )";
+    let rows = link.query_rows(ASK, &[], |row| Ok(row.try_get::<_, Option<String>>(0)?)).await?;
+    let Some(tables) = rows.into_iter().next().flatten() else { return Ok(()) };
+    let what = format!("it may not read and write {tables}");
+    Err(Error::NoRights { shown: link.shown().to_owned(), what })
 }
 
 async fn is_there(link: &Link) -> Result<bool, Error> {
