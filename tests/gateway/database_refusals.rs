@@ -1,8 +1,6 @@
 //! A database that a gateway cannot use: `serve` does not start, and it, `store check` and the doctor
 //! each name the cause and what to do.
 
-use std::path::Path;
-
 use super::doctor::Doctor;
 use super::harness::Setup;
 use super::postgres::Database;
@@ -92,6 +90,10 @@ const FAULTS: [Fault; 9] = [
 
 #[tokio::test]
 async fn what_is_wrong_with_a_database_is_named_by_serve_store_check_and_the_doctor() {
+    let any = Database::new();
+    let [_, _, key_flag, key] = any.files();
+    let alone = Setup::new().flag(&key_flag, &key).start().await.killed();
+    let state = &alone.path().join("state");
     let told = FAULTS.iter().map(async |fault| {
         let database = Database::new();
         if !fault.is_of_new {
@@ -105,12 +107,14 @@ async fn what_is_wrong_with_a_database_is_named_by_serve_store_check_and_the_doc
 
         let setup = Setup::new().flag("--store", &address).flag(&password_flag, &password);
         let served = setup.flag(&key_flag, &key).refusal().await;
-        let state = tempfile::tempdir().expect("a folder");
-        let checked = database.store(Path::new(state.path()), &["check", "--store", &address]);
+        let checked = database.store(state, &["check", "--store", &address]);
         assert!(!checked.status.success(), "{}: {}", fault.sql, printed(&checked));
         let said = Doctor::new(&flags).ask().await;
         let verdict = said.verdict("database-unusable").to_string();
-        for (who, text) in [("serve", served), ("store check", printed(&checked)), ("doctor", verdict)] {
+        let mut all = vec![("serve", served), ("doctor", verdict)];
+        // Without tables there is nothing to check, and nothing that lacks rights.
+        all.extend((!fault.is_of_new).then(|| ("store check", printed(&checked))));
+        for (who, text) in all {
             let is_told = text.contains(fault.cause) && text.contains(fault.help);
             assert!(is_told, "{who} with {} ({address}): {text}", fault.sql);
             assert!(!text.contains("canary-password"), "{who} tells the password: {text}");
