@@ -16,6 +16,7 @@ mod failure;
 mod help;
 mod http;
 mod issuable;
+mod jitter;
 mod job;
 mod lease;
 mod lease_clock;

@@ -43,7 +43,7 @@ use crate::harness::until_within;
 /// Gateways in the rolling restart, and in the long proof (`scripts/cluster-proof.sh`).
 const GATEWAYS: usize = 3;
 /// Gateways in the short proof.
-const GATEWAYS_IN_SHORT: usize = 1;
+const GATEWAYS_IN_SHORT: usize = 3;
 /// Runs with more rounds have long faults, too.
 const ROUNDS_IN_SHORT: usize = 16;
 /// How long a client waits for an answer before it asks again.

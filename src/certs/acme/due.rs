@@ -50,7 +50,7 @@ impl AcmeManager {
         for (name, managed) in
             self.certificates.iter_mut().filter(|(_, managed)| managed.running_step.is_none())
         {
-            managed.renewal.repair(now, cas);
+            managed.repair(now, cas);
             let ScheduledStep { step, mut at } = managed.next_step(now);
             if is_sharing {
                 let Some(free_at) = managed.shared.free_at(now) else { continue };

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use rustls_pki_types::CertificateDer;
 
 use super::certs_folder::CertsFolder;
+use super::jitter::jitter;
 use super::lease::Lease;
 use super::order_attempt::{ObtainedCertificate, OrderAttempt};
 use super::shared_order::SharedOrder;
@@ -83,6 +84,9 @@ pub(super) async fn run_shared_step(
         renewal.request_renewal(now);
     }
     renewal.repair(now, attempt.acme.cas.len());
+    if let Some(held) = shared.lifetime() {
+        renewal.fit(held, now, jitter());
+    }
     let next = schedule::next_step(shared.lifetime(), &renewal, now);
     let ca = attempt.acme.cas.get(renewal.ca).cloned();
     let (Some(ca), true) = (ca, next.at <= now && shared.problem.is_none()) else {

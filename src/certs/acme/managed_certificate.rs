@@ -5,9 +5,9 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::RenewalReply;
+use super::jitter::jitter;
 use super::order_attempt::ObtainedCertificate;
 use super::shared_state::{AskedCertificate, SharedState, UNKNOWN_VERSION};
-use crate::base::random;
 use crate::certs::schedule::{
     self, CertificateLifetime, CertificateState, IssuanceFailure, RenewalState, RenewalStep, RenewalWindow,
     ScheduledStep,
@@ -104,6 +104,14 @@ impl ManagedCertificate {
         pem
     }
 
+    /// Corrects what is remembered, if that cannot be, or is about an earlier certificate.
+    pub(super) fn repair(&mut self, now: Timestamp, cas: usize) {
+        self.renewal.repair(now, cas);
+        if let Some(held) = self.lifetime() {
+            self.renewal.fit(held, now, jitter());
+        }
+    }
+
     pub(super) fn next_step(&self, now: Timestamp) -> ScheduledStep {
         schedule::next_step(self.lifetime(), &self.renewal, now)
     }
@@ -192,20 +200,5 @@ fn describe_state(state: CertificateState) -> &'static str {
         CertificateState::Expired => "has expired; the gateway still serves it, and clients refuse it",
         CertificateState::Refused => "cannot be obtained",
         _ => "is in the last twentieth of its lifetime and could not be renewed yet",
-    }
-}
-
-/// Returns a random number that is at least 0 and below 1.
-fn jitter() -> f64 {
-    f64::from(u32::from_be_bytes(random::bytes::<4>())) / (f64::from(u32::MAX) + 1.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chance_stays_in_its_bounds() {
-        assert!((0..1000).map(|_| jitter()).all(|chance| (0.0..1.0).contains(&chance)));
     }
 }

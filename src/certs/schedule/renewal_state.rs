@@ -90,6 +90,10 @@ pub(in crate::certs) struct LastFailure {
 pub(in crate::certs) struct RenewalState {
     /// When to renew. Chosen once, so that a restart does not choose again.
     pub(in crate::certs) renew_at: Option<Timestamp>,
+    /// From when on the certificate is valid for which that was chosen; states of earlier versions do
+    /// not say.
+    #[serde(rename = "valid_from")]
+    pub(in crate::certs) chosen_for: Option<Timestamp>,
     /// The CA's suggestion.
     pub(in crate::certs) window: Option<RenewalWindow>,
     /// When to ask the CA for its suggestion again.
@@ -153,14 +157,32 @@ impl RenewalState {
         now: Timestamp,
         chance: f64,
     ) {
+        self.challenge = Some(challenge);
+        self.begin(held, now, chance);
+    }
+
+    /// Begins anew if what is remembered is about an earlier certificate: a gateway stored its successor,
+    /// and ended before it stored what followed from that.
+    pub(in crate::certs) fn fit(&mut self, held: CertificateLifetime, now: Timestamp, chance: f64) {
+        if self.chosen_for.is_some_and(|earlier| earlier < held.not_before) {
+            self.begin(held, now, chance);
+        }
+    }
+
+    /// Begins with a certificate to which the last order led.
+    fn begin(&mut self, held: CertificateLifetime, now: Timestamp, chance: f64) {
         self.failed_orders.pop();
         self.needs_staging = false;
-        self.challenge = Some(challenge);
         self.window = None;
-        self.renew_at = Some(choose_renewal_time(held, None, now, chance));
+        self.choose(held, now, chance);
         self.fetch_info_at = Some(now);
         self.reset_failures();
         self.ca = 0;
+    }
+
+    fn choose(&mut self, held: CertificateLifetime, now: Timestamp, chance: f64) {
+        self.renew_at = Some(choose_renewal_time(held, self.window, now, chance));
+        self.chosen_for = Some(held.not_before);
     }
 
     /// Records a failed attempt. `cas` is the number of CAs to choose from.
@@ -207,7 +229,7 @@ impl RenewalState {
         self.fetch_info_at = Some(now + retry_after.clamp(SignedDuration::from_mins(1), DAY));
         if window != self.window {
             self.window = window;
-            self.renew_at = Some(choose_renewal_time(held, window, now, chance));
+            self.choose(held, now, chance);
         }
     }
 

@@ -250,6 +250,30 @@ fn successful_orders_are_not_counted() {
     assert!(!renewal.is_order_allowed(now));
 }
 
+/// A gateway that was killed, or whose database went away, between the certificate and what follows.
+#[test]
+fn a_certificate_whose_state_was_not_stored_is_not_ordered_again() {
+    let (now, later) = (start(), start() + seconds(1800));
+    let first = lifetime(now, 3600);
+    let mut stored = RenewalState::default();
+    stored.apply_success(first, ChallengeKind::Http, now, 0.0);
+    stored.apply_renewal_info(first, None, seconds(3600), now, 0.0);
+    stored.request_renewal(later);
+    stored.count_order(false, later);
+    let successor = lifetime(later, 3600);
+    stored.fit(first, later, 0.5);
+    assert_eq!(next_step(Some(first), &stored, later).step, RenewalStep::Order, "the order is under way");
+    stored.fit(successor, later, 0.5);
+    assert_eq!(next_step(Some(successor), &stored, later).step, RenewalStep::FetchRenewalInfo);
+    stored.apply_renewal_info(successor, None, seconds(3600), later, 0.5);
+    assert!(next_step(Some(successor), &stored, later).at > later + seconds(1000), "{stored:?}");
+    assert_eq!(stored.failed_orders, FailedOrders::default(), "it led to a certificate");
+    // A state of an earlier version fits whatever it was stored with.
+    let mut earlier = RenewalState { renew_at: Some(later), ..RenewalState::default() };
+    earlier.fit(successor, later, 0.5);
+    assert_eq!(earlier.renew_at, Some(later));
+}
+
 /// A renamed member would be lost at the next start, and an order with it.
 #[test]
 fn member_names_of_the_state_file_stay() {
@@ -258,6 +282,7 @@ fn member_names_of_the_state_file_stay() {
     names.sort_unstable();
     let mut expected = [
         "renew_at",
+        "valid_from",
         "window",
         "ask_at",
         "failures",
