@@ -53,7 +53,7 @@ impl Gateway {
     pub async fn run(self, on_ready: impl AsyncFnOnce(&Addresses)) -> Result<Drained, Error> {
         let mut signals = Signals::listen().map_err(Error::Signals)?;
         let (running, listeners, upgrader) = self.start();
-        let mut shutdown = running.shutdown(&mut signals);
+        let mut shutdown = ShutdownSignal { signals: &mut signals, running: &running };
         let started = tokio::select! {
             started = running.open(listeners) => Some(started),
             () = shutdown.wait() => None,
@@ -281,10 +281,6 @@ impl Running {
             () = announcing => {}
         }
         Ok(upgrades.stop().await)
-    }
-
-    fn shutdown<'a>(&'a self, signals: &'a mut Signals) -> ShutdownSignal<'a> {
-        ShutdownSignal { signals, running: self }
     }
 }
 

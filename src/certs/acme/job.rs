@@ -85,7 +85,7 @@ pub(super) async fn run_shared_step(
     }
     renewal.repair(now, attempt.acme.cas.len());
     if let Some(held) = shared.lifetime() {
-        renewal.fit(held, now, jitter());
+        renewal.fit(held, now, jitter);
     }
     let next = schedule::next_step(shared.lifetime(), &renewal, now);
     let ca = attempt.acme.cas.get(renewal.ca).cloned();

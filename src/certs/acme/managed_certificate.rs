@@ -108,7 +108,7 @@ impl ManagedCertificate {
     pub(super) fn repair(&mut self, now: Timestamp, cas: usize) {
         self.renewal.repair(now, cas);
         if let Some(held) = self.lifetime() {
-            self.renewal.fit(held, now, jitter());
+            self.renewal.fit(held, now, jitter);
         }
     }
 

@@ -163,9 +163,14 @@ impl RenewalState {
 
     /// Begins anew if what is remembered is about an earlier certificate: a gateway stored its successor,
     /// and ended before it stored what followed from that.
-    pub(in crate::certs) fn fit(&mut self, held: CertificateLifetime, now: Timestamp, chance: f64) {
+    pub(in crate::certs) fn fit(
+        &mut self,
+        held: CertificateLifetime,
+        now: Timestamp,
+        chance: impl FnOnce() -> f64,
+    ) {
         if self.chosen_for.is_some_and(|earlier| earlier < held.not_before) {
-            self.begin(held, now, chance);
+            self.begin(held, now, chance());
         }
     }
 

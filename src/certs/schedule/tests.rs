@@ -261,16 +261,16 @@ fn a_certificate_whose_state_was_not_stored_is_not_ordered_again() {
     stored.request_renewal(later);
     stored.count_order(false, later);
     let successor = lifetime(later, 3600);
-    stored.fit(first, later, 0.5);
+    stored.fit(first, later, || 0.5);
     assert_eq!(next_step(Some(first), &stored, later).step, RenewalStep::Order, "the order is under way");
-    stored.fit(successor, later, 0.5);
+    stored.fit(successor, later, || 0.5);
     assert_eq!(next_step(Some(successor), &stored, later).step, RenewalStep::FetchRenewalInfo);
     stored.apply_renewal_info(successor, None, seconds(3600), later, 0.5);
     assert!(next_step(Some(successor), &stored, later).at > later + seconds(1000), "{stored:?}");
     assert_eq!(stored.failed_orders, FailedOrders::default(), "it led to a certificate");
     // A state of an earlier version fits whatever it was stored with.
     let mut earlier = RenewalState { renew_at: Some(later), ..RenewalState::default() };
-    earlier.fit(successor, later, 0.5);
+    earlier.fit(successor, later, || 0.5);
     assert_eq!(earlier.renew_at, Some(later));
 }
 

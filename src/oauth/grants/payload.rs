@@ -28,7 +28,7 @@ pub(in crate::oauth) struct GrantPayload {
     /// The provider's refresh token.
     #[serde(rename = "upstream", default, skip_serializing_if = "Option::is_none")]
     pub(super) provider_refresh_token: Option<String>,
-    /// The refresh tokens that were replaced lately.
+    /// The tokens that were replaced lately.
     #[serde(rename = "replaced", default, skip_serializing_if = "ReplacedTokens::is_empty")]
     pub(super) replaced_tokens: ReplacedTokens,
 }

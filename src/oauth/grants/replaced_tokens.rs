@@ -1,10 +1,9 @@
-//! When the latest refresh tokens of a grant were replaced.
+//! When the latest tokens of a grant were replaced: refresh tokens, and the code, which is number 0.
 //!
 //! A network delivers a request late: it was sent into a cut, its client gave up and renewed
 //! elsewhere, twice. Such a request shows a token that is no longer the predecessor. For as long as
 //! the predecessor would yield its successor, an older token is refused without an end of the grant:
-//! whoever has it gets nothing, and a thief is found out no later than a minute after the token was
-//! replaced, as always.
+//! whoever has it gets nothing. From a minute after the token was replaced it ends the grant.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};

@@ -24,7 +24,7 @@ pub struct Freshness {
     /// How many other nodes could have changed something since. A node that is alone vouches for
     /// itself, since all changes are its own.
     other_nodes: AtomicU32,
-    /// Whether there were nodes that said nothing, and may have had no time to say something.
+    /// Whether all nodes that said nothing had the time to say something.
     is_settled: AtomicBool,
 }
 

@@ -15,7 +15,7 @@ use crate::store::auth::postgres::{Error as PostgresError, Link, PostgresEngine,
 /// How often a node says that it is there.
 pub const HEARTBEAT: Duration = Duration::from_secs(3);
 /// How long to wait for a node to be heard of: two heartbeats and a bit.
-const COPY_WAIT: Duration = Duration::from_secs(7);
+const HEARING_WAIT: Duration = Duration::from_secs(7);
 
 /// Who a node is.
 #[derive(Debug, Clone)]
@@ -81,7 +81,7 @@ pub(super) async fn register(link: &Link, node: &NodeIdentity) -> Result<(), Pos
     tracing::info!(
         "a gateway with this node's id was here a moment ago; waiting whether it is heard of again"
     );
-    tokio::time::sleep(COPY_WAIT).await;
+    tokio::time::sleep(HEARING_WAIT).await;
     if try_register(link, node, Some(&seen_at)).await? {
         return Ok(());
     }
@@ -135,7 +135,7 @@ pub(in crate::store) async fn refuse_live_nodes(engine: &PostgresEngine) -> Resu
     let mut others = load_others().await?;
     if others.iter().all(|node| !node.is_live) && others.iter().any(|node| !node.has_left) {
         tracing::info!("a gateway ended without a word; waiting whether it is heard of again");
-        tokio::time::sleep(COPY_WAIT).await;
+        tokio::time::sleep(HEARING_WAIT).await;
         others = load_others().await?;
     }
     match others.into_iter().find(|node| node.is_live) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::nodes::NodeIdentity;
+use super::nodes::{NodeIdentity, refuse_live_nodes};
 use super::{
     ChangeBatch, ClusterStore, EntryOrders, HeartbeatOutcome, NodeEntry, OtherNodes, Replacement, TenantOrder,
 };
@@ -91,6 +91,22 @@ async fn nodes_are_live_until_they_leave_or_fall_silent() {
     let heard = first.load_changes(&first.first_cursor()).await.expect("read");
     assert_eq!(heard.others, OtherNodes { live: 0, silent: 1 });
     assert_eq!(first.load_nodes().await.expect("read").len(), 2);
+}
+
+#[tokio::test]
+async fn a_silent_node_that_is_heard_of_again_keeps_logins_from_being_copied() {
+    let cluster = Cluster::new();
+    let (node, engine) = (cluster.node(1).await, cluster.engine().await);
+    // As if the database had been away.
+    cluster.sql("UPDATE tenantd.nodes SET seen_at = now() - interval '1 minute'");
+    let speaking = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        node.send_heartbeat().await.expect("written")
+    };
+    let (refused, _) = tokio::join!(refuse_live_nodes(&engine), speaking);
+    assert!(matches!(refused, Err(PostgresError::InUse { .. })), "{refused:?}");
+    node.leave().await.expect("written");
+    refuse_live_nodes(&engine).await.expect("it said that it leaves");
 }
 
 #[tokio::test]
