@@ -317,24 +317,3 @@ async fn a_gateway_among_several_that_hears_nothing_refuses_calls_or_serves_on_a
     .await;
     assert_eq!(cluster(&pair.one).await, json!(false));
 }
-
-#[tokio::test]
-async fn a_tenant_removed_at_one_gateway_keeps_its_logins_at_one_that_could_say_nothing_meanwhile() {
-    let Pair { entra, backend: _backend, database, one, other } = Pair::start().await;
-    let app = App::registered(&other, "/a").await;
-    let tokens = app.tokens(&entra).await;
-    // As if the database had been away, this one were the first to use it again, and the other had had no
-    // time to say that it is there.
-    let one = one.kill_and_restart().await;
-    other.signal("STOP");
-    database.sql(
-        "UPDATE tenantd.nodes SET seen_at = seen_at - interval '1 minute'
-         WHERE started_at < (SELECT max(started_at) FROM tenantd.nodes)",
-    );
-    one.remove("a.yaml");
-    one.until_gone("a").await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    other.signal("CONT");
-    assert_eq!(call(&other, &tokens.access).await, 200);
-    refresh(&app, &tokens.refresh).await.expect("its login has not ended");
-}
